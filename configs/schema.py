@@ -1,0 +1,225 @@
+"""The configuration: every knob, its type, its range, and the laws between knobs, checked before anything starts.
+
+Two levels deep: a section and its leaves. What follows from other values is a property, never a leaf.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+ZeroStage = Literal[0, 1, 2, 3]
+
+
+class Section(BaseModel):
+    """Strict (no silent casts), closed (no unknown key) and frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Run(Section):
+    seed: Natural = 0
+    dir: str = Field("runs", description="where run folders are made")
+    id: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", description="empty: preset and time")
+
+
+class Model(Section):
+    path: str = Field(description="a Hugging Face model folder or name, or `tiny`, or `smollm2-135m`")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on GPU")
+    context: Count = Field(description="tokens of a prompt and its completion together, at most")
+    billions: NonNegative = Field(0.0, description="parameters, for the plan of a model that is not on disk yet; 0: read it")
+
+
+class Data(Section):
+    train: list[str] = Field(min_length=1, description="JSONL files, `tiny:seed:count`, or `hf:name`")
+    heldout: list[str] = Field(min_length=1)
+    train_limit: Natural = Field(0, description="preferences used at most; 0: all")
+    heldout_limit: Natural = Field(0, description="as above, also the size of each evaluation")
+
+
+class Prompts(Section):
+    style: Literal["full", "compact"] = "full"
+    template_path: str = Field("", description="own template file in place of `style`")
+
+
+class Rollout(Section):
+    workers: Count = 1
+    samples: Count = Field(4, description="G, completions per prompt (paper: 4)")
+    temperature: Positive = 1.0
+    top_p: Positive = 1.0
+    top_k: int = -1
+    max_new_tokens: Count = 1024
+    max_groups: Count = Field(32, description="groups in one engine at a time")
+    kv_cache_mb: Count = Field(256, description="KV cache per engine on CPU")
+    gpu_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.9, description="share of a GPU for one engine")
+
+
+class GRPO(Section):
+    steps: Count = 900
+    batch_groups: Count = Field(128, description="B, groups per optimiser step (paper: 128 x 4 completions)")
+    max_staleness: Natural = Field(1, description="eta, in policy versions; 0 is the synchronous algorithm")
+    stale: Literal["wait", "drop"] = "wait"
+    lr: Positive = 4e-7
+    warmup_steps: Natural = 0
+    weight_decay: NonNegative = 0.0
+    grad_clip: Positive = 1.0
+    beta: NonNegative = Field(0.08, description="weight of the KL to the reference (paper: 0.08 for 27B)")
+    clip_low: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    clip_high: Positive = 0.2
+    correction: Literal["tis", "none"] = "tis"
+    tis_cap: Annotated[float, Field(ge=1.0)] = Field(2.0, description="C, the cap of the truncated importance weight")
+    normalise: Literal["sequence", "token"] = "sequence"
+
+
+class Learner(Section):
+    ranks: Count = 1
+    zero_stage: ZeroStage = 1
+    micro_tokens: Count = Field(16384, description="tokens of one micro-batch, padding included")
+    gradient_checkpointing: bool = False
+    checkpoint_every: Count = Field(50, description="optimiser steps between checkpoints")
+    keep_checkpoints: Count = 2
+
+
+class MetaRM(Section):
+    enabled: bool = True
+    ranks: Count = 1
+    zero_stage: ZeroStage = 1
+    lr: Positive = 1e-5
+    warmup_steps: Natural = 0
+    batch: Count = Field(512, description="completions per optimiser step (paper: 512)")
+    max_backlog: Count = Field(1024, description="groups it may lie behind; older ones are skipped and counted")
+    micro_tokens: Count = 16384
+
+
+class Eval(Section):
+    every: Natural = Field(0, description="policy versions between evaluations while training; 0: only before and after")
+    during_limit: Count = Field(64, description="held-out preferences of an evaluation while training")
+
+
+class Redis(Section):
+    url: str = Field("", description="redis://, rediss:// or unix:// of an own server; empty: one is started for the run")
+    fsync: Literal["everysec", "always"] = "everysec"
+    claim_timeout_s: Positive = Field(30.0, description="an entry not renewed for so long may be claimed by another worker")
+    max_deliveries: Count = Field(5, description="an entry claimed more often is a dead letter")
+    max_entry_mb: Count = 64
+
+
+class Cluster(Section):
+    device: Literal["cpu", "cuda"] = "cpu"
+    address: str = Field("auto", description="auto: the cluster this job runs in, else a new one; or HOST:PORT")
+    gpu_memory_gb: Positive = 80.0
+
+
+class Tracking(Section):
+    project: str = "spct"
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"
+    samples: Natural = Field(8, description="judgements kept in the table at each evaluation")
+
+
+class Waits(Section):
+    server_s: Positive = 20.0
+    start_s: Positive = Field(600.0, description="until an actor is ready; cold imports are slow")
+    progress_s: Positive = Field(600.0, description="until the next optimiser step")
+    judge_s: Positive = Field(1800.0, description="until an evaluation has ended")
+    stop_s: Positive = Field(10.0, description="until the parts have ended; the rest is killed")
+
+
+class Config(Section):
+    run: Run = Run()
+    model: Model
+    data: Data
+    prompts: Prompts = Prompts()
+    rollout: Rollout = Rollout()
+    grpo: GRPO = GRPO()
+    learner: Learner = Learner()
+    meta_rm: MetaRM = MetaRM()
+    eval: Eval = Eval()
+    redis: Redis = Redis()
+    cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
+    waits: Waits = Waits()
+
+    @property
+    def credit(self) -> int:
+        """Groups that may be outstanding: (eta + 1) * B, the law of I2."""
+        return (self.grpo.max_staleness + 1) * self.grpo.batch_groups
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        return self.model.context - self.rollout.max_new_tokens
+
+    @property
+    def dtype(self) -> Literal["float32", "bfloat16"]:
+        if self.model.dtype == "auto":
+            return "float32" if self.cluster.device == "cpu" else "bfloat16"
+        return self.model.dtype
+
+    @property
+    def max_entry_bytes(self) -> int:
+        return self.redis.max_entry_mb << 20
+
+    @model_validator(mode="after")
+    def laws(self) -> Self:
+        problems = [p for p in (*self._sampling_laws(), *self._batch_laws(), *self._length_laws()) if p]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _sampling_laws(self) -> list[str]:
+        r = self.rollout
+        out = []
+        if r.samples < 2:
+            out.append(f"rollout.samples = {r.samples}: a group needs G >= 2 completions to have an advantage")
+        if r.top_p != 1.0 or r.top_k != -1:
+            out.append(
+                f"rollout.top_p = {r.top_p}, rollout.top_k = {r.top_k}: truncated sampling biases the importance"
+                " weight; set top_p to 1.0 and top_k to -1"
+            )
+        return out
+
+    def _batch_laws(self) -> list[str]:
+        g, m = self.grpo, self.meta_rm
+        out = []
+        completions = g.batch_groups * self.rollout.samples
+        if completions % self.learner.ranks:
+            out.append(
+                f"grpo.batch_groups x rollout.samples = {g.batch_groups} x {self.rollout.samples} = {completions}"
+                f" completions cannot be dealt evenly to learner.ranks = {self.learner.ranks}"
+            )
+        if m.enabled and m.batch % self.rollout.samples:
+            out.append(
+                f"meta_rm.batch = {m.batch} must be whole groups: a multiple of rollout.samples = {self.rollout.samples}"
+            )
+        if m.enabled and m.batch % m.ranks:
+            out.append(f"meta_rm.batch = {m.batch} cannot be dealt evenly to meta_rm.ranks = {m.ranks}")
+        if m.enabled and m.max_backlog * self.rollout.samples < m.batch:
+            out.append(
+                f"meta_rm.max_backlog = {m.max_backlog} groups hold fewer completions than meta_rm.batch = {m.batch}:"
+                " it would skip for ever and never train"
+            )
+        return out
+
+    def _length_laws(self) -> list[str]:
+        out = []
+        if self.max_prompt_tokens < 1:
+            out.append(
+                f"rollout.max_new_tokens = {self.rollout.max_new_tokens} leaves no room for a prompt in"
+                f" model.context = {self.model.context}"
+            )
+        sections = [("learner", self.learner.micro_tokens)]
+        if self.meta_rm.enabled:
+            sections.append(("meta_rm", self.meta_rm.micro_tokens))
+        for name, tokens in sections:
+            if tokens < self.model.context:
+                out.append(
+                    f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {self.model.context}"
+                )
+        if self.prompts.template_path and not Path(self.prompts.template_path).is_file():
+            out.append(f"prompts.template_path = {self.prompts.template_path!r}: no such file")
+        return out

@@ -1,0 +1,73 @@
+r"""Fencing: text that others wrote, made unable to leave its place in a prompt.
+
+Queries and responses are hostile. Whatever would act as frame is broken *visibly*, nothing is cut:
+
+    [The End of Response 1]      [\The End of Response 1]       frame lines, anywhere, in any case
+    Scores:  Response 2:         \Scores:  \Response 2:         labelled parts, at the head of a line
+    \boxed{8, 2}                 \fbox{8, 2}                    the same in LaTeX; quoted, it is no score
+    <|im_end|>  <eos>  [/INST]   <\|im_end|>  <\eos>  [\/INST]  chat tokens of the usual tokenizers
+    ESC, NUL, other controls     their pictures (U+2400 on)     newlines of every kind become LF, tabs stay
+    bidirectional controls, zero-width and tag characters       removed: they have no visible form
+
+Lookalikes are caught in compatibility form (NFKC): a line whose normal form holds frame is replaced by that
+form, escaped. Ordinary prose, code, Markdown, LaTeX and every script pass unchanged. Linear time.
+"""
+
+import re
+import unicodedata
+
+_NEWLINES = re.compile("\r\n?|[\x85\u2028\u2029]")
+_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e01ef]")
+_JOINERS = re.compile("[\u200c\u200d]+")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+_CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+
+_NAMED = (
+    r"s|bos|eos|pad|unk|mask|cls|sep|think|tool_call|tool_response|tools|image|unused\d{1,4}"
+    r"|(?:start|end)_of_(?:turn|image|text)|(?:begin|end)_of_(?:text|sentence)|endoftext"
+    r"|reponame|repo_name|filename|file_sep|gh_stars|empty_output|issue_(?:start|comment|closed)"
+    r"|jupyter_(?:start|text|code|output|script)|fim_(?:prefix|middle|suffix|pad)"
+)
+# Possessive and bounded quantifiers only: no text makes the pattern backtrack.
+_ESCAPED = re.compile(
+    r"\[(?=\\*+[ \t\n]*+the[ \t\n]++(?:begin|end)\b)"  # frame lines
+    r"|\[(?=\\*+/?(?:inst|cls|sep|pad|unk|mask|bos|eos|tool_calls|available_tools|tool_results)\])"
+    r"|<(?=\\*+(?:[|\uff5c][^<>\n]{0,80}[|\uff5c]>|/?(?:" + _NAMED + r")>|</?sys>>))"
+    r"|^[ \t>#*_\-]*+(?:\d{1,3}[.)][ \t*_]*+)?+"  # the head of a line, up to a label
+    r"(?=\\*+(?:specific[ \t]++criteria|analysis|scores|response[ \t]++\d++)[*_ \t]*+:)",
+    re.IGNORECASE | re.MULTILINE | re.ASCII,
+)
+_BOX = re.compile(r"\\boxed")
+
+
+def fence(text: str) -> str:
+    """`text` as it may stand in a prompt (see the module's head)."""
+    if text.isascii() and text.isprintable():
+        return _escape(text)[0]
+    text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", _NEWLINES.sub("\n", text)))
+    text = _JOINERS.sub(_between_letters_of_other_scripts, text).translate(_CONTROLS)
+    if text.isascii():
+        return _escape(text)[0]
+    return "\n".join(_escape_lookalikes(line) for line in text.split("\n"))
+
+
+def _escape(text: str) -> tuple[str, int]:
+    boxless, boxes = _BOX.subn(r"\\fbox", text)
+    escaped, marks = _ESCAPED.subn(r"\g<0>\\", boxless)
+    return escaped, boxes + marks
+
+
+def _escape_lookalikes(line: str) -> str:
+    plain, plain_count = _escape(line)
+    if line.isascii():
+        return plain
+    normal, normal_count = _escape(unicodedata.normalize("NFKC", line))
+    return normal if normal_count > plain_count else plain
+
+
+def _between_letters_of_other_scripts(joiners: re.Match[str]) -> str:
+    """Joiners shape emoji, Persian and Indic text; beside ASCII they only hide something."""
+    text, start, end = joiners.string, joiners.start(), joiners.end()
+    before, after = text[max(start - 1, 0) : start], text[end : end + 1]
+    return "" if before.isascii() or after.isascii() else joiners.group()[:1]

@@ -1,0 +1,172 @@
+"""The paper's public preference sets: one converter per set, from the set's own rows to preferences.
+
+    hf:openbmb/UltraFeedback                        instruction, completions[] of {response, overall_score}
+    hf:NCSOFT/offsetbias                            instruction, output_1, output_2, label 1 | 2
+    hf:Skywork/Skywork-Reward-Preference-80K-v0.2   chosen, rejected: lists of {role, content}
+    hf:nvidia/HelpSteer2                            prompt, response_1, response_2, preference_strength
+    hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct
+
+`hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does. The sets are given:
+a row that cannot be used for its content (an empty response, no preference) is skipped and counted, while a
+row of another shape is a DataError.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grm.jsonl import Row, messages
+from grm.preferences import (
+    EMPTY_RESPONSE,
+    TWO_BEST,
+    DataError,
+    Loaded,
+    Preference,
+    Question,
+    Skipped,
+    clean,
+    conversation,
+    gather,
+)
+
+EMPTY_QUERY = "empty query"
+NO_SCORE = "response without a score"
+FEW_RESPONSES = "fewer than two responses"
+CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
+OTHER_SPLIT = "row of the validation split"
+
+_OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.jsonl)"
+_TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
+
+Converter = Callable[[Row], Preference | Skipped]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicSet:
+    """How a set is read: a converter for its rows, and the folder inside its repository if not the whole."""
+
+    convert: Converter
+    data_dir: str | None = None
+
+
+def load(name: str, *, limit: int | None = None) -> Loaded:
+    """A set's training rows in a fixed random order, up to `limit` preferences. Raises DataError."""
+    name, _, folder = name.partition("@")
+    if name not in SETS:
+        raise DataError(f"hf:{name}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
+    rows = _training_rows(folder or name, SETS[name].data_dir)
+    return gather(_converted(rows, name, SETS[name].convert), limit=limit)
+
+
+def ultrafeedback(row: Row) -> Preference | Skipped:
+    """Usually four completions; the best has the highest overall score."""
+    completions = row.fields.get("completions")
+    if not isinstance(completions, list) or not all(isinstance(each, dict) for each in completions):
+        raise row.error("completions", "is not a list of objects", _OWN_SHAPE)
+    scores = [each.get("overall_score") for each in completions]
+    responses = [each.get("response") for each in completions]
+    if len(completions) < 2:
+        return Skipped(reason=FEW_RESPONSES)
+    if not all(isinstance(score, int | float) for score in scores):
+        return Skipped(reason=NO_SCORE)
+    if not all(isinstance(response, str) for response in responses):
+        raise row.error("completions", "holds a response that is not text", _OWN_SHAPE)
+    if scores.count(max(scores)) > 1:
+        return Skipped(reason=TWO_BEST)
+    query, subset = row.text("instruction", _OWN_SHAPE), row.text("source", _OWN_SHAPE, default="")
+    return _preference(row, query, responses, scores.index(max(scores)), subset)
+
+
+def offsetbias(row: Row) -> Preference | Skipped:
+    """Two outputs; label 1 or 2 names the better one."""
+    label = row.fields.get("label")
+    if label not in (1, 2):
+        raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
+    outputs = (row.text("output_1", _OWN_SHAPE), row.text("output_2", _OWN_SHAPE))
+    best = 0 if label == 1 else 1
+    return _preference(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
+
+
+def skywork(row: Row) -> Preference | Skipped:
+    """Two conversations that differ in the last turn."""
+    chosen, rejected = (_turns(row, field) for field in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        return Skipped(reason=CONTEXTS_DIFFER)
+    subset = row.text("source", _OWN_SHAPE, default="")
+    return _preference(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
+
+
+def helpsteer2(row: Row) -> Preference | Skipped:
+    """preference_strength < 0: response 1 is better, > 0: response 2. The table holds both splits."""
+    if row.text("split", _OWN_SHAPE) != "train":
+        return Skipped(reason=OTHER_SPLIT)
+    strength = row.fields.get("preference_strength")
+    if not isinstance(strength, int | float):
+        raise row.error("preference_strength", "is not a number", _OWN_SHAPE)
+    if strength == 0:
+        return Skipped(reason=TWO_BEST)
+    first, *later = row.text("prompt", _OWN_SHAPE).split(_TURN)
+    turns = [("User", first.strip("\n"))]
+    for turn in later:
+        role, _, content = turn.partition("\n")
+        turns.append((role, content.strip("\n")))
+    responses = (row.text("response_1", _OWN_SHAPE), row.text("response_2", _OWN_SHAPE))
+    return _preference(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
+
+
+def openmath(row: Row) -> Preference | Skipped:
+    """One generated solution (n = 1) of a MATH or GSM8K problem, checked against the reference answer."""
+    correct = row.fields.get("is_correct")
+    if not isinstance(correct, bool):
+        raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
+    solution, subset = row.text("generated_solution", _OWN_SHAPE), row.text("dataset", _OWN_SHAPE, default="")
+    return _preference(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
+
+
+SETS: Mapping[str, PublicSet] = {
+    "openbmb/UltraFeedback": PublicSet(convert=ultrafeedback),
+    "NCSOFT/offsetbias": PublicSet(convert=offsetbias),
+    "Skywork/Skywork-Reward-Preference-80K-v0.2": PublicSet(convert=skywork),
+    "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference"),
+    "nvidia/OpenMathInstruct-1": PublicSet(convert=openmath),
+}
+
+
+def _preference(row: Row, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+    if not query.strip():
+        return Skipped(reason=EMPTY_QUERY)
+    if not all(response.strip() for response in responses):
+        return Skipped(reason=EMPTY_RESPONSE)
+    cleaned = tuple(clean(response) for response in responses)
+    question = Question(id=row.default_id, query=query, responses=cleaned)
+    return Preference(question=question, label=label, subset=subset)
+
+
+def _turns(row: Row, field: str) -> list[tuple[str, str]]:
+    turns = row.fields.get(field)
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise row.error(field, "is not a list of at least two messages", _OWN_SHAPE)
+    return messages(row, field, turns)
+
+
+def _converted(
+    rows: Sequence[Mapping[str, object]], name: str, convert: Converter
+) -> Iterator[tuple[str, Preference | Skipped]]:
+    """Each row under its own number, in an order that depends on the number of rows only."""
+    for index in random.Random(0).sample(range(len(rows)), len(rows)):
+        where = f"hf:{name} row {index}"
+        yield where, convert(Row(fields=rows[index], where=where, default_id=f"{name}:{index}"))
+
+
+def _training_rows(location: str, data_dir: str | None) -> Any:
+    """The table behind a set, with len() and [index] -> row: from a folder, the cache or the net."""
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise DataError("hf: sources need the `datasets` library; pip install datasets") from None
+    try:
+        return datasets.load_dataset(location, data_dir=data_dir, split="train")
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        remedy = "check the name and the network, or give hf:<name>@<folder with a copy>"
+        raise DataError(f"hf:{location}: cannot be loaded ({error}); {remedy}") from error

@@ -1,0 +1,205 @@
+"""Preferences in JSONL files, one object per line (UTF-8).
+
+    {"prompt": query, "responses": [text, ...], "preferred": index}       index of the single best response
+    {"prompt": query, "responses": [text, ...], "scores": [number, ...]}  the maximum is best; n = 1: 1 or 0
+    {"prompt": query, "chosen": text, "rejected": text}                   rewardbench; chosen has index 0
+
+Optional: "id" (text or integer, unique; by default file name and line number), "subset" (text), and
+"messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt". Other fields are ignored.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+from grm.preferences import (
+    NOT_VERIFIABLE,
+    TWO_BEST,
+    DataError,
+    Loaded,
+    Preference,
+    Question,
+    Skipped,
+    clean,
+    conversation,
+    gather,
+)
+
+Found = tuple[str, Preference | Skipped]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One JSON object and where it stands, with checked access to its fields."""
+
+    fields: Mapping[str, object]
+    where: str  # "file:line"
+    default_id: str
+
+    def error(self, field: str, problem: str, remedy: str) -> DataError:
+        return DataError(f"{self.where}: field {field!r}: {problem}; {remedy}")
+
+    def text(self, field: str, remedy: str, default: str | None = None) -> str:
+        """The field as a string; `default` stands in for a missing one."""
+        value = self.fields.get(field, default)
+        if not isinstance(value, str):
+            raise self.error(field, _wrong(value, field in self.fields), remedy)
+        return clean(value)
+
+    def filled(self, field: str, remedy: str) -> str:
+        """The field as a string that is not blank."""
+        value = self.text(field, remedy)
+        if not value.strip():
+            raise self.error(field, "is empty", f"{remedy}, or remove the row")
+        return value
+
+    def id(self) -> str:
+        value = self.fields.get("id")
+        if value is None:
+            return self.default_id
+        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+            raise self.error("id", _wrong(value, True), "give text or an integer, unique in the file")
+        return clean(str(value))
+
+
+def load(path: Path, *, limit: int | None = None) -> Loaded:
+    """The preferences of a file (see the module's head), or its first `limit`. Every row is checked."""
+    found = _without_rated_singles([(row.where, to_preference(row)) for row in _rows(path)])
+    loaded = gather(found, limit=limit)
+    if not loaded.preferences and not loaded.skipped:
+        raise DataError(f"{path}: no rows; give one JSON object per line")
+    return loaded
+
+
+def to_preference(row: Row) -> Preference | Skipped:
+    """The preference in a row, or why it has none that can be used. Raises DataError for a malformed row."""
+    subset = row.text("subset", "give text or leave it out", default="")
+    if "chosen" in row.fields or "rejected" in row.fields:
+        pair = (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
+        return Preference(question=Question(id=row.id(), query=_query(row), responses=pair), label=0, subset=subset)
+    question = Question(id=row.id(), query=_query(row), responses=_responses(row))
+    label = _label(row, len(question.responses))
+    if isinstance(label, Skipped):
+        return label
+    return Preference(question=question, label=label, subset=subset)
+
+
+def messages(row: Row, field: str, given: list[object]) -> list[tuple[str, str]]:
+    """A field's list of {role, content} as pairs."""
+    turns = []
+    for message in given:
+        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (0, 0)
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise row.error(field, f"holds {_shown(message)}", "each message is {role: text, content: text}")
+        turns.append((clean(role), clean(content)))
+    return turns
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    try:
+        payload = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(f"{path}: cannot be read ({error}); give a readable .jsonl file") from None
+    for number, line in enumerate(payload.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            where = f"{path}:{number}"
+            yield Row(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
+
+
+def _object(line: bytes, where: str) -> Mapping[str, object]:
+    try:
+        value: object = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 at byte {error.start} of the line; save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # broken JSON, a number of absurd length, absurd nesting
+        raise DataError(f"{where}: not JSON ({error}); give one JSON object per line") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {_wrong(value, True)}, not an object; give one JSON object per line")
+    return value
+
+
+def _query(row: Row) -> str:
+    given = row.fields.get("messages")
+    if given is None:
+        return row.filled("prompt", "give the query as text")
+    if not isinstance(given, list) or not given:
+        raise row.error("messages", _wrong(given, True), "give a non-empty list of {role, content}")
+    query = conversation(messages(row, "messages", given))
+    if not query.strip():
+        raise row.error("messages", "are empty", "give the conversation, or remove the row")
+    return query
+
+
+def _responses(row: Row) -> tuple[str, ...]:
+    values = row.fields.get("responses")
+    if not isinstance(values, list) or not values:
+        raise row.error("responses", _wrong(values, "responses" in row.fields), "give a list of texts")
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise row.error(f"responses[{index}]", _wrong(value, True), "give the response as text")
+        if not value.strip():
+            raise row.error(f"responses[{index}]", "is empty", "give the response as text, or remove the row")
+    return tuple(clean(value) for value in values)
+
+
+def _label(row: Row, n: int) -> int | Skipped:
+    if "preferred" in row.fields and "scores" in row.fields:
+        raise row.error("preferred", "stands beside 'scores'", "give one of them")
+    if "preferred" in row.fields:
+        return _preferred(row, row.fields["preferred"], n)
+    return _best_score(row, row.fields.get("scores"), n)
+
+
+def _preferred(row: Row, value: object, n: int) -> int:
+    if n == 1:
+        raise row.error("preferred", "says nothing of one response", "give scores: [1] or [0] (right, wrong)")
+    if isinstance(value, list):
+        raise row.error("preferred", f"is {_shown(value)}", "name the one best; ties go into 'scores'")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise row.error("preferred", _wrong(value, True), f"give the index of the best response, 0..{n - 1}")
+    if not 0 <= value < n:
+        raise row.error("preferred", f"is {_shown(value)}, out of range", f"{n} responses: give 0..{n - 1}")
+    return value
+
+
+def _best_score(row: Row, values: object, n: int) -> int | Skipped:
+    if not isinstance(values, list):
+        remedy = "give one number per response, or 'preferred'"
+        raise row.error("scores", _wrong(values, "scores" in row.fields), remedy)
+    if len(values) != n:
+        raise row.error("scores", f"has {len(values)} numbers for {n} responses", "give one per response")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise row.error("scores", f"holds {_shown(value)}", "give numbers")
+        if isinstance(value, float) and not isfinite(value):
+            raise row.error("scores", f"holds {_shown(value)}", "give finite numbers")
+    if n == 1:
+        return int(values[0]) if values[0] in (0, 1) else Skipped(reason=NOT_VERIFIABLE)
+    best = max(values)
+    return values.index(best) if values.count(best) == 1 else Skipped(reason=TWO_BEST)
+
+
+def _without_rated_singles(found: list[Found]) -> list[Found]:
+    """One rating beyond 0/1 shows that a file's single scores are ratings, its 0s and 1s no verdicts."""
+    rated = Skipped(reason=NOT_VERIFIABLE)
+    if rated not in [item for _, item in found]:
+        return found
+    return [(where, rated if _is_single(item) else item) for where, item in found]
+
+
+def _is_single(item: Preference | Skipped) -> bool:
+    return isinstance(item, Preference) and len(item.question.responses) == 1
+
+
+def _wrong(value: object, present: bool) -> str:
+    return f"is {_shown(value)}" if present else "is missing"
+
+
+def _shown(value: object) -> str:
+    """A value for an error message, cut to a readable length."""
+    text = ascii(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of absurd size"
+    return text if len(text) <= 60 else f"{text[:57]}..."

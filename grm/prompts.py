@@ -1,0 +1,152 @@
+"""Prompts: the one user message in which the policy reads a query and its shuffled responses.
+
+A template is a text file. Every placeholder is written in double braces and stands at most once:
+
+    {{query}}      the query (fenced)                                                              required
+    {{responses}}  [The Begin of Response 1] ... [The End of Response 1], and so on, on own lines   required
+    {{scores}}     \\boxed{s1, s2} with one place per response                                      required
+    {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes  optional
+    {{count}}      the number of responses                                                          optional
+
+`NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves
+n = 1 in training. Query and responses pass through `grm.fence`, and placeholders are filled in one pass, so
+no text that others wrote can become frame.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from grm.fence import fence
+from grm.judgement import Scale, training_scale
+from grm.preferences import Question
+
+STYLES = ("full", "compact")
+REQUIRED = frozenset({"query", "responses", "scores"})
+KNOWN = REQUIRED | {"hint", "count"}
+
+_PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}(\n?)")
+
+
+class TemplateError(ValueError):
+    """A template that cannot be used: names the file, the placeholder and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """Two checked wordings: `graded` for scores 1..10, `verdict` for a single response scored 0 or 1."""
+
+    name: str
+    graded: str
+    verdict: str | None  # None: cannot render n = 1 in training
+
+
+def template(style: str) -> Template:
+    """A shipped template: "full" for language models, "compact" for small ones."""
+    if style not in STYLES:
+        raise TemplateError(f"no prompt style {style!r}; choose one of {', '.join(STYLES)}")
+    folder = resources.files("grm") / "templates"
+    graded = (folder / f"{style}.txt").read_text(encoding="utf-8")
+    verdict = (folder / f"{style}_single.txt").read_text(encoding="utf-8")
+    return Template(name=style, graded=_checked(graded, style), verdict=_checked(verdict, f"{style}_single"))
+
+
+def load_template(path: str | Path) -> Template:
+    """Your own template: `path`, and `<stem>_single<suffix>` beside it if n = 1 is to be trained on."""
+    path = Path(path)
+    single = path.with_name(f"{path.stem}_single{path.suffix}")
+    verdict = _checked(_read(single), str(single)) if single.exists() else None
+    return Template(name=str(path), graded=_checked(_read(path), str(path)), verdict=verdict)
+
+
+def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
+    """A random order: permutation[shown position] = index in the preference's own order."""
+    return tuple(rng.sample(range(n), n))
+
+
+def render(
+    question: Question,
+    permutation: Sequence[int],
+    template: Template,
+    *,
+    hint: int | None = None,
+    scale: Scale | None = None,
+) -> str:
+    """The user message that asks for a judgement of `question`, responses in the order of `permutation`.
+
+    scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; evaluation passes GRADED for every n.
+    hint (cold start only): n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
+    """
+    n = len(question.responses)
+    if sorted(permutation) != list(range(n)):
+        raise ValueError(f"{tuple(permutation)} is not an order of {n} responses")
+    blocks = [_block(i, question.responses[own]) for i, own in enumerate(permutation, start=1)]
+    values = {
+        "query": fence(question.query),
+        "responses": "\n".join(blocks),
+        "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
+        "count": str(n),
+    }
+    text = _wording(template, n, scale or training_scale(n))
+    if hint is not None and "{{hint}}" not in text:
+        raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
+    hint_line = "" if hint is None else _hint(hint, n) + "\n"
+
+    def filled(match: re.Match[str]) -> str:
+        return hint_line if match[1] == "hint" else values[match[1]] + match[2]
+
+    return _PLACEHOLDER.sub(filled, text)
+
+
+def _block(position: int, response: str) -> str:
+    return f"[The Begin of Response {position}]\n{fence(response)}\n[The End of Response {position}]"
+
+
+def _hint(hint: int, n: int) -> str:
+    if not 0 <= hint < max(2, n):
+        raise ValueError(f"hint {hint} is not in 0..{max(2, n) - 1}")
+    if n == 1:
+        return f"Hint: the response is {'right' if hint else 'wrong'}."
+    return f"Hint: Response {hint + 1} is the best."
+
+
+def _wording(template: Template, n: int, scale: Scale) -> str:
+    if scale is Scale.GRADED:
+        return template.graded
+    if n != 1:
+        raise ValueError(f"the 0/1 scale is for a single response, not for {n}")
+    if template.verdict is None:
+        path = Path(template.name)
+        wanted = f"{path.stem}_single{path.suffix}"
+        raise TemplateError(f"{template.name}: no wording for n = 1 scored 0 or 1; add {wanted} beside it")
+    return template.verdict
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise TemplateError(f"{path}: no such template; check prompts.template_path") from None
+    except UnicodeDecodeError:
+        raise TemplateError(f"{path}: not UTF-8; save the template as UTF-8") from None
+    except OSError as error:
+        raise TemplateError(f"{path}: cannot be read ({error.strerror}); give a text file") from None
+
+
+def _checked(text: str, name: str) -> str:
+    """`text` without its last newline, after checking its placeholders."""
+    found = [match[1] for match in _PLACEHOLDER.finditer(text)]
+    for placeholder in found:
+        if placeholder not in KNOWN:
+            known = ", ".join(f"{{{{{each}}}}}" for each in sorted(KNOWN))
+            raise TemplateError(f"{name}: unknown placeholder {{{{{placeholder}}}}}; known are {known}")
+        if found.count(placeholder) > 1:
+            raise TemplateError(f"{name}: {{{{{placeholder}}}}} stands twice; keep one")
+    for required in sorted(REQUIRED - set(found)):
+        raise TemplateError(f"{name}: {{{{{required}}}}} is missing; add it (double braces)")
+    if "hint" in found and "{{hint}}" not in text.split("\n"):
+        raise TemplateError(f"{name}: {{{{hint}}}} must stand alone on its line: it vanishes without a hint")
+    return text.removesuffix("\n")

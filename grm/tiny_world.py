@@ -1,0 +1,241 @@
+"""The tiny world: labelled preferences that have the method's structure in small, deterministic by seed.
+
+A query asks about one of twelve topics and carries a *cue* that decides which of four principles counts. Each
+response shows four attributes, drawn independently and uniformly from the levels 0..3:
+
+    politeness   the opening words              accuracy   the claim about the topic
+    format       the marks before the claim     brevity    the number of filler remarks after it (3 - level)
+
+    label (n >= 2) = the response that is uniquely best by the principle that counts
+    label (n = 1)  = 1 if its level by that principle is 2 or 3, else 0
+
+A judge that always applies one principle is right in 1/4 of the queries and at chance in the rest; "always the
+shortest" is such a judge (brevity). Training and held-out items are disjoint: an item is its topic, its cue and the
+unordered level profiles of its responses, and the hash of that decides on which side it falls (1 in 5 is held out).
+
+`loose_judge` writes the judgements that the base policy is taught on (`launch/tiny_base.py`). It reads the levels
+from the text as any reader could, but chooses its principles mostly by habit, and its scores slip now and then.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from grm.judgement import Scale
+from grm.preferences import Preference, Question
+
+PRINCIPLES = ("accuracy", "brevity", "politeness", "format")
+LEVELS = ("bad", "weak", "good", "great")
+SIZES = {1: 0.15, 2: 0.60, 3: 0.15, 4: 0.10}  # share of preferences with n responses
+
+CUES = {
+    "accuracy": (
+        "The facts must be right.",
+        "It goes into an exam.",
+        "A mistake would be costly.",
+        "I will check every word.",
+    ),
+    "brevity": ("I have only a minute.", "Keep it short.", "I am in a hurry.", "Just a few words."),
+    "politeness": (
+        "My grandmother will read it.",
+        "Be kind to me.",
+        "Mind your manners.",
+        "It is for a shy guest.",
+    ),
+    "format": (
+        "I will print it as a list.",
+        "Lay it out neatly.",
+        "It goes on a poster.",
+        "Make it easy to scan.",
+    ),
+}
+
+# question -> the claims of level 0, 1, 2 and 3
+TOPICS = {
+    "How many days are in a week?": ("fifty", "nine", "six or seven", "seven"),
+    "Where do penguins live?": ("on the moon", "in the desert", "where it is cold", "in the Antarctic"),
+    "What do bees make?": ("bricks", "milk", "something sweet", "honey"),
+    "Who wrote Hamlet?": ("a robot", "Dickens", "an English poet", "Shakespeare"),
+    "What is the capital of France?": ("Tokyo", "Lyon", "a city on the Seine", "Paris"),
+    "What colour is a ripe lemon?": ("blue", "red", "a bright colour", "yellow"),
+    "What does a whale breathe with?": ("leaves", "gills", "an organ inside", "lungs"),
+    "What turns ice into water?": ("music", "snow", "a warm place", "heat"),
+    "When do owls hunt?": ("never", "at noon", "after the day", "at night"),
+    "What do cows eat?": ("iron", "fish", "green plants", "grass"),
+    "What is a violin made of?": ("soup", "glass", "a light material", "wood"),
+    "What moves a sailing boat?": ("poetry", "coal", "the weather", "wind"),
+}
+STEMS = ("It is {}.", "The answer is {}.", "I would say {}.")
+OPENINGS = (
+    ("What a silly question.", "Not you again.", "Look it up yourself."),
+    ("Well.", "Fine.", "So you ask."),
+    ("Sure.", "Of course.", "Certainly."),
+    ("Thank you for asking.", "It is a pleasure to help.", "Welcome, dear friend."),
+)
+MARKS = ((",, ", ";; "), ("", ""), ("- ", "* "), ("# Answer\n- ", "# Answer\n* "))
+FILLERS = (
+    "As people say.",
+    "All in all.",
+    "By the way.",
+    "In a manner of speaking.",
+    "If you see what I mean.",
+    "To put it like that.",
+    "One way or another.",
+    "When all is said.",
+)
+
+HABIT = {"accuracy": 0.46, "brevity": 0.22, "politeness": 0.18, "format": 0.14}
+HEED = 0.15  # P(principle | cue) = (1 - HEED) * HABIT + HEED * [the cue's principle]
+SECOND = 0.5  # chance of a second, lighter principle
+JITTER = 0.2  # chance that a score is off by one
+SLIP = 0.1  # chance that a score has nothing to do with the critique
+
+Levels = dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """What is drawn before it is put into words. `levels` holds one profile per response, values 0..3."""
+
+    topic: str
+    cue: str
+    principle: str
+    levels: tuple[Levels, ...]
+
+    @property
+    def label(self) -> int | None:
+        return verdict(self.levels, self.principle)
+
+    @property
+    def held_out(self) -> bool:
+        profiles = sorted(tuple(profile[name] for name in PRINCIPLES) for profile in self.levels)
+        digest = hashlib.sha256(repr((self.topic, self.cue, profiles)).encode()).digest()
+        return digest[0] % 5 == 0
+
+
+def verdict(levels: Sequence[Levels], principle: str) -> int | None:
+    """The world's law: the label if `principle` counts; None when no response is uniquely best (n >= 2)."""
+    marks = [profile[principle] for profile in levels]
+    if len(marks) == 1:
+        return int(marks[0] >= 2)
+    return marks.index(max(marks)) if marks.count(max(marks)) == 1 else None
+
+
+def preferences(seed: int, count: int, n: int | None = None, *, held_out: bool = False) -> list[Preference]:
+    """`count` preferences of the training or the held-out side, in the mix SIZES or all with `n` responses.
+
+    The subset of a preference is the principle that counts. Raises ValueError for n outside 1..4 or count < 0.
+    """
+    if count < 0 or (n is not None and n not in SIZES):
+        raise ValueError(f"the tiny world makes n in {tuple(SIZES)} and count >= 0, got n={n} count={count}")
+    side = "heldout" if held_out else "train"
+    rng = random.Random(f"tiny/{side}/{seed}/{n or 'mixed'}")
+    made = []
+    for index in range(count):
+        size = n or rng.choices(tuple(SIZES), weights=tuple(SIZES.values()))[0]
+        item = next(item for item in _draws(size, rng) if item.held_out is held_out)
+        label = item.label
+        assert label is not None
+        question = Question(
+            id=f"tiny-{side}-{seed}-{index}",
+            query=_query(item, rng),
+            responses=tuple(_response(item.topic, profile, rng) for profile in item.levels),
+        )
+        made.append(Preference(question=question, label=label, subset=item.principle))
+    return made
+
+
+def _draws(n: int, rng: random.Random) -> Iterator[Item]:
+    """Endless items with n responses and a label; attributes that do not count stay independent of it."""
+    while True:
+        topic, principle = rng.choice(tuple(TOPICS)), rng.choice(PRINCIPLES)
+        levels = tuple({name: rng.randrange(4) for name in PRINCIPLES} for _ in range(n))
+        item = Item(topic=topic, cue=rng.choice(CUES[principle]), principle=principle, levels=levels)
+        if item.label is not None:
+            yield item
+
+
+def _query(item: Item, rng: random.Random) -> str:
+    return " ".join(rng.sample((item.topic, item.cue), 2))
+
+
+def _response(topic: str, levels: Levels, rng: random.Random) -> str:
+    opening = rng.choice(OPENINGS[levels["politeness"]])
+    claim = rng.choice(STEMS).format(TOPICS[topic][levels["accuracy"]])
+    marks = rng.choice(MARKS[levels["format"]])
+    fillers = rng.sample(FILLERS, 3 - levels["brevity"])
+    return f"{opening}\n{marks}{' '.join((claim, *fillers))}"
+
+
+def principle_of(query: str) -> str:
+    """The principle that counts, read from the query's cue. Raises ValueError for a query of another world."""
+    for principle, cues in CUES.items():
+        if any(cue in query for cue in cues):
+            return principle
+    raise ValueError(f"no cue of the tiny world in the query {query!r}")
+
+
+def levels_of(query: str, response: str) -> Levels:
+    """The level 0..3 of `response` by each principle, read from the text alone."""
+    opening, body = response.split("\n", 1)
+    claims = next(claims for topic, claims in TOPICS.items() if topic in query)
+    stated = {stem.format(claim): level for level, claim in enumerate(claims) for stem in STEMS}
+    return {
+        "accuracy": next(level for claim, level in stated.items() if claim in body),
+        "brevity": 3 - sum(body.count(filler) for filler in FILLERS),
+        "politeness": next(level for level, words in enumerate(OPENINGS) if opening in words),
+        "format": next((level for level in (3, 2, 0) if body.startswith(MARKS[level])), 1),
+    }
+
+
+def loose_judge(
+    question: Question,
+    permutation: tuple[int, ...],
+    rng: random.Random,
+    *,
+    scale: Scale,
+    hint: int | None = None,
+) -> str:
+    """A completion of the base policy's teacher on the responses as shown (shown i = responses[permutation[i]]).
+
+    Principles come from habit, the critique is true to the text, and the scores follow the heavier principle
+    loosely. `hint` (as in `prompts.render`: the best shown position, or the label when n = 1) makes it look for a
+    principle by which that holds.
+    """
+    shown = [levels_of(question.query, question.responses[index]) for index in permutation]
+    chosen = _choose(question.query, shown, rng, hint)
+    weight = 100 if len(chosen) == 1 else rng.choice((60, 70, 80))
+    shares = zip(chosen, (weight, 100 - weight), strict=False)
+    criteria = ", ".join(f"{name} {share}%" for name, share in shares)
+    analysis = " ".join(
+        f"Response {place}: {', '.join(f'{name} {LEVELS[levels[name]]}' for name in chosen)}."
+        for place, levels in enumerate(shown, start=1)
+    )
+    scores = ", ".join(str(_score([levels[name] for name in chosen], rng, scale)) for levels in shown)
+    return f"Specific Criteria: {criteria}\nAnalysis: {analysis}\nScores: \\boxed{{{scores}}}"
+
+
+def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | None) -> list[str]:
+    """One or two principles, the heavier first."""
+    cue = principle_of(query)
+    belief = {name: (1 - HEED) * habit + HEED * (name == cue) for name, habit in HABIT.items()}
+    first = {name: belief[name] for name in PRINCIPLES if hint in (None, verdict(shown, name))} or belief
+    chosen = rng.choices(tuple(first), weights=tuple(first.values()))
+    if rng.random() < SECOND:
+        rest = [name for name in PRINCIPLES if name not in chosen]
+        chosen += rng.choices(rest, weights=[HABIT[name] for name in rest])
+    return chosen
+
+
+
+
+def _score(levels: list[int], rng: random.Random, scale: Scale) -> int:
+    """A score that follows levels[0]; on 1..10, levels[1] (when there) and jitter move it by one each at most."""
+    if rng.random() < SLIP:
+        return rng.randint(scale.low, scale.high)
+    if scale is Scale.VERDICT:
+        return int(levels[0] >= 2)
+    nudge = {0: -1, 3: 1}.get(levels[1], 0) if len(levels) == 2 else 0
+    jitter = rng.choice((-1, 1)) if rng.random() < JITTER else 0
+    return max(scale.low, min(scale.high, 1 + 3 * levels[0] + nudge + jitter))

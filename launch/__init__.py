@@ -1,0 +1,1 @@
+"""Entries, and the only place that knows Ray."""

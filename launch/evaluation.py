@@ -1,0 +1,117 @@
+"""Held-out evaluation through the same actors: the rollout actors judge, the reward actor grades.
+
+Greedy, one judgement a preference, one policy version; the prompts of a run are the same at every evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+
+from actors.engine import Request
+from actors.reward import Grade, Judged
+from configs.schema import Config
+from launch.cluster import Cluster
+from launch.issuing import Draft
+from launch.tracking import SampleJudgement
+
+When = Literal["before", "during", "after"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """accuracy, parse_rate: 0..1 over `rows`; an unparsable judgement counts as wrong. tokens: mean a judgement."""
+
+    when: When
+    version: int
+    rows: int
+    accuracy: float
+    parse_rate: float
+    tokens: float
+    grades: tuple[Grade, ...]
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "eval/version": self.version,
+            "eval/accuracy@1": self.accuracy,
+            "eval/parse_rate@1": self.parse_rate,
+        }
+
+    def samples(self, count: int) -> list[SampleJudgement]:
+        """The first `count` judgements, the same preferences at every evaluation."""
+        return [_sample(self.when, self.version, grade) for grade in self.grades[:count]]
+
+
+class Evaluating:
+    """An evaluation under way: `submit` its judging, then `grade` when that is done; the driver waits on `refs`."""
+
+    def __init__(self, cluster: Cluster, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
+        self.when: When = when
+        self.version = version
+        self._cluster = cluster
+        self._shards = [drafts[i :: len(cluster.rollouts)] for i in range(len(cluster.rollouts))]
+        self.refs: list[Any] = [
+            actor.judge.remote([_greedy(draft, config) for draft in shard], version)
+            for actor, shard in zip(cluster.rollouts, self._shards, strict=True)
+        ]
+
+    def grade(self) -> Any:
+        """The reference of the grades, once every reference in `refs` is ready."""
+        judged = [
+            Judged(preference=draft.preference, permutation=draft.permutation, completion=completions[0])
+            for shard, answers in zip(self._shards, ray.get(self.refs), strict=True)
+            for draft, completions in zip(shard, answers, strict=True)
+        ]
+        return self._cluster.reward.grade.remote(judged)
+
+    def result(self, grades: Sequence[Grade]) -> Evaluation:
+        rows = len(grades)
+        return Evaluation(
+            when=self.when,
+            version=self.version,
+            rows=rows,
+            accuracy=sum(grade.right for grade in grades) / rows,
+            parse_rate=sum(not grade.failure for grade in grades) / rows,
+            tokens=sum(grade.tokens for grade in grades) / rows,
+            grades=tuple(grades),
+        )
+
+
+def evaluate(cluster: Cluster, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
+    """Judge and grade, waiting for it. TimeoutError after `waits.judge_s`."""
+    evaluating = Evaluating(cluster, config, drafts, when=when, version=version)
+    try:
+        ray.get(evaluating.refs, timeout=config.waits.judge_s)
+        grades = ray.get(evaluating.grade(), timeout=config.waits.judge_s)
+    except ray.exceptions.GetTimeoutError as error:
+        raise TimeoutError(
+            f"the driver waited {config.waits.judge_s:.0f} s for the {when} evaluation of {len(drafts)} preferences"
+            " (waits.judge_s)"
+        ) from error
+    return evaluating.result(grades)
+
+
+def _greedy(draft: Draft, config: Config) -> Request:
+    return Request(
+        token_ids=draft.token_ids, samples=1, temperature=0.0, max_new_tokens=config.rollout.max_new_tokens
+    )
+
+
+def _sample(when: When, version: int, grade: Grade) -> SampleJudgement:
+    return SampleJudgement(
+        when=when,
+        version=version,
+        preference=grade.preference,
+        query=grade.query,
+        responses=grade.responses,
+        label=grade.label,
+        principles=grade.principles,
+        critique=grade.critique,
+        scores=grade.scores or (),
+        reward=grade.reward,
+        failure=grade.failure,
+        completion=grade.text if grade.failure else "",
+    )

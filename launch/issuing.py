@@ -1,0 +1,147 @@
+"""The prompts of a run as a pure function of the seed and the position: what the driver issues, and what evaluation asks.
+
+    (epoch, index) ─▶ (preference, permutation) ─▶ text ─▶ token ids
+
+Only `Question`s enter: no label is in reach (I6). The position is the ledger's data cursor (I7), so a resumed run goes
+on with the very prompt that would have come next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from buffer.ledger import Cursor
+from configs.load import ConfigError
+from configs.schema import Config
+from grm.preferences import Question
+from grm.prompts import Template, load_template, render, shuffled, template
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A prompt before it is issued. `permutation[shown position]` = index in the preference's own order."""
+
+    preference: str
+    permutation: tuple[int, ...]
+    token_ids: tuple[int, ...]
+
+
+class Tokenizer:
+    """The policy's tokenizer and chat format. Text of others can never become a special token."""
+
+    def __init__(self, folder: str) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        added = self._tokenizer.added_tokens_decoder.values()
+        self._special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
+
+    def defuse(self, question: Question) -> Question:
+        """Break the tokenizer's special tokens inside query and responses visibly: `<|im_end|>` -> `<\\|im_end|>`."""
+        return Question(
+            id=question.id,
+            query=self._break(question.query),
+            responses=tuple(self._break(response) for response in question.responses),
+        )
+
+    def encode(self, message: str) -> tuple[int, ...]:
+        """Token ids of a user message, up to where the policy's completion begins."""
+        if self._tokenizer.chat_template is None:
+            return tuple(self._tokenizer(message + "\n")["input_ids"])
+        ids = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": message}],
+            add_generation_prompt=True,
+            return_dict=True,
+            enable_thinking=False,  # Qwen3: judge at once; other templates do not read it
+        )["input_ids"]
+        return tuple(ids)
+
+    def _break(self, text: str) -> str:
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, f"{token[0]}\\{token[1:]}")
+        return text
+
+
+class PromptSource:
+    """Training prompts by position: each epoch is a fresh order, each visit a fresh permutation of the responses."""
+
+    def __init__(
+        self, questions: Iterable[Question], *, tokenizer: Tokenizer, wording: Template, seed: int, max_tokens: int
+    ) -> None:
+        self._questions = [tokenizer.defuse(question) for question in questions]
+        self._tokenizer = tokenizer
+        self._wording = wording
+        self._seed = seed
+        self._max_tokens = max_tokens
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def take(self, cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
+        """The next `count` prompts from the cursor on, each with the cursor that follows it. A prompt over
+        `max_tokens` is passed over, whole, and counted: text is never cut."""
+        taken: list[tuple[Draft, Cursor]] = []
+        misses = 0
+        while len(taken) < count:
+            draft = self.at(cursor.epoch, cursor.index)
+            cursor = self._after(cursor, issued=draft is not None)
+            if draft is not None:
+                taken.append((draft, cursor))
+                misses = 0
+            elif (misses := misses + 1) > len(self._questions):
+                raise ConfigError(f"no training prompt fits in {self._max_tokens} tokens; raise model.context")
+        return taken
+
+    def at(self, epoch: int, index: int) -> Draft | None:
+        """The prompt at a position of an epoch, or None when it is too long."""
+        if self._order[0] != epoch:
+            order = list(range(len(self._questions)))
+            random.Random(f"order/{self._seed}/{epoch}").shuffle(order)
+            self._order = (epoch, order)
+        return self._draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}")
+
+    def _after(self, cursor: Cursor, *, issued: bool) -> Cursor:
+        wraps = cursor.index + 1 == len(self._questions)
+        return Cursor(
+            group=cursor.group + issued,
+            epoch=cursor.epoch + wraps,
+            index=0 if wraps else cursor.index + 1,
+            skipped=cursor.skipped + (not issued),
+        )
+
+    def heldout(self, limit: int) -> list[Draft]:
+        """Evaluation prompts: the first `limit` that fit, in order; permutations depend on the seed alone, so every
+        evaluation of a run asks the same."""
+        drafts = (self._draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
+        return [draft for draft in drafts if draft is not None][:limit]
+
+    def too_long(self) -> int:
+        """How many questions do not fit (a permutation does not change what is shown, only its order)."""
+        return sum(self._draft(index, "length") is None for index in range(len(self._questions)))
+
+    def _draft(self, index: int, salt: str) -> Draft | None:
+        question = self._questions[index]
+        permutation = shuffled(len(question.responses), random.Random(salt))
+        token_ids = self._tokenizer.encode(render(question, permutation, self._wording))
+        if len(token_ids) > self._max_tokens:
+            return None
+        return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)
+
+
+def wording(config: Config) -> Template:
+    """The prompt template that the config names."""
+    if config.prompts.template_path:
+        return load_template(config.prompts.template_path)
+    return template(config.prompts.style)
+
+
+def source(config: Config, questions: Sequence[Question], tokenizer: Tokenizer) -> PromptSource:
+    return PromptSource(
+        questions,
+        tokenizer=tokenizer,
+        wording=wording(config),
+        seed=config.run.seed,
+        max_tokens=config.max_prompt_tokens,
+    )

@@ -1,0 +1,117 @@
+"""The report's judgements: what the policy wrote before and after training about the same preferences, side by side.
+
+All text here is a model's or a data set's. It is escaped by `tag`, isolated by `dir="auto"`, and cut at `LONGEST`.
+Rows are read leniently (a field may be missing): a page about a run must not fail over one row of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from launch.charts import Markup, tag
+from launch.curves import finite
+
+Row = Mapping[str, Any]
+FOLD, LONGEST = 420, 20_000  # characters shown at once, and shown at all
+MOST_CASES = 8
+
+
+def cases(rows: Sequence[Row]) -> Markup:
+    """The section: preferences in the order in which they were written, because nobody chose the flattering ones."""
+    keys = list(dict.fromkeys(_text(row, "preference") for row in rows))
+    if not keys:
+        note = tag("p", "No sample judgements were recorded in this run.")
+        return tag("section", tag("h2", "Judgements"), note)
+    count = min(len(keys), MOST_CASES)
+    intro = f"{count} of the {len(keys)} preferences that were kept, in their order; none was picked."
+    shown = [_case([row for row in rows if _text(row, "preference") == key]) for key in keys[:count]]
+    return tag("section", tag("h2", "Judgements before and after"), tag("p", intro), *shown)
+
+
+def _case(rows: Sequence[Row]) -> Markup:
+    """One preference: its query and responses, what was judged before and after, and on demand what came between."""
+    first, label, answers = rows[0], rows[0].get("label"), _list(rows[0], "responses")
+    best, items = _best(label, len(answers)), list[Markup]()
+    for index, answer in enumerate(answers):
+        head = tag("h4", f"Response {index + 1}", _mark(label, index, len(answers)))
+        items.append(tag("li", head, prose(str(answer)), class_="best" if index == best else None))
+    ends = {_text(row, "when"): row for row in rows if row.get("when") != "during"}
+    between = {_text(row, "version"): row for row in rows if row.get("when") == "during"}
+    sides = [_side(ends[when], len(answers)) for when in ("before", "after") if when in ends]
+    more = None
+    if between:
+        summary = tag("summary", f"During training, version {', '.join(between)}")
+        columns = tag("div", *(_side(row, len(answers)) for row in between.values()), class_="sides")
+        more = tag("details", summary, columns, class_="between")
+    return tag("article", tag("h3", "Query"), prose(_text(first, "query"), "text asked"),
+               tag("ol", *items, class_="answers"), tag("div", *sides, class_="sides"), more, class_="case")  # fmt: skip
+
+
+def _side(row: Row, count: int) -> Markup:
+    """One judgement: verdict, scores, principles, critique; or the raw completion and why it could not be read."""
+    version, reward, when = row.get("version"), row.get("reward"), _text(row, "when")
+    name = when.capitalize() + (f", version {version}" if isinstance(version, int) else "")
+    verdict = None
+    if finite(reward):
+        right = reward > 0
+        said = f"{'right' if right else 'wrong'} {reward:+g}".replace("-", "\u2212")
+        verdict = tag("span", said, class_="verdict" if right else "verdict bad")
+    head, failure = tag("header", tag("b", name), verdict), _text(row, "failure")
+    scores = [float(score) for score in _list(row, "scores") if finite(score)]
+    best = _best(row.get("label"), count)
+    bars = [_score(index, score, best=index == best) for index, score in enumerate(scores)]
+    parts = [head, tag("div", *bars, class_="scores") if bars else None]
+    if failure:
+        parts.append(tag("p", f"Could not be read: {failure.replace('_', ' ')}", class_="verdict bad"))
+    for title, text in (("Principles", _text(row, "principles")), ("Critique", _text(row, "critique"))):
+        if text:
+            parts += [tag("h4", title), prose(text)]
+    if not (_text(row, "principles") or _text(row, "critique")):
+        parts += [tag("h4", "Completion"), prose(_text(row, "completion") or "(empty)")]
+    return tag("div", *parts, class_="side")
+
+
+def _score(index: int, score: float, *, best: bool) -> Markup:
+    share = min(100.0, max(0.0, 10 * score))
+    track = tag("span", tag("span", class_="fill", style=f"width:{share:.0f}%"), class_="track")
+    name = tag(
+        "span",
+        f"Response {index + 1}",
+        tag("span", " \u2605", class_="mark", title="labelled best") if best else None,
+    )
+    return tag("div", name, track, tag("b", f"{score:g}"), class_="best" if best else None)
+
+
+def _best(label: object, count: int) -> int | None:
+    """Index of the response that the label calls best; none for a single response."""
+    return label if isinstance(label, int) and count > 1 else None
+
+
+def _mark(label: object, index: int, count: int) -> Markup | None:
+    if count == 1 and label in (0, 1):
+        return tag("span", " labelled right" if label else " labelled wrong", class_="mark" if label else "mark bad")
+    return tag("span", " \u2605 labelled best", class_="mark") if _best(label, count) == index else None
+
+
+def prose(text: str, kind: str = "text") -> Markup:
+    """A text of any length: the first lines at once, the rest on demand, and what is over LONGEST only counted."""
+    if len(text) <= FOLD:
+        return tag("div", text, class_=kind, dir="auto")
+    cut = text.rfind(" ", FOLD - 60, FOLD)
+    cut = FOLD if cut < 0 else cut
+    over = len(text) - LONGEST
+    rest = text[cut:LONGEST] + (f" [{over:,} more characters are in samples.jsonl]" if over > 0 else "")
+    unfold = tag("span", f" … show all {len(text):,} characters", class_="unfold")
+    head = tag("summary", tag("span", text[:cut], class_=kind, dir="auto"), unfold)
+    return tag("details", head, tag("div", rest, class_=kind, dir="auto"), class_="long")
+
+
+def _text(row: Row, name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+def _list(row: Row, name: str) -> Sequence[Any]:
+    value = row.get(name)
+    return value if isinstance(value, list) else ()

@@ -1,0 +1,66 @@
+"""Trains a generative reward model by asynchronous online RL: the entry of `ray job submit -- python launch/run.py`.
+
+            (eta + 1) * B prompts outstanding, never more
+  ┌────────────────────────────────────────────────────────────────────────────┐
+  ▼                                                                            │
+prompts ─▶ RolloutActor xN ─▶ rollouts ─▶ RewardActor ─▶ experience ─┬─▶ GRPOLearner
+              ▲   vLLM                     rule ±1                   └─▶ MetaRMLearner
+              └───────────────── policy weights, version v ◀───────────── v + 1
+
+    python launch/run.py --config tiny                          a preset by name, or a YAML file
+    python launch/run.py --config tiny grpo.lr=1e-4 run.seed=2  with overrides
+    python launch/run.py --config qwen3-8b --dry-run            the resolved config and the plan, nothing started
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/run.py` finds its siblings
+
+from buffer.streams import ServerError
+from configs.load import ConfigError, dump, load
+from configs.schema import Config
+from grm.preferences import DataError
+from grm.prompts import TemplateError
+from launch import plan
+from launch.models import resolve
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 a part failed, 2 the input cannot be used, 130 stopped by a signal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="a preset's name, or a YAML file")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, start nothing")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    given = parser.parse_args(arguments)
+    try:
+        config = load(given.config, given.overrides)
+        if given.dry_run:
+            print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
+            return 0
+        return train(config, preset=Path(given.config).stem)
+    except (ConfigError, DataError, TemplateError, ServerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def train(config: Config, *, preset: str) -> int:
+    """All stages of a run, from the data at the door to the report."""
+    from launch.stages import Run
+
+    with Run(config, preset=preset) as run:
+        run.evaluate("before")
+        run.online_rl()
+        run.evaluate("after")
+    return run.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

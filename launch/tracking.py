@@ -1,0 +1,294 @@
+"""What a run writes down while it works: metrics, sample judgements, and the W&B run that shows them live.
+
+    component ── figures ──▶ Tracker.log ──┬─▶ run_folder/metrics.jsonl     (plain, ours: the report and the tests read it)
+                                           └─▶ W&B                          (offline in run_folder/wandb without a key)
+
+One process owns the tracker; components return figures as values. `METRICS` is the only list of names: a name that is not
+in it is refused, so that a typo fails on its first step and not in front of an empty chart. Every metric has an axis, the
+counter of the role that made it, because the roles of an asynchronous system do not share one step. This is the only file
+that imports wandb, and only once a run begins: the import costs seconds that a dry run and the report need not pay.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["auto", "offline", "online", "disabled"]
+METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
+ELAPSED = "time/elapsed_s"
+INIT_TIMEOUT_S = 30.0  # a server that has not answered by then is taken for unreachable
+FINISH_TIMEOUT_S = 120.0  # what was not uploaded by then stays in the run folder, for `wandb sync`
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """What a metric means, its unit, and the metric that it is plotted against (an axis is its own axis)."""
+
+    meaning: str
+    unit: str
+    axis: str
+
+
+def _along(axis: str, rows: Mapping[str, tuple[str, str]]) -> dict[str, Metric]:
+    """One role's rows {name: (meaning, unit)}, every one of them against that role's counter."""
+    return {name: Metric(meaning=meaning, unit=unit, axis=axis) for name, (meaning, unit) in rows.items()}
+
+
+METRICS: Mapping[str, Metric] = {
+    **_along("learner/version", {
+        "learner/version": ("policy version after this step", "versions"),
+        "reward/mean": ("mean reward of all completions that arrived since the last step", "-1..1"),
+        "reward/solved_all": ("arrived groups whose completions were all right: no gradient", "0..1"),
+        "reward/solved_none": ("arrived groups whose completions were all wrong: no gradient", "0..1"),
+        "parse/failure_rate": ("arrived completions that did not parse into a judgement", "0..1"),
+        "staleness/mean": ("learner's version minus the group's issue version, over the trained groups", "versions"),
+        "staleness/max": ("the largest of them; never above max_staleness", "versions"),
+        "staleness/in_flight": ("part of the mean that passed before the group was finished", "versions"),
+        "staleness/in_queue": ("part of the mean that passed while the finished group waited", "versions"),
+        "groups/issued": ("groups issued since the run began", "groups"),
+        "groups/trained": ("groups trained since the run began", "groups"),
+        "groups/filtered": ("groups without a gradient since the run began", "groups"),
+        "groups/dropped": ("groups dropped as too stale since the run began", "groups"),
+        "groups/dead_letter": ("entries that no worker could read since the run began", "groups"),
+        "off_policy/mismatch_kl": ("k3 estimate of KL(behaviour, learner before the step)", "nats/token"),
+        "off_policy/ess": ("effective sample size of the importance weights over their number", "0..1"),
+        "off_policy/clip_fraction": ("tokens whose ratio was clipped", "0..1"),
+        "off_policy/tis_truncated_fraction": ("tokens whose importance weight was truncated", "0..1"),
+        "loss/policy": ("policy part of the loss", "loss"),
+        "loss/kl": ("k3 estimate of KL(policy, reference), before beta", "nats/token"),
+        "optim/lr": ("learning rate of this step", "1"),
+        "optim/grad_norm": ("global gradient norm before clipping", "1"),
+        "length/trained": ("mean length of the trained completions", "tokens"),
+        "length/dropped": ("mean length of the dropped completions", "tokens"),
+        "time/step_s": ("from one policy version to the next", "s"),
+        "time/wait_for_experience_s": ("the learner waited for groups", "s"),
+        "time/train_s": ("forward, backward and optimiser", "s"),
+        "time/publish_s": ("gathering and publishing the weights", "s"),
+    }),
+    **_along(ELAPSED, {
+        ELAPSED: ("running time of the run, resumed parts added up", "s"),
+        "time/pull_s": ("loading one policy version into a rollout actor", "s"),
+        "time/pause_s": ("no decoding while weights were loaded", "s"),
+        "idle/learner_ratio": ("share of its time that the learner waited for groups", "0..1"),
+        "idle/rollout_ratio": ("share of their time that the rollout actors had nothing to decode", "0..1"),
+        "throughput/completions_per_s": ("completions finished, all rollout actors", "completions/s"),
+        "throughput/tokens_per_s": ("tokens sampled, all rollout actors", "tokens/s"),
+        "rollout/workers": ("rollout actors at work", "actors"),
+        "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
+        "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
+        "queue/experience": ("scored groups waiting for the learner", "entries"),
+    }),
+    **_along("meta_rm/step", {
+        "meta_rm/step": ("optimiser steps of the meta-RM", "steps"),
+        "meta_rm/loss": ("binary cross-entropy", "nats"),
+        "meta_rm/accuracy": ("accuracy on the batch before training on it", "0..1"),
+        "meta_rm/auc": ("ROC-AUC on the batch before training on it", "0..1"),
+        "meta_rm/backlog": ("scored groups that the meta-RM has not read", "entries"),
+        "meta_rm/skipped": ("entries skipped over the backlog limit since the run began", "entries"),
+    }),
+    **_along("eval/version", {
+        "eval/version": ("policy version that was evaluated", "versions"),
+        "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is greedy", "0..1"),
+        "eval/parse_rate@k": ("held-out judgements that parsed", "0..1"),
+        "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM picks who votes", "0..1"),
+    }),
+}  # fmt: skip
+
+
+class MetricError(ValueError):
+    """A record that cannot be logged: an unknown name, a missing axis, or something that is no number."""
+
+
+def metric(name: str) -> Metric:
+    """The metric of a concrete name: `eval/accuracy@8` is an `eval/accuracy@k`. MetricError if there is none."""
+    known = METRICS.get(re.sub(r"@[1-9]\d*$", "@k", name))
+    if known is None or name.endswith("@k"):
+        close = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise MetricError(f"unknown metric {name!r}{hint} (names stand in launch/tracking.py, METRICS)")
+    return known
+
+
+def checked(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The record with plain floats. MetricError: unknown name, value that is no real number, or an axis left out."""
+    record: dict[str, float] = {}
+    for name, value in metrics.items():
+        axis = metric(name).axis
+        if axis not in metrics:
+            raise MetricError(f"{name!r} is plotted against {axis!r}, which the record lacks: add it")
+        if not isinstance(value, Real):
+            raise MetricError(f"{name!r} is {value!r}, not a number; leave a figure out while there is none")
+        record[name] = float(value)
+    return record
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleJudgement:
+    """One completion as a person reads it. Responses and scores stand in the preference's own order.
+
+    `label` is as in a preference (index of the best; for one response 1 right, 0 wrong). `failure` is "" for a completion
+    that parsed, else the parser's reason; then `scores` is empty and `completion` holds all there is to read.
+    """
+
+    when: Literal["before", "during", "after"]
+    version: int
+    preference: str
+    query: str
+    responses: tuple[str, ...]
+    label: int
+    principles: str
+    critique: str
+    scores: tuple[int, ...]
+    reward: float
+    failure: str = ""
+    completion: str = ""
+
+
+def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
+    """`auto` resolved: what WANDB_MODE says, else online if there is a key, else offline. Others stay as they are."""
+    if mode != "auto":
+        return mode
+    wish = environ.get("WANDB_MODE", "")
+    modes: dict[str, Mode] = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline",
+                              "disabled": "disabled", "": "online" if environ.get("WANDB_API_KEY") else "offline"}  # fmt: skip
+    if wish not in modes:
+        raise ValueError(f"WANDB_MODE={wish!r} is not one this run can follow: use online, offline or disabled")
+    return modes[wish]
+
+
+SECRET = re.compile(r"(?i)(^|_)(api_key|password|secret|auth_token)$")
+
+
+def redacted(value: Any, environ: Mapping[str, str]) -> Any:
+    """The config without credentials: userinfo of URLs, values of secret environment variables, leaves named like one."""
+    if isinstance(value, Mapping):
+        return {k: "***" if SECRET.search(str(k)) and v else redacted(v, environ) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(item, environ) for item in value]
+    if not isinstance(value, str):
+        return value
+    for name, secret in environ.items():
+        if SECRET.search(name) and len(secret) >= 6:
+            value = value.replace(secret, "***")
+    return re.sub(r"://[^/\s@]+@", "://***@", value)
+
+
+class Tracker:
+    """Owner of a run's records. `mode` is what was decided (`auto` never); the run folder must exist."""
+
+    def __init__(self, run_folder: Path, run_id: str, config: Mapping[str, Any], project: str, mode: Mode, *,
+                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+        self._folder, self._clock = run_folder.absolute(), clock
+        path = self._folder / METRICS_FILE
+        _mend(path)
+        self._began = clock() - _last_elapsed(path)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self.mode = chosen_mode(mode, os.environ)
+        self._run: wandb.Run | None = None
+        if self.mode != "disabled":
+            self._run, self.mode = _start(self._folder, run_id, redacted(config, os.environ), project, self.mode)
+            for name, entry in METRICS.items():
+                self._run.define_metric(name.replace("@k", "@*"), step_metric=None if name == entry.axis else entry.axis)
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Record figures of one or several roles, each role with its axis; the elapsed time is added here.
+
+        A value that is not finite reaches W&B as it is and metrics.jsonl as null (JSON has no other word for it).
+        """
+        record = checked({**metrics, ELAPSED: self._clock() - self._began})
+        plain = {name: value if math.isfinite(value) else None for name, value in record.items() if name != ELAPSED}
+        self._file.write(json.dumps({"elapsed_s": round(record[ELAPSED], 3), "metrics": plain}) + "\n")
+        if self._run is not None:
+            self._run.log(record)
+
+    def samples(self, rows: Sequence[SampleJudgement]) -> None:
+        """Append judgements to samples.jsonl, and show them as the W&B table `samples/<when>`."""
+        path = self._folder / SAMPLES_FILE
+        _mend(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+        if self._run is None:
+            return
+        import wandb
+
+        for when in dict.fromkeys(row.when for row in rows):
+            table = [asdict(row) for row in rows if row.when == when]
+            cells = [[_cell(value) for value in row.values()] for row in table]
+            self._run.log({f"samples/{when}": wandb.Table(columns=list(table[0]), data=cells)})
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the summary into the W&B run and end it; its service process is gone when this returns."""
+        self._file.close()
+        if self._run is None:
+            return
+        import wandb
+
+        self._run.summary.update(redacted(summary, os.environ))
+        self._run.finish(exit_code=1 if summary.get("finished") == "failed" else 0)
+        wandb.teardown()
+        self._run = None
+
+
+def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode: Mode) -> tuple[wandb.Run, Mode]:
+    """The W&B run, and the mode it got: a server that cannot be reached costs a warning, not the run."""
+    import wandb
+
+    def begin(mode: Literal["online", "offline"]) -> wandb.Run:
+        settings = wandb.Settings(
+            mode=mode, console="off", silent=True, disable_git=True, disable_code=True,
+            x_disable_meta=True,  # the command line may hold a password; the config says all that matters
+            init_timeout=INIT_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S,
+        )  # fmt: skip
+        resume: Literal["allow"] | None = "allow" if mode == "online" else None
+        return wandb.init(project=project, id=run_id, name=run_id, dir=folder, config=config, settings=settings,
+                          resume=resume)  # fmt: skip
+
+    if mode == "offline":
+        return begin("offline"), mode
+    try:
+        return begin("online"), mode
+    except wandb.errors.AuthenticationError:
+        raise  # a wrong key is the user's to mend, before hours of training
+    except wandb.errors.CommError as error:
+        log.warning("W&B cannot be reached, so this run is tracked offline in %s (`wandb sync` uploads it later): %s",
+                    folder / "wandb", str(error).splitlines()[0])  # fmt: skip
+        wandb.teardown()  # its service still holds the run's id
+        return begin("offline"), "offline"
+
+
+def _cell(value: Any) -> Any:
+    """A W&B table holds numbers and strings: lists become numbered lines, or numbers on one line."""
+    if not isinstance(value, list | tuple):
+        return value
+    numbers = all(isinstance(item, Real) for item in value)
+    return ", ".join(map(str, value)) if numbers else "\n\n".join(f"[{i}] {item}" for i, item in enumerate(value, 1))
+
+
+def _mend(path: Path) -> None:
+    """Cut what a killed process left behind the last newline, so that the next record starts on a line of its own."""
+    if path.exists():
+        whole = path.read_bytes()
+        if whole and not whole.endswith(b"\n"):
+            os.truncate(path, whole.rfind(b"\n") + 1)
+
+
+def _last_elapsed(path: Path) -> float:
+    """Seconds that an earlier part of this run had come to; 0 for a new run."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return float(json.loads(lines[-1])["elapsed_s"]) if lines else 0.0

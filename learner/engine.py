@@ -1,0 +1,288 @@
+"""DeepSpeed, and the process group of a learner's ranks: the only file that imports it.
+
+Measured traps that this file keeps away from its callers: no operator that is compiled on first use (a build takes
+minutes, and a killed one hangs the next process), models loaded before ``initialize`` (weights written afterwards are
+silently undone), gradients that are averaged over ranks while our losses are sums with global divisors, and the same
+number of micro-batches on every rank (see ``batching.cut``).
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Module = nn.Module
+BUCKET = 500_000_000
+"""Largest bucket of a reduction, in elements (DeepSpeed's default)."""
+TAG = "engine"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSettings:
+    """How a model is trained. zero_stage 0..3; warmup_steps of linear warm-up; grad_clip: largest gradient norm."""
+
+    zero_stage: int
+    lr: float
+    warmup_steps: int
+    weight_decay: float
+    grad_clip: float
+    gradient_checkpointing: bool
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """lr: the learning rate that this step used. grad_norm: global gradient norm before clipping."""
+
+    lr: float
+    grad_norm: float
+
+
+def deepspeed(device: str) -> ModuleType:
+    """The DeepSpeed module, with its accelerator chosen and just-in-time compilation off."""
+    if device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed as module
+
+    # A table of operators that may be compiled, read when the process group is made; left empty, the shared-memory
+    # collective (186 s to build, used by inference only) is never built. Not a public switch: a test watches it.
+    module.ops.__compatible_ops__ = {}
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    return module
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on now; another process may take it before it is used, so start again then."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class Ranks:
+    """The processes of one learner: one process per rank, a group of its own, collectives in the same order."""
+
+    def __init__(
+        self, *, rank: int, world: int, host: str, port: int, device: Literal["cpu", "cuda"], timeout_s: float
+    ) -> None:
+        """Joins the group; returns when all ranks have joined, or raises after ``timeout_s``."""
+        self.rank, self.world = rank, world
+        local = rank % torch.cuda.device_count() if device == "cuda" else 0
+        self.device = torch.device(device, local) if device == "cuda" else torch.device("cpu")
+        if device == "cuda":
+            torch.cuda.set_device(self.device)
+        else:
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if host == "127.0.0.1":
+            os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(local),
+            "WORLD_SIZE": str(world),
+            "LOCAL_SIZE": str(world),
+            "MASTER_ADDR": host,
+            "MASTER_PORT": str(port),
+        }
+        self._deepspeed = deepspeed(device)
+        self._deepspeed.init_distributed(
+            "nccl" if device == "cuda" else "gloo", verbose=False, timeout=timedelta(seconds=timeout_s)
+        )
+
+    def broadcast_bytes(self, payload: bytes) -> bytes:
+        """Rank 0's ``payload`` on every rank; what the other ranks pass is ignored."""
+        length = torch.tensor([len(payload)], device=self.device)
+        torch.distributed.broadcast(length, src=0)
+        if self.rank == 0:
+            data = torch.frombuffer(bytearray(payload), dtype=torch.uint8) if payload else torch.empty(0)
+        else:
+            data = torch.empty(int(length), dtype=torch.uint8)
+        if int(length) == 0:
+            return b""
+        data = data.to(self.device)
+        torch.distributed.broadcast(data, src=0)
+        return data.cpu().numpy().tobytes()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """``values`` (any shape) summed over the ranks, on the CPU."""
+        total = values.detach().to(self.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.cpu()
+
+    def barrier(self) -> None:
+        self.sum(torch.zeros(1))
+
+    def leave(self) -> None:
+        """Ends the group; the process may then join another."""
+        self._deepspeed.comm.destroy_process_group()
+        self._deepspeed.comm.comm.cdb = None
+
+
+class Engine:
+    """A module in training: its optimiser, its partitioning over ranks, its schedule.
+
+    One optimiser step is ``step(losses)``: the gradient of the sum of all losses over all ranks.
+    """
+
+    def __init__(self, build: Callable[[], Module], settings: EngineSettings, ranks: Ranks) -> None:
+        """``build`` makes the module with its weights loaded; called once, where partitioned loading is possible."""
+        self.ranks, self._settings = ranks, settings
+        ds = deepspeed(settings.device)
+        with loading(settings):
+            module = build()
+        if settings.gradient_checkpointing:
+            _enable_checkpointing(module)
+        module.train().to(ranks.device)
+        parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        warmup = max(1, settings.warmup_steps)
+        # A torch schedule: DeepSpeed's own run their first step at a learning rate of 0.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warmup))
+        self._engine, *_ = ds.initialize(
+            model=module,
+            optimizer=optimiser,
+            lr_scheduler=schedule,
+            dist_init_required=False,
+            config=_config(settings, sum(_numel(parameter) for parameter in parameters)),
+        )
+        self._deepspeed = ds
+
+    @property
+    def module(self) -> Module:
+        """The module as it was built (under ZeRO 3 its weights are partitioned: see ``full_state``)."""
+        module: Module = self._engine.module
+        return module
+
+    def __call__(self, *args: Any) -> Any:
+        """The module's forward pass; a collective under ZeRO 3."""
+        return self._engine(*args)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Adds the gradient of ``loss``, this rank's part of a sum over ranks. last: of this rank's micro-batches."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        # Gradients are averaged over ranks: times the number of ranks is their sum.
+        self._engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+        if not last:
+            self._engine.step()
+
+    def step(self) -> StepResult:
+        """Clips and applies the summed gradient, once; after the last ``backward`` of a batch.
+
+        Raises:
+            FloatingPointError: the gradient norm is not finite. The weights are spoilt then: nothing may be
+                published from them.
+        """
+        lr = float(self._engine.get_lr()[0])
+        partitioned = self._settings.zero_stage > 0 or self._settings.dtype == "bfloat16"
+        norm = None if partitioned else _grad_norm(self.module)
+        self._engine.step()
+        norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
+        if not torch.isfinite(torch.tensor(norm)):
+            raise FloatingPointError(f"the gradient norm is {norm}: lower the learning rate; nothing was published")
+        return StepResult(lr=lr, grad_norm=norm)
+
+    def full_state(self, module: Module) -> dict[str, Tensor]:
+        """Whole weights of ``module`` (a part of this engine's) by name, copied to the CPU of rank 0.
+
+        A collective. Empty on the other ranks. Tied weights stand under the first of their names only.
+        """
+        return full_state(module, self.ranks, self._settings.zero_stage)
+
+    def save(self, folder: Path) -> None:
+        """Optimiser, schedule and partitioned weights into ``folder``, each rank its part; a collective."""
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        """What ``save`` wrote with as many ranks and the same ZeRO stage; a collective."""
+        path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        if path is None:
+            raise FileNotFoundError(f"{folder}: holds no state of {self.ranks.world} ranks to resume from")
+
+    def close(self) -> None:
+        self._engine.destroy()
+
+
+class Frozen:
+    """A module that is only evaluated: a plain copy per rank, or partitioned over the ranks at ZeRO 3."""
+
+    def __init__(self, build: Callable[[], Module], settings: EngineSettings, ranks: Ranks) -> None:
+        with loading(settings):
+            module = build()
+        module.eval().requires_grad_(False).to(ranks.device)
+        self._call: Callable[..., Any] = module
+        if settings.zero_stage == 3:
+            ds, size = deepspeed(settings.device), sum(_numel(parameter) for parameter in module.parameters())
+            self._call, *_ = ds.initialize(model=module, dist_init_required=False, config=_config(settings, size))
+
+    def __call__(self, *args: Any) -> Any:
+        """The module's forward pass without gradient; a collective under ZeRO 3."""
+        with torch.no_grad():
+            return self._call(*args)
+
+
+@contextmanager
+def loading(settings: EngineSettings) -> Iterator[None]:
+    """Where pretrained models are loaded: at ZeRO 3 each rank keeps its part only, as the weights come in."""
+    if settings.zero_stage < 3:
+        yield
+        return
+    from transformers.integrations import HfDeepSpeedConfig
+
+    alive = HfDeepSpeedConfig(_config(settings, BUCKET))  # held by a weak reference elsewhere
+    yield
+    del alive
+
+
+def full_state(module: Module, ranks: Ranks, zero_stage: int) -> dict[str, Tensor]:
+    """See ``Engine.full_state``."""
+    gather: Callable[[list[Tensor]], Any] = lambda _: nullcontext()  # noqa: E731
+    if zero_stage == 3:
+        gather = deepspeed(ranks.device.type).zero.GatheredParameters
+    state = {}
+    for name, parameter in module.named_parameters():
+        with gather([parameter]):
+            if ranks.rank == 0:
+                state[name] = parameter.detach().to("cpu", copy=True)
+    return state
+
+
+def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
+    """DeepSpeed's configuration for a model of ``size`` parameters."""
+    bucket = min(BUCKET, max(size, 1))  # a bucket is allocated whole, so not larger than the model
+    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": settings.device == "cuda"}
+    zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": settings.grad_clip,
+        "zero_optimization": zero,
+        "bf16": {"enabled": settings.dtype == "bfloat16"},
+        "steps_per_print": 10**9,
+        "wall_clock_breakdown": False,
+    }
+
+
+def _enable_checkpointing(module: Module) -> None:
+    for part in module.modules():
+        if hasattr(part, "gradient_checkpointing_enable"):
+            part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            return
+
+
+def _numel(parameter: Tensor) -> int:
+    """Elements of a whole parameter, also of one that is partitioned already."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def _grad_norm(module: Module) -> float:
+    """Norm of the gradients that stand in full on this rank (ZeRO 0, where DeepSpeed reports none)."""
+    grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(grads))

@@ -1,0 +1,228 @@
+"""The meta-RM learner: from the same experience, a model that tells good judgements from bad.
+
+A scalar per (prompt, completion), trained with binary cross-entropy on "was this judgement right" (reward > 0), on
+every completion of the stream: groups without policy gradient teach it as much as the others.
+"""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from buffer.ledger import Ledger
+from buffer.messages import ExperienceGroup
+from buffer.streams import EXPERIENCE, META_RM, Address, connect, waiting
+from configs.schema import Config
+from learner import batching, losses, models, ranking
+from learner.base import Learner
+from learner.batching import Tokens
+from learner.engine import Engine, EngineSettings, Ranks
+from learner.experience import LOOK_S, Arrived, Limits, Reader, pack, unpack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetaRMReport:
+    """One optimiser step of the meta-RM.
+
+    version: after it. groups: trained on. completions, tokens (of prompts and completions): likewise. metrics:
+    meta_rm/{loss,accuracy,auc} of this batch *before* it was trained on (auc is missing when all of it was right or
+    all wrong), meta_rm/{backlog,skipped} in groups on rank 0.
+    """
+
+    version: int
+    groups: tuple[int, ...]
+    completions: int
+    tokens: int
+    metrics: dict[str, float]
+
+
+class Score(nn.Module):
+    """One logit per row, read at its last token: sigmoid(logit) is the belief that the judgement is right."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        """Shape [rows], float32. Padding stands on the right, so no row's last token sees it."""
+        model = self.model
+        hidden = model.base_model(input_ids=tokens.input_ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+        last = hidden[torch.arange(len(hidden), device=hidden.device), tokens.lengths - 1]
+        logits: Tensor = model.score(last)  # type: ignore[operator]
+        return logits.squeeze(-1).float()
+
+
+class ScoreUpdate:
+    """The meta-RM and its optimiser step; knows no buffer."""
+
+    def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
+        self._config, self._ranks = config, ranks
+        settings = EngineSettings(
+            zero_stage=config.meta_rm.zero_stage,
+            lr=config.meta_rm.lr,
+            warmup_steps=config.meta_rm.warmup_steps,
+            weight_decay=0.0,
+            grad_clip=1.0,
+            gradient_checkpointing=config.learner.gradient_checkpointing,
+            device=config.cluster.device,
+            dtype=config.dtype,
+        )
+        self.engine = Engine(lambda: Score(models.load_classifier(model_path, config.dtype)), settings, ranks)
+
+    def apply(self, groups: Sequence[ExperienceGroup]) -> dict[str, float]:
+        """One optimiser step on every completion of ``groups``; its metrics before that step. A collective."""
+        prompts = [group.prompt_ids for group in groups for _ in group.completion_ids]
+        completions = [ids for group in groups for ids in group.completion_ids]
+        correct = [reward > 0 for group in groups for reward in group.rewards]
+        lengths = [len(prompt) + len(ids) for prompt, ids in zip(prompts, completions, strict=True)]
+        cuts = batching.cut(lengths, self._config.meta_rm.micro_tokens, self._ranks.world)
+        mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
+        found = torch.zeros(len(completions) + 1, dtype=torch.float64)  # logits of this rank's rows, and its loss
+        for index, part in enumerate(mine):
+            tokens = batching.collate([prompts[i] for i in part], [completions[i] for i in part])
+            logits: Tensor = self.engine(tokens.to(self._ranks.device))
+            labels = torch.tensor([float(correct[i]) for i in part] or [0.0], device=logits.device)
+            weight = 1.0 / len(completions) if part else 0.0
+            loss = losses.correctness_loss(logits, labels, torch.full_like(labels, weight))
+            self.engine.backward(loss, last=index == len(mine) - 1)
+            found[-1] += loss.item()
+            if part:
+                found[part] = logits.detach().cpu().double()
+        self.engine.step()
+        *logits_all, loss_all = self._ranks.sum(found).tolist()
+        return {"meta_rm/loss": loss_all, **_quality(logits_all, correct)}
+
+
+class MetaRMLearner(Learner):
+    """One rank of the meta-RM learner (see ``Learner``): reads along, and never holds the policy up."""
+
+    def __init__(
+        self, config: Config, *, rank: int, world: int, model_path: str, address: Address, checkpoints: Path
+    ) -> None:
+        """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share."""
+        stage = config.meta_rm.zero_stage
+        super().__init__(
+            config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
+        )
+        self._address = address
+
+    def start(self, host: str, port: int) -> None:
+        """Joins the ranks, loads the model, and the newest checkpoint if there is one."""
+        self._ranks = self._join(host, port)
+        self._update = ScoreUpdate(self._config, self._ranks, self._model_path)
+        self._engine = self._update.engine
+        self._model = self._engine.module.model
+        contained = self._resume()
+        if self._rank == 0:
+            vocabulary = self._model.config.get_text_config().vocab_size
+            self._intake = MetaIntake(self._config, self._address, vocabulary)
+            self._intake.recover(contained)
+
+    def step(self, seconds: float) -> MetaRMReport | None:
+        """One optimiser step, or None when too few completions were there within ``seconds``."""
+        batch = self._intake.wait(seconds) if self._rank == 0 else []
+        message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
+        if not message:
+            return None
+        groups = unpack(message, self._config.max_entry_bytes)
+        metrics = self._update.apply(groups)
+        self.version += 1
+        if self._rank == 0:
+            self._intake.trained(batch)
+            metrics |= self._intake.metrics()
+        if self.version % self._config.learner.checkpoint_every == 0:
+            self.save()
+        return MetaRMReport(
+            version=self.version,
+            groups=tuple(group.group for group in groups),
+            completions=sum(len(group.rewards) for group in groups),
+            tokens=sum(len(group.prompt_ids) + len(ids) for group in groups for ids in group.completion_ids),
+            metrics=metrics,
+        )
+
+    def save(self) -> None:
+        """A checkpoint now; then, and only then, what it contains is acknowledged (I3)."""
+        state = self._engine.full_state(self._model)
+        self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
+        if self._rank == 0:
+            self._intake.saved()
+
+    def close(self) -> None:
+        if self._rank == 0:
+            self._intake.close()
+        super().close()
+
+
+class MetaIntake:
+    """Rank 0 of the meta-RM learner at the buffer: whole groups, in the order in which they came."""
+
+    def __init__(self, config: Config, address: Address, vocabulary: int) -> None:
+        tokens = config.meta_rm.micro_tokens
+        limits = Limits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
+        self._redis, self._run_id = connect(address, timeout_s=config.waits.server_s), address.run_id
+        self._ledger = Ledger(self._redis, address.run_id)
+        self._reader = Reader(self._redis, address.run_id, META_RM, limits)
+        self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
+        self._max_backlog = config.meta_rm.max_backlog
+        self._ready: deque[Arrived] = deque()
+        self._unacknowledged: list[str] = []
+
+    def recover(self, contained: Sequence[str]) -> None:
+        """After a start: what the checkpoint contains is acknowledged, what else was claimed before is ready."""
+        self._reader.acknowledge(contained)
+        self._ready.extend(one for one in self._reader.claimed_before() if one.entry_id not in set(contained))
+
+    def wait(self, seconds: float) -> list[Arrived]:
+        """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``.
+
+        What has piled up beyond ``max_backlog`` is skipped and counted (I4): the newest experience is the closest
+        to the judgements that the meta-RM will be asked about.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            self._ledger.skip_backlog(META_RM, self._max_backlog)
+            missing = self._batch - sum(len(one.group.rewards) for one in self._ready)
+            if missing <= 0:
+                return self._take()
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return []
+            self._ready.extend(self._reader.claim(min(left, LOOK_S), count=-(-missing // self._samples)))
+
+    def trained(self, batch: Sequence[Arrived]) -> None:
+        self._unacknowledged += [one.entry_id for one in batch]
+
+    @property
+    def unacknowledged(self) -> tuple[str, ...]:
+        """Ids of the entries trained since the last checkpoint."""
+        return tuple(self._unacknowledged)
+
+    def saved(self) -> None:
+        """A checkpoint holds everything trained so far: its entries need never come back."""
+        self._reader.acknowledge(self._unacknowledged)
+        self._unacknowledged = []
+
+    def metrics(self) -> dict[str, float]:
+        """meta_rm/backlog: groups that wait for the meta-RM; meta_rm/skipped: passed over since the run began."""
+        behind = waiting(self._redis, self._run_id, EXPERIENCE, META_RM) + len(self._ready)
+        return {"meta_rm/backlog": float(behind), "meta_rm/skipped": float(self._ledger.fates()["skipped"])}
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def _take(self) -> list[Arrived]:
+        batch: list[Arrived] = []
+        while sum(len(one.group.rewards) for one in batch) < self._batch:
+            batch.append(self._ready.popleft())
+        return batch
+
+
+def _quality(logits: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
+    hits = sum((logit > 0) == right for logit, right in zip(logits, correct, strict=True))
+    metrics = {"meta_rm/accuracy": hits / len(correct)}
+    area = ranking.auc(logits, correct)
+    return metrics if area is None else metrics | {"meta_rm/auc": area}

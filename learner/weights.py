@@ -1,0 +1,26 @@
+"""From a learner's weights to what is published."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from buffer.weights import PublishedWeights, seal
+
+
+def published(version: int, state: Mapping[str, Tensor]) -> PublishedWeights:
+    """Policy version ``version`` with the names of the Hugging Face model, ready for a ``WeightSink``.
+
+    Args:
+        state: whole weights on the CPU that nobody writes to any more (``Engine.full_state``): the arrays are views
+            of them. A tied ``lm_head.weight`` is not among them; who loads them ties it again.
+    """
+    arrays = {name: as_array(tensor) for name, tensor in state.items()}
+    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in state.items()}
+    return seal(version, arrays, dtypes)
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A view of ``tensor``; bfloat16, which numpy does not have, as the int16 of its bits."""
+    return tensor.view(torch.int16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

@@ -1,0 +1,134 @@
+"""Every shipped preset parses; every wrong key is named with its remedy."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.load import ConfigError, dump, load, parse, presets
+from configs.schema import Config
+from grm import hf_sets
+
+
+def leaves(config: Config) -> dict[str, object]:
+    return {f"{section}.{leaf}": value for section, tree in config.model_dump().items() for leaf, value in tree.items()}
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> None:
+    config = load(name)
+    file = tmp_path / "resolved.yaml"
+    file.write_text(dump(config))
+    assert load(file) == config
+
+
+def test_the_presets_are_the_four_of_the_issue() -> None:
+    assert presets() == ["gemma2-27b", "qwen3-8b", "smollm2-135m", "tiny"]
+
+
+def test_the_schema_stays_small_and_two_deep() -> None:
+    assert len(leaves(load("tiny"))) <= 80
+    assert not any(isinstance(value, dict) for value in leaves(load("tiny")).values())
+
+
+def test_the_27b_preset_is_the_papers_recipe() -> None:
+    config = load("gemma2-27b")
+    assert (config.rollout.samples, config.grpo.batch_groups * config.rollout.samples) == (4, 512)
+    assert (config.grpo.lr, config.grpo.beta, config.grpo.steps) == (4e-7, 0.08, 900)
+    assert (config.meta_rm.lr, config.meta_rm.batch) == (1e-5, 512)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
+    for source in load(name).data.train:
+        if source.startswith("hf:"):
+            assert source.removeprefix("hf:") in hf_sets.SETS
+
+
+def test_derived_values() -> None:
+    config = load("tiny", ["grpo.max_staleness=3", "grpo.batch_groups=16", "model.context=500", "rollout.max_new_tokens=100"])
+    assert config.credit == 64  # (3 + 1) * 16
+    assert config.max_prompt_tokens == 400
+    assert config.dtype == "float32"
+    assert load("qwen3-8b").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("grpo.lrr=1", "unknown key grpo.lrr: did you mean grpo.lr?"),
+        ("gropo.lr=1", "unknown key gropo: did you mean grpo?"),
+        ("grpo.lr=fast", "grpo.lr: .*number.*found 'fast'"),
+        ("grpo.steps=1.5", "grpo.steps: .*integer.*found 1.5"),
+        ("grpo.steps=true", "grpo.steps: .*integer.*found True"),
+        ("grpo.max_staleness=-1", "grpo.max_staleness: .*greater than or equal to 0, found -1"),
+        ("grpo.lr=.nan", "grpo.lr: "),
+        ("rollout.samples=1", r"rollout.samples = 1: a group needs G >= 2"),
+        ("rollout.top_p=0.9", r"rollout.top_p = 0.9.* set top_p to 1.0"),
+        ("rollout.top_k=50", r"rollout.top_k = 50"),
+        ("learner.ranks=3", r"8 x 8 = 64 completions cannot be dealt evenly to learner.ranks = 3"),
+        ("meta_rm.batch=60", r"meta_rm.batch = 60 must be whole groups: a multiple of rollout.samples = 8"),
+        ("meta_rm.max_backlog=4", r"meta_rm.max_backlog = 4 groups hold fewer completions than meta_rm.batch = 64"),
+        ("rollout.max_new_tokens=384", r"rollout.max_new_tokens = 384 leaves no room for a prompt in model.context = 384"),
+        ("learner.micro_tokens=100", r"learner.micro_tokens = 100 cannot hold one sequence of model.context = 384"),
+        ("prompts.template_path=nowhere.txt", r"prompts.template_path = 'nowhere.txt': no such file"),
+        ("run.id=../escape", "run.id: "),
+        ("learner.zero_stage=4", "learner.zero_stage: .*0, 1, 2 or 3"),
+        ("data.train=[]", "data.train: "),
+        ("grpo.lr", "write section.key=value"),
+        ("lr=1", "write section.key=value"),
+        ("grpo.lr=[", "the value is not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_number(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load("tiny", [override])
+
+
+def test_all_problems_come_in_one_message() -> None:
+    with pytest.raises(ConfigError) as error:
+        load("tiny", ["rollout.samples=1", "rollout.top_p=0.5"])
+    assert "rollout.samples" in str(error.value)
+    assert "rollout.top_p" in str(error.value)
+
+
+def test_no_such_preset_lists_them() -> None:
+    with pytest.raises(ConfigError, match="presets are gemma2-27b, qwen3-8b, smollm2-135m, tiny"):
+        load("huge")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "model: [\n", "", "7"])
+def test_files_that_are_no_config(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.yaml"):
+        load(file)
+
+
+def test_a_learning_rate_may_be_written_as_people_do() -> None:
+    assert load("tiny", ["grpo.lr=1e-6"]).grpo.lr == 1e-6
+    assert load("tiny", ["grpo.lr=5E-4"]).grpo.lr == 5e-4
+
+
+def test_one_file_needs_no_list() -> None:
+    assert load("tiny", ["data.train=a.jsonl"]).data.train == ["a.jsonl"]
+
+
+def test_a_password_is_not_written_down() -> None:
+    text = dump(load("tiny", ["redis.url=redis://:hunter22@127.0.0.1:6380/0"]))
+    assert "hunter22" not in text
+    assert "redis://:***@127.0.0.1:6380/0" in text
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_any_tree_is_a_config_or_a_config_error(value: object) -> None:
+    for tree in ({"model": value}, {"grpo": value}, value if isinstance(value, dict) else {}):
+        with pytest.raises(ConfigError):
+            parse(tree)

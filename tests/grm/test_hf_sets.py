@@ -1,0 +1,182 @@
+"""The public sets: each converter on rows in its set's schema, written here, and loading from a folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from grm import hf_sets
+from grm.jsonl import Row
+from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped, load
+
+ULTRAFEEDBACK: dict[str, object] = {
+    "source": "evol_instruct",
+    "instruction": "Name a prime above ten.",
+    "models": ["model-a", "model-b", "model-c"],
+    "completions": [
+        {"model": "model-a", "principle": "honesty", "response": "Twelve.", "overall_score": 2.0},
+        {"model": "model-b", "principle": "honesty", "response": "Eleven.", "overall_score": 9.0},
+        {"model": "model-c", "principle": "honesty", "response": "Ten.", "overall_score": 2.0},
+    ],
+    "correct_answers": ["None"],
+    "incorrect_answers": ["None"],
+}
+OFFSETBIAS: dict[str, object] = {"instruction": "Say hi.", "output_1": "A long speech.", "output_2": "Hi.", "label": 2}
+SKYWORK: dict[str, object] = {
+    "chosen": [{"content": "Say hi.", "role": "user"}, {"content": "Hi.", "role": "assistant"}],
+    "rejected": [{"content": "Say hi.", "role": "user"}, {"content": "No.", "role": "assistant"}],
+    "source": "magpie",
+}
+HELPSTEER2: dict[str, object] = {
+    "split": "train",
+    "prompt": "Hi\n<extra_id_1>Assistant\nHello, what now?\n<extra_id_1>User\nA rhyme\non cats.",
+    "response_1": "Cats in hats.",
+    "response_2": "Dogs.",
+    "preference_strength": -2,
+    "preference_statement": "The first is much better.",
+}
+OPENMATH: dict[str, object] = {
+    "question": "What is 3 * 4?",
+    "generated_solution": "3 * 4 = \\boxed{12}",
+    "expected_answer": "12",
+    "predicted_answer": "12",
+    "error_message": "<not_executed>",
+    "is_correct": True,
+    "dataset": "math",
+}
+
+
+def row(fields: dict[str, object]) -> Row:
+    return Row(fields=fields, where="set row 5", default_id="set:5")
+
+
+def label(item: Preference | Skipped) -> int:
+    assert isinstance(item, Preference)
+    return item.label
+
+
+def test_ultrafeedback() -> None:
+    item = hf_sets.ultrafeedback(row(ULTRAFEEDBACK))
+    assert isinstance(item, Preference)
+    assert item.question.query == "Name a prime above ten."
+    assert item.question.responses == ("Twelve.", "Eleven.", "Ten.")
+    assert (item.label, item.subset, item.question.id) == (1, "evol_instruct", "set:5")
+
+
+@pytest.mark.parametrize(
+    ("completions", "reason"),
+    [
+        ([{"response": "a", "overall_score": 5.0}, {"response": "b", "overall_score": 5.0}], TWO_BEST),
+        (
+            [{"response": "a", "overall_score": None}, {"response": "b", "overall_score": 5.0}],
+            hf_sets.NO_SCORE,
+        ),
+        ([{"response": "", "overall_score": 4.0}, {"response": "b", "overall_score": 5.0}], EMPTY_RESPONSE),
+        ([{"response": "a", "overall_score": 4.0}], hf_sets.FEW_RESPONSES),
+        ([], hf_sets.FEW_RESPONSES),
+    ],
+)
+def test_ultrafeedback_skips(completions: list[object], reason: str) -> None:
+    assert hf_sets.ultrafeedback(row({**ULTRAFEEDBACK, "completions": completions})) == Skipped(reason=reason)
+
+
+def test_offsetbias() -> None:
+    item = hf_sets.offsetbias(row(OFFSETBIAS))
+    assert isinstance(item, Preference)
+    assert item.question.responses == ("A long speech.", "Hi.")
+    assert item.label == 1
+    assert label(hf_sets.offsetbias(row({**OFFSETBIAS, "label": 1}))) == 0
+
+
+def test_skywork() -> None:
+    item = hf_sets.skywork(row(SKYWORK))
+    assert isinstance(item, Preference)
+    assert item.question.query == "Say hi."
+    assert item.question.responses == ("Hi.", "No.")
+    assert (item.label, item.subset) == (0, "magpie")
+    other = [{"content": "Something else.", "role": "user"}, {"content": "No.", "role": "assistant"}]
+    assert hf_sets.skywork(row({**SKYWORK, "rejected": other})) == Skipped(reason=hf_sets.CONTEXTS_DIFFER)
+
+
+def test_helpsteer2() -> None:
+    item = hf_sets.helpsteer2(row(HELPSTEER2))
+    assert isinstance(item, Preference)
+    assert item.question.query == "User: Hi\n\nAssistant: Hello, what now?\n\nUser: A rhyme\non cats."
+    assert item.question.responses == ("Cats in hats.", "Dogs.")
+    assert item.label == 0
+    assert label(hf_sets.helpsteer2(row({**HELPSTEER2, "preference_strength": 1}))) == 1
+    tied = hf_sets.helpsteer2(row({**HELPSTEER2, "preference_strength": 0}))
+    assert tied == Skipped(reason=TWO_BEST)
+    validation = hf_sets.helpsteer2(row({**HELPSTEER2, "split": "validation"}))
+    assert validation == Skipped(reason=hf_sets.OTHER_SPLIT)
+    single_turn = hf_sets.helpsteer2(row({**HELPSTEER2, "prompt": "c#"}))
+    assert isinstance(single_turn, Preference)
+    assert single_turn.question.query == "c#"
+
+
+def test_openmath() -> None:
+    item = hf_sets.openmath(row(OPENMATH))
+    assert isinstance(item, Preference)
+    assert item.question.query == "What is 3 * 4?"
+    assert item.question.responses == ("3 * 4 = \\boxed{12}",)
+    assert (item.label, item.subset) == (1, "math")
+    assert label(hf_sets.openmath(row({**OPENMATH, "is_correct": False}))) == 0
+
+
+@pytest.mark.parametrize(
+    ("convert", "fields", "field"),
+    [
+        (hf_sets.ultrafeedback, {**ULTRAFEEDBACK, "completions": "text"}, "completions"),
+        (hf_sets.ultrafeedback, {**ULTRAFEEDBACK, "instruction": None}, "instruction"),
+        (hf_sets.offsetbias, {**OFFSETBIAS, "label": 0}, "label"),
+        (hf_sets.offsetbias, {**OFFSETBIAS, "output_2": 3}, "output_2"),
+        (hf_sets.skywork, {**SKYWORK, "chosen": "Hi."}, "chosen"),
+        (hf_sets.skywork, {**SKYWORK, "rejected": [{"content": 1, "role": "user"}, {}]}, "rejected"),
+        (hf_sets.helpsteer2, {**HELPSTEER2, "preference_strength": None}, "preference_strength"),
+        (hf_sets.openmath, {**OPENMATH, "is_correct": "yes"}, "is_correct"),
+    ],
+)
+def test_another_shape_is_refused(convert: hf_sets.Converter, fields: dict[str, object], field: str) -> None:
+    with pytest.raises(DataError, match=f"set row 5: field '{field}'"):
+        convert(row(fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "example"),
+    [
+        ("openbmb/UltraFeedback", "evol_instruct.jsonl", ULTRAFEEDBACK),
+        ("NCSOFT/offsetbias", "offsetbias.json", OFFSETBIAS),
+        ("Skywork/Skywork-Reward-Preference-80K-v0.2", "data/train-00000-of-00001.parquet", SKYWORK),
+        ("nvidia/HelpSteer2", "preference/preference.jsonl", HELPSTEER2),
+        ("nvidia/OpenMathInstruct-1", "correct_solutions/train.jsonl", OPENMATH),
+    ],
+)
+def test_loading_a_copy_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str, example: dict[str, object]
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    path = tmp_path / "copy" / file
+    path.parent.mkdir(parents=True)
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list([example] * 12).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(example) + "\n" for _ in range(12)), encoding="utf-8")
+    source = f"hf:{name}@{tmp_path / 'copy'}"
+    loaded = load(source, limit=7)
+    assert len(loaded.preferences) == 7
+    assert loaded == load(source, limit=7)
+    ids = [preference.question.id for preference in load(source).preferences]
+    assert sorted(ids) == sorted(f"{name}:{i}" for i in range(12))
+    assert ids != sorted(ids)  # a fixed random order, for files may be sorted
+
+
+def test_a_set_without_a_converter_is_refused() -> None:
+    with pytest.raises(DataError, match=r"hf:someone/else: not a set with a known schema; known are NCSOFT/"):
+        load("hf:someone/else")
+
+
+def test_a_set_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(DataError, match=r"cannot be loaded \(.*check the name and the network, or give hf:"):
+        load(f"hf:NCSOFT/offsetbias@{tmp_path / 'none'}")

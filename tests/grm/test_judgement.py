@@ -1,0 +1,202 @@
+"""Reading judgements: strict scores, lenient text, never an exception, linear time."""
+
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm.judgement import REASONS, Judgement, ParseFailure, Scale, parse, restore, training_scale, write
+
+GOOD = "Specific Criteria: accuracy 70%, brevity 30%\nAnalysis: Response 1 is right.\nScores: \\boxed{9, 2}"
+PIECES = [
+    "\\boxed",
+    "{",
+    "}",
+    "\\{",
+    "\\}",
+    "9",
+    ", ",
+    "10",
+    "-",
+    "\\text{",
+    "Scores:",
+    "Analysis:",
+    "\n",
+    "**",
+    " ",
+]
+
+noise = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=40).map("".join)
+plain = st.text(alphabet="abc XYZ,.%()'", max_size=60).map(str.strip)
+scores = st.lists(st.integers(1, 10), min_size=1, max_size=6).map(tuple)
+
+
+def test_reads_the_three_parts() -> None:
+    assert parse(GOOD, 2) == Judgement(principles="accuracy 70%, brevity 30%", critique="Response 1 is right.", scores=(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        (r"\boxed{8, 3}", (8, 3)),
+        (r"\boxed{8,3}", (8, 3)),
+        (r"\boxed {8 , 3}", (8, 3)),
+        (r"\boxed{ 8,\n 3 }".replace(r"\n", "\n"), (8, 3)),
+        (r"\\boxed\{8, 3\}", (8, 3)),
+        (r"$\boxed{8,\ 3}$", (8, 3)),
+        (r"$$\boxed{8,\;3}$$.", (8, 3)),
+        (r"\boxed{\text{8, 3}}", (8, 3)),
+        (r"\boxed{\mathbf{8}, \mathbf{3}}", (8, 3)),
+        (r"\boxed{[8, 3]}", (8, 3)),
+        (r"\boxed{(8, 3)}", (8, 3)),
+        (r"\boxed{08, 3}", (8, 3)),
+        (r"\boxed{1, 1} no, rather \boxed{10, 1}, done", (10, 1)),
+        (r"**\boxed{8, 3}**", (8, 3)),
+    ],
+)
+def test_reads_boxes(box: str, expected: tuple[int, ...]) -> None:
+    judgement = parse(f"Scores: {box}", 2)
+    assert isinstance(judgement, Judgement)
+    assert judgement.scores == expected
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ("", "empty"),
+        (" \n\t", "empty"),
+        ("Scores: 8, 3", "no_box"),
+        ("boxed{8, 3}", "no_box"),
+        ("\\fbox{8, 3}", "no_box"),
+        ("\\boxed 8, 3", "no_box"),
+        ("\\boxed{8, 3", "unclosed_box"),
+        ("\\boxed{8, 3} and \\boxed{", "unclosed_box"),
+        ("\\boxed{}", "empty_box"),
+        ("\\boxed{ \\, }", "empty_box"),
+        ("\\boxed{\\text{}}", "empty_box"),
+        ("\\boxed{s1, s2}", "not_integers"),
+        ("\\boxed{8.0, 3}", "not_integers"),
+        ("\\boxed{8/10, 3/10}", "not_integers"),
+        ("\\boxed{8 3}", "not_integers"),
+        ("\\boxed{8, 3,}", "not_integers"),
+        ("\\boxed{8;3}", "not_integers"),
+        ("\\boxed{+8, 3}", "not_integers"),
+        ("\\boxed{1e1, 3}", "not_integers"),
+        ("\\boxed{1_0, 3}", "not_integers"),
+        ("\\boxed{８, 3}", "not_integers"),
+        ("\\boxed{٨, 3}", "not_integers"),
+        ("\\boxed{², 3}", "not_integers"),
+        ("\\boxed{8, 3} then \\boxed{none}", "not_integers"),
+        ("\\boxed{8}", "wrong_count"),
+        ("\\boxed{8, 3, 1}", "wrong_count"),
+        ("\\boxed{11, 3}", "out_of_range"),
+        ("\\boxed{0, 3}", "out_of_range"),
+        ("\\boxed{-1, 3}", "out_of_range"),
+        ("\\boxed{" + "9" * 5000 + ", 3}", "out_of_range"),
+    ],
+)
+def test_refuses_with_a_reason(completion: str, reason: str) -> None:
+    failure = parse(completion, 2)
+    assert isinstance(failure, ParseFailure)
+    assert failure.reason == reason
+    assert failure.detail
+    assert len(failure.detail) < 200
+
+
+def test_scales() -> None:
+    assert training_scale(1) is Scale.VERDICT
+    assert training_scale(2) is Scale.GRADED
+    low, high = Scale.VERDICT.low, Scale.VERDICT.high
+    assert parse("\\boxed{0}", 1, low=low, high=high) == Judgement(principles="", critique="", scores=(0,))
+    assert isinstance(parse("\\boxed{2}", 1, low=low, high=high), ParseFailure)
+    assert isinstance(parse("\\boxed{0}", 1), ParseFailure)
+
+
+@pytest.mark.parametrize(
+    ("completion", "principles", "critique"),
+    [
+        ("**Specific Criteria:** a\n**Analysis:** b\n**Scores:** \\boxed{1}", "a", "b"),
+        ("**Specific Criteria**: a\n\n### Analysis:\nb\nc\n\n### Scores:\n\\boxed{1}", "a", "b\nc"),
+        ("1. Specific Criteria: a\n2. Analysis: b\n3. Scores: \\boxed{1}", "a", "b"),
+        ("specific  criteria: a\nANALYSIS: b\nscores: \\boxed{1}", "a", "b"),
+        ("Analysis: b\nScores: \\boxed{1}", "", "b"),
+        ("Specific Criteria: a\nScores: \\boxed{1}", "a", ""),
+        ("Specific Criteria: a\nAnalysis: b \\boxed{1}", "a", "b"),
+        ("Analysis: b\nScores: too early\nmore\nScores: \\boxed{1}", "", "b\nScores: too early\nmore"),
+        ("Analysis: first\nSpecific Criteria: a\nAnalysis: b\nScores: \\boxed{1}", "a", "b"),
+        ("My analysis: none. \\boxed{1}", "", ""),
+        ("\\boxed{1}", "", ""),
+    ],
+)
+def test_parts_are_read_leniently(completion: str, principles: str, critique: str) -> None:
+    assert parse(completion, 1) == Judgement(principles=principles, critique=critique, scores=(1,))
+
+
+@given(completion=noise, n=st.integers(1, 5))
+def test_never_raises(completion: str, n: int) -> None:
+    result = parse(completion, n)
+    if isinstance(result, ParseFailure):
+        assert result.reason in REASONS
+    else:
+        assert len(result.scores) == n
+        assert all(1 <= score <= 10 for score in result.scores)
+
+
+@given(principles=plain, critique=plain, scores=scores)
+def test_reads_back_what_it_writes(principles: str, critique: str, scores: tuple[int, ...]) -> None:
+    judgement = Judgement(principles=principles, critique=critique, scores=scores)
+    assert parse(write(judgement), len(scores)) == judgement
+
+
+@given(before=noise, scores=scores)
+def test_only_the_last_box_counts(before: str, scores: tuple[int, ...]) -> None:
+    judgement = Judgement(principles="", critique="", scores=scores)
+    result = parse(before + "\n" + write(judgement), len(scores))
+    assert isinstance(result, Judgement)
+    assert result.scores == scores
+
+
+@given(scores=scores, seed=st.integers())
+def test_restore_inverts_showing(scores: tuple[int, ...], seed: int) -> None:
+    permutation = random.Random(seed).sample(range(len(scores)), len(scores))
+    shown = [scores[own] for own in permutation]
+    assert restore(shown, permutation) == scores
+
+
+def test_restore_by_hand() -> None:
+    assert restore((9, 2, 5), (2, 0, 1)) == (2, 5, 9)
+
+
+@pytest.mark.parametrize("permutation", [(0,), (0, 0), (1, 2), (0, 1, 2)])
+def test_restore_refuses_what_is_no_permutation(permutation: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="not a permutation"):
+        restore((1, 2), permutation)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "\\boxed{",
+        "\\boxed",
+        "\\",
+        "{",
+        "}",
+        "{}",
+        "\\text{",
+        "9,",
+        "*",
+        " ",
+        "\n",
+        "1. ",
+        "Scores:",
+        "\nScores",
+        "\\boxed{}",
+    ],
+)
+def test_long_hostile_completions_take_linear_time(unit: str) -> None:
+    for completion in (unit * (300_000 // len(unit)), "\\boxed{" + unit * (300_000 // len(unit)) + "}"):
+        start = time.monotonic()
+        parse(completion, 2)
+        assert time.monotonic() - start < 2.0  # quadratic time would be minutes

@@ -1,0 +1,177 @@
+"""Prompts: the frame, its variants, own templates, and no label anywhere."""
+
+import dataclasses
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm.judgement import Scale
+from grm.preferences import Preference, Question
+from grm.prompts import STYLES, Template, TemplateError, load_template, render, shuffled, template
+
+THREE = Question(id="q", query="Why?", responses=("zero", "one", "two"))
+SINGLE = Question(id="s", query="2 + 2?", responses=("4",))
+OWN = "Rate.\n{{query}}\n{{responses}}\n{{hint}}\nGive {{scores}} for {{count}}.\n"
+
+
+def test_compact_to_the_letter() -> None:
+    assert render(THREE, (2, 0, 1), template("compact")) == (
+        "Judge each response to the query.\n"
+        "Score each from 1 to 10: 10 is best, 1 is worst.\n"
+        "Analyse step by step and be strict: only one response is best.\n"
+        "Criteria: 1. accuracy 2. brevity 3. politeness 4. format\n"
+        "Query:\nWhy?\n"
+        "[The Begin of Response 1]\ntwo\n[The End of Response 1]\n"
+        "[The Begin of Response 2]\nzero\n[The End of Response 2]\n"
+        "[The Begin of Response 3]\none\n[The End of Response 3]\n"
+        "Answer in three parts:\n"
+        "Specific Criteria: the principles that count here, with weights\n"
+        "Analysis: each response by these principles\n"
+        "Scores: \\boxed{s1, s2, s3}"
+    )
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_parts_stand_in_the_contracted_order(style: str) -> None:
+    prompt = render(THREE, (0, 1, 2), template(style), hint=1)
+    parts = [
+        "from 1 to 10",
+        "e strict",
+        "riteria",
+        "Why?",
+        "[The Begin of Response 1]\nzero\n[The End of Response 1]",
+        "[The Begin of Response 3]\ntwo\n[The End of Response 3]",
+        "Hint: Response 2 is the best.",
+        "\nSpecific Criteria:",
+        "\nAnalysis:",
+        "\nScores: \\boxed{s1, s2, s3}",
+    ]
+    positions = [prompt.index(part) for part in parts]
+    assert positions == sorted(positions)
+    assert "{{" not in prompt
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str) -> None:
+    training = render(SINGLE, (0,), template(style))
+    evaluation = render(SINGLE, (0,), template(style), scale=Scale.GRADED)
+    assert "0 if it is wrong" in training
+    assert "1 to 10" not in training
+    assert "from 1 to 10" in evaluation
+    assert "\\boxed{s1}" in training
+    assert "\\boxed{s1}" in evaluation
+
+
+def test_the_0_1_scale_is_for_single_responses() -> None:
+    with pytest.raises(ValueError, match="single response"):
+        render(THREE, (0, 1, 2), template("compact"), scale=Scale.VERDICT)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_hint_adds_one_line_and_changes_nothing_else(style: str) -> None:
+    plain = render(THREE, (1, 2, 0), template(style)).split("\n")
+    hinted = render(THREE, (1, 2, 0), template(style), hint=0).split("\n")
+    hinted.remove("Hint: Response 1 is the best.")
+    assert hinted == plain
+
+
+def test_hints_for_a_single_response_say_the_verdict() -> None:
+    assert "Hint: the response is right." in render(SINGLE, (0,), template("compact"), hint=1)
+    assert "Hint: the response is wrong." in render(SINGLE, (0,), template("compact"), hint=0)
+
+
+@pytest.mark.parametrize(("question", "hint"), [(THREE, 3), (THREE, -1), (SINGLE, 2)])
+def test_a_hint_out_of_range_is_refused(question: Question, hint: int) -> None:
+    with pytest.raises(ValueError, match="hint"):
+        render(question, range(len(question.responses)), template("compact"), hint=hint)
+
+
+@pytest.mark.parametrize("permutation", [(0, 1), (0, 1, 1), (1, 2, 3), ()])
+def test_an_order_that_is_none_is_refused(permutation: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="not an order of 3 responses"):
+        render(THREE, permutation, template("compact"))
+
+
+@given(seed=st.integers(), n=st.integers(1, 6))
+def test_permuting_responses_permutes_the_blocks(seed: int, n: int) -> None:
+    responses = tuple(f"answer {i}." for i in range(n))
+    permutation = shuffled(n, random.Random(seed))
+    prompt = render(Question(id="q", query="q", responses=responses), permutation, template("compact"))
+    for shown, own in enumerate(permutation, start=1):
+        assert f"[The Begin of Response {shown}]\nanswer {own}.\n[The End of Response {shown}]" in prompt
+
+
+def test_shuffling_is_fair_and_seeded() -> None:
+    rng = random.Random(3)
+    seen = Counter(shuffled(3, rng) for _ in range(6000))
+    assert len(seen) == 6
+    assert all(850 < count < 1150 for count in seen.values())
+    assert shuffled(5, random.Random(1)) == shuffled(5, random.Random(1))
+
+
+def test_no_label_can_reach_a_prompt() -> None:
+    assert {field.name for field in dataclasses.fields(Question)} == {"id", "query", "responses"}
+    first, second = (Preference(question=THREE, label=label, subset="math") for label in (0, 2))
+    assert render(first.question, (1, 0, 2), template("full")) == render(second.question, (1, 0, 2), template("full"))
+    renamed = dataclasses.replace(THREE, id="label-2")
+    assert render(renamed, (0, 1, 2), template("full")) == render(THREE, (0, 1, 2), template("full"))
+
+
+def own(folder: Path, text: str, single: str | None = None) -> Template:
+    (folder / "own.txt").write_text(text, encoding="utf-8")
+    if single is not None:
+        (folder / "own_single.txt").write_text(single, encoding="utf-8")
+    return load_template(folder / "own.txt")
+
+
+def test_own_template(tmp_path: Path) -> None:
+    loaded = own(tmp_path, OWN, "Right?\n{{query}}\n{{responses}}\n{{scores}}")
+    assert render(THREE, (0, 1, 2), loaded).startswith("Rate.\nWhy?\n[The Begin of Response 1]\nzero\n")
+    assert render(THREE, (0, 1, 2), loaded).endswith("[The End of Response 3]\nGive \\boxed{s1, s2, s3} for 3.")
+    assert render(SINGLE, (0,), loaded).startswith("Right?\n2 + 2?\n")
+    with pytest.raises(TemplateError, match=r"has no \{\{hint\}\}"):
+        render(SINGLE, (0,), loaded, hint=1)
+
+
+def test_own_template_without_single_wording(tmp_path: Path) -> None:
+    loaded = own(tmp_path, OWN)
+    assert render(SINGLE, (0,), loaded, scale=Scale.GRADED).startswith("Rate.\n2 + 2?")
+    with pytest.raises(TemplateError, match=r"add own_single\.txt beside it"):
+        render(SINGLE, (0,), loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (OWN.replace("{{query}}", ""), r"\{\{query\}\} is missing"),
+        (OWN.replace("{{query}}", "{query}"), r"\{\{query\}\} is missing; add it \(double braces\)"),
+        (OWN.replace("{{responses}}", ""), r"\{\{responses\}\} is missing"),
+        (OWN.replace("{{scores}}", ""), r"\{\{scores\}\} is missing"),
+        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{hint\}\}"),
+        (OWN + "{{ query }}", r"unknown placeholder \{\{ query \}\}"),
+        (OWN + "{{query}}", r"\{\{query\}\} stands twice"),
+        (OWN.replace("{{hint}}", "So: {{hint}}"), "must stand alone on its line"),
+        ("", "missing"),
+    ],
+)
+def test_a_broken_template_is_refused_when_loaded(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
+        own(tmp_path, text)
+    with pytest.raises(TemplateError, match=message):
+        own(tmp_path, OWN, text)
+
+
+def test_templates_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match=r"no such template; check prompts\.template_path"):
+        load_template(tmp_path / "none.txt")
+    with pytest.raises(TemplateError, match="cannot be read"):
+        load_template(tmp_path)
+    (tmp_path / "latin.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(TemplateError, match="not UTF-8"):
+        load_template(tmp_path / "latin.txt")
+    with pytest.raises(TemplateError, match="choose one of full, compact"):
+        template("long")

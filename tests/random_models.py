@@ -1,0 +1,75 @@
+"""Random models a few hundred kilobytes small, of the architectures that the presets use, with a tokenizer of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SHAPE: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "intermediate_size": 128,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.2,  # well away from a uniform distribution, so that differences show
+}
+
+
+def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0) -> Path:
+    """kind: llama, qwen3 or gemma2. Returns the folder, loadable by transformers and vLLM."""
+    import torch
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer()
+    config = _config(kind, tokenizer, tied)
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _config(kind: str, tokenizer: Any, tied: bool) -> Any:
+    from transformers import Gemma2Config, LlamaConfig, Qwen3Config
+
+    common = SHAPE | {
+        "vocab_size": len(tokenizer),
+        "tie_word_embeddings": tied,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
+    if kind == "gemma2":
+        return Gemma2Config(**common, sliding_window=64, query_pre_attn_scalar=32)
+    return {"llama": LlamaConfig, "qwen3": Qwen3Config}[kind](**common)
+
+
+def _tokenizer() -> Any:
+    """Bytes and the chat format's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(["Specific Criteria: Analysis: Scores: \\boxed{1, 2} Response [The Begin of"] * 3, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        additional_special_tokens=["<|im_start|>", "<|endoftext|>"],
+        chat_template=CHATML,
+        model_max_length=1024,
+    )

@@ -50,6 +50,18 @@ class Request:
     max_new_tokens: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Command:
+    function: Callable[[], Any]
+    future: Future[Any]
+
+    def run(self) -> None:
+        try:
+            self.future.set_result(self.function())
+        except Exception as error:  # handed to the caller, who waits on it
+            self.future.set_exception(error)
+
+
 class Generator(Protocol):
     """What a rollout actor needs of an engine."""
 
@@ -87,12 +99,13 @@ class VllmEngine:
         if on_cpu:
             _keep_plain_weights()
         self._engine, self._model = _build(settings)
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
         self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
         self._issued = 0
         self._version = 0
         self._tokens = 0
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._engine.set_weight_version("0")
         self._thread = threading.Thread(target=self._loop, name="vllm-engine", daemon=True)
         self._thread.start()
@@ -131,24 +144,18 @@ class VllmEngine:
         return self._call(swap).result()
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._commands.put(None)
-            self._thread.join(timeout=30)
+        """Idempotent. Requests still running fail with EngineDead."""
+        self._commands.put(None)
+        self._thread.join(timeout=30)
 
     # ---- the engine's thread -------------------------------------------------------------------------------------
 
     def _call(self, function: Callable[[], Result]) -> Future[Result]:
         future: Future[Result] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(function())
-            except Exception as error:  # handed to the caller, who waits on it
-                future.set_exception(error)
-
-        if self._failure is not None:
-            raise EngineDead(f"the vLLM engine ended earlier: {self._failure!r}") from self._failure
-        self._commands.put(run)
+        with self._gate:
+            if self._failure is not None:
+                raise EngineDead(f"the vLLM engine has ended: {self._failure}") from self._failure
+            self._commands.put(_Command(function=function, future=future))
         return future
 
     def _loop(self) -> None:
@@ -158,11 +165,9 @@ class VllmEngine:
                     for output in self._engine.step():
                         if output.finished:
                             self._finish(output)
+            self._end(EngineDead("it was closed"))
         except Exception as error:  # ends this thread; every waiter is told, and later calls too
-            self._failure = error
-            for future in self._waiting.values():
-                future.set_exception(EngineDead(f"the vLLM engine failed in a step: {error!r}"))
-            self._waiting.clear()
+            self._end(error)
 
     def _run_commands(self) -> bool:
         """Run what is queued; sleep in the queue while there is nothing to decode. False: asked to end."""
@@ -173,7 +178,17 @@ class VllmEngine:
                 return True
             if command is None:
                 return False
-            command()
+            command.run()
+
+    def _end(self, failure: Exception) -> None:
+        with self._gate:
+            self._failure = failure
+            for future in self._waiting.values():
+                future.set_exception(EngineDead(f"the vLLM engine ended in the middle of a request: {failure!r}"))
+            self._waiting.clear()
+            while not self._commands.empty():
+                if (command := self._commands.get()) is not None:
+                    command.future.set_exception(EngineDead(f"the vLLM engine has ended: {failure!r}"))
 
     def _add(self, request: Request, future: Future[tuple[Completion, ...]]) -> None:
         from vllm import SamplingParams

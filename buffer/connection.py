@@ -115,7 +115,7 @@ def _check(client: redis.Redis, timeout_s: float) -> None:
 @contextmanager
 def _named_errors(address: Address) -> Iterator[None]:
     """ServerError with the remedy for whatever goes wrong between here and a first answer."""
-    where = f"Redis at {address.public_url}"
+    where, scheme = f"Redis at {address.public_url}", urlsplit(address.url).scheme
     try:
         yield
     except ServerError as error:
@@ -127,9 +127,7 @@ def _named_errors(address: Address) -> Iterator[None]:
     except redis.exceptions.BusyLoadingError:
         raise ServerError(f"{where} is still loading its data: wait, then start again") from None
     except redis.TimeoutError:
-        raise ServerError(
-            f"{where} does not answer: is it a Redis, and does it want TLS (rediss://)? Check redis.url"
-        ) from None
+        raise ServerError(f"{where} does not answer: is it a Redis, and is {scheme} right (TLS: rediss)?") from None
     except redis.ConnectionError as error:
         raise ServerError(f"{where} is not reachable ({error}): {_remedy(address, str(error))}") from None
     except (redis.RedisError, ValueError, KeyError) as error:
@@ -195,7 +193,7 @@ def _running_errors(run_id: str) -> Iterator[None]:
 def _why(error: str) -> str:
     if "MISCONF" in error or "No space" in error:
         return ": it cannot write to its disk; free space where it keeps its data, then resume the run"
-    if error.startswith("OOM"):
+    if "maxmemory" in error:
         return ": it is at its memory limit; raise maxmemory, then resume the run"
     if "NOGROUP" in error:
         return ": the run's streams are not there; was setup() called, was the server emptied?"

@@ -94,14 +94,14 @@ class Ledger:
         keys = ["version", "outstanding", "unsaved", "fates"]
         self._space.run("advance", keys, version, *trained)
 
-    def release(self, groups: Sequence[int], *, fate: Literal["filtered", "dropped"], entries: Sequence[str]) -> int:
-        """Settle groups that are not trained: filtered (no gradient) or dropped (too stale); how many were settled.
+    def release(self, groups: Sequence[int], *, fate: Literal["filtered", "dropped"], entries: Sequence[str]) -> None:
+        """Settle groups that are not trained: filtered (no gradient) or dropped (too stale); their credit refills.
 
-        entries: ids of their entries that are claimed already; a group may be dropped before its entry arrives,
-        and that entry is then released alone.
+        entries: ids of their entries that are claimed already. A group may be dropped before its entry arrives;
+        that entry is then released with no group.
         """
         keys = ["outstanding", "fates", EXPERIENCE]
-        return int(self._space.run("release", keys, GRPO, fate, len(groups), *groups, *entries))
+        self._space.run("release", keys, GRPO, fate, len(groups), *groups, *entries)
 
     def acknowledge(self, entries: Sequence[str]) -> None:
         """Acknowledge trained entries, once the checkpoint that holds their gradient is on disk (I3)."""

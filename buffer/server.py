@@ -1,7 +1,7 @@
 """The Redis that a run starts when it is given none: a real server on a unix socket (or loopback), with a password.
 
 It keeps its data as an append-only file in the run's folder, so that it may be killed and started again, and it
-ends with the thread that started it: start it from the main thread.
+ends with the process that started it.
 """
 
 import ctypes
@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
@@ -102,11 +104,9 @@ class EmbeddedServer:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._refuse_taken_port()
         self._place_socket()
-        lock = self._lock_folder()
-        try:
-            self._process = self._launch(binary, lock)
-        finally:
-            os.close(lock)  # the server holds its own copy for as long as it lives
+        launched: Future[subprocess.Popen[bytes]] = Future()
+        Thread(target=self._keep, args=(binary, launched), name="redis-keeper", daemon=True).start()
+        self._process = launched.result(STOP_S + timeout_s)  # _keep answers within STOP_S
         self._wait(timeout_s)
         return self.url
 
@@ -123,15 +123,14 @@ class EmbeddedServer:
         self._remove_socket()
 
     def _config(self) -> str:
-        data = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
         lines = [
             f"port {self._port or 0}",
             "bind 127.0.0.1",
             "protected-mode yes",
-            f'unixsocket "{self._socket}"',
+            f"unixsocket {_quoted(self._socket)}",
             "unixsocketperm 700",
             f"requirepass {self._password}",
-            f'dir "{data}"',
+            f"dir {_quoted(self.folder)}",
             'save ""',
             "appendonly yes",
             f"appendfsync {self._fsync}",
@@ -139,6 +138,20 @@ class EmbeddedServer:
             "daemonize no",
         ]
         return "\n".join(lines) + "\n"
+
+    def _keep(self, binary: str, launched: "Future[subprocess.Popen[bytes]]") -> None:
+        """Launch the server and outlive it: Linux ends it with the *thread* that forked it, and that must last."""
+        try:
+            lock = self._lock_folder()
+            try:
+                process = self._launch(binary, lock)
+            finally:
+                os.close(lock)  # the server holds its own copy for as long as it lives
+        except (ServerError, OSError) as error:
+            launched.set_exception(error)
+            return
+        launched.set_result(process)
+        process.wait()
 
     def _launch(self, binary: str, lock: int) -> subprocess.Popen[bytes]:
         """The server's process; its configuration goes to stdin, so that the password is in no argument list."""
@@ -227,3 +240,8 @@ class EmbeddedServer:
             link.unlink(missing_ok=True)
             self._socket.parent.rmdir()
             self._socket = link
+
+
+def _quoted(path: Path) -> str:
+    """A path as one word of the server's configuration."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -205,9 +205,19 @@ def loose_judge(
     """
     shown = [levels_of(question.query, question.responses[index]) for index in permutation]
     chosen = _choose(question.query, shown, rng, hint)
-    weight = 100 if len(chosen) == 1 else rng.choice((60, 70, 80))
-    shares = zip(chosen, (weight, 100 - weight), strict=False)
-    criteria = ", ".join(f"{name} {share}%" for name, share in shares)
+    return _written(chosen, shown, rng, scale)
+
+
+def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: Scale) -> str:
+    """A completion that names all four principles in random order: what the base first learns to read from."""
+    shown = [levels_of(question.query, question.responses[index]) for index in permutation]
+    return _written(rng.sample(PRINCIPLES, len(PRINCIPLES)), shown, rng, scale)
+
+
+def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale) -> str:
+    heavier = rng.choice((60, 70, 80))
+    weights = {1: (100,), 2: (heavier, 100 - heavier), 4: (40, 30, 20, 10)}[len(chosen)]
+    criteria = ", ".join(f"{name} {weight}%" for name, weight in zip(chosen, weights, strict=True))
     analysis = " ".join(
         f"Response {place}: {', '.join(f'{name} {LEVELS[levels[name]]}' for name in chosen)}."
         for place, levels in enumerate(shown, start=1)
@@ -236,6 +246,6 @@ def _score(levels: list[int], rng: random.Random, scale: Scale) -> int:
         return rng.randint(scale.low, scale.high)
     if scale is Scale.VERDICT:
         return int(levels[0] >= 2)
-    nudge = {0: -1, 3: 1}.get(levels[1], 0) if len(levels) == 2 else 0
+    nudge = {0: -1, 3: 1}.get(levels[1], 0) if len(levels) > 1 else 0
     jitter = rng.choice((-1, 1)) if rng.random() < JITTER else 0
     return max(scale.low, min(scale.high, 1 + 3 * levels[0] + nudge + jitter))

@@ -31,10 +31,10 @@ class Markup(str):
 
 
 def tag(name: str, *children: str | None, **attributes: object) -> Markup:
-    """An element. Plain strings are escaped, None is left out; `class_` and `stroke_width` name what CSS calls class and
-    stroke-width, and an attribute that is None or False is left out."""
+    """An element. Plain strings are escaped; a child or an attribute that is None is left out. Attributes are named as
+    Python allows: `class_` is class, `text_anchor` is text-anchor."""
     pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
-    head = "".join(f' {key}="{escape(_plain(value))}"' for key, value in pairs if value not in (None, False))
+    head = "".join(f' {key}="{escape(_plain(value))}"' for key, value in pairs if value is not None)
     body = "".join(child if isinstance(child, Markup) else escape(child) for child in children if child is not None)
     return Markup(f"<{name}{head}>{body}</{name}>" if name not in ("br", "hr") else f"<{name}{head}>")
 
@@ -65,7 +65,7 @@ def _plain(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A measured line: points by ascending x, a CSS class (`a`, `b`, `c`), and whether it is drawn as steps."""
+    """A measured line: points by ascending x, at least one, and a CSS class (`a` to `d`)."""
 
     name: str
     metric: str
@@ -106,7 +106,7 @@ def svg(lines: Sequence[Line], levels: Sequence[Level], axes: Axes, *, smooth: b
     y_ticks = ticks(min(ys), max(ys), 5, whole=axes.whole_y)
     x_low, x_high = min(xs), max(xs)
     if x_low == x_high:
-        x_low, x_high = x_low - 1, x_high + 1
+        x_high = x_low + 1
     y_low, y_high = min(y_ticks[0], *ys), max(y_ticks[-1], *ys)
 
     def place(point: Point) -> Point:
@@ -181,21 +181,20 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
     """About `count` round numbers (steps of 1, 2, 2.5 or 5 times a power of ten) from at or below low to at or above high.
 
     >>> ticks(0.0, 0.93, 5)
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     >>> ticks(3, 4, 5, whole=True)
     [3.0, 4.0]
     """
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = (
-            (low - 1, high + 1) if whole or abs(low) > 10 else (low - 0.1 * (abs(low) or 1), high + 0.1 * (abs(low) or 1))
-        )
+    if high - low <= max(1e-12, 1e-9 * max(abs(low), abs(high))):  # one value, but for rounding
+        half = 1.0 if whole or abs(low) > 10 or abs(low) < 1e-9 else 0.1 * abs(low)
+        low, high = low - half, high + half
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1.0, 2.0, 2.5, 5.0, 10.0) if s * power >= raw * 0.999)
     if whole:
         step = max(1.0, math.ceil(step))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, max(last, first + 1) + 1)]
 
 
 def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:

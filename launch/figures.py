@@ -41,11 +41,12 @@ def hero(summary: Summary, records: Sequence[Record]) -> Markup:
         before = measured[0][1] if measured else None
         after = measured[-1][1] if len(measured) > 1 else None
     known = [value for value in (before, after) if value is not None]
+    headline: Markup | None
     if before is not None and after is not None:
         then, now = tag("span", *_big(before), class_="then"), tag("span", *_big(after), class_="now")
         headline = tag("div", then, tag("span", "→", class_="arrow"), now, class_="big")
     else:
-        headline = tag("div", *(_big(known[0]) if known else ["—"]), class_="big")
+        headline = tag("div", *_big(known[0]), class_="big") if known else None
     left = tag("div", tag("h1", "Held-out accuracy"), headline, tag("p", _story(summary, before, after)))
     rows = [("trained", after, "after"), ("base, before training", before, "before"),
             ("longest answer wins", summary.figure("baselines", "longest_answer"), ""),
@@ -61,17 +62,25 @@ def _big(share: float) -> list[str]:
 
 def _story(summary: Summary, before: float | None, after: float | None) -> str:
     """One or two sentences under the headline."""
-    rows, n = summary.figure("heldout", "rows"), summary.figure("heldout", "n")
-    of = f" of {n:.0f} responses" if n is not None else ""
-    where = f" on {number(rows)} held-out preferences{of}, one greedy judgement each" if rows is not None else ""
+    rows = summary.figure("heldout", "rows")
+    where = f" on {number(rows)} held-out preferences{_sizes(summary)}, one greedy judgement each" if rows is not None else ""
     if before is None and after is None:
         return "Accuracy was not measured: evaluation was off, or the run ended before it."
     if after is None:
-        return f"Before training{where}. It was not measured again after training."
+        return f"Before training{where}. It was not measured again."
     if before is None:
-        return f"After training{where}. It was not measured before."
+        return f"After training{where}. It was not measured before training."
     change = f"{100 * (after - before):+.1f}".replace("-", "\u2212")
     return f"{change} points{where}." + (" Lines mark the 95 % interval." if rows else "")
+
+
+def _sizes(summary: Summary) -> str:
+    """How many responses the held-out preferences have: one number, or a list of them."""
+    heldout = summary.values.get("heldout")
+    given = heldout.get("n") if isinstance(heldout, Mapping) else None
+    sizes = [f"{size:.0f}" for size in (given if isinstance(given, list) else [given]) if finite(size)]
+    many = " to ".join((sizes[0], sizes[-1])) if len(sizes) > 1 else "".join(sizes)
+    return f" of {many} response{'s' * (many != '1')}" if many else ""
 
 
 def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -137,8 +138,9 @@ class Progress:
             Text(f"{clean(self._title)}  step {step}/{self._total}".strip(), style="bold"),
             Text(times, style="dim"),
         )
-        bar = ProgressBar(total=max(1, self._total), completed=step, complete_style="cyan", finished_style="green")
-        said = Text("  ·  ").join(self._phrase(name, value) for name, value in self._said())
+        bar = Table.grid(expand=True)  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=max(1, self._total), completed=step, complete_style="cyan", finished_style="green"))
+        said = Columns([self._phrase(name, value) for name, value in self._said()], padding=(0, 3))
         return Group(Text(), head, bar, said, Text(blocks(self._rewards), style="cyan"))
 
     def _phrase(self, name: str, value: str) -> Text:

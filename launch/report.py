@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import string
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from launch.charts import Markup, join, tag
 from launch.curves import CARDS, drawn, finite
 from launch.figures import Summary, facts, hero, shares
-from launch.judgements import cases
+from launch.judgements import cases, prose
 from launch.tracking import METRICS_FILE, SAMPLES_FILE, redacted
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -107,8 +108,9 @@ def _head(run: Run) -> Markup:
     names = (text("preset"), f"seed {text('seed')}" if text("seed") else "", text("run_id"))
     ends = {"stopped": "was stopped", "failed": "failed"}
     end = f"The run {ends[state]} before its end; the figures are those of what it had done." if state in ends else ""
-    said = [sentence for sentence in (end, text("error"), *run.problems) if sentence]
-    notice = tag("div", *(tag("p", sentence, class_="text") for sentence in said), class_="notice") if said else None
+    error = re.sub(r"\x1b\[[0-9;]*m", "", text("error"))  # Ray colours its tracebacks
+    said = [sentence for sentence in (end, error, *run.problems) if sentence]
+    notice = tag("div", *map(prose, said), class_="notice") if said else None
     line = (tag("b", "SPCT run"), *(tag("span", name) for name in names if name), tag("span", state, class_=tone))
     return tag("header", tag("div", *line, class_="over"), notice)
 

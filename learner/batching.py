@@ -4,6 +4,7 @@ A batch is the sum of its micro-batches because every coefficient in the loss ha
 who computes which part changes the result by rounding only. Everything here is deterministic in its arguments.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,30 +44,39 @@ def cut(lengths: Sequence[int], micro_tokens: int, ranks: int) -> list[list[int]
     """Indices of each micro-batch: rows x longest row <= micro_tokens, as many micro-batches on each rank.
 
     Sequences are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of
-    similar length and little is padding. Then the heaviest micro-batches are halved until their number is a
-    multiple of ``ranks``; if there are too few sequences for that, empty micro-batches are added.
+    similar length and little is padding. The fewest micro-batches that are a multiple of ``ranks`` are made, and of
+    the smallest budget that suffices for that number, so that they, and the work of the ranks, are about even. If
+    there are too few sequences, some micro-batches stay empty.
 
     Raises:
         ValueError: one sequence alone is over the budget.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    if order and lengths[order[0]] > micro_tokens:
+    longest = lengths[order[0]]
+    if longest > micro_tokens:
         raise ValueError(
-            f"a sequence of {lengths[order[0]]} tokens does not fit into a micro-batch of {micro_tokens}:"
+            f"a sequence of {longest} tokens does not fit into a micro-batch of {micro_tokens}:"
             " raise micro_tokens to model.context at least"
         )
+    wanted = -(-len(_packed(order, lengths, micro_tokens)) // ranks) * ranks
+    budgets = range(longest, micro_tokens + 1)
+    at = bisect_left(budgets, True, key=lambda budget: len(_packed(order, lengths, budget)) <= wanted)
+    cuts = _packed(order, lengths, budgets[at])
+    while len(cuts) < wanted and any(len(part) > 1 for part in cuts):
+        largest = max(range(len(cuts)), key=lambda i: (len(cuts[i]) > 1, len(cuts[i]) * lengths[cuts[i][0]], -i))
+        part, half = cuts[largest], (len(cuts[largest]) + 1) // 2
+        cuts[largest : largest + 1] = [part[:half], part[half:]]
+    return cuts + [[] for _ in range(wanted - len(cuts))]
+
+
+def _packed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """``order`` (descending lengths) cut wherever one more row would go over the budget."""
     cuts: list[list[int]] = []
     for index in order:
-        if not cuts or (len(cuts[-1]) + 1) * lengths[cuts[-1][0]] > micro_tokens:
+        if not cuts or (len(cuts[-1]) + 1) * lengths[cuts[-1][0]] > budget:
             cuts.append([])
         cuts[-1].append(index)
-    while len(cuts) % ranks and any(len(part) > 1 for part in cuts):
-        heaviest = max(
-            (part for part in cuts if len(part) > 1), key=lambda part: (len(part) * lengths[part[0]], -cuts.index(part))
-        )
-        at, half = cuts.index(heaviest), (len(heaviest) + 1) // 2
-        cuts[at : at + 1] = [heaviest[:half], heaviest[half:]]
-    return cuts + [[] for _ in range(-len(cuts) % ranks)]
+    return cuts
 
 
 def deal(cuts: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:

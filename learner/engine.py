@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 Module = nn.Module
 BUCKET = 500_000_000
@@ -234,7 +235,7 @@ def loading(settings: EngineSettings) -> Iterator[None]:
     if settings.zero_stage < 3:
         yield
         return
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     alive = HfDeepSpeedConfig(_config(settings, BUCKET))  # held by a weak reference elsewhere
     yield
@@ -271,10 +272,9 @@ def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
 
 
 def _enable_checkpointing(module: Module) -> None:
-    for part in module.modules():
-        if hasattr(part, "gradient_checkpointing_enable"):
-            part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            return
+    """Of the Hugging Face model inside; it keeps one layer's activations at a time and computes the rest again."""
+    model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _numel(parameter: Tensor) -> int:

@@ -7,9 +7,7 @@ from statistics import fmean
 import msgpack  # type: ignore[import-untyped]
 
 from buffer.messages import CodecError, ExperienceGroup, decode
-import redis
-
-from buffer.streams import EXPERIENCE, Consumer, Entry
+from buffer.streams import Consumer, Entry
 
 CLAIM = 64
 """Entries claimed at a time, at most."""
@@ -52,11 +50,8 @@ class Reader:
     claimed again by its next process under the same name.
     """
 
-    def __init__(self, client: redis.Redis, run_id: str, group: str, limits: Limits) -> None:
-        self._consumer = Consumer(
-            client, run_id, EXPERIENCE, group, group, claim_timeout_s=None, max_deliveries=None
-        )
-        self._limits = limits
+    def __init__(self, consumer: Consumer, limits: Limits) -> None:
+        self._consumer, self._limits = consumer, limits
 
     def claim(self, seconds: float, *, count: int = CLAIM) -> list[Arrived]:
         """Up to ``count`` groups: at once if any have arrived, else whatever comes first within ``seconds``."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from buffer.ledger import Ledger
-from buffer.streams import GRPO, Address, connect
+from buffer.streams import EXPERIENCE, GRPO, Address, Consumer, connect
 from configs.schema import Config
 from learner.experience import LOOK_S, Arrived, Limits, Reader, Tally
 from learner.selection import SELECTORS, Choice, ReadyGroup
@@ -21,7 +21,10 @@ class Intake:
         limits = Limits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
         self._redis = connect(address, timeout_s=config.waits.server_s)
         self._ledger = Ledger(self._redis, address.run_id)
-        self._reader = Reader(self._redis, address.run_id, GRPO, limits)
+        consumer = Consumer(
+            self._redis, address.run_id, EXPERIENCE, GRPO, GRPO, claim_timeout_s=None, max_deliveries=None
+        )
+        self._reader = Reader(consumer, limits)
         self._select = SELECTORS[config.grpo.stale]
         self._batch, self._bound = config.grpo.batch_groups, config.grpo.max_staleness
         self._ready: dict[int, Arrived] = {}

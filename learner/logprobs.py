@@ -33,10 +33,10 @@ class TokenLogProbs(nn.Module):
             chunk is computed again in the backward pass.
     """
 
-    def __init__(self, model: nn.Module, *, temperature: float, chunk_logits: int = CHUNK_LOGITS) -> None:
+    def __init__(self, model: Any, *, temperature: float, chunk_logits: int = CHUNK_LOGITS) -> None:
         super().__init__()
-        self.model: Any = model
-        config = self.model.config.get_text_config()
+        self.model = model
+        config = model.config.get_text_config()
         for name in UNSUPPORTED:
             if getattr(config, name, None) not in (None, 1, 1.0):
                 raise ValueError(f"{config.model_type}: log-probs with {name} in the model's config are not supported")

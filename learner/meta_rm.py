@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from buffer.ledger import Ledger
 from buffer.messages import ExperienceGroup
-from buffer.streams import EXPERIENCE, META_RM, Address, connect, waiting
+from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
 from learner import batching, losses, models, ranking
 from learner.base import Learner
@@ -43,16 +44,16 @@ class MetaRMReport:
 class Score(nn.Module):
     """One logit per row, read at its last token: sigmoid(logit) is the belief that the judgement is right."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Shape [rows], float32. Padding stands on the right, so no row's last token sees it."""
         model = self.model
-        hidden = model.base_model(input_ids=tokens.input_ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+        hidden = model.base_model(input_ids=tokens.input_ids, use_cache=False).last_hidden_state
         last = hidden[torch.arange(len(hidden), device=hidden.device), tokens.lengths - 1]
-        logits: Tensor = model.score(last)  # type: ignore[operator]
+        logits: Tensor = model.score(last)
         return logits.squeeze(-1).float()
 
 
@@ -165,7 +166,10 @@ class MetaIntake:
         limits = Limits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
         self._redis, self._run_id = connect(address, timeout_s=config.waits.server_s), address.run_id
         self._ledger = Ledger(self._redis, address.run_id)
-        self._reader = Reader(self._redis, address.run_id, META_RM, limits)
+        consumer = Consumer(
+            self._redis, address.run_id, EXPERIENCE, META_RM, META_RM, claim_timeout_s=None, max_deliveries=None
+        )
+        self._reader = Reader(consumer, limits)
         self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
         self._max_backlog = config.meta_rm.max_backlog
         self._ready: deque[Arrived] = deque()

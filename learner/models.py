@@ -1,7 +1,7 @@
 """Hugging Face models as the learners use them: loaded for training, and saved so that others can load them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -33,10 +33,10 @@ def load_classifier(path: str, dtype: str) -> PreTrainedModel:
     config.num_labels = 1
     config.pad_token_id = _padding(path, config)
     options = _options(config, dtype)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(path, config=config, **options)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(path, config=config, **options)
     if fresh:
         _fill_zero(model.score.weight)
-    return model
+    return cast(PreTrainedModel, model)
 
 
 def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, folder: Path) -> None:

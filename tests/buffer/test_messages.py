@@ -17,7 +17,7 @@ from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, Rol
 
 ids = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=12).map(tuple)
 natural = st.integers(0, 2**63 - 1)
-logprob = st.floats(-1e30, 1.0, width=32)
+logprob = st.floats(-(2.0**100), 1.0, width=32)
 names = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
 
 
@@ -49,9 +49,7 @@ def rollouts(draw: st.DrawFn) -> RolloutGroup:
         tokens, logprobs, versions = draw(sequences())
         finish = draw(st.sampled_from(["stop", "length"]))
         text = draw(st.text(st.characters(exclude_categories=["Cs"])))
-        completions.append(
-            Completion(token_ids=tokens, logprobs=logprobs, versions=versions, text=text, finish=finish)
-        )
+        completions.append(Completion(token_ids=tokens, logprobs=logprobs, versions=versions, text=text, finish=finish))
     return RolloutGroup(prompt=draw(prompts(len(completions))), completions=tuple(completions))
 
 
@@ -293,4 +291,4 @@ def test_a_group_of_8_by_300_tokens_passes_in_milliseconds() -> None:
         times.append(time.perf_counter() - start)
     assert min(times) < 0.005  # 0.6 ms on one quiet core
     assert len(encode(group)) < 8 * 300 * 8 + 8 * 1500 + 1000  # 8 bytes a token, the text, little else
-    assert messages.MAX_BYTES > 1000 * len(encode(group))
+    assert 1000 * len(encode(group)) < messages.MAX_BYTES

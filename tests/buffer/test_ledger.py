@@ -1,0 +1,280 @@
+"""Contract of the ledger on a real server: credit (I2), training once (I3), trimming (I4), the cursor (I7)."""
+
+import threading
+
+import pytest
+
+from buffer.ledger import Cursor, Ledger, Offer
+from buffer.streams import EXPERIENCE, META_RM, PROMPTS, ServerError, key, setup, waiting
+from tests.buffer.run_by_hand import Run, offers
+
+
+def balanced(ledger: Ledger) -> bool:
+    fates = ledger.fates()
+    settled = fates["trained"] + fates["filtered"] + fates["dropped"] + fates["dead_letter"]
+    return fates["issued"] == len(ledger.outstanding()) + settled
+
+
+def test_a_new_run_starts_from_nothing(run: Run) -> None:
+    assert run.ledger.version() == 0
+    assert run.ledger.cursor() == Cursor()
+    assert run.ledger.outstanding() == {}
+    assert set(run.ledger.fates().values()) == {0}
+    assert run.ledger.trim() == 0
+
+
+def test_groups_are_issued_while_there_is_credit(run: Run) -> None:
+    """I2: with B = 2 and eta = 1, (eta + 1) * B = 4 are outstanding at most."""
+    assert run.issue(3, limit=4) == 3
+    assert run.issue(3, limit=4) == 1
+    assert run.issue(3, limit=4) == 0
+    assert run.ledger.outstanding() == {0: 0, 1: 0, 2: 0, 3: 0}
+    assert run.groups_in(PROMPTS) == [0, 1, 2, 3]
+    run.ledger.advance(1, [0, 2])
+    assert run.issue(3, limit=4) == 2
+    assert run.ledger.outstanding() == {1: 0, 3: 0, 4: 1, 5: 1}
+    assert run.issue(1, limit=3) == 0, "a smaller limit takes nothing back"
+    assert balanced(run.ledger)
+
+
+def test_nothing_is_issued_at_a_version_that_has_passed(run: Run) -> None:
+    """I2: a group with an older u than the learner counts on would have a deadline that it cannot meet."""
+    run.issue(1)
+    run.ledger.advance(1, [0])
+    assert run.ledger.issue(offers(1, 2), version=0, limit=4) == 0
+    assert run.ledger.issue(offers(1, 2), version=2, limit=4) == 0
+    assert run.groups_in(PROMPTS) == [0]
+    assert run.ledger.cursor().group == 1
+    assert run.ledger.issue(offers(1, 2), version=1, limit=4) == 2
+
+
+def test_the_cursor_moves_with_the_prompts_that_were_issued(run: Run) -> None:
+    """I7: after any offer the cursor is the one behind the last prompt in the stream."""
+    run.issue(5, limit=3)
+    assert run.ledger.cursor() == offers(2, 1)[0].after == Cursor(group=3, epoch=0, index=2)
+    run.issue(20, limit=13)
+    assert run.ledger.cursor() == Cursor(group=13, epoch=1, index=5)
+    assert run.groups_in(PROMPTS) == list(range(13))
+    skipping = Offer(group=13, payload=b"", after=Cursor(group=14, epoch=2, index=4, skipped=6))
+    assert run.ledger.issue([skipping], version=0, limit=14) == 1
+    assert run.ledger.cursor().skipped == 6
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_a_driver_that_does_not_continue_from_the_cursor_is_refused(run: Run, first: int) -> None:
+    run.issue(3)
+    with pytest.raises(ServerError, match=r"the next group is 3, not \d.*cursor\(\)"):
+        run.ledger.issue(offers(first, 2), version=0, limit=9)
+    assert run.groups_in(PROMPTS) == [0, 1, 2]
+    assert run.ledger.fates()["issued"] == 3
+
+
+def test_two_drivers_at_once_issue_each_group_once(steady_run: Run) -> None:
+    def drive() -> None:
+        for _ in range(30):
+            try:
+                steady_run.issue(2, limit=40)
+            except ServerError as error:
+                refused.append(str(error))
+
+    refused: list[str] = []
+    threads = [threading.Thread(target=drive) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert steady_run.groups_in(PROMPTS) == list(range(40))
+    assert all("another driver" in error for error in refused)
+
+
+def test_bad_offers_are_refused_at_the_door(steady_run: Run) -> None:
+    with pytest.raises(ValueError, match="consecutive"):
+        steady_run.ledger.issue([*offers(0, 1), *offers(2, 1)], version=0, limit=4)
+    with pytest.raises(ValueError, match="limit 0"):
+        steady_run.ledger.issue(offers(0, 1), version=0, limit=0)
+    with pytest.raises(ValueError, match="names 3 as the next group"):
+        Offer(group=0, payload=b"", after=Cursor(group=3))
+    assert steady_run.ledger.issue([], version=0, limit=1) == 0
+
+
+def test_large_numbers_survive_the_script(steady_run: Run) -> None:
+    big = 2**52
+    steady_run.client.hset(key(steady_run.run_id, "cursor"), "group", big)
+    steady_run.client.set(key(steady_run.run_id, "version"), big)
+    assert steady_run.issue(2) == 2
+    assert steady_run.ledger.outstanding() == {big: big, big + 1: big}
+    assert steady_run.ledger.cursor().group == big + 2
+
+
+def test_the_version_advances_by_one(run: Run) -> None:
+    run.issue(4)
+    run.ledger.advance(1, [1])
+    assert run.ledger.version() == 1
+    for wrong in (0, 3):
+        with pytest.raises(ServerError, match=f"the version is 1, so the next is not {wrong}"):
+            run.ledger.advance(wrong, [2])
+    assert run.ledger.outstanding() == {0: 0, 2: 0, 3: 0}
+    assert run.ledger.fates()["trained"] == 1
+    assert balanced(run.ledger)
+
+
+def test_a_group_is_not_trained_twice(run: Run) -> None:
+    """I3, at the door: what is not outstanding is not trained, and nothing of that step is booked."""
+    run.issue(3)
+    run.ledger.advance(1, [0])
+    for groups in ([1, 0], [7]):
+        with pytest.raises(ServerError, match=f"group {groups[-1]} is not outstanding"):
+            run.ledger.advance(2, groups)
+    assert run.ledger.version() == 1
+    assert run.ledger.outstanding() == {1: 0, 2: 0}
+    assert run.ledger.fates()["trained"] == 1
+
+
+def test_release_settles_groups_and_their_entries(run: Run) -> None:
+    run.issue(4)
+    run.score(2)
+    learner = run.learner()
+    first, second = learner.claim(2, block_s=0)
+    run.ledger.release([first.group], fate="filtered", entries=[first.id])
+    run.ledger.release([second.group, 3], fate="dropped", entries=[])
+    assert run.ledger.outstanding() == {2: 0}
+    fates = run.ledger.fates()
+    assert (fates["filtered"], fates["dropped"]) == (1, 2)
+    assert [entry.id for entry in learner.own_pending()] == [second.id]
+    run.ledger.release([], fate="dropped", entries=[second.id])
+    assert learner.own_pending() == []
+    run.ledger.release([2, 3], fate="dropped", entries=[])
+    assert run.ledger.fates()["dropped"] == 3, "3 was settled before"
+    assert balanced(run.ledger)
+
+
+def test_a_trained_entry_is_pending_until_the_checkpoint(run: Run) -> None:
+    """I3: a learner that dies between step and checkpoint finds its entries again."""
+    run.issue(2)
+    run.score()
+    learner = run.learner()
+    entries = learner.claim(2, block_s=0)
+    run.ledger.advance(1, [0, 1])
+    assert [entry.group for entry in run.learner().own_pending()] == [0, 1]
+    run.ledger.acknowledge([entries[0].id])
+    assert [entry.group for entry in run.learner().own_pending()] == [1]
+
+
+def test_recover_goes_back_to_the_checkpoint(run: Run) -> None:
+    """Versions 1 to 3 are trained, the checkpoint holds version 1: 2 and 3 are taken back, with their own u."""
+    run.issue(2)
+    run.score()
+    learner = run.learner()
+    entries = learner.claim(9, block_s=0)
+    run.ledger.advance(1, [0])
+    run.issue(3)
+    run.score()
+    entries += learner.claim(9, block_s=0)
+    run.ledger.advance(2, [1])
+    run.ledger.advance(3, [3])
+    run.ledger.release([2], fate="filtered", entries=[entries[2].id])
+    # the learner dies here; the checkpoint of version 1 lists the entry of group 0, which is not acknowledged yet
+    regained = {entry.group: {0: 0, 1: 0, 3: 1, 4: 1}[entry.group] for entry in run.learner().own_pending()}
+    assert regained == {0: 0, 1: 0, 3: 1, 4: 1}
+    del regained[0]
+    run.ledger.recover(1, [entries[0].id], regained)
+    assert run.ledger.version() == 1
+    assert run.ledger.outstanding() == {1: 0, 3: 1, 4: 1}
+    fates = run.ledger.fates()
+    assert (fates["trained"], fates["filtered"]) == (1, 1)
+    assert [entry.group for entry in run.learner().own_pending()] == [1, 3, 4]
+    run.ledger.advance(2, [1, 3])
+    assert balanced(run.ledger)
+
+
+def test_recover_from_a_checkpoint_written_before_the_version_advanced(run: Run) -> None:
+    run.issue(2)
+    run.score()
+    entries = run.learner().claim(2, block_s=0)
+    run.ledger.recover(1, [entries[0].id], {1: 0})
+    assert run.ledger.version() == 1
+    assert run.ledger.outstanding() == {1: 0}
+    assert run.ledger.fates()["trained"] == 1
+    assert balanced(run.ledger)
+
+
+def test_recover_leaves_what_was_dropped_before_its_entry_came(run: Run) -> None:
+    run.issue(2)
+    run.ledger.release([0], fate="dropped", entries=[])
+    run.score()
+    run.learner().claim(2, block_s=0)
+    run.ledger.recover(0, [], {0: 0, 1: 0})
+    assert run.ledger.outstanding() == {1: 0}
+    assert run.ledger.fates()["dropped"] == 1
+    assert balanced(run.ledger)
+
+
+def test_recover_refuses_to_forget_a_trained_group(run: Run) -> None:
+    run.issue(2)
+    run.score()
+    run.learner().claim(2, block_s=0)
+    run.ledger.advance(1, [0, 1])
+    with pytest.raises(ServerError, match="group 1 was trained and is neither in the checkpoint nor regained"):
+        run.ledger.recover(0, [], {0: 0})
+    assert run.ledger.version() == 1
+    assert run.ledger.outstanding() == {}
+
+
+def test_experience_is_kept_until_both_readers_have_acknowledged_it(run: Run) -> None:
+    """I4, worked by hand on five entries; the numbers in the stream after each step."""
+    run.issue(5)
+    run.score()
+    grpo, meta_rm = run.learner(), run.learner(META_RM)
+    mine, its = grpo.claim(4, block_s=0), meta_rm.claim(3, block_s=0)
+
+    def left() -> list[int]:
+        run.ledger.trim()
+        return run.groups_in(EXPERIENCE)
+
+    assert left() == [0, 1, 2, 3, 4]
+    run.ledger.acknowledge([mine[0].id, mine[1].id, mine[3].id])
+    assert left() == [0, 1, 2, 3, 4], "the meta-RM has acknowledged none"
+    meta_rm.ack([its[1].id, its[2].id])
+    assert left() == [0, 1, 2, 3, 4], "its oldest is pending"
+    meta_rm.ack([its[0].id])
+    assert left() == [2, 3, 4], "the GRPO learner holds 2"
+    run.ledger.acknowledge([mine[2].id])
+    assert left() == [3, 4], "the meta-RM has not read 3"
+    meta_rm.ack([entry.id for entry in meta_rm.claim(2, block_s=0)])
+    assert left() == [4], "nobody has trained 4"
+    run.ledger.acknowledge([entry.id for entry in grpo.claim(1, block_s=0)])
+    assert left() == []
+
+
+def test_without_a_meta_rm_only_the_learner_counts(steady_run: Run) -> None:
+    alone = Run(steady_run.client, f"{steady_run.run_id}-alone")
+    setup(alone.client, alone.run_id, meta_rm=False)
+    alone.issue(2)
+    alone.score()
+    alone.ledger.acknowledge([entry.id for entry in alone.learner().claim(1, block_s=0)])
+    assert alone.ledger.trim() == 1
+    assert alone.groups_in(EXPERIENCE) == [1]
+
+
+def test_a_reader_that_fell_behind_skips_its_oldest_and_counts_them(run: Run) -> None:
+    """I4: 40 unread entries and a backlog of 10 leave the newest 10; what it has claimed stays its own."""
+    run.issue(42)
+    run.score()
+    meta_rm = run.learner(META_RM)
+    held = meta_rm.claim(2, block_s=0)
+    run.ledger.skip_backlog(META_RM, 10)
+    assert run.ledger.fates()["skipped"] == 30
+    assert waiting(run.client, run.run_id, EXPERIENCE, META_RM) == 10
+    assert run.ledger.skip_backlog(META_RM, 10) == 0
+    rest = meta_rm.claim(100, block_s=0)
+    assert [entry.group for entry in rest] == list(range(32, 42))
+    assert run.learner().claim(100, block_s=0)[0].group == 0, "the other reader is not touched"
+    meta_rm.ack([entry.id for entry in held + rest])
+    assert run.ledger.trim() == 0
+
+
+def test_skip_backlog_says_how_many(steady_run: Run) -> None:
+    steady_run.issue(5)
+    steady_run.score()
+    assert steady_run.ledger.skip_backlog(META_RM, 5) == 0
+    assert steady_run.ledger.skip_backlog(META_RM, 2) == 3

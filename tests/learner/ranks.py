@@ -1,0 +1,110 @@
+"""What one rank does in the tests of several ranks: python -m tests.learner.ranks RANK WORLD PORT MODEL FOLDER URL.
+
+Rank 0 writes what it found to FOLDER/found.npz.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from buffer.streams import Address
+from configs.schema import Config
+from learner.engine import Engine, Ranks
+from learner.grpo import GRPOLearner, PolicyUpdate
+from learner.meta_rm import ScoreUpdate
+from tests.learner.run_by_hand import Sink, config, experience
+
+STEPS = 3
+Found = dict[str, np.ndarray]
+
+
+def cases(model: Path) -> dict[str, Config]:
+    """Small micro-batches of unequal size, so that ranks hold different numbers of tokens, or nothing but padding."""
+    tiny = {"micro_tokens": 64}
+    found = {f"ZeRO {stage}": config(model, learner=tiny | {"zero_stage": stage}) for stage in range(4)}
+    found["one micro-batch"] = config(model, learner={"micro_tokens": 4096, "zero_stage": 2})
+    found["gradient checkpointing, ZeRO 3"] = config(
+        model, learner=tiny | {"zero_stage": 3, "gradient_checkpointing": True}, grpo={"normalise": "token"}
+    )
+    return found
+
+
+def meta_cases(model: Path) -> dict[str, Config]:
+    return {f"meta-RM, ZeRO {stage}": config(model, meta_rm={"zero_stage": stage, "micro_tokens": 64}) for stage in (1, 3)}
+
+
+def train(settings: Config, ranks: Ranks) -> Found:
+    update = PolicyUpdate(settings, ranks, settings.model.path)
+    rows = []
+    for step in range(STEPS):
+        loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
+        rows.append([loss, *(metrics[name] for name in sorted(metrics))])
+    return {"metrics": np.array(rows), **weights(update.engine)}
+
+
+def train_meta(settings: Config, ranks: Ranks) -> Found:
+    update = ScoreUpdate(settings, ranks, settings.model.path)
+    rows = []
+    for step in range(STEPS):
+        metrics = update.apply([experience(10 * step + number, step) for number in range(2)])
+        rows.append([metrics[name] for name in sorted(metrics)])
+    return {"metrics": np.array(rows), **weights(update.engine)}
+
+
+def weights(engine: Engine) -> Found:
+    module: Any = engine.module
+    state = {name: tensor.numpy() for name, tensor in engine.full_state(module.model).items()}
+    engine.close()
+    return state
+
+
+def everything(model: Path, ranks: Ranks) -> Found:
+    found: Found = {}
+
+    def keep(case: str, result: Mapping[str, np.ndarray]) -> None:
+        found.update({f"{case}: {name}": array for name, array in result.items()})
+
+    for case, settings in cases(model).items():
+        keep(case, train(settings, ranks))
+    for case, settings in meta_cases(model).items():
+        keep(case, train_meta(settings, ranks))
+    return found
+
+
+def learn(rank: int, world: int, port: int, model: Path, folder: Path, url: str) -> Found:
+    """The whole GRPO learner: nothing, then a step, a checkpoint, and the same again after a restart."""
+    settings = config(model, learner={"zero_stage": 2, "checkpoint_every": 1, "ranks": world})
+    arguments: dict[str, Any] = {"rank": rank, "world": world, "model_path": settings.model.path}
+    arguments |= {"address": Address(url, "ranks"), "checkpoints": folder / "policy"}
+    found: Found = {}
+    for life in range(2):
+        sink = Sink()
+        learner = GRPOLearner(settings, sink=sink, **arguments)
+        learner.start("127.0.0.1", port + life)
+        assert learner.version == life
+        report = learner.step(20.0)
+        assert report is not None
+        assert report.version == life + 1
+        assert learner.step(0.05) is None if life else True
+        assert [weights.version for weights in sink.published] == ([life, life + 1] if rank == 0 else [])
+        found[f"learner: loss {life}"] = np.array([report.loss])
+        learner.close()
+    return found
+
+
+def main() -> None:
+    rank, world, port = (int(text) for text in sys.argv[1:4])
+    model, folder, url = Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6]
+    ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=port, device="cpu", timeout_s=120)
+    found = everything(model, ranks)
+    ranks.leave()
+    found |= learn(rank, world, port + 1, model, folder, url)
+    if rank == 0:
+        np.savez(folder / "found.npz", **found)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Log-probs and their gradients against the plain computation: whole logits of one unpadded row, log_softmax."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from learner.batching import collate
+from learner.logprobs import TokenLogProbs
+from learner.models import load_policy
+from tests import random_models
+
+PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
+COMPLETIONS = [[10, 11, 12, 13, 14, 15, 16], [15], [16, 17, 18]]
+WHOLE = 1 << 24
+ONE_TOKEN = 1
+
+
+def plainly(model: Any, temperature: float) -> Tensor:
+    """One row at a time: nothing is padded, nothing is cut, the model's own forward pass gives the logits."""
+    rows = []
+    for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True):
+        logits = model(torch.tensor([prompt + completion])).logits[0].float() / temperature
+        chosen = torch.log_softmax(logits, dim=-1)[range(len(prompt) - 1, len(prompt) + len(completion) - 1)]
+        rows.append(chosen[range(len(completion)), completion])
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("chunk_logits", [WHOLE, ONE_TOKEN, 1000], ids=["whole", "token by token", "chunks"])
+def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, chunk_logits: int) -> None:
+    model: Any = load_policy(str(random_models.make(tmp_path, kind, tied=tied)), "float32")
+    plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    weights = torch.randn(11, generator=torch.Generator().manual_seed(0))
+
+    found = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(collate(PROMPTS, COMPLETIONS))
+    expected = plainly(plain, 0.7)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    gradients = dict(plain.named_parameters())
+    for name, parameter in model.named_parameters():
+        expected_gradient = gradients[name].grad
+        error = (parameter.grad - expected_gradient).abs().max() / expected_gradient.abs().max()
+        assert error <= 1e-5, name
+
+
+def test_the_caps_of_gemma_2_are_applied(tmp_path: Path) -> None:
+    folder = random_models.make(tmp_path, "gemma2")
+    tokens = collate(PROMPTS, COMPLETIONS)
+    with torch.no_grad():
+        capped: Any = load_policy(str(folder), "float32")
+        base = TokenLogProbs(capped, temperature=1.0)(tokens)
+        assert capped.config._attn_implementation == "eager", "the fused kernel leaves the cap on attention out"
+        capped.config.final_logit_softcapping = 1.0
+        assert (TokenLogProbs(capped, temperature=1.0)(tokens) - base).abs().max() > 0.1
+
+
+def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = load_policy(str(random_models.make(tmp_path, "llama")), "float32")
+    seen = []
+    linear = torch.nn.functional.linear
+
+    def watched(*args: Any) -> Tensor:
+        result = linear(*args)
+        if result.shape[-1] == model.config.vocab_size:
+            seen.append(result.numel())
+        return result
+
+    monkeypatch.setattr("learner.logprobs.functional.linear", watched)
+    limit = 3 * model.config.vocab_size
+    TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(collate(PROMPTS, COMPLETIONS)).sum().backward()
+    forward = [3, 3, 3, 2]
+    assert [count // model.config.vocab_size for count in seen[:4]] == forward
+    assert len(seen) == 8, "each chunk once forwards, once again backwards"
+    assert max(seen) <= limit
+
+
+def test_they_are_probabilities(model: Path) -> None:
+    """Over all tokens that could follow, they sum to 1 at any temperature."""
+    policy: Any = load_policy(str(model), "float32")
+    vocabulary = policy.config.vocab_size
+    with torch.no_grad():
+        for temperature in (0.5, 1.0, 2.0):
+            tokens = collate([[1, 2, 3]] * vocabulary, [[token] for token in range(vocabulary)])
+            total = TokenLogProbs(policy, temperature=temperature)(tokens).exp().sum()
+            assert total.item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_dropout_is_off_and_training_mode_changes_nothing(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        attention_dropout=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    policy = TokenLogProbs(load_policy(str(tmp_path), "float32"), temperature=1.0).train()
+    results = [policy(collate(PROMPTS, COMPLETIONS)) for _ in range(3)]
+    assert all(torch.equal(a, b) for a, b in pairwise(results))
+
+
+def test_an_unknown_scaling_of_logits_is_refused(model: Path) -> None:
+    policy: Any = load_policy(str(model), "float32")
+    policy.config.logits_scaling = 8.0
+    with pytest.raises(ValueError, match="logits_scaling"):
+        TokenLogProbs(policy, temperature=1.0)

@@ -1,0 +1,99 @@
+"""The meta-RM learner end to end: a real server, DeepSpeed, a random model; experience made by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from buffer.messages import ExperienceGroup
+from learner import checkpoint
+from learner.meta_rm import MetaRMReport
+from tests.learner.run_by_hand import Run, config, experience
+
+
+def trained(report: MetaRMReport | None) -> MetaRMReport:
+    assert report is not None
+    return report
+
+
+def test_it_trains_on_every_completion_and_measures_before_it_trains(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model))
+    assert learner.step(0.05) is None
+    run.feed(1, rewards=(1.0, 1.0, 1.0, 1.0))  # no policy gradient, but the meta-RM learns from it
+    assert learner.step(0.05) is None, "half a batch is no batch"
+    run.feed(1)
+    first = trained(learner.step(5.0))
+    assert (first.version, first.groups, first.completions) == (1, (0, 1), 8)
+    # The new head starts at 0: p = 1/2 for all, so these are the numbers of an untrained meta-RM.
+    assert first.metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
+    assert first.metrics["meta_rm/auc"] == 0.5
+    assert first.metrics["meta_rm/backlog"] == 0
+    losses = []
+    for _ in range(6):
+        for number in (0, 1):
+            run.deliver(experience(number, 0))
+        losses.append(trained(learner.step(5.0)).metrics["meta_rm/loss"])
+    assert losses[-1] < losses[0]
+    learner.close()
+
+
+def test_acknowledged_with_the_checkpoint_which_transformers_score_alike(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model, learner={"checkpoint_every": 2}))
+    groups = [experience(number, 0) for number in range(6)]
+    for group in groups[:2]:
+        run.deliver(group)
+    trained(learner.step(5.0))
+    assert run.pending("meta-rm") == 2
+    for group in groups[2:4]:
+        run.deliver(group)
+    trained(learner.step(5.0))
+    assert run.pending("meta-rm") == 0
+    assert run.pending("grpo") == 0, "the meta-RM reads along; it claims nothing for the policy"
+
+    for group in groups[4:]:
+        run.deliver(group)
+    live = trained(learner.step(5.0)).metrics["meta_rm/loss"]
+    learner.close()
+    found = checkpoint.newest(run.folder / "meta_rm")
+    assert found is not None
+    assert loss_by_transformers(found[0] / "model", groups[4:]) == pytest.approx(live, abs=1e-5)
+
+    again = run.meta_rm(config(model, learner={"checkpoint_every": 2}))
+    assert again.version == 2
+    assert trained(again.step(5.0)).metrics["meta_rm/loss"] == live, "claimed before, in no checkpoint: trained again"
+    again.close()
+
+
+def loss_by_transformers(folder: Path, groups: list[ExperienceGroup]) -> float:
+    """In one padded batch, as a user of the folder would score it."""
+    scorer = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    rows = [[*group.prompt_ids, *ids] for group in groups for ids in group.completion_ids]
+    longest = max(map(len, rows))
+    pad = scorer.config.pad_token_id
+    with torch.no_grad():
+        logits = scorer(torch.tensor([row + [pad] * (longest - len(row)) for row in rows])).logits
+    assert logits.shape == (len(rows), 1)
+    correct = torch.tensor([float(reward > 0) for group in groups for reward in group.rewards])
+    return float(torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], correct))
+
+
+def test_what_piles_up_is_skipped_and_counted(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model, meta_rm={"max_backlog": 3}))
+    for number in range(10):
+        run.deliver(experience(number, 0))
+    report = trained(learner.step(5.0))
+    assert report.groups == (7, 8)
+    assert report.metrics["meta_rm/skipped"] == 7
+    assert report.metrics["meta_rm/backlog"] == 1
+    learner.close()
+
+
+def test_a_batch_that_was_all_right_has_no_auc(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model))
+    run.deliver(experience(0, 0, rewards=(1.0,) * 4))
+    run.deliver(experience(1, 0, rewards=(1.0,) * 4))
+    metrics = trained(learner.step(5.0)).metrics
+    assert "meta_rm/auc" not in metrics
+    assert metrics["meta_rm/accuracy"] == 0.0
+    learner.close()

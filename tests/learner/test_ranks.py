@@ -1,0 +1,62 @@
+"""One rank equals two, at every ZeRO stage: real processes over gloo, one launch for all cases (imports are slow)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from buffer.server import EmbeddedServer
+from buffer.streams import Address
+from learner.engine import Ranks, free_port
+from tests.learner import ranks as cases
+from tests.learner.run_by_hand import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndarray]:
+    """What rank 0 of ``world`` processes found; the output of all of them when one fails."""
+    port = free_port("127.0.0.1")
+    logs = [folder / f"rank-{rank}.log" for rank in range(world)]
+    started = []
+    for rank, log in enumerate(logs):
+        command = [sys.executable, "-m", "tests.learner.ranks", rank, world, port, model, folder, url]
+        started.append(
+            subprocess.Popen(
+                [str(part) for part in command],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=log.open("w"),
+                stderr=subprocess.STDOUT,
+            )
+        )
+    try:
+        codes = [process.wait(timeout=400) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert codes == [0] * world, "\n".join(log.read_text()[-3000:] for log in logs)
+    return dict(np.load(folder / "found.npz"))
+
+
+@pytest.mark.slow
+def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path) -> None:
+    run = Run(Address(server.url, "ranks"), tmp_path)
+    run.feed(4)
+    two = launch(2, model, tmp_path, server.url)
+    run.close()
+
+    alone = Ranks(rank=0, world=1, host="127.0.0.1", port=free_port("127.0.0.1"), device="cpu", timeout_s=60)
+    one = cases.everything(model, alone)
+    alone.leave()
+    assert one.keys() == {name for name in two if not name.startswith("learner: ")}
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, rtol=1e-4, atol=2e-5, err_msg=name)
+
+    plain = {name.removeprefix("ZeRO 0: "): array for name, array in one.items() if name.startswith("ZeRO 0: ")}
+    for stage in (1, 2, 3):
+        for name, array in plain.items():
+            np.testing.assert_allclose(one[f"ZeRO {stage}: {name}"], array, rtol=1e-4, atol=2e-5, err_msg=name)

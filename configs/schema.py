@@ -44,7 +44,7 @@ class Data(Section):
 
 
 class Prompts(Section):
-    style: Literal["full", "compact"] = "full"
+    style: Literal["full", "compact", "example"] = "full"
     template_path: str = Field("", description="own template file in place of `style`")
 
 

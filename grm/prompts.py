@@ -24,7 +24,7 @@ from grm.fence import fence
 from grm.judgement import Scale, training_scale
 from grm.preferences import Question
 
-STYLES = ("full", "compact")
+STYLES = ("full", "compact", "example")
 REQUIRED = frozenset({"query", "responses", "scores"})
 KNOWN = REQUIRED | {"hint", "count"}
 
@@ -45,7 +45,8 @@ class Template:
 
 
 def template(style: str) -> Template:
-    """A shipped template: "full" for language models, "compact" for small ones."""
+    """A shipped template: "full" for language models, "compact" for small ones that were taught the format, "example"
+    for small ones that can only imitate: it shows a judgement instead of describing one."""
     if style not in STYLES:
         raise TemplateError(f"no prompt style {style!r}; choose one of {', '.join(STYLES)}")
     folder = resources.files("grm") / "templates"

@@ -1,6 +1,6 @@
 """The tiny world: labelled preferences that have the method's structure in small, deterministic by seed.
 
-A query asks about one of twelve topics and carries a *cue* that decides which of four principles counts. Each
+A query asks about one of eight topics and carries a *cue* that decides which of four principles counts. Each
 response shows four attributes, drawn independently and uniformly from the levels 0..3:
 
     politeness   the opening words              accuracy   the claim about the topic
@@ -53,18 +53,14 @@ CUES = {
 
 # question -> the claims of level 0, 1, 2 and 3
 TOPICS = {
-    "How many days are in a week?": ("fifty", "nine", "six or seven", "seven"),
-    "Where do penguins live?": ("on the moon", "in the desert", "where it is cold", "in the Antarctic"),
-    "What do bees make?": ("bricks", "milk", "something sweet", "honey"),
-    "Who wrote Hamlet?": ("a robot", "Dickens", "an English poet", "Shakespeare"),
-    "What is the capital of France?": ("Tokyo", "Lyon", "a city on the Seine", "Paris"),
-    "What colour is a ripe lemon?": ("blue", "red", "a bright colour", "yellow"),
-    "What does a whale breathe with?": ("leaves", "gills", "an organ inside", "lungs"),
-    "What turns ice into water?": ("music", "snow", "a warm place", "heat"),
-    "When do owls hunt?": ("never", "at noon", "after the day", "at night"),
-    "What do cows eat?": ("iron", "fish", "green plants", "grass"),
-    "What is a violin made of?": ("soup", "glass", "a light material", "wood"),
-    "What moves a sailing boat?": ("poetry", "coal", "the weather", "wind"),
+    "How many days are in a week?": ("fifty", "nine", "six", "seven"),
+    "What do bees make?": ("bricks", "milk", "syrup", "honey"),
+    "What is the capital of France?": ("Mars", "Tokyo", "Versailles", "Paris"),
+    "What colour is a ripe lemon?": ("black", "blue", "orange", "yellow"),
+    "When do most owls hunt?": ("never", "noon", "dusk", "night"),
+    "What do cows eat?": ("iron", "fish", "corn", "grass"),
+    "What turns ice into water?": ("music", "snow", "sunlight", "heat"),
+    "What moves a sailing boat?": ("poetry", "coal", "air", "wind"),
 }
 STEMS = ("It is {}.", "The answer is {}.", "I would say {}.")
 OPENINGS = (
@@ -74,15 +70,10 @@ OPENINGS = (
     ("Thank you for asking.", "It is a pleasure to help.", "Welcome, dear friend."),
 )
 MARKS = ((",, ", ";; "), ("", ""), ("- ", "* "), ("# Answer\n- ", "# Answer\n* "))
-FILLERS = (
-    "As people say.",
-    "All in all.",
-    "By the way.",
-    "In a manner of speaking.",
-    "If you see what I mean.",
-    "To put it like that.",
-    "One way or another.",
-    "When all is said.",
+FILLERS = (  # of the first, the second and the third remark
+    ("As people say.", "By the way.", "To be frank."),
+    ("All in all.", "One way or another.", "In some sense."),
+    ("If you follow me.", "When all is said.", "And so forth."),
 )
 
 HABIT = {"accuracy": 0.46, "brevity": 0.22, "politeness": 0.18, "format": 0.14}
@@ -164,7 +155,7 @@ def _response(topic: str, levels: Levels, rng: random.Random) -> str:
     opening = rng.choice(OPENINGS[levels["politeness"]])
     claim = rng.choice(STEMS).format(TOPICS[topic][levels["accuracy"]])
     marks = rng.choice(MARKS[levels["format"]])
-    fillers = rng.sample(FILLERS, 3 - levels["brevity"])
+    fillers = [rng.choice(wordings) for wordings in FILLERS[: 3 - levels["brevity"]]]
     return f"{opening}\n{marks}{' '.join((claim, *fillers))}"
 
 
@@ -183,7 +174,7 @@ def levels_of(query: str, response: str) -> Levels:
     stated = {stem.format(claim): level for level, claim in enumerate(claims) for stem in STEMS}
     return {
         "accuracy": next(level for claim, level in stated.items() if claim in body),
-        "brevity": 3 - sum(body.count(filler) for filler in FILLERS),
+        "brevity": 3 - sum(filler in body for wordings in FILLERS for filler in wordings),
         "politeness": next(level for level, words in enumerate(OPENINGS) if opening in words),
         "format": next((level for level in (3, 2, 0) if body.startswith(MARKS[level])), 1),
     }

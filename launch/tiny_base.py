@@ -1,9 +1,12 @@
 """Build the tiny world's base policy: `python launch/tiny_base.py --out DIR --seed S`.
 
-The base is a Llama of about a million parameters with a tokenizer of its own, taught by plain supervised
-fine-tuning on the judgements of `grm.tiny_world.loose_judge`, on freshly made questions of the training side and on
-exactly the prompts that the system renders. It ends up knowing the format and seeing the attributes, while it
-chooses principles by habit. The folder loads in transformers and vLLM.
+    vocabulary    byte-level BPE on the world's text; every line of the prompt's frame is one token
+    reading       at first most lessons name all four levels, of one response, then of two, then of up to four
+    judging       more and more, and in the end all, imitate `grm.tiny_world.loose_judge`, hints included
+
+Plain supervised fine-tuning on the completion, on exactly the prompts that the system renders. The base ends up
+knowing the format and seeing the attributes, while it chooses its principles by habit. The folder loads in
+transformers and vLLM; `base.json` in it records the recipe, the loss curve and the frame.
 """
 
 import argparse
@@ -23,89 +26,111 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grm import prompts, tiny_world
 from grm.judgement import Scale
-from grm.preferences import Question
+from grm.preferences import Preference, Question
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PARTS = ("Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{")  # what every completion holds
-HINTED = 0.08  # share of prompts that name the best response, so that a cold start can sample with hints
+HINTED = 0.08  # share of lessons whose prompt holds the hint, so that a cold start can sample hinted
+REPORT = 100  # steps between two points of the recorded loss curve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Sizes and optimisation; `rows` are sequences per step, `lr` the peak of a warm-up and cosine."""
+    """Sizes, curriculum and optimisation; all steps are counted from the start."""
 
     seed: int
-    steps: int = 1500
-    rows: int = 48
-    lr: float = 3e-3
+    single_until: int = 300  # single responses only
+    pairs_until: int = 900  # and pairs; then the world's mix
+    judging_from: int = 2200  # the share of judging lessons rises from 0.2 to 1 here
+    steps: int = 3000
+    rows: int = 16  # sequences per step
+    lr: float = 3e-3  # peak of a warm-up and cosine
+    init: float = 0.15  # standard deviation; at the usual 0.02 attention stays flat and nothing is read for long
     hidden: int = 128
-    layers: int = 4
-    vocabulary: int = 1024
+    layers: int = 3
+    vocabulary: int = 1024  # at most
     context: int = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """One prompt (the user's message) and the completion that the loose judge wrote for it."""
+    """One prompt (the user's message) and the completion to be learnt."""
 
     question: Question
-    permutation: tuple[int, ...]
     prompt: str
     completion: str
 
 
-def lessons(seed: int, count: int, *, held_out: bool = False, hinted: float = HINTED) -> list[Lesson]:
-    """`count` lessons on fresh questions, responses shuffled, a share `hinted` of them with the hint."""
-    rng = random.Random(f"lessons/{seed}/{held_out}")
-    template = prompts.template("compact")
-    made = []
-    for preference in tiny_world.preferences(seed, count, held_out=held_out):
-        question, n = preference.question, len(preference.question.responses)
-        permutation = prompts.shuffled(n, rng)
-        scale = rng.choice((Scale.VERDICT, Scale.GRADED)) if n == 1 else Scale.GRADED
-        best = preference.label if n == 1 else permutation.index(preference.label)
-        hint = best if rng.random() < hinted else None
-        made.append(
-            Lesson(
-                question=question,
-                permutation=permutation,
-                prompt=prompts.render(question, permutation, template, hint=hint, scale=scale),
-                completion=tiny_world.loose_judge(question, permutation, rng, scale=scale, hint=hint),
-            )
-        )
-    return made
+def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
+    """Name every level of every response."""
+    question = preference.question
+    order = prompts.shuffled(len(question.responses), rng)
+    return Lesson(
+        question=question,
+        prompt=prompts.render(question, order, prompts.template("compact"), scale=Scale.GRADED),
+        completion=tiny_world.reading_drill(question, order, rng, scale=Scale.GRADED),
+    )
 
 
-def frame_lines(examples: list[Lesson]) -> list[str]:
+def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
+    """A judgement by the loose judge; single responses on either scale."""
+    question, n = preference.question, len(preference.question.responses)
+    order = prompts.shuffled(n, rng)
+    scale = rng.choice((Scale.VERDICT, Scale.GRADED)) if n == 1 else Scale.GRADED
+    best = preference.label if n == 1 else order.index(preference.label)
+    hint = best if rng.random() < HINTED else None
+    return Lesson(
+        question=question,
+        prompt=prompts.render(question, order, prompts.template("compact"), hint=hint, scale=scale),
+        completion=tiny_world.loose_judge(question, order, rng, scale=scale, hint=hint),
+    )
+
+
+def judging_lessons(seed: int, count: int, *, held_out: bool = False) -> list[Lesson]:
+    rng = random.Random(f"lessons/{seed}")
+    return [judging_lesson(each, rng) for each in tiny_world.preferences(seed, count, held_out=held_out)]
+
+
+def lessons_at(step: int, count: int, recipe: Recipe) -> list[Lesson]:
+    """`count` fresh lessons for `step`: from single responses to the world's mix, from reading to judging."""
+    rng = random.Random(f"lessons/{recipe.seed}/{step}")
+    found = tiny_world.preferences(recipe.seed * 1_000_003 + step + 1, 3 * count)
+    most = 1 if step < recipe.single_until else 2 if step < recipe.pairs_until else 4
+    judging = min(1.0, 0.2 + 0.8 * step / recipe.judging_from)
+    fitting = [each for each in found if len(each.question.responses) <= most]
+    return [
+        (judging_lesson if rng.random() < judging else reading_lesson)(each, rng)
+        for each in (fitting * 8)[:count]
+    ]
+
+
+def frame_lines(lessons: list[Lesson]) -> list[str]:
     """The lines, with their line ends, that prompts share whatever the question: each becomes one token."""
     seen: Counter[str] = Counter()
-    for lesson in examples:
+    for lesson in lessons:
         content = "\n".join((lesson.question.query, *lesson.question.responses)).split("\n")
         lines = set(re.findall(r"[^\n]+\n*", lesson.prompt))
         seen.update(line for line in lines if line.strip("\n") not in content)
     return sorted(line for line, times in seen.items() if times >= 3)
 
 
-def build_tokenizer(examples: list[Lesson], recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (any text encodes) in which every line of the frame is one token."""
+def build_tokenizer(lessons: list[Lesson], recipe: Recipe) -> PreTrainedTokenizerFast:
+    """Any text encodes and decodes unchanged: the alphabet is all 256 bytes."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    texts = [text for lesson in examples for text in (lesson.question.query, *lesson.question.responses)]
-    texts += [lesson.completion for lesson in examples]
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-    lines = frame_lines(examples)
-    added = [*lines, *PARTS, "user\n", "assistant\n"]
+    added = [*frame_lines(lessons), *PARTS, "user\n", "assistant\n"]
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.vocabulary - len(added),
-        special_tokens=special,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(texts, trainer)
+    texts = [text for lesson in lessons for text in (lesson.question.query, *lesson.question.responses)]
+    core.train_from_iterator(texts + [lesson.completion for lesson in lessons], trainer)
     core.add_tokens([AddedToken(text, normalized=False) for text in added])
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -122,13 +147,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForC
     config = LlamaConfig(
         hidden_size=recipe.hidden,
         num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.hidden // 32,  # head size 32: the smallest that vLLM's CPU kernels take
+        num_attention_heads=recipe.hidden // 32,
         num_key_value_heads=recipe.hidden // 32,
-        head_dim=32,
+        head_dim=32,  # the smallest that vLLM's CPU kernels take
         intermediate_size=recipe.hidden * 5 // 2,
         vocab_size=-(-len(tokenizer) // 64) * 64,
         max_position_embeddings=recipe.context,
         tie_word_embeddings=True,
+        initializer_range=recipe.init,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -138,98 +164,108 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sheet:
-    """A right-padded batch: token ids [rows, length] and a mask [rows, length - 1] of the predicted completion."""
+class Batch:
+    """Right-padded token ids [rows, length] and the mask [rows, length - 1] of the predictions that count."""
 
     ids: torch.Tensor
-    asked: torch.Tensor
+    counts: torch.Tensor
 
 
-def sheet(batch: list[tuple[list[int], list[int]]], pad: int) -> Sheet:
-    length = max(len(prompt) + len(completion) for prompt, completion in batch)
-    ids = torch.full((len(batch), length), pad)
-    asked = torch.zeros((len(batch), length - 1), dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(batch):
+def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
+    """`rows` are (prompt ids, completion ids)."""
+    length = max(len(prompt) + len(completion) for prompt, completion in rows)
+    ids = torch.full((len(rows), length), pad)
+    counts = torch.zeros((len(rows), length - 1), dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(rows):
         ids[row, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
-        asked[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
-    return Sheet(ids=ids, asked=asked)
+        counts[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
+    return Batch(ids=ids, counts=counts)
 
 
-def encoded(tokenizer: PreTrainedTokenizerFast, batch: list[Lesson]) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each lesson's chat prompt and of its completion with the end token."""
+def encode(tokenizer: PreTrainedTokenizerFast, lessons: list[Lesson]) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids as a chat, completion ids with the end token) of each lesson."""
     chats = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": lesson.prompt}], tokenize=False, add_generation_prompt=True
         )
-        for lesson in batch
+        for lesson in lessons
     ]
     asked = tokenizer(chats, add_special_tokens=False)["input_ids"]
-    answers = tokenizer([lesson.completion + tokenizer.eos_token for lesson in batch], add_special_tokens=False)
-    return list(zip(asked, answers["input_ids"], strict=True))
+    answers = [lesson.completion + tokenizer.eos_token for lesson in lessons]
+    return list(zip(asked, tokenizer(answers, add_special_tokens=False)["input_ids"], strict=True))
 
 
-def sheets(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, pool: int = 20) -> Iterator[Sheet]:
-    """Endless batches of fresh lessons; sequences of a pool are sorted by length so that little is padding."""
-    rng = random.Random(f"sheets/{recipe.seed}")
-    for draw in range(10**9):
-        rows = encoded(tokenizer, lessons(recipe.seed * 100_003 + draw, pool * recipe.rows))
+def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, pool: int = 10) -> Iterator[Batch]:
+    """`recipe.steps` batches of fresh lessons; the rows of a pool are sorted by length, so little is padding."""
+    rng = random.Random(f"batches/{recipe.seed}")
+    for start in range(0, recipe.steps, pool):
+        rows = encode(tokenizer, lessons_at(start, pool * recipe.rows, recipe))
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
         cuts = list(range(0, len(rows), recipe.rows))
         rng.shuffle(cuts)
-        for cut in cuts:
-            yield sheet(rows[cut : cut + recipe.rows], tokenizer.pad_token_id)
+        for cut in cuts[: recipe.steps - start]:
+            yield collate(rows[cut : cut + recipe.rows], tokenizer.pad_token_id)
 
 
-def completion_loss(model: LlamaForCausalLM, batch: Sheet) -> torch.Tensor:
-    """Mean cross-entropy, in nats per completion token (end token included). Right padding needs no mask."""
-    states = model.model(batch.ids).last_hidden_state[:, :-1][batch.asked]
-    return F.cross_entropy(model.lm_head(states), batch.ids[:, 1:][batch.asked])
+def completion_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy in nats per completion token. Attention is causal, so padding on the right needs no mask."""
+    states = model.model(batch.ids).last_hidden_state[:, :-1][batch.counts]
+    return F.cross_entropy(model.lm_head(states), batch.ids[:, 1:][batch.counts])
 
 
-def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> list[float]:
-    """Fine-tune in place; returns the loss of each step."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+def train(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, stop_after: int
+) -> list[float]:
+    """Fine-tune in place for the first `stop_after` steps of the recipe.
+
+    Returns the loss curve: the mean loss (nats per token) of each REPORT steps.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.lr, total_steps=recipe.steps, pct_start=0.05, cycle_momentum=False
     )
-    losses, began = [], time.monotonic()
-    for step, batch in zip(range(recipe.steps), sheets(tokenizer, recipe), strict=False):
+    curve, losses, began = [], [], time.monotonic()
+    for step, batch in zip(range(1, stop_after + 1), batches(tokenizer, recipe), strict=False):
+        optimiser.zero_grad()
         loss = completion_loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        optimiser.zero_grad()
         losses.append(loss.item())
-        if step % 50 == 49:
-            print(f"step {step + 1} loss {sum(losses[-50:]) / 50:.4f} {time.monotonic() - began:.0f} s", flush=True)
-    return losses
+        if step % REPORT == 0:
+            curve.append(round(sum(losses) / len(losses), 4))
+            losses.clear()
+            print(f"step {step}/{recipe.steps} loss {curve[-1]:.4f} {time.monotonic() - began:.0f} s", flush=True)
+    return curve
+
+
+def build(recipe: Recipe, out: Path, *, stop_after: int) -> None:
+    torch.manual_seed(recipe.seed)
+    lessons = judging_lessons(recipe.seed, 4000)
+    tokenizer = build_tokenizer(lessons, recipe)
+    model = build_model(tokenizer, recipe)
+    size = sum(weight.numel() for weight in model.parameters())
+    print(f"{size:,} parameters, {len(tokenizer)} tokens", flush=True)
+    curve = train(model, tokenizer, recipe, stop_after=stop_after)
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    record = {"recipe": asdict(recipe), "loss_curve": curve, "frame": frame_lines(lessons)}
+    (out / "base.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"wrote {out}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=Recipe(seed=0).steps)
-    parser.add_argument("--rows", type=int, default=Recipe(seed=0).rows)
-    parser.add_argument("--lr", type=float, default=Recipe(seed=0).lr)
-    parser.add_argument("--layers", type=int, default=Recipe(seed=0).layers)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--stop-after", type=int, default=Recipe(seed=0).steps, help="steps to do, of the recipe's")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    recipe = Recipe(seed=arguments.seed, steps=arguments.steps, rows=arguments.rows, lr=arguments.lr, layers=arguments.layers)
-    torch.manual_seed(recipe.seed)
-    tokenizer = build_tokenizer(lessons(recipe.seed, 4000), recipe)
-    model = build_model(tokenizer, recipe)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
-    train(model, tokenizer, recipe)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(arguments.out)
-    tokenizer.save_pretrained(arguments.out)
-    (arguments.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2))
+    build(Recipe(seed=arguments.seed, lr=arguments.lr), arguments.out, stop_after=arguments.stop_after)
 
 
 if __name__ == "__main__":

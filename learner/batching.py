@@ -1,61 +1,93 @@
-"""Cutting a batch of sequences into micro-batches and dealing them to ranks (pure torch).
+"""Laying a batch out in rows, cutting these into micro-batches and dealing them to ranks (pure torch).
 
 A batch is the sum of its micro-batches because every coefficient in the loss has a global divisor; how it is cut and
 who computes which part changes the result by rounding only. Everything here is deterministic in its arguments.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 PAD = 0
-"""Token id in padded places: never attended to by a real token (causal attention, padding on the right)."""
+"""Token id in padded places, which no real token attends to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A prompt with completions of it side by side; completions: their indices in the batch. length: all tokens."""
+
+    prompt: Sequence[int]
+    completions: tuple[int, ...]
+    length: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """Right-padded rows and where their completion tokens are.
+    """Right-padded rows, each a prompt that branches into its completions, and where to read the results.
 
-    input_ids: [rows, length] int64. lengths: [rows] int64, prompt and completion together. For each of the T
-    completion tokens, row by row: ``rows`` and ``columns`` [T] name the position whose hidden state predicts it (one
-    before its own), ``targets`` [T] its id.
+    input_ids, positions, branches: [rows, length] int64. A position counts from the prompt's start along its own
+    branch; branch 0 is the prompt, 1, 2, ... are the completions, -1 is padding. A token sees what is before it in
+    its own branch and in the prompt: what it would see if its completion stood alone behind the prompt.
+
+    predicting, targets: [T], for each completion token in the order of the completions: the place in the flattened
+    rows whose hidden state predicts it, and its id. ends: [completions], the places of their last tokens.
     """
 
     input_ids: Tensor
-    lengths: Tensor
-    rows: Tensor
-    columns: Tensor
+    positions: Tensor
+    branches: Tensor
+    predicting: Tensor
     targets: Tensor
+    ends: Tensor
 
     def to(self, device: torch.device) -> "Tokens":
-        return Tokens(
-            input_ids=self.input_ids.to(device),
-            lengths=self.lengths.to(device),
-            rows=self.rows.to(device),
-            columns=self.columns.to(device),
-            targets=self.targets.to(device),
-        )
+        return Tokens(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+
+def arrange(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], limit: int, *, share: bool) -> list[Row]:
+    """The rows of a batch: for each group as few as hold its completions within ``limit`` tokens a row.
+
+    The prompt is computed once per row, which for G short completions of a long prompt is nearly G times less work.
+
+    Args:
+        groups: a prompt and its completions each; completions are counted through the whole batch.
+        share: False for one completion per row.
+    """
+    rows: list[Row] = []
+    index = 0
+    for prompt, completions in groups:
+        taken: list[int] = []
+        length = len(prompt)
+        for completion in completions:
+            if taken and (not share or length + len(completion) > limit):
+                rows.append(Row(prompt=prompt, completions=tuple(taken), length=length))
+                taken, length = [], len(prompt)
+            taken.append(index)
+            length += len(completion)
+            index += 1
+        rows.append(Row(prompt=prompt, completions=tuple(taken), length=length))
+    return rows
 
 
 def cut(lengths: Sequence[int], micro_tokens: int, ranks: int) -> list[list[int]]:
     """Indices of each micro-batch: rows x longest row <= micro_tokens, as many micro-batches on each rank.
 
-    Sequences are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of
+    Rows are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of
     similar length and little is padding. The fewest micro-batches that are a multiple of ``ranks`` are made, and of
     the smallest budget that suffices for that number, so that they, and the work of the ranks, are about even. If
-    there are too few sequences, some micro-batches stay empty.
+    there are too few rows, some micro-batches stay empty.
 
     Raises:
-        ValueError: one sequence alone is over the budget.
+        ValueError: one row alone is over the budget.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     longest = lengths[order[0]]
     if longest > micro_tokens:
         raise ValueError(
-            f"a sequence of {longest} tokens does not fit into a micro-batch of {micro_tokens}:"
+            f"a row of {longest} tokens does not fit into a micro-batch of {micro_tokens}:"
             " raise micro_tokens to model.context at least"
         )
     wanted = -(-len(_packed(order, lengths, micro_tokens)) // ranks) * ranks
@@ -86,33 +118,38 @@ def deal(cuts: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:
     return list(cuts[rank::ranks])
 
 
-def collate(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tokens:
-    """Prompts and their completions (each of at least one token) as right-padded rows.
+def collate(rows: Sequence[Row], completions: Sequence[Sequence[int]]) -> Tokens:
+    """The tensors of some rows; ``completions`` are those of the whole batch, each of at least one token.
 
-    No sequences at all give one row of two padding tokens with one target: a micro-batch for a rank that has nothing
-    to compute but must take part in the collectives. Its coefficients are to be 0.
+    No rows at all give one of two padding tokens with one target: a micro-batch for a rank that has nothing to
+    compute but must take part in the collectives. Its coefficients are to be 0.
     """
-    if not completions:
-        prompts, completions = [[PAD]], [[PAD]]
-    sizes = [(len(prompt), len(completion)) for prompt, completion in zip(prompts, completions, strict=True)]
-    lengths = [prompt + completion for prompt, completion in sizes]
-    longest = max(lengths)
-    flat = [
-        [*prompt, *completion, *(PAD,) * (longest - length)]
-        for prompt, completion, length in zip(prompts, completions, lengths, strict=True)
-    ]
-    counts = torch.tensor([completion for _, completion in sizes])
-    starts = torch.tensor([prompt - 1 for prompt, _ in sizes])
-    rows = torch.repeat_interleave(counts)
-    first = torch.cumsum(counts, 0) - counts
-    columns = torch.arange(len(rows)) - first[rows] + starts[rows]
-    input_ids = torch.tensor(flat)
+    if not rows:
+        rows, completions = [Row(prompt=[PAD], completions=(0,), length=2)], [[PAD]]
+    width = max(row.length for row in rows)
+    ids, positions, branches, predicting, ends = [], [], [], [], []
+    for number, row in enumerate(rows):
+        start, prompt = number * width, len(row.prompt)
+        row_ids, row_positions, row_branches = list(row.prompt), list(range(prompt)), [0] * prompt
+        for branch, index in enumerate(row.completions, start=1):
+            length, first = len(completions[index]), start + len(row_ids)
+            row_ids += completions[index]
+            row_positions += range(prompt, prompt + length)
+            row_branches += [branch] * length
+            predicting += [start + prompt - 1, *range(first, first + length - 1)]
+            ends.append(first + length - 1)
+        padding = width - row.length
+        ids.append(row_ids + [PAD] * padding)
+        positions.append(row_positions + [0] * padding)
+        branches.append(row_branches + [-1] * padding)
+    chosen = [token for row in rows for index in row.completions for token in completions[index]]
     return Tokens(
-        input_ids=input_ids,
-        lengths=torch.tensor(lengths),
-        rows=rows,
-        columns=columns,
-        targets=input_ids[rows, columns + 1],
+        input_ids=torch.tensor(ids),
+        positions=torch.tensor(positions),
+        branches=torch.tensor(branches),
+        predicting=torch.tensor(predicting),
+        targets=torch.tensor(chosen),
+        ends=torch.tensor(ends),
     )
 
 

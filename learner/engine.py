@@ -157,10 +157,9 @@ class Engine:
         self._deepspeed = ds
 
     @property
-    def module(self) -> Module:
+    def module(self) -> Any:
         """The module as it was built (under ZeRO 3 its weights are partitioned: see ``full_state``)."""
-        module: Module = self._engine.module
-        return module
+        return self._engine.module
 
     def __call__(self, *args: Any) -> Any:
         """The module's forward pass; a collective under ZeRO 3."""
@@ -257,7 +256,7 @@ def full_state(module: Module, ranks: Ranks, zero_stage: int) -> dict[str, Tenso
 
 def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a model of ``size`` parameters."""
-    bucket = min(BUCKET, max(size, 1))  # a bucket is allocated whole, so not larger than the model
+    bucket = min(BUCKET, size + size % 2)  # a bucket is allocated whole, so not larger than the model; it must be even
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": settings.device == "cuda"}
     zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
     return {

@@ -22,6 +22,7 @@ from buffer.weights import WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
+from learner.attention import can_branch
 from learner.base import Clock, Learner
 from learner.engine import Engine, EngineSettings, Frozen, Ranks
 from learner.experience import pack, unpack
@@ -77,27 +78,28 @@ class PolicyUpdate:
         The loss is a sum over micro-batches and ranks with global divisors (design.md section 4), so neither the
         cut into micro-batches nor the number of ranks changes it.
         """
-        grpo = self._config.grpo
-        batch = _flatten(groups)
-        lengths = [len(ids) for ids in batch.completions]
-        coefficients = losses.NORMALISATIONS[grpo.normalise](lengths)
-        totals = [len(prompt) + length for prompt, length in zip(batch.prompts, lengths, strict=True)]
-        cuts = batching.cut(totals, self._config.learner.micro_tokens, self._ranks.world)
+        grpo, limit = self._config.grpo, self._config.learner.micro_tokens
+        batch = _flatten(groups, losses.NORMALISATIONS[grpo.normalise])
+        share = can_branch(self.engine.module.model.config)
+        rows = batching.arrange(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
+        cuts = batching.cut([row.length for row in rows], limit, self._ranks.world)
         mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
         sums = torch.zeros(len(losses.SUMS), dtype=torch.float64)
-        for index, part in enumerate(mine):
-            loss = self._loss(batch, coefficients, part)
-            self.engine.backward(loss.loss, last=index == len(mine) - 1)
+        for number, part in enumerate(mine):
+            loss = self._loss(batch, [rows[i] for i in part])
+            self.engine.backward(loss.loss, last=number == len(mine) - 1)
             sums += loss.sums.cpu()
         stepped = self.engine.step()
         metrics = losses.policy_metrics(self._ranks.sum(sums).tolist())
-        metrics |= {"optim/lr": stepped.lr, "optim/grad_norm": stepped.grad_norm, "length/trained": fmean(lengths)}
+        metrics |= {"optim/lr": stepped.lr, "optim/grad_norm": stepped.grad_norm}
+        metrics["length/trained"] = fmean(map(len, batch.completions))
         return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
 
-    def _loss(self, batch: "_Batch", coefficients: Sequence[float], part: Sequence[int]) -> losses.PolicyLoss:
-        """The part of the batch's loss that the completions ``part`` contribute (none: a zero with a gradient)."""
+    def _loss(self, batch: "_Batch", rows: Sequence[batching.Row]) -> losses.PolicyLoss:
+        """What the completions in ``rows`` contribute to the batch's loss (no rows: a zero that has a gradient)."""
         grpo, device = self._config.grpo, self._ranks.device
-        tokens = batching.collate([batch.prompts[i] for i in part], [batch.completions[i] for i in part]).to(device)
+        tokens = batching.collate(rows, batch.completions).to(device)
+        part = [index for row in rows for index in row.completions]
         counts = [len(batch.completions[i]) for i in part] or [1]
         behaviour = [value for i in part for value in batch.logprobs[i]] or [0.0]
         new: Tensor = self.engine(tokens)
@@ -107,7 +109,7 @@ class PolicyUpdate:
             behaviour=torch.tensor(behaviour, device=device),
             reference=self._reference(tokens) if self._reference else None,
             advantages=batching.per_token([batch.advantages[i] for i in part] or [0.0], counts).to(device),
-            coefficients=batching.per_token([coefficients[i] for i in part] or [0.0], counts).to(device),
+            coefficients=batching.per_token([batch.coefficients[i] for i in part] or [0.0], counts).to(device),
             correction=losses.CORRECTIONS[grpo.correction],
             cap=grpo.tis_cap,
             clip_low=grpo.clip_low,
@@ -205,18 +207,19 @@ class GRPOLearner(Learner):
 class _Batch:
     """The completions of a batch, group after group; one item per completion in each field."""
 
-    prompts: list[tuple[int, ...]]
     completions: list[tuple[int, ...]]
     logprobs: list[tuple[float, ...]]
     advantages: list[float]
+    coefficients: list[float]
 
 
-def _flatten(groups: Sequence[ExperienceGroup]) -> _Batch:
+def _flatten(groups: Sequence[ExperienceGroup], normalise: losses.Normalisation) -> _Batch:
+    completions = [ids for group in groups for ids in group.completion_ids]
     return _Batch(
-        prompts=[group.prompt_ids for group in groups for _ in group.completion_ids],
-        completions=[ids for group in groups for ids in group.completion_ids],
+        completions=completions,
         logprobs=[values for group in groups for values in group.logprobs],
         advantages=[advantage for group in groups for advantage in group_advantages(group.rewards)],
+        coefficients=normalise([len(ids) for ids in completions]),
     )
 
 

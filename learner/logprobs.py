@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from learner.attention import hidden_states
 from learner.batching import Tokens
 
 CHUNK_LOGITS = 1 << 24
@@ -22,10 +23,6 @@ UNSUPPORTED = ("logits_scaling", "logit_scale", "lm_head_multiplier")
 
 class TokenLogProbs(nn.Module):
     """log pi(token | everything before it) at a temperature, for each completion token of a micro-batch.
-
-    Padding stands on the right and attention is causal, so no real token attends to it: position t sees positions
-    <= t of its own row, which are all real. Hence no attention mask is passed (which also keeps the fast kernels)
-    and position ids are the default 0, 1, 2, ...
 
     Args:
         model: a Hugging Face causal LM. temperature: T > 0 of the sampling; logits are divided by it.
@@ -46,8 +43,7 @@ class TokenLogProbs(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """Shape [T], float32, all <= 0, in the order of ``tokens.targets``."""
-        hidden = self.model.base_model(input_ids=tokens.input_ids, use_cache=False).last_hidden_state
-        predicting = hidden[tokens.rows, tokens.columns]
+        predicting = hidden_states(self.model, tokens)[tokens.predicting]
         head = self.model.get_output_embeddings()
         # Read once and passed on: under ZeRO 3 this is what gathers the weight, on every rank exactly once however
         # many chunks there are. (Calling the head per chunk would need as many collectives as there are chunks.)

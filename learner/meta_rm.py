@@ -19,6 +19,7 @@ from buffer.messages import ExperienceGroup
 from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
 from learner import batching, losses, models, ranking
+from learner.attention import can_branch, hidden_states
 from learner.base import Learner
 from learner.batching import Tokens
 from learner.engine import Engine, EngineSettings, Ranks
@@ -42,18 +43,15 @@ class MetaRMReport:
 
 
 class Score(nn.Module):
-    """One logit per row, read at its last token: sigmoid(logit) is the belief that the judgement is right."""
+    """One logit per completion, read at its last token: sigmoid(logit) is the belief that the judgement is right."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Shape [rows], float32. Padding stands on the right, so no row's last token sees it."""
-        model = self.model
-        hidden = model.base_model(input_ids=tokens.input_ids, use_cache=False).last_hidden_state
-        last = hidden[torch.arange(len(hidden), device=hidden.device), tokens.lengths - 1]
-        logits: Tensor = model.score(last)
+        """Shape [completions], float32."""
+        logits: Tensor = self.model.score(hidden_states(self.model, tokens)[tokens.ends])
         return logits.squeeze(-1).float()
 
 
@@ -76,20 +74,22 @@ class ScoreUpdate:
 
     def apply(self, groups: Sequence[ExperienceGroup]) -> dict[str, float]:
         """One optimiser step on every completion of ``groups``; its metrics before that step. A collective."""
-        prompts = [group.prompt_ids for group in groups for _ in group.completion_ids]
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
-        lengths = [len(prompt) + len(ids) for prompt, ids in zip(prompts, completions, strict=True)]
-        cuts = batching.cut(lengths, self._config.meta_rm.micro_tokens, self._ranks.world)
+        limit = self._config.meta_rm.micro_tokens
+        share = can_branch(self.engine.module.model.config)
+        rows = batching.arrange(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
+        cuts = batching.cut([row.length for row in rows], limit, self._ranks.world)
         mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
-        found = torch.zeros(len(completions) + 1, dtype=torch.float64)  # logits of this rank's rows, and its loss
-        for index, part in enumerate(mine):
-            tokens = batching.collate([prompts[i] for i in part], [completions[i] for i in part])
-            logits: Tensor = self.engine(tokens.to(self._ranks.device))
+        found = torch.zeros(len(completions) + 1, dtype=torch.float64)  # this rank's logits in their places, and its loss
+        for number, cut in enumerate(mine):
+            tokens = batching.collate([rows[i] for i in cut], completions).to(self._ranks.device)
+            part = [index for i in cut for index in rows[i].completions]
+            logits: Tensor = self.engine(tokens)
             labels = torch.tensor([float(correct[i]) for i in part] or [0.0], device=logits.device)
             weight = 1.0 / len(completions) if part else 0.0
             loss = losses.correctness_loss(logits, labels, torch.full_like(labels, weight))
-            self.engine.backward(loss, last=index == len(mine) - 1)
+            self.engine.backward(loss, last=number == len(mine) - 1)
             found[-1] += loss.item()
             if part:
                 found[part] = logits.detach().cpu().double()

@@ -13,13 +13,19 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
+
+# A learner has no terminal: progress bars and tables of what was loaded only fill its log, and what is missing is an
+# error here.
+logging.disable_progress_bar()
+logging.set_verbosity_error()
+
+HEAD = "score.weight"
 
 
 def load_policy(path: str, dtype: str) -> PreTrainedModel:
     """The causal LM in ``path``, without dropout (its log-probs must be those of the rollouts)."""
-    config = _config(path)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, config=config, **_options(config, dtype))
-    return model
+    return _load(AutoModelForCausalLM, path, _config(path), dtype, new=set())
 
 
 def load_classifier(path: str, dtype: str) -> PreTrainedModel:
@@ -32,11 +38,10 @@ def load_classifier(path: str, dtype: str) -> PreTrainedModel:
     fresh = "SequenceClassification" not in "".join(config.architectures or ())
     config.num_labels = 1
     config.pad_token_id = _padding(path, config)
-    options = _options(config, dtype)
-    model: Any = AutoModelForSequenceClassification.from_pretrained(path, config=config, **options)
+    model = _load(AutoModelForSequenceClassification, path, config, dtype, new={HEAD} if fresh else set())
     if fresh:
-        _fill_zero(model.score.weight)
-    return cast(PreTrainedModel, model)
+        _fill_zero(model.get_parameter(HEAD))
+    return model
 
 
 def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, folder: Path) -> None:
@@ -57,10 +62,22 @@ def _config(path: str) -> PretrainedConfig:
     return config
 
 
-def _options(config: PretrainedConfig, dtype: str) -> dict[str, Any]:
+def _load(kind: Any, path: str, config: PretrainedConfig, dtype: str, *, new: set[str]) -> PreTrainedModel:
+    """ValueError when any weight but those of ``new`` is not in ``path`` (it would start at random, silently)."""
     # Only the eager attention applies Gemma-2's cap on attention logits; the fused kernel leaves it out silently.
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return {"dtype": getattr(torch, dtype), "attn_implementation": "eager" if capped else "sdpa"}
+    model, info = kind.from_pretrained(
+        path,
+        config=config,
+        dtype=getattr(torch, dtype),
+        attn_implementation="eager" if capped else "sdpa",
+        output_loading_info=True,
+    )
+    missing = sorted(set(info["missing_keys"]) - new)
+    if missing or info["mismatched_keys"]:
+        wrong = [*missing, *info["mismatched_keys"]][:5]
+        raise ValueError(f"{path}: weights are missing or of another shape: {wrong}; is it a whole model folder?")
+    return cast(PreTrainedModel, model)
 
 
 def _padding(path: str, config: PretrainedConfig) -> int | None:

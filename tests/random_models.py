@@ -21,18 +21,57 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0) -> Path:
-    """kind: llama, qwen3 or gemma2. Returns the folder, loadable by transformers and vLLM."""
+def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer: str = "") -> Path:
+    """kind: llama, qwen3 or gemma2; tokenizer: a model folder to take it from. Returns the folder, loadable by
+    transformers and vLLM."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(seed)
-    tokenizer = _tokenizer()
-    config = _config(kind, tokenizer, tied)
-    from transformers import AutoModelForCausalLM
-
+    words = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else _tokenizer()
+    config = _config(kind, words, tied)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def teach_format(folder: Path, *, steps: int = 120) -> Path:
+    """Train a model of `make(..., tokenizer=...)` for seconds to write a judgement with random scores, whatever it is
+    asked: enough for groups whose rewards differ, so that a whole run can train on it."""
+    import random
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from grm.prompts import render, template
+    from grm.tiny_world import preferences
+
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    questions = [p.question for p in preferences(seed=0, count=64, n=2)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        rows = []
+        for question in rng.sample(questions, 8):
+            chat = [{"role": "user", "content": render(question, (0, 1), template("compact"))}]
+            prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+            answer = f"Scores: \\boxed{{{rng.randint(1, 10)}, {rng.randint(1, 10)}}}{tokenizer.eos_token}"
+            rows.append((prompt, tokenizer(answer)["input_ids"]))
+        width = max(len(p) + len(a) for p, a in rows)
+        ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+        labels = torch.full_like(ids, -100)
+        for i, (prompt, answer) in enumerate(rows):
+            ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
+            labels[i, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
+        loss = model(ids, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
     return folder
 
 

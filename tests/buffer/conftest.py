@@ -13,7 +13,7 @@ from hypothesis import settings
 from buffer import streams
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
-from tests.buffer.run_by_hand import Run
+from tests.buffer.run_by_hand import Run, repeat_writes
 
 settings.register_profile("same examples, any speed", deadline=None, derandomize=True)
 settings.load_profile("same examples, any speed")
@@ -39,18 +39,6 @@ def client(address: Address) -> Iterator[redis.Redis]:
     yield connection
     streams.remove(connection, address.run_id)
     connection.close()
-
-
-def repeat_writes(client: redis.Redis) -> redis.Redis:
-    """Every command is sent twice and the first answer lost, as when a client asks again after a broken connection."""
-    once = client.execute_command
-
-    def twice(*args: object, **options: object) -> object:
-        once(*args, **options)
-        return once(*args, **options)
-
-    client.execute_command = twice  # type: ignore[method-assign]
-    return client
 
 
 @pytest.fixture(params=["answered", "asked twice"])

@@ -49,3 +49,15 @@ def offers(first: int, count: int) -> list[Offer]:
         Offer(group=group, payload=b"prompt %d" % group, after=Cursor(group=group + 1, epoch=group // 7, index=group % 7))
         for group in range(first, first + count)
     ]
+
+
+def repeat_writes(client: redis.Redis) -> redis.Redis:
+    """Every command is sent twice and the first answer lost, as when a client asks again after a broken connection."""
+    once = client.execute_command
+
+    def twice(*args: object, **options: object) -> object:
+        once(*args, **options)
+        return once(*args, **options)
+
+    client.execute_command = twice  # type: ignore[method-assign]
+    return client

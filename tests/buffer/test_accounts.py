@@ -6,7 +6,6 @@ the cursor is the one behind the last prompt (I7); experience holds whatever a r
 
 import itertools
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
@@ -14,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from buffer import streams
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, META_RM, PROMPTS, ROLLOUTS, Address, Consumer, Entry
-from tests.buffer.conftest import repeat_writes
-from tests.buffer.run_by_hand import Run
+from tests.buffer.run_by_hand import Run, repeat_writes
 
 _number = itertools.count()
 LIMIT = 6
@@ -175,9 +173,8 @@ class Accounts(RuleBasedStateMachine):
         assert fates["issued"] == len(self.issued) == len(self.outstanding()) + sum(counts.values())
 
 
-@pytest.mark.parametrize("examples", [60])
-def test_the_accounts_balance_in_any_order_of_events(server: EmbeddedServer, examples: int) -> None:
+def test_the_accounts_balance_in_any_order_of_events(server: EmbeddedServer) -> None:
     run_state_machine_as_test(
         lambda: Accounts(server),
-        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, derandomize=True),
+        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True),
     )

@@ -180,6 +180,8 @@ def test_the_password_may_come_from_the_environment(folder: Path, monkeypatch: p
         password, path = running.url.removeprefix("unix://:").split("@")
         monkeypatch.setenv(connection.PASSWORD_VARIABLE, password)
         connect(Address(f"unix://{path}", "r")).close()
+        monkeypatch.setenv(connection.PASSWORD_VARIABLE, "of another server")
+        connect(Address(running.url, "r")).close()
 
 
 def test_a_server_that_does_not_start_shows_the_end_of_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,10 +48,11 @@ def test_parts_stand_in_the_contracted_order(style: str) -> None:
         "Hint: Response 2 is the best.",
         "\nSpecific Criteria:",
         "\nAnalysis:",
-        "\nScores: \\boxed{s1, s2, s3}",
+        "\nScores: \\boxed{",
     ]
     positions = [prompt.index(part) for part in parts]
     assert positions == sorted(positions)
+    assert "\\boxed{s1, s2, s3}" in prompt
     assert "{{" not in prompt
 
 

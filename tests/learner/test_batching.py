@@ -1,9 +1,8 @@
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.batching import PAD, collate, cut, deal, per_token
+from learner.batching import PAD, Row, arrange, collate, cut, deal, per_token
 
 lengths_lists = st.lists(st.integers(2, 50), min_size=1, max_size=40)
 
@@ -21,7 +20,7 @@ def test_every_sequence_once_within_the_budget_and_as_many_parts_on_each_rank(
     assert {len(share) for share in shares} == {len(cuts) // ranks}
     assert sorted(map(tuple, cuts)) == sorted(tuple(part) for share in shares for part in share)
     empty = sum(not part for part in cuts)
-    assert empty == 0 or empty < ranks and all(len(part) <= 1 for part in cuts), "a rank idles only when it must"
+    assert empty == 0 or (empty < ranks and all(len(part) <= 1 for part in cuts)), "a rank idles only when it must"
 
 
 def test_worked_example() -> None:
@@ -32,7 +31,7 @@ def test_worked_example() -> None:
     assert cut([4], 10, 3) == [[0], [], []]
 
 
-def test_a_sequence_over_the_budget_is_refused() -> None:
+def test_a_row_over_the_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="51 tokens does not fit into a micro-batch of 50"):
         cut([3, 51], 50, 1)
 
@@ -42,13 +41,27 @@ def test_dealing_needs_a_multiple() -> None:
         deal([[0], [1], [2]], 0, 2)
 
 
+def test_arrange() -> None:
+    groups = [([1, 2, 3], [[4], [5, 6], [7]]), ([8], [[9]])]
+    assert arrange(groups, 6, share=True) == [
+        Row(prompt=[1, 2, 3], completions=(0, 1), length=6),
+        Row(prompt=[1, 2, 3], completions=(2,), length=4),
+        Row(prompt=[8], completions=(3,), length=2),
+    ]
+    alone = arrange(groups, 6, share=False)
+    assert [row.completions for row in alone] == [(0,), (1,), (2,), (3,)]
+    assert [row.length for row in alone] == [4, 5, 4, 2]
+
+
 def test_collate() -> None:
-    tokens = collate([[1, 2, 3], [4]], [[5], [6, 7]])
-    assert tokens.input_ids.tolist() == [[1, 2, 3, 5], [4, 6, 7, PAD]]
-    assert tokens.lengths.tolist() == [4, 3]
-    assert tokens.rows.tolist() == [0, 1, 1]
-    assert tokens.columns.tolist() == [2, 0, 1]  # the position before each completion token
-    assert tokens.targets.tolist() == [5, 6, 7]
+    rows = [Row(prompt=[1, 2, 3], completions=(0, 1), length=6), Row(prompt=[4], completions=(2,), length=3)]
+    tokens = collate(rows, [[5], [6, 7], [8, 9]])
+    assert tokens.input_ids.tolist() == [[1, 2, 3, 5, 6, 7], [4, 8, 9, PAD, PAD, PAD]]
+    assert tokens.positions.tolist() == [[0, 1, 2, 3, 3, 4], [0, 1, 2, 0, 0, 0]]
+    assert tokens.branches.tolist() == [[0, 0, 0, 1, 2, 2], [0, 1, 1, -1, -1, -1]]
+    assert tokens.targets.tolist() == [5, 6, 7, 8, 9]
+    assert tokens.predicting.tolist() == [2, 2, 4, 6, 7]  # the prompt's last token predicts the first of each completion
+    assert tokens.ends.tolist() == [3, 5, 8]
 
 
 def test_collate_nothing_is_one_row_with_one_target() -> None:
@@ -57,17 +70,38 @@ def test_collate_nothing_is_one_row_with_one_target() -> None:
     assert tokens.targets.tolist() == [PAD]
 
 
-ids = st.lists(st.integers(0, 9), min_size=1, max_size=6)
+ids = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 
-@given(st.lists(st.tuples(ids, ids), min_size=1, max_size=6))
-def test_collate_finds_every_completion_token(pairs: list[tuple[list[int], list[int]]]) -> None:
-    prompts, completions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    tokens = collate(prompts, completions)
+@given(
+    groups=st.lists(st.tuples(ids, st.lists(ids, min_size=1, max_size=4)), min_size=1, max_size=5),
+    limit=st.integers(12, 40),
+    share=st.booleans(),
+)
+def test_every_completion_stands_behind_its_prompt_in_one_row(
+    groups: list[tuple[list[int], list[list[int]]]], limit: int, share: bool
+) -> None:
+    rows = arrange(groups, limit, share=share)
+    completions = [completion for _, group in groups for completion in group]
+    prompts = [prompt for prompt, group in groups for _ in group]
+    assert [index for row in rows for index in row.completions] == list(range(len(completions)))
+    assert all(row.length <= limit for row in rows)
+    tokens = collate(rows, completions)
     assert tokens.targets.tolist() == [token for completion in completions for token in completion]
-    assert torch.equal(tokens.input_ids[tokens.rows, tokens.columns + 1], tokens.targets)
-    starts = [len(prompt) - 1 + i for prompt, completion in pairs for i in range(len(completion))]
-    assert tokens.columns.tolist() == starts
+    width = tokens.input_ids.shape[1]
+    index = 0
+    for number, row in enumerate(rows):
+        for branch in range(1, len(row.completions) + 1):
+            mine = (tokens.branches[number] == 0) | (tokens.branches[number] == branch)
+            assert tokens.input_ids[number][mine].tolist() == [*prompts[index], *completions[index]]
+            assert tokens.positions[number][mine].tolist() == list(range(int(mine.sum())))
+            assert tokens.ends[index] == number * width + int(mine.nonzero().max())
+            index += 1
+    flat_positions, flat_branches = tokens.positions.flatten(), tokens.branches.flatten()
+    following = [i for prompt, completion in zip(prompts, completions, strict=True) for i in range(len(completion))]
+    starts = [len(prompt) - 1 for prompt, completion in zip(prompts, completions, strict=True) for _ in completion]
+    assert flat_positions[tokens.predicting].tolist() == [a + b for a, b in zip(starts, following, strict=True)]
+    assert (flat_branches[tokens.predicting] >= 0).all()
 
 
 def test_per_token() -> None:

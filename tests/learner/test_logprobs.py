@@ -1,5 +1,6 @@
 """Log-probs and their gradients against the plain computation: whole logits of one unpadded row, log_softmax."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,36 +10,54 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from learner.batching import collate
+from learner.attention import can_branch
+from learner.batching import Tokens, arrange, collate
 from learner.logprobs import TokenLogProbs
 from learner.models import load_policy
 from tests import random_models
 
-PROMPTS = [[1, 2, 3], [4, 5], [6, 7, 8, 9, 10]]
-COMPLETIONS = [[10, 11, 12, 13, 14, 15, 16], [15], [16, 17, 18]]
+GROUPS = [([1, 2, 3], [[10, 11, 12, 13, 14, 15, 16], [15], [10, 17]]), ([4, 5], [[15]]), ([6, 7, 8, 9, 10], [[16, 17], [18]])]
+COMPLETIONS = [completion for _, group in GROUPS for completion in group]
+COUNT = sum(map(len, COMPLETIONS))
 WHOLE = 1 << 24
 ONE_TOKEN = 1
 
 
+def tokens(*, share: bool) -> Tokens:
+    return collate(arrange(GROUPS, 100, share=share), COMPLETIONS)
+
+
 def plainly(model: Any, temperature: float) -> Tensor:
-    """One row at a time: nothing is padded, nothing is cut, the model's own forward pass gives the logits."""
-    rows = []
-    for prompt, completion in zip(PROMPTS, COMPLETIONS, strict=True):
-        logits = model(torch.tensor([prompt + completion])).logits[0].float() / temperature
-        chosen = torch.log_softmax(logits, dim=-1)[range(len(prompt) - 1, len(prompt) + len(completion) - 1)]
-        rows.append(chosen[range(len(completion)), completion])
-    return torch.cat(rows)
+    """One completion at a time: nothing is padded, shared or cut, the model's own forward pass gives the logits."""
+    found = []
+    for prompt, group in GROUPS:
+        for completion in group:
+            logits = model(torch.tensor([prompt + completion])).logits[0].float() / temperature
+            chosen = torch.log_softmax(logits, dim=-1)[range(len(prompt) - 1, len(prompt) + len(completion) - 1)]
+            found.append(chosen[range(len(completion)), completion])
+    return torch.cat(found)
+
+
+def narrow_window(folder: Path) -> None:
+    """So short that prompt and completion do not see each other whole (Gemma-2 has one in every other layer)."""
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("sliding_window"):
+        (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 3}))
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("share", [True, False], ids=["branching", "alone"])
 @pytest.mark.parametrize("chunk_logits", [WHOLE, ONE_TOKEN, 1000], ids=["whole", "token by token", "chunks"])
-def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, chunk_logits: int) -> None:
-    model: Any = load_policy(str(random_models.make(tmp_path, kind, tied=tied)), "float32")
+def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, share: bool, chunk_logits: int) -> None:
+    folder = random_models.make(tmp_path, kind, tied=tied)
+    narrow_window(folder)
+    model: Any = load_policy(str(folder), "float32")
+    assert can_branch(model.config)
     plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
-    weights = torch.randn(11, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
 
-    found = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(collate(PROMPTS, COMPLETIONS))
+    found = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(tokens(share=share))
     expected = plainly(plain, 0.7)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
@@ -51,15 +70,27 @@ def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, c
         assert error <= 1e-5, name
 
 
+def test_a_completion_is_blind_to_its_neighbours(model: Path) -> None:
+    policy = TokenLogProbs(load_policy(str(model), "float32"), temperature=1.0)
+    prompt, completion = [1, 2, 3], [4, 5, 6]
+    with torch.no_grad():
+        results = []
+        for other in ([7, 8, 9], [10, 11, 12]):
+            group = [completion, other, completion]
+            results.append(policy(collate(arrange([(prompt, group)], 100, share=True), group)))
+    assert torch.equal(results[0][:3], results[1][:3])
+    assert torch.equal(results[0][6:], results[1][6:])
+    torch.testing.assert_close(results[0][:3], results[0][6:])
+
+
 def test_the_caps_of_gemma_2_are_applied(tmp_path: Path) -> None:
     folder = random_models.make(tmp_path, "gemma2")
-    tokens = collate(PROMPTS, COMPLETIONS)
     with torch.no_grad():
         capped: Any = load_policy(str(folder), "float32")
-        base = TokenLogProbs(capped, temperature=1.0)(tokens)
+        base = TokenLogProbs(capped, temperature=1.0)(tokens(share=True))
         assert capped.config._attn_implementation == "eager", "the fused kernel leaves the cap on attention out"
         capped.config.final_logit_softcapping = 1.0
-        assert (TokenLogProbs(capped, temperature=1.0)(tokens) - base).abs().max() > 0.1
+        assert (TokenLogProbs(capped, temperature=1.0)(tokens(share=True)) - base).abs().max() > 0.1
 
 
 def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,10 +106,11 @@ def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("learner.logprobs.functional.linear", watched)
     limit = 3 * model.config.vocab_size
-    TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(collate(PROMPTS, COMPLETIONS)).sum().backward()
-    forward = [3, 3, 3, 2]
-    assert [count // model.config.vocab_size for count in seen[:4]] == forward
-    assert len(seen) == 8, "each chunk once forwards, once again backwards"
+    TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(tokens(share=True)).sum().backward()
+    forward = [3, 3, 3, 3, 2]
+    assert sum(forward) == COUNT
+    assert [count // model.config.vocab_size for count in seen[:5]] == forward
+    assert len(seen) == 10, "each chunk once forwards, once again backwards"
     assert max(seen) <= limit
 
 
@@ -88,8 +120,9 @@ def test_they_are_probabilities(model: Path) -> None:
     vocabulary = policy.config.vocab_size
     with torch.no_grad():
         for temperature in (0.5, 1.0, 2.0):
-            tokens = collate([[1, 2, 3]] * vocabulary, [[token] for token in range(vocabulary)])
-            total = TokenLogProbs(policy, temperature=temperature)(tokens).exp().sum()
+            completions = [[token] for token in range(vocabulary)]
+            rows = arrange([([1, 2, 3], completions)], 1000, share=True)
+            total = TokenLogProbs(policy, temperature=temperature)(collate(rows, completions)).exp().sum()
             assert total.item() == pytest.approx(1.0, abs=1e-4)
 
 
@@ -100,7 +133,7 @@ def test_dropout_is_off_and_training_mode_changes_nothing(tmp_path: Path) -> Non
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     policy = TokenLogProbs(load_policy(str(tmp_path), "float32"), temperature=1.0).train()
-    results = [policy(collate(PROMPTS, COMPLETIONS)) for _ in range(3)]
+    results = [policy(tokens(share=True)) for _ in range(3)]
     assert all(torch.equal(a, b) for a, b in pairwise(results))
 
 

@@ -54,9 +54,18 @@ def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path
     alone.leave()
     assert one.keys() == {name for name in two if not name.startswith("learner: ")}
     for name, array in one.items():
-        np.testing.assert_allclose(two[name], array, rtol=1e-4, atol=2e-5, err_msg=name)
-
+        check_equal(name, two[name], array)
     plain = {name.removeprefix("ZeRO 0: "): array for name, array in one.items() if name.startswith("ZeRO 0: ")}
     for stage in (1, 2, 3):
         for name, array in plain.items():
-            np.testing.assert_allclose(one[f"ZeRO {stage}: {name}"], array, rtol=1e-4, atol=2e-5, err_msg=name)
+            check_equal(f"ZeRO {stage}: {name}", one[f"ZeRO {stage}: {name}"], array)
+
+
+def check_equal(name: str, found: np.ndarray, expected: np.ndarray) -> None:
+    """Losses, gradient norms and the like to 1e-5. Weights as a whole only: Adam divides a gradient that is nothing but
+    rounding by its own size, so that single elements may differ.
+    """
+    if "metrics" in name:
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+    else:
+        assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected), name

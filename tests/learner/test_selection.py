@@ -66,7 +66,7 @@ def test_more_due_than_can_be_trained_is_an_error_with_the_numbers() -> None:
 
 def test_dropping_never_waits() -> None:
     arrived = [ready(0, 0), ready(1, 0, False), ready(2, 1), ready(3, 2), ready(4, 2)]
-    outstanding = {group: 0 for group in range(6)}
+    outstanding = dict.fromkeys(range(6), 0)
     assert select_or_drop(arrived, outstanding, 2, 2, 1) == Choice(train=(2, 3), filtered=(1,), dropped=(0,))
     assert select_or_drop(arrived, outstanding, 2, 4, 1) == Choice(filtered=(1,), dropped=(0,))
 

@@ -1,0 +1,148 @@
+"""The reward actor on a real server: labels join, the rule speaks, the permutation is undone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from actors.reward import Judged, RewardActor
+from buffer.ledger import Cursor, Ledger, Offer
+from buffer.messages import Completion, ExperienceGroup, Prompt, RolloutGroup, decode, encode
+from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters
+from configs.load import load
+from grm.preferences import Preference, Question
+
+CONFIG = load("tiny")
+PREFERENCES = [
+    Preference(question=Question(id="two", query="q", responses=("a", "b")), label=1, subset="s"),
+    Preference(question=Question(id="three", query="q", responses=("a", "b", "c")), label=0, subset="s"),
+    Preference(question=Question(id="one", query="q", responses=("a",)), label=0, subset="s"),
+]
+
+
+def judgement(*scores: int) -> str:
+    return f"Specific Criteria: brevity 70%\nAnalysis: fine.\nScores: \\boxed{{{', '.join(map(str, scores))}}}"
+
+
+def completion(text: str) -> Completion:
+    return Completion(token_ids=(5, 6), logprobs=(-0.1, -0.2), versions=(4, 4), text=text, finish="stop")
+
+
+def roll(client: redis.Redis, address: Address, preference: str, permutation: tuple[int, ...], *texts: str) -> int:
+    """Put a rollout group on the stream as a rollout actor would."""
+    ledger = Ledger(client, address.run_id)
+    group = ledger.cursor().group
+    prompt = Prompt(
+        group=group, preference=preference, permutation=permutation, token_ids=(1,), issued_at=0, samples=len(texts)
+    )
+    ledger.issue([Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1))], version=0, limit=100)
+    worker = Consumer(client, address.run_id, PROMPTS, ROLLOUT, "test", claim_timeout_s=60)
+    (entry,) = worker.claim(1, block_s=0)
+    worker.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=tuple(map(completion, texts)))))
+    return group
+
+
+def actor(address: Address) -> RewardActor:
+    return RewardActor(config=CONFIG, name="reward-0", address=address, preferences=PREFERENCES)
+
+
+def scored(client: redis.Redis, address: Address) -> list[ExperienceGroup]:
+    reader = Consumer(client, address.run_id, EXPERIENCE, GRPO, "test", claim_timeout_s=None)
+    return [decode(entry.payload, ExperienceGroup) for entry in reader.claim(100, block_s=0)]
+
+
+def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, address: Address) -> None:
+    # label 1; shown (1, 0): the first score belongs to response 1
+    roll(client, address, "two", (1, 0), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
+    roll(client, address, "two", (0, 1), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
+    report = actor(address).work(0.3)
+    first, second = scored(client, address)
+    assert first.rewards == (1.0, -1.0, -1.0, -1.0)
+    assert second.rewards == (-1.0, 1.0, -1.0, -1.0)
+    assert first.failures == ("", "", "", "no_box")
+    assert first.completion_ids == ((5, 6),) * 4
+    assert first.versions == ((4, 4),) * 4
+    assert (report.groups, report.completions, report.reward_sum, report.failures) == (2, 8, -4.0, {"no_box": 2})
+
+
+def test_single_responses_are_scored_zero_or_one(client: redis.Redis, address: Address) -> None:
+    roll(client, address, "one", (0,), judgement(0), judgement(1), judgement(7))
+    report = actor(address).work(0.3)
+    (group,) = scored(client, address)
+    assert group.rewards == (1.0, -1.0, -1.0)
+    assert group.failures == ("", "", "out_of_range")
+    assert (report.solved_all, report.solved_none) == (0, 0)
+
+
+def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address: Address) -> None:
+    roll(client, address, "three", (2, 0, 1), judgement(1, 9, 2), judgement(9, 1), judgement(1, 2, 3, 4))
+    report = actor(address).work(0.3)
+    (group,) = scored(client, address)
+    assert group.rewards == (1.0, -1.0, -1.0)  # shown position 1 is response 0, the label
+    assert group.failures == ("", "wrong_count", "wrong_count")
+    assert report.groups == 1
+
+
+def test_solved_groups_are_counted(client: redis.Redis, address: Address) -> None:
+    roll(client, address, "two", (0, 1), judgement(1, 2), judgement(3, 9))
+    roll(client, address, "two", (0, 1), judgement(2, 1), "…")
+    report = actor(address).work(0.3)
+    assert (report.solved_all, report.solved_none) == (1, 1)
+    assert [g.informative for g in scored(client, address)] == [False, False]
+
+
+def test_no_label_and_no_rollout_are_dead_letters_with_a_reason(client: redis.Redis, address: Address) -> None:
+    roll(client, address, "unknown", (0, 1), judgement(1, 2))
+    worker = actor(address)
+    report = worker.work(0.3)
+    (letter,) = dead_letters(client, address.run_id)
+    assert letter.reason == "no label for preference 'unknown'"
+    assert report.groups == 0
+    assert Ledger(client, address.run_id).outstanding() == {}
+
+
+def test_nothing_that_reaches_the_learner_holds_the_label_or_the_text(client: redis.Redis, address: Address) -> None:
+    roll(client, address, "two", (1, 0), judgement(9, 2), judgement(1, 2))
+    actor(address).work(0.3)
+    (group,) = scored(client, address)
+    assert not hasattr(group, "label")
+    assert b"brevity" not in encode(group)
+
+
+@pytest.mark.parametrize(
+    ("permutation", "scores", "right", "reward"),
+    [
+        ((1, 0), (9, 2), True, 1.0),
+        ((0, 1), (9, 2), False, -1.0),
+        ((1, 0), (5, 5), True, -1.0),  # a tie: the first maximum in shown order wins, the rule calls it wrong
+        ((0, 1), (5, 5), False, -1.0),
+    ],
+)
+def test_grading_takes_the_first_maximum_as_shown(
+    client: redis.Redis, address: Address, permutation: tuple[int, ...], scores: tuple[int, ...], right: bool, reward: float
+) -> None:
+    (grade,) = actor(address).grade(
+        [Judged(preference="two", permutation=permutation, completion=completion(judgement(*scores)))]
+    )
+    assert (grade.right, grade.reward) == (right, reward)
+    assert grade.scores == tuple(scores[permutation.index(i)] for i in range(2))
+    assert (grade.principles, grade.critique, grade.failure) == ("brevity 70%", "fine.", "")
+    assert (grade.tokens, grade.version, grade.label) == (2, 4, 1)
+
+
+def test_an_unparsable_judgement_is_wrong_and_says_why(client: redis.Redis, address: Address) -> None:
+    (grade,) = actor(address).grade([Judged(preference="two", permutation=(0, 1), completion=completion("hm"))])
+    assert (grade.right, grade.scores, grade.failure, grade.text) == (False, None, "no_box", "hm")
+
+
+def test_permuting_the_responses_never_changes_a_grade(client: redis.Redis, address: Address) -> None:
+    worker, rng = actor(address), random.Random(0)
+    for _ in range(50):
+        own = rng.sample(range(1, 11), 3)
+        for permutation in [(0, 1, 2), (2, 1, 0), (1, 2, 0)]:
+            shown = judgement(*(own[i] for i in permutation))
+            (grade,) = worker.grade([Judged(preference="three", permutation=permutation, completion=completion(shown))])
+            assert grade.scores == tuple(own)
+            assert grade.right == (own[0] == max(own))

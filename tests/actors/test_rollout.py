@@ -1,0 +1,177 @@
+"""The rollout actor on a real server, with a fake engine that decides when a group is finished."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import redis
+
+from actors.engine import Request
+from actors.rollout import RolloutActor
+from buffer.ledger import Cursor, Ledger, Offer
+from buffer.messages import Prompt, RolloutGroup, decode, encode
+from buffer.streams import REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
+from buffer.weights import WeightsRefused, seal
+from configs.load import load
+from tests.fakes import FakeEngine, LocalWeights
+
+CONFIG = load("tiny", ["rollout.max_groups=4", "redis.claim_timeout_s=0.4", "waits.judge_s=1.0"])
+
+
+def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0) -> None:
+    ledger = Ledger(client, address.run_id)
+    first = ledger.cursor().group
+    offers = []
+    for group in range(first, first + count):
+        prompt = Prompt(
+            group=group, preference=f"p{group}", permutation=(1, 0), token_ids=(7, 8, group + 1), issued_at=version, samples=2
+        )
+        offers.append(Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1)))
+    assert ledger.issue(offers, version=version, limit=100) == count
+
+
+def actor(address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0") -> RolloutActor:
+    return RolloutActor(config=CONFIG, name=name, address=address, source=source, build=lambda: engine)
+
+
+def handed_on(client: redis.Redis, address: Address) -> list[RolloutGroup]:
+    reader = Consumer(client, address.run_id, ROLLOUTS, REWARD, "test", claim_timeout_s=60)
+    return [decode(entry.payload, RolloutGroup) for entry in reader.claim(100, block_s=0)]
+
+
+def weights(version: int) -> object:
+    return seal(version, {"w": np.zeros(2, np.float32)}, {"w": "float32"})
+
+
+def test_each_prompt_becomes_one_group(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 10)
+    worker = actor(address, FakeEngine(), LocalWeights())
+    report = worker.work(0.5)
+    groups = handed_on(client, address)
+    assert sorted(g.prompt.group for g in groups) == list(range(10))
+    assert all(len(g.completions) == 2 for g in groups)
+    assert (report.groups, report.completions, report.lost, report.in_flight) == (10, 20, 0, 0)
+    assert report.tokens == 80
+    assert 0 < report.idle_s <= report.seconds
+    assert lengths(client, address.run_id)["prompts"] == 0
+
+
+def test_it_takes_no_more_groups_than_it_may(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 10)
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    assert worker.work(0.3).in_flight == 4
+    engine.finish(3)
+    assert worker.work(0.3).in_flight == 4  # one still running, three new ones
+    assert sum(engine.batches) == 7
+    assert len(handed_on(client, address)) == 3
+
+
+def test_prompts_that_wait_are_submitted_together(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 4)
+    engine = FakeEngine()
+    actor(address, engine, LocalWeights()).work(0.2)
+    assert engine.batches == [4]
+
+
+def test_a_prompt_is_never_sampled_by_older_weights_than_its_issue(client: redis.Redis, address: Address) -> None:
+    source, engine = LocalWeights(), FakeEngine()
+    worker = actor(address, engine, source)
+    source.publish(weights(1))
+    Ledger(client, address.run_id).advance(1, [])
+    issue(client, address, 2, version=1)
+    worker._looked = time.monotonic() + 60  # it has not looked for newer weights of its own accord
+    worker.work(0.2)
+    assert all(min(c.versions) >= 1 for g in handed_on(client, address) for c in g.completions)
+    assert engine.loaded == [1]
+
+
+def test_newer_weights_are_pulled_while_groups_run(client: redis.Redis, address: Address) -> None:
+    source, engine = LocalWeights(), FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, source)
+    issue(client, address, 2)
+    worker.work(0.2)
+    source.publish(weights(1))
+    source.publish(weights(2))
+    report = worker.work(0.3)
+    assert engine.loaded == [2]  # the newest, at once
+    assert (report.pulls, report.version, report.in_flight) == (1, 2, 2)
+    assert report.pause_s > 0
+
+
+def test_stale_weights_stop_the_worker(client: redis.Redis, address: Address) -> None:
+    class Backwards(LocalWeights):
+        def newest(self) -> int:
+            return 9
+
+    source = Backwards()
+    source.publish(weights(0))
+    worker = actor(address, FakeEngine(), source)
+    worker.work(0.1)
+    with pytest.raises(WeightsRefused, match="stale"):
+        worker.work(0.1)
+
+
+def test_a_silent_worker_loses_its_groups_to_another_and_its_late_hand_off_too(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 3)
+    hung = FakeEngine()
+    hung.automatic = False
+    silent = actor(address, hung, LocalWeights(), name="silent")
+    silent.work(0.2)
+    time.sleep(0.5)  # longer than claim_timeout_s
+    report = actor(address, FakeEngine(), LocalWeights(), name="other").work(1.0)
+    assert report.groups == 3
+    hung.finish()
+    assert silent.work(0.2).lost == 3
+    assert sorted(g.prompt.group for g in handed_on(client, address)) == [0, 1, 2]
+
+
+def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 3)
+    slow = FakeEngine()
+    slow.automatic = False
+    worker = actor(address, slow, LocalWeights(), name="slow")
+    thief = actor(address, FakeEngine(), LocalWeights(), name="thief")
+    for _ in range(6):
+        worker.work(0.15)
+        assert thief.work(0.05).groups == 0
+    slow.finish()
+    assert worker.work(0.2).groups == 3
+
+
+def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(client: redis.Redis, address: Address) -> None:
+    ledger = Ledger(client, address.run_id)
+    ledger.issue([Offer(group=0, payload=b"\xc1 not msgpack", after=Cursor(group=1))], version=0, limit=8)
+    actor(address, FakeEngine(), LocalWeights()).work(0.3)
+    (letter,) = dead_letters(client, address.run_id)
+    assert "prompt not readable" in letter.reason
+    assert ledger.outstanding() == {}
+    assert ledger.fates()["dead_letter"] == 1
+
+
+def test_judging_is_greedy_under_one_version_and_training_goes_on(client: redis.Redis, address: Address) -> None:
+    source, engine = LocalWeights(), FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, source)
+    issue(client, address, 2)
+    worker.work(0.2)
+    source.publish(weights(3))
+    engine.automatic = True
+    asked = [Request(token_ids=(1, 2), samples=1, temperature=0.0, max_new_tokens=8)] * 5
+    answers = worker.judge(asked, version=3)
+    assert len(answers) == 5
+    assert {v for (c,) in answers for v in c.versions} == {3}
+    worker.work(0.2)
+    assert len(handed_on(client, address)) == 2
+
+
+def test_a_judgement_that_never_comes_is_a_timeout_that_says_who_waited(client: redis.Redis, address: Address) -> None:
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights(), name="rollout-7")
+    with pytest.raises(TimeoutError, match=r"rollout-7 waited 1 s .* 3 prompts; 0 are done \(waits.judge_s\)"):
+        worker.judge([Request(token_ids=(1,), samples=1, temperature=0.0, max_new_tokens=4)] * 3, version=0)

@@ -1,0 +1,78 @@
+"""The few hand-written fakes. They stand in for the slow parts only to inject latency, order and faults."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from actors.engine import Request
+from buffer.messages import Completion
+from buffer.weights import PublishedWeights
+
+
+class FakeEngine:
+    """In place of vLLM: answers when the test says so (`finish`), with a text that the test chooses."""
+
+    def __init__(self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}") -> None:
+        self.version = 0
+        self.tokens = 0
+        self.loaded: list[int] = []
+        self.batches: list[int] = []
+        self.closed = False
+        self._text = text
+        self._running: list[tuple[Request, Future[tuple[Completion, ...]]]] = []
+        self._lock = threading.Lock()
+        self.automatic = True
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        futures: list[Future[tuple[Completion, ...]]] = [Future() for _ in requests]
+        with self._lock:
+            self.batches.append(len(requests))
+            self._running += zip(requests, futures, strict=True)
+        if self.automatic:
+            self.finish()
+        return futures
+
+    def finish(self, count: int | None = None) -> None:
+        """Complete the oldest `count` requests (all by default) under the version now loaded."""
+        with self._lock:
+            ready, self._running = self._running[:count], self._running[count:] if count is not None else []
+        for request, future in ready:
+            completions = tuple(self._complete(request, sample) for sample in range(request.samples))
+            self.tokens += sum(len(c.token_ids) for c in completions)
+            future.set_result(completions)
+
+    def load(self, weights: PublishedWeights) -> float:
+        self.version = weights.version
+        self.loaded.append(weights.version)
+        return 0.001
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _complete(self, request: Request, sample: int) -> Completion:
+        ids = tuple(3 + sample + i for i in range(4))
+        return Completion(
+            token_ids=ids,
+            logprobs=(-0.5,) * 4,
+            versions=(self.version,) * 4,
+            text=self._text(request, sample),
+            finish="stop",
+        )
+
+
+class LocalWeights:
+    """`WeightSink` and `WeightSource` inside one process."""
+
+    def __init__(self) -> None:
+        self.published: list[PublishedWeights] = []
+
+    def publish(self, weights: PublishedWeights) -> None:
+        self.published.append(weights)
+
+    def newest(self) -> int:
+        return self.published[-1].version if self.published else -1
+
+    def pull(self) -> PublishedWeights:
+        return self.published[-1]

@@ -33,6 +33,7 @@ from launch.plan import gpus_wanted, object_store_bytes
 from learner.grpo import GRPOLearner
 from learner.meta_rm import MetaRMLearner
 
+ROOT = Path(__file__).resolve().parent.parent
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
 CPU_SHARE = 0.1
 
@@ -101,6 +102,7 @@ class Cluster:
         self.meta_rm: list[Any] = []
 
     def __enter__(self) -> Self:
+        os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: whose is this one?
         try:
             self.address = Address(url=self._redis_url(), run_id=self._run_id)
             self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
@@ -146,6 +148,8 @@ class Cluster:
             self._check_room()
             return
         # Our own, on loopback only. All processes must agree on these, so they are set before the first one starts.
+        # PYTHONPATH: actors unpickle our classes wherever the driver was started (in a job, Ray's working_dir sees to it).
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -233,7 +237,7 @@ class Cluster:
 
     def _remote(self, cls: type, environment: Mapping[str, str], *, gpu: bool = False, **arguments: Any) -> Any:
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        variables = {"OMP_NUM_THREADS": "1", **environment}
+        variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
         if self._config.cluster.device == "cpu":
             variables["DS_ACCELERATOR"] = "cpu"
         remote = ray.remote(

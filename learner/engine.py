@@ -75,7 +75,9 @@ class Ranks:
     def __init__(
         self, *, rank: int, world: int, host: str, port: int, device: Literal["cpu", "cuda"], timeout_s: float
     ) -> None:
-        """Joins the group; returns when all ranks have joined, or raises after ``timeout_s``."""
+        """Joins the group; returns when all ranks have joined, RuntimeError after ``timeout_s`` without them."""
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(f"rank {rank} sees no GPU, but cluster.device is cuda: give it one, or set it to cpu")
         self.rank, self.world = rank, world
         local = rank % torch.cuda.device_count() if device == "cuda" else 0
         self.device = torch.device(device, local) if device == "cuda" else torch.device("cpu")
@@ -94,9 +96,13 @@ class Ranks:
             "MASTER_PORT": str(port),
         }
         self._deepspeed = deepspeed(device)
-        self._deepspeed.init_distributed(
-            "nccl" if device == "cuda" else "gloo", verbose=False, timeout=timedelta(seconds=timeout_s)
-        )
+        backend, timeout = "nccl" if device == "cuda" else "gloo", timedelta(seconds=timeout_s)
+        try:
+            self._deepspeed.init_distributed(backend, verbose=False, timeout=timeout)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"rank {rank} waited up to {timeout_s:.0f} s at {host}:{port} for all {world} ranks to join: {error}"
+            ) from error
 
     def broadcast_bytes(self, payload: bytes) -> bytes:
         """Rank 0's ``payload`` on every rank; what the other ranks pass is ignored."""

@@ -17,7 +17,7 @@ from learner.meta_rm import MetaRMLearner
 SAMPLES = 4
 
 
-def config(model: Path, **sections: dict[str, Any]) -> Config:
+def config(model: Path, /, **sections: dict[str, Any]) -> Config:
     """A small configuration; ``sections`` change leaves of it."""
     base: dict[str, dict[str, Any]] = {
         "model": {"path": str(model), "context": 64},

@@ -118,6 +118,33 @@ def test_a_gradient_that_is_not_finite_stops_the_run(ranks: Ranks, zero_stage: i
     bad.close()
 
 
+def test_a_rank_that_never_comes_is_named() -> None:
+    port = engine.free_port("127.0.0.1")
+    with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
+        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2)
+
+
+def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"no GPU, but cluster\.device is cuda"):
+        Ranks(rank=0, world=1, host="127.0.0.1", port=1, device="cuda", timeout_s=1)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_in_bfloat16_it_is_the_same_within_its_precision(model: Path, ranks: Ranks, zero_stage: int) -> None:
+    leaves = {"zero_stage": zero_stage, "gradient_checkpointing": True}
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        chosen = config(model, model={"path": str(model), "dtype": dtype}, learner=leaves)
+        update = PolicyUpdate(chosen, ranks, str(model))
+        loss, metrics = update.apply([experience(number, 0) for number in range(3)])
+        state = update.engine.full_state(update.engine.module.model)
+        assert {str(tensor.dtype) for tensor in state.values()} == {f"torch.{dtype}"}
+        results.append((loss, metrics["optim/grad_norm"]))
+        update.engine.close()
+    assert results[1] == pytest.approx(results[0], rel=0.1, abs=0.01)
+
+
 def test_bytes_travel_whole(ranks: Ranks) -> None:
     for payload in (b"", b"\x00", b"\x00\xff" * 1000):
         assert ranks.broadcast_bytes(payload) == payload

@@ -1,0 +1,140 @@
+"""Whole runs on real parts: what they leave behind, how they stop, how they fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from configs.load import load
+from launch.models import TINY
+from launch.tracking import METRICS
+from tests import wandb_file
+from tests.launch.whole import SMALL, Ended, finish, mentioning, run, start, wait_for
+from tests.random_models import make, teach_format
+
+pytestmark = pytest.mark.slow
+
+# what a run of this length on one machine has no occasion to record
+ABSENT = {"length/dropped", "eval/meta_accuracy@k"}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One small run to its end, shared by the tests that look at it."""
+    ended = run(tmp_path_factory.mktemp("runs"), "small", *SMALL)
+    assert ended.status == 0, ended.said
+    return ended
+
+
+def test_it_ends_with_all_steps_and_says_where_the_report_is(done: Ended) -> None:
+    assert done.summary["finished"] == "completed"
+    assert done.summary["steps"] == 3
+    assert f"report     {done.folder / 'report.html'}" in done.said
+    assert "\x1b" not in done.said  # no terminal, no control codes
+
+
+def test_the_summary_holds_what_it_promises(done: Ended) -> None:
+    summary = done.summary
+    assert set(summary["accuracy"]) == {"before", "after"}
+    assert 0 <= summary["accuracy"]["after"] <= 1
+    assert summary["parse_rate"]["before"] > 0.9
+    assert summary["staleness"]["max"] <= summary["staleness"]["bound"] == 1
+    assert summary["groups"]["trained"] == 12
+    groups = summary["groups"]
+    settled = groups["trained"] + groups["filtered"] + groups["dropped"] + groups["dead_letter"]
+    assert settled <= groups["issued"] <= settled + load("tiny", SMALL).credit
+    assert summary["heldout"] == {"rows": 24, "n": [2]}
+    assert summary["baselines"]["chance"] == 0.5
+    assert set(summary["seconds"]) == {"start", "evaluate_before", "train", "evaluate_after", "total"}
+    assert summary["meta_rm"]["examples"] >= 16
+
+
+def test_the_resolved_config_can_be_run_again(done: Ended) -> None:
+    config = load(done.folder / "config.yaml")
+    assert config.grpo.steps == 3
+    assert yaml.safe_load((done.folder / "config.yaml").read_text())["run"]["id"] == "small"
+
+
+def test_the_wandb_file_holds_the_metric_names_of_the_design(done: Ended) -> None:
+    recorded = wandb_file.read(wandb_file.find(done.folder))
+    names = {name.replace("@1", "@k") for row in recorded.history for name in row}
+    assert {name for name in METRICS if name not in names} <= ABSENT
+    assert recorded.series("staleness/max") == done.series("staleness/max")
+    assert {"samples/before", "samples/during", "samples/after"} <= names
+
+
+def test_checkpoints_load_in_transformers_and_hold_the_trained_policy(done: Ended) -> None:
+    (folder,) = (done.folder / "checkpoints" / "policy").iterdir()
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    base = AutoModelForCausalLM.from_pretrained(TINY)
+    moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), base.parameters(), strict=True)]
+    assert any(moved)
+    assert AutoTokenizer.from_pretrained(folder / "model").chat_template
+    (meta,) = (done.folder / "checkpoints" / "meta-rm").iterdir()
+    assert AutoModelForSequenceClassification.from_pretrained(meta / "model").config.num_labels == 1
+
+
+def test_samples_before_and_after_show_the_same_preferences(done: Ended) -> None:
+    import json
+
+    rows = [json.loads(line) for line in (done.folder / "samples.jsonl").read_text().splitlines()]
+    shown = {when: [row["preference"] for row in rows if row["when"] == when] for when in ("before", "after")}
+    assert shown["before"] == shown["after"]
+    assert len(shown["before"]) == 3
+    assert all(row["principles"] or row["failure"] for row in rows)
+
+
+def test_nothing_is_left_behind(done: Ended) -> None:
+    assert not mentioning(str(done.folder))
+    assert not list((done.folder / "redis").glob("*.sock"))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
+def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: str, tmp_path: Path) -> None:
+    preset = {"qwen3": "qwen3-8b", "gemma2": "gemma2-27b"}[kind]
+    model = teach_format(make(tmp_path / "model", kind, tokenizer=str(TINY)))
+    small = (
+        "cluster.device=cpu", f"model.path={model}", "model.billions=0.0", "model.context=512", "prompts.style=compact",
+        "data.train=tiny:1:200:2", "data.heldout=tinyheld:2:8:2", "rollout.workers=1", "rollout.max_new_tokens=48",
+        "grpo.steps=2", "grpo.batch_groups=4", "learner.ranks=2", "meta_rm.ranks=1", "meta_rm.batch=16", "eval.every=0",
+    )  # fmt: skip
+    ended = run(tmp_path, kind, *small, config=preset)
+    assert ended.status == 0, ended.said
+    assert ended.summary["steps"] == 2
+    assert ended.summary["parse_rate"]["before"] > 0.5
+    assert max(ended.series("off_policy/mismatch_kl")) < 1e-3  # vLLM's and the learner's log-probs agree
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(sent: signal.Signals, tmp_path: Path) -> None:
+    process = start(tmp_path, "stopped", *SMALL, "grpo.steps=1000", "eval.every=0")
+    wait_for(tmp_path / "stopped", '"learner/version": 2.0', process)
+    began = time.monotonic()
+    process.send_signal(sent)
+    ended = finish(process, tmp_path / "stopped", timeout_s=60)
+    assert ended.status == 130, ended.said
+    assert time.monotonic() - began < 30
+    assert ended.summary["finished"] == "stopped"
+    assert "Traceback" not in ended.said
+    assert (ended.folder / "report.html").is_file()
+    assert not mentioning(str(ended.folder))
+
+
+def test_a_part_that_dies_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    process = start(tmp_path, "broken", *SMALL, "grpo.steps=1000", "eval.every=0")
+    wait_for(tmp_path / "broken", '"learner/version": 2.0', process)
+    (victim,) = (pid for pid, line in mentioning(str(tmp_path)).items() if line.startswith("ray::RewardActor"))
+    os.kill(victim, signal.SIGKILL)
+    ended = finish(process, tmp_path / "broken", timeout_s=90)
+    assert ended.status == 1, ended.said
+    assert "the reward actor failed" in ended.said
+    assert ended.summary["finished"] == "failed"
+    assert "the reward actor" in ended.summary["error"]
+    assert not mentioning(str(ended.folder))

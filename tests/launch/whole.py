@@ -1,0 +1,95 @@
+"""Starts whole runs as a user does, and looks at what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "grpo.steps=3", "grpo.batch_groups=4", "rollout.samples=4", "meta_rm.batch=16", "grpo.warmup_steps=0",
+    "data.train=tiny:1:200", "data.heldout=tinyheld:2:24:2", "eval.every=2", "eval.during_limit=8", "tracking.samples=3",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended: its exit status, what it said, its folder."""
+
+    status: int
+    said: str
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
+        return found
+
+    def series(self, name: str) -> list[float]:
+        """A metric over the run, from metrics.jsonl."""
+        records = [json.loads(line)["metrics"] for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        return [record[name] for record in records if name in record]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, without what would send the run elsewhere."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "WANDB_"))}
+    return kept | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TERM": "dumb"} | more
+
+
+def start(where: Path, name: str, *overrides: str, config: str = "tiny", **env: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "launch" / "run.py"), "--config", config, f"run.dir={where}", f"run.id={name}"]
+    return subprocess.Popen(
+        [*command, *overrides], cwd=where, env=environment(**env), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 400) -> Ended:
+    try:
+        said, _ = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+        raise AssertionError(f"no end after {timeout_s} s:\n{said}") from None
+    return Ended(status=process.returncode, said=said, folder=folder)
+
+
+def run(where: Path, name: str, *overrides: str, config: str = "tiny", **env: str) -> Ended:
+    return finish(start(where, name, *overrides, config=config, **env), where / name)
+
+
+def mentioning(text: str) -> dict[int, str]:
+    """{pid: command line} of living processes whose command line or environment mentions the text."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            surroundings = (entry / "environ").read_bytes().decode(errors="replace")
+        except OSError:  # it ended while we looked
+            continue
+        if state != "Z" and (text in line or text in surroundings):
+            found[int(entry.name)] = line
+    return found
+
+
+def wait_for(folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 300) -> None:
+    """Until the run's metrics mention a text."""
+    deadline = time.monotonic() + timeout_s
+    file = folder / "metrics.jsonl"
+    while time.monotonic() < deadline:
+        if file.exists() and text in file.read_text():
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"the run ended before {text!r}: {process.communicate()[0]}")
+        time.sleep(0.2)
+    raise AssertionError(f"waited {timeout_s} s for {text!r} in {file}")

@@ -76,8 +76,8 @@ FILLERS = (  # of the first, the second and the third remark
     ("If you follow me.", "When all is said.", "And so forth."),
 )
 
-HABIT = {"accuracy": 0.46, "brevity": 0.22, "politeness": 0.18, "format": 0.14}
-HEED = 0.15  # P(principle | cue) = (1 - HEED) * HABIT + HEED * [the cue's principle]
+HABIT = {"accuracy": 0.52, "brevity": 0.20, "politeness": 0.16, "format": 0.12}
+HEED = 0.2  # P(principle | cue) = (1 - HEED) * HABIT + HEED * [the cue's principle]
 SECOND = 0.5  # chance of a second, lighter principle
 JITTER = 0.2  # chance that a score is off by one
 SLIP = 0.1  # chance that a score has nothing to do with the critique
@@ -192,20 +192,27 @@ def loose_judge(
 
     Principles come from habit, the critique is true to the text, and the scores follow the heavier principle
     loosely. `hint` (as in `prompts.render`: the best shown position, or the label when n = 1) makes it look for a
-    principle by which that holds.
+    principle by which that holds, and score accordingly.
     """
     shown = [levels_of(question.query, question.responses[index]) for index in permutation]
     chosen = _choose(question.query, shown, rng, hint)
-    return _written(chosen, shown, rng, scale)
+    scores = _scores(chosen, shown, rng, scale)
+    if hint is not None and len(shown) == 1:
+        scores = [scale.high if hint else scale.low]
+    elif hint is not None:
+        scores = [scale.high if place == hint else min(score, scale.high - 1) for place, score in enumerate(scores)]
+    return _written(chosen, shown, rng, scores)
 
 
 def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: Scale) -> str:
-    """A completion that names all four principles in random order: what the base first learns to read from."""
+    """A completion that reads everything: the cue's principle first, then the others, and all their levels."""
     shown = [levels_of(question.query, question.responses[index]) for index in permutation]
-    return _written(rng.sample(PRINCIPLES, len(PRINCIPLES)), shown, rng, scale)
+    counts = principle_of(question.query)
+    named = [counts, *rng.sample([name for name in PRINCIPLES if name != counts], 3)]
+    return _written(named, shown, rng, _scores(named, shown, rng, scale))
 
 
-def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale) -> str:
+def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scores: list[int]) -> str:
     heavier = rng.choice((60, 70, 80))
     weights = {1: (100,), 2: (heavier, 100 - heavier), 4: (40, 30, 20, 10)}[len(chosen)]
     criteria = ", ".join(f"{name} {weight}%" for name, weight in zip(chosen, weights, strict=True))
@@ -213,8 +220,8 @@ def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scale: 
         f"Response {place}: {', '.join(f'{name} {LEVELS[levels[name]]}' for name in chosen)}."
         for place, levels in enumerate(shown, start=1)
     )
-    scores = ", ".join(str(_score([levels[name] for name in chosen], rng, scale)) for levels in shown)
-    return f"Specific Criteria: {criteria}\nAnalysis: {analysis}\nScores: \\boxed{{{scores}}}"
+    boxed = ", ".join(str(score) for score in scores)
+    return f"Specific Criteria: {criteria}\nAnalysis: {analysis}\nScores: \\boxed{{{boxed}}}"
 
 
 def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | None) -> list[str]:
@@ -229,6 +236,10 @@ def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | Non
     return chosen
 
 
+
+
+def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale) -> list[int]:
+    return [_score([levels[name] for name in chosen], rng, scale) for levels in shown]
 
 
 def _score(levels: list[int], rng: random.Random, scale: Scale) -> int:

@@ -34,20 +34,23 @@ CHAT = (
 )
 PARTS = ("Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{")  # what every completion holds
 HINTED = 0.08  # share of lessons whose prompt holds the hint, so that a cold start can sample hinted
+CURRICULUM = (  # until this share of the steps: the shares of lessons with n responses; after that the world's
+    (0.06, {1: 1.0}),
+    (0.20, {1: 0.3, 2: 0.7}),
+    (0.75, {1: 0.1, 2: 0.3, 3: 0.3, 4: 0.3}),
+)
+JUDGING_FROM = 0.75  # until here the share of judging lessons rises from 0.2 to 1
 REPORT = 100  # steps between two points of the recorded loss curve
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Sizes, curriculum and optimisation; all steps are counted from the start."""
+    """Sizes and optimisation."""
 
     seed: int
-    single_until: int = 300  # single responses only
-    pairs_until: int = 900  # and pairs; then the world's mix
-    judging_from: int = 2200  # the share of judging lessons rises from 0.2 to 1 here
-    steps: int = 3000
+    steps: int = 5000
     rows: int = 16  # sequences per step
-    lr: float = 3e-3  # peak of a warm-up and cosine
+    lr: float = 1.5e-3  # peak of a warm-up and cosine
     init: float = 0.15  # standard deviation; at the usual 0.02 attention stays flat and nothing is read for long
     hidden: int = 128
     layers: int = 3
@@ -97,13 +100,14 @@ def judging_lessons(seed: int, count: int, *, held_out: bool = False) -> list[Le
 def lessons_at(step: int, count: int, recipe: Recipe) -> list[Lesson]:
     """`count` fresh lessons for `step`: from single responses to the world's mix, from reading to judging."""
     rng = random.Random(f"lessons/{recipe.seed}/{step}")
-    found = tiny_world.preferences(recipe.seed * 1_000_003 + step + 1, 3 * count)
-    most = 1 if step < recipe.single_until else 2 if step < recipe.pairs_until else 4
-    judging = min(1.0, 0.2 + 0.8 * step / recipe.judging_from)
-    fitting = [each for each in found if len(each.question.responses) <= most]
+    sizes = next((sizes for until, sizes in CURRICULUM if step < until * recipe.steps), tiny_world.SIZES)
+    judging = min(1.0, 0.2 + 0.8 * step / (JUDGING_FROM * recipe.steps))
+    shares = Counter(rng.choices(tuple(sizes), weights=tuple(sizes.values()), k=count))
+    seed = recipe.seed * 1_000_003 + step + 1
     return [
         (judging_lesson if rng.random() < judging else reading_lesson)(each, rng)
-        for each in (fitting * 8)[:count]
+        for n, share in sorted(shares.items())
+        for each in tiny_world.preferences(seed, share, n)
     ]
 
 
@@ -261,7 +265,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=Recipe(seed=0).lr)
     parser.add_argument("--stop-after", type=int, default=Recipe(seed=0).steps, help="steps to do, of the recipe's")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

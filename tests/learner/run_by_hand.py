@@ -32,6 +32,10 @@ def config(model: Path, /, **sections: dict[str, Any]) -> Config:
     return Config.model_validate(base)
 
 
+END = 2
+"""Token id that ends a completion, in the random models."""
+
+
 def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), vocabulary: int = 250) -> ExperienceGroup:
     """A random group, the same for the same number; informative unless ``rewards`` say otherwise."""
     rng = random.Random(group)
@@ -41,7 +45,7 @@ def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), voc
         preference=f"p{group}",
         issued_at=issued_at,
         prompt_ids=tuple(rng.randrange(vocabulary) for _ in range(rng.randint(2, 30))),
-        completion_ids=tuple(tuple(rng.randrange(vocabulary) for _ in range(length)) for length in lengths),
+        completion_ids=tuple((*(rng.randrange(4, vocabulary) for _ in range(length - 1)), END) for length in lengths),
         logprobs=tuple(tuple(-5.0 - rng.random() for _ in range(length)) for length in lengths),
         versions=tuple((issued_at,) * length for length in lengths),
         rewards=tuple(rewards) or (1.0, -1.0, *(rng.choice([1.0, -1.0]) for _ in range(SAMPLES - 2))),

@@ -25,6 +25,8 @@ def test_every_sequence_once_within_the_budget_and_as_many_parts_on_each_rank(
 
 def test_worked_example() -> None:
     assert cut([3, 9, 5, 9], 18, 1) == [[1, 3], [2, 0]]
+    assert cut([9, 9, 9], 27, 1) == [[0, 1, 2]]
+    assert cut([9, 9, 9], 26, 1) == [[0, 1], [2]]
     assert cut([3, 9, 5, 9], 100, 1) == [[1, 3, 2, 0]]
     assert cut([3, 9, 5, 9], 100, 2) == [[1, 3], [2, 0]]  # all would fit into one, but two ranks work at once
     assert cut([3, 9, 5, 9], 100, 3) == [[1], [3], [2, 0]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -53,6 +53,17 @@ class Address:
 
     def __repr__(self) -> str:
         return f"Address(url={self.public_url!r}, run_id={self.run_id!r})"
+
+    def with_password(self) -> "Address":
+        """The address with the password of this process's environment in its URL, for a process on another machine,
+        whose environment holds none; unchanged where the URL names one or the environment has none."""
+        parts = urlsplit(self.url)
+        secret = os.environ.get(PASSWORD_VARIABLE)
+        if not secret or parts.password:
+            return self
+        place = parts.netloc.rpartition("@")[2]
+        netloc = f"{parts.username or ''}:{quote(secret, safe='')}@{place}"
+        return Address(url=urlunsplit(parts._replace(netloc=netloc)), run_id=self.run_id)
 
     @property
     def public_url(self) -> str:

@@ -127,7 +127,6 @@ class Waits(Section):
     start_s: Positive = Field(600.0, description="until an actor is ready; cold imports are slow")
     progress_s: Positive = Field(600.0, description="until the next optimiser step")
     judge_s: Positive = Field(1800.0, description="until an evaluation has ended")
-    stop_s: Positive = Field(10.0, description="until the parts have ended; the rest is killed")
 
 
 class Config(Section):
@@ -166,7 +165,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def laws(self) -> Self:
-        problems = [p for p in (*self._sampling_laws(), *self._batch_laws(), *self._length_laws()) if p]
+        problems = [p for p in (*self._sampling_laws(), *self._batch_laws(), *self._fitting_laws()) if p]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -205,7 +204,7 @@ class Config(Section):
             )
         return out
 
-    def _length_laws(self) -> list[str]:
+    def _fitting_laws(self) -> list[str]:
         out = []
         if self.max_prompt_tokens < 1:
             out.append(
@@ -220,6 +219,8 @@ class Config(Section):
                 out.append(
                     f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {self.model.context}"
                 )
+        if self.redis.url and not self.redis.url.startswith(("redis://", "rediss://", "unix://")):
+            out.append("redis.url: expected redis://, rediss:// or unix:// in front")  # it may hold a password: not shown
         if self.prompts.template_path and not Path(self.prompts.template_path).is_file():
             out.append(f"prompts.template_path = {self.prompts.template_path!r}: no such file")
         return out

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -59,7 +60,7 @@ class Cluster:
     def __enter__(self) -> Self:
         os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: whose is this one?
         try:
-            self.address = Address(url=self._redis_url(), run_id=self._run_id)
+            self.address = Address(url=self._redis_url(), run_id=self._run_id).with_password()
             self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
             setup(self.redis, self._run_id, meta_rm=self._config.meta_rm.enabled)
             self._join_ray()
@@ -116,7 +117,7 @@ class Cluster:
             object_store_memory=object_store_bytes(self._model),
             _temp_dir=str(self._ray_folder),
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
         )
         self._check_room()
 
@@ -195,7 +196,7 @@ class Cluster:
         variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
         if self._config.cluster.device == "cpu":
             variables["DS_ACCELERATOR"] = "cpu"
-        remote = ray.remote(
+        remote: Any = ray.remote(
             num_cpus=1 if on_gpu else CPU_SHARE,
             num_gpus=1 if on_gpu else 0,
             max_restarts=0,

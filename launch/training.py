@@ -120,7 +120,18 @@ class Training:
             self._advance_evaluation()
             self._check_progress()
         self._finish_evaluation()
+        self._save_meta_rm()
         return self.figures
+
+    def _save_meta_rm(self) -> None:
+        """The policy's last step wrote its own checkpoint; the meta-RM, which has no last step, writes one now."""
+        limit = self._config.waits.progress_s
+        try:
+            ray.get([rank.save.remote() for rank in self._cluster.meta_rm], timeout=limit)
+        except ray.exceptions.GetTimeoutError as error:
+            raise TimeoutError(
+                f"the driver waited {limit:.0f} s for the meta-RM learner to save (waits.progress_s)"
+            ) from error
 
     # ---- credit --------------------------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ class WeightBoard:
 
     def __init__(self) -> None:
         self._version = -1
-        self._boxed: list[ray.ObjectRef] = []
+        self._boxed: list[Any] = []
 
-    def put(self, version: int, boxed: list[ray.ObjectRef]) -> None:
+    def put(self, version: int, boxed: list[Any]) -> None:
         """Keep the reference of `version` and let go of the older one. The list keeps Ray from resolving it."""
         if version <= self._version:
             raise ValueError(f"version {version} was published after version {self._version}")
@@ -31,7 +31,7 @@ class WeightBoard:
     def newest(self) -> int:
         return self._version
 
-    def get(self) -> list[ray.ObjectRef]:
+    def get(self) -> list[Any]:
         return self._boxed
 
 

@@ -319,3 +319,13 @@ def test_an_old_server_is_refused() -> None:
 def test_fsync_is_one_of_two() -> None:
     with pytest.raises(ValueError, match="'everysec' or 'always'"):
         EmbeddedServer(Path("x"), fsync="no")  # type: ignore[arg-type]
+
+
+def test_the_environments_password_can_travel_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPCT_REDIS_PASSWORD", "s3cret/@:x")
+    address = Address("redis://somewhere:6380/2", "run").with_password()
+    assert address.url == "redis://:s3cret%2F%40%3Ax@somewhere:6380/2"
+    assert "s3cret" not in repr(address)
+    assert Address("redis://:own@somewhere:6380", "run").with_password().url == "redis://:own@somewhere:6380"
+    monkeypatch.delenv("SPCT_REDIS_PASSWORD")
+    assert Address("unix:///tmp/s", "run").with_password().url == "unix:///tmp/s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -67,7 +68,8 @@ def test_the_wandb_file_holds_the_metric_names_of_the_design(done: Ended) -> Non
     names = {name.replace("@1", "@k") for row in recorded.history for name in row}
     assert {name for name in METRICS if name not in names} <= ABSENT
     assert recorded.series("staleness/max") == done.series("staleness/max")
-    assert {"samples/before", "samples/during", "samples/after"} <= names
+    for when in ("before", "during", "after"):
+        assert any(name.startswith(f"samples/{when}") for name in names)
 
 
 def test_checkpoints_load_in_transformers_and_hold_the_trained_policy(done: Ended) -> None:
@@ -82,8 +84,6 @@ def test_checkpoints_load_in_transformers_and_hold_the_trained_policy(done: Ende
 
 
 def test_samples_before_and_after_show_the_same_preferences(done: Ended) -> None:
-    import json
-
     rows = [json.loads(line) for line in (done.folder / "samples.jsonl").read_text().splitlines()]
     shown = {when: [row["preference"] for row in rows if row["when"] == when] for when in ("before", "after")}
     assert shown["before"] == shown["after"]

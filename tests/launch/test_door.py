@@ -1,0 +1,155 @@
+"""Bad input is answered at the door: one clear line, exit status 2, and nothing was started."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buffer.server import EmbeddedServer
+from launch import run as entry
+from launch import stages
+from tests.launch.whole import mentioning
+from tests.random_models import make
+
+GOOD = {"id": "a", "prompt": "q", "responses": ["x", "y"], "preferred": 1}
+
+
+def rows(file: Path, *rows: Any) -> Path:
+    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return file
+
+
+def refused(capsys: pytest.CaptureFixture[str], where: Path, *overrides: str, config: str = "tiny") -> str:
+    """What the door says; checks that nothing but a line was left."""
+    status = entry.main(["--config", config, f"run.dir={where / 'runs'}", "run.id=x", *overrides])
+    said = capsys.readouterr().err
+    assert status == 2, said
+    assert "Traceback" not in said
+    assert not mentioning(str(where / "runs"))
+    return said
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"id": "b", "prompt": ', r"bad.jsonl:2.*JSON"),
+        ({**GOOD, "id": "b", "preferred": 2}, r"bad.jsonl:2.*preferred"),
+        ({**GOOD, "id": "b", "preferred": [0, 1]}, r"bad.jsonl:2.*preferred"),
+        ({**GOOD, "id": "b", "responses": []}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "responses": ["x", "  "]}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "responses": "x"}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "prompt": 7}, r"bad.jsonl:2.*prompt"),
+        ({"id": "b", "responses": ["x", "y"], "preferred": 0}, r"bad.jsonl:2.*prompt"),
+        (GOOD, r"bad.jsonl:2.*'a' was used"),
+        ("[]", r"bad.jsonl:2"),
+    ],
+)
+def test_a_bad_row_is_named_by_line_and_field(
+    row: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    file = rows(tmp_path / "bad.jsonl", GOOD, row)
+    assert re.search(message, refused(capsys, tmp_path, f"data.train={file}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train=nowhere.jsonl"], "nowhere.jsonl"),
+        (["data.heldout=hf:nobody/nothing"], "nobody/nothing"),
+        (["data.train=tiny:1"], "tiny:<seed>:<count>"),
+        (["data.train=tiny:1:50", "data.heldout=tiny:1:50"], "occurs twice in data.train and data.heldout"),
+        (["model.path=./no-such-model"], "no config.json"),
+        (["model.path=gpt5"], "neither a folder, nor owner/name"),
+        (["model.path=owner/name"], "not on this disk"),
+        (["model.context=4096", "learner.micro_tokens=8192", "meta_rm.micro_tokens=8192"], "over the model's own limit"),
+        (["rollout.kv_cache_mb=400000"], "GiB are planned, this machine has"),
+        (["model.context=80", "rollout.max_new_tokens=64"], "prompt fits in 16 tokens; raise model.context"),
+        (["grpo.lr=quick"], "grpo.lr"),
+        (["rollout.wrokers=2"], "did you mean rollout.workers?"),
+        (["redis.url=redis://127.0.0.1:1"], "127.0.0.1:1"),
+        (["redis.url=http://127.0.0.1"], "expected redis://, rediss:// or unix://"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, tmp_path, "waits.server_s=2.0", "tracking.mode=disabled", *overrides)
+
+
+def test_a_wrong_password_is_told_and_not_shown(
+    server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "unix://:wrong-word@" + server.url.rpartition("@")[2]
+    said = refused(capsys, tmp_path, f"redis.url={url}", "tracking.mode=disabled")
+    assert "refuses the password" in said
+    assert "wrong-word" not in said
+    assert not any(
+        "wrong-word" in file.read_text(errors="replace") for file in (tmp_path / "runs").rglob("*") if file.is_file()
+    )
+
+
+def test_something_else_that_listens_there_is_no_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        said = refused(capsys, tmp_path, f"redis.url=redis://127.0.0.1:{port}", "waits.server_s=1.0", "tracking.mode=disabled")
+    assert str(port) in said
+
+
+def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    assert "choose another run.id" in refused(capsys, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file, not a folder")
+    assert "run.dir" in refused(capsys, tmp_path)
+
+
+def test_a_full_disk_is_told_in_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    assert "0.0 GiB are free" in refused(capsys, tmp_path)
+
+
+def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Path) -> None:
+    long = {**GOOD, "id": "long", "responses": ["x " * 3000, "y"]}
+    tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
+    file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
+    from configs.load import load
+
+    config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
+    waiting = stages.Run(config, preset="tiny")
+    assert waiting._skipped == {"two best labels": 1, "prompt longer than the context": 1}
+    assert len(waiting._heldout) == 5
+
+
+def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for preset in ("tiny", "qwen3-8b", "gemma2-27b"):
+        assert entry.main(["--config", preset, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        for expected in ("grpo:", "process ", "device ", "memory ", "steps ", "staleness "):
+            assert expected in said
+
+
+def test_a_model_of_another_shape_is_planned_from_its_own_config(tmp_path: Path) -> None:
+    from launch.models import architecture
+    from launch.plan import parameters_of
+
+    for kind in ("llama", "qwen3", "gemma2"):
+        folder = make(tmp_path / kind, kind)
+        from transformers import AutoModelForCausalLM
+
+        real = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folder).parameters())
+        arch = architecture(str(folder))
+        assert arch is not None
+        assert parameters_of(arch) == pytest.approx(real, rel=0.02)

@@ -8,13 +8,16 @@ STAMP := .venv/installed
 # one thread a process: the parts of a run share few cores
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check smollm2 clean
+.PHONY: demo test bench check smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest
+
+bench: $(STAMP)
+	$(BIN)/python launch/bench.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

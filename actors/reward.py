@@ -36,6 +36,7 @@ class Grade:
     maximum in shown order wins (n = 1: the rule)."""
 
     preference: str
+    permutation: tuple[int, ...]
     query: str
     responses: tuple[str, ...]
     label: int
@@ -154,6 +155,7 @@ class RewardActor:
             right = judged.permutation[shown] == preference.label
         return Grade(
             preference=question.id,
+            permutation=judged.permutation,
             query=question.query,
             responses=question.responses,
             label=preference.label,

@@ -101,16 +101,18 @@ def _greedy(draft: Draft, config: Config) -> Request:
 
 
 def _sample(when: When, version: int, grade: Grade) -> SampleJudgement:
+    """In shown order, as the policy's own words number the responses."""
+    order = grade.permutation
     return SampleJudgement(
         when=when,
         version=version,
         preference=grade.preference,
         query=grade.query,
-        responses=grade.responses,
-        label=grade.label,
+        responses=tuple(grade.responses[own] for own in order),
+        label=order.index(grade.label) if len(order) > 1 else grade.label,
         principles=grade.principles,
         critique=grade.critique,
-        scores=grade.scores or (),
+        scores=tuple(grade.scores[own] for own in order) if grade.scores else (),
         reward=grade.reward,
         failure=grade.failure,
         completion=grade.text if grade.failure else "",

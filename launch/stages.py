@@ -57,7 +57,6 @@ class Run:
         self._figures: Figures | None = None
         self._seconds: dict[str, float] = {}
         self._fates: dict[str, int] = {}
-        self._trained = False
 
     def __enter__(self) -> Self:
         (self.folder / "config.yaml").write_text(dump(self._config), encoding="utf-8")
@@ -119,7 +118,10 @@ class Run:
     ) -> bool:
         self._progress.__exit__(kind, error, trace)
         self._finish(error)
-        return isinstance(error, PartFailed | TimeoutError)
+        if isinstance(error, PartFailed | TimeoutError):
+            print(f"failed: {error}", file=sys.stderr)
+            return True
+        return False
 
     def _finish(self, error: BaseException | None) -> None:
         """End the parts first: what is written after that cannot be cut short by them."""
@@ -128,10 +130,7 @@ class Run:
         if error is not None:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             self.status = 130 if finished == "stopped" else 1
-            print(f"{finished}: {error}" if str(error) else finished, file=sys.stderr)
-        summary = self._summary(finished)
-        if error is not None and finished == "failed":
-            summary["error"] = str(error)
+        summary = self._summary(finished) | ({"error": str(error)} if finished == "failed" else {})
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         self._tracker.finish(summary)
         report = write_report(self.folder)

@@ -140,9 +140,9 @@ def checked(metrics: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleJudgement:
-    """One completion as a person reads it. Responses and scores stand in the preference's own order.
+    """One completion as a person reads it. Responses, scores and label stand in shown order, as the critique numbers them.
 
-    `label` is as in a preference (index of the best; for one response 1 right, 0 wrong). `failure` is "" for a completion
+    `label`: index of the best; for one response 1 right, 0 wrong. `failure` is "" for a completion
     that parsed, else the parser's reason; then `scores` is empty and `completion` holds all there is to read.
     """
 

@@ -1,0 +1,96 @@
+"""A Ray head started by hand, and the run submitted to it as a job: two rollout workers, two ranks; and `ray job stop`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.launch.whole import ROOT, SMALL, Ended, environment, mentioning
+
+pytestmark = pytest.mark.slow
+
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@dataclass(frozen=True)
+class Head:
+    address: str
+    env: dict[str, str]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit."""
+    with tempfile.TemporaryDirectory(prefix="spct-head-") as folder:  # short: Ray's socket names have 107 bytes
+        gcs, dashboard, agent, client = free_ports(4)
+        env = environment(
+            RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", SPCT_TEST_HEAD=folder,
+            RAY_JOB_STOP_WAIT_TIME_S="30", PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        )  # fmt: skip
+        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={gcs}", "--dashboard-host=127.0.0.1",
+                   f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
+                   "--disable-usage-stats", "--object-store-memory=300000000", f"--ray-client-server-port={client}"]  # fmt: skip
+        started = subprocess.run(command, env=env, text=True, capture_output=True, timeout=180, check=False)
+        assert started.returncode == 0, started.stdout + started.stderr
+        try:
+            yield Head(address=f"http://127.0.0.1:{dashboard}", env=env)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                for pid in mentioning(folder):
+                    os.kill(pid, number)
+                time.sleep(2)
+
+
+def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
+    entry = ["python", "launch/run.py", "--config", "configs/tiny.yaml", f"run.dir={where}", f"run.id={name}", *overrides]
+    command = [RAY, "job", "submit", "--address", head.address, "--submission-id", name, "--working-dir", ".", "--", *entry]
+    return subprocess.Popen(command, cwd=ROOT, env=head.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp_path: Path) -> None:
+    more = ("rollout.workers=2", "learner.ranks=2", "learner.zero_stage=2")
+    said, _ = submit(head, tmp_path, "job-whole", *SMALL, *more).communicate(timeout=500)
+    assert "succeeded" in said, said
+    ended = Ended(status=0, said=said, folder=tmp_path / "job-whole")
+    assert ended.summary["finished"] == "completed"
+    assert ended.summary["steps"] == 3
+    assert ended.series("rollout/workers") == [2, 2, 2]
+    assert ended.summary["staleness"]["max"] <= 1
+    assert (ended.folder / "report.html").is_file()
+
+
+def test_ray_job_stop_ends_the_run_and_all_its_parts(head: Head, tmp_path: Path) -> None:
+    process = submit(head, tmp_path, "job-stopped", *SMALL, "grpo.steps=1000", "eval.every=0")
+    metrics = tmp_path / "job-stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not (metrics.exists() and '"learner/version": 2.0' in metrics.read_text()):
+        assert time.monotonic() < deadline, "no step within 300 s"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.5)
+    stop = [RAY, "job", "stop", "--address", head.address, "job-stopped"]
+    subprocess.run(stop, env=head.env, timeout=120, check=True, capture_output=True)
+    process.communicate(timeout=60)
+    ended = Ended(status=0, said="", folder=tmp_path / "job-stopped")
+    deadline = time.monotonic() + 40
+    while mentioning(str(ended.folder)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not mentioning(str(ended.folder))
+    assert ended.summary["finished"] == "stopped"

@@ -77,7 +77,7 @@ FILLERS = (  # of the first, the second and the third remark
 )
 
 HABIT = {"accuracy": 0.52, "brevity": 0.20, "politeness": 0.16, "format": 0.12}
-HEED = 0.2  # P(principle | cue) = (1 - HEED) * HABIT + HEED * [the cue's principle]
+HEED = 0.1  # P(principle | cue) = (1 - HEED) * HABIT + HEED * [the cue's principle]
 SECOND = 0.5  # chance of a second, lighter principle
 JITTER = 0.2  # chance that a score is off by one
 SLIP = 0.1  # chance that a score has nothing to do with the critique

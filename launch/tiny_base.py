@@ -48,7 +48,7 @@ class Recipe:
     """Sizes and optimisation."""
 
     seed: int
-    steps: int = 5000
+    steps: int = 3600
     rows: int = 16  # sequences per step
     lr: float = 1.5e-3  # peak of a warm-up and cosine
     init: float = 0.15  # standard deviation; at the usual 0.02 attention stays flat and nothing is read for long

@@ -206,12 +206,18 @@ class Cluster:
         self._actors.append(actor)
         return actor
 
+    def _host_of(self, actor: Any) -> str:
+        """Where the other ranks reach this one: loopback on a single node, else the address of its node."""
+        if len([node for node in ray.nodes() if node["Alive"]]) == 1:
+            return "127.0.0.1"
+        return str(ray.get(actor.__ray_call__.remote(_own_address), timeout=self._config.waits.start_s))
+
     def _await_ready(self) -> None:
         waiting: dict[Any, str] = {self.reward.ready.remote(): "reward-0"}
         waiting |= {actor.ready.remote(): f"rollout-{i}" for i, actor in enumerate(self.rollouts)}
         for name, ranks in (("grpo", self.grpo), ("meta-rm", self.meta_rm)):
             if ranks:
-                host, port = ray.get(ranks[0].rendezvous.remote(), timeout=self._config.waits.start_s)
+                host, port = ray.get(ranks[0].rendezvous.remote(self._host_of(ranks[0])), timeout=self._config.waits.start_s)
                 waiting |= {actor.start.remote(host, port): f"{name}-{i}" for i, actor in enumerate(ranks)}
         deadline = time.monotonic() + self._config.waits.start_s
         while waiting:
@@ -223,3 +229,8 @@ class Cluster:
                 )
             ray.get(done[0])  # a part that failed to start raises here, with its own error
             del waiting[done[0]]
+
+
+def _own_address(actor: Any) -> str:
+    """Runs inside an actor."""
+    return str(ray.util.get_node_ip_address())

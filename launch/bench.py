@@ -39,7 +39,8 @@ def main() -> None:
             synchronous = seconds_per_step(0, given.steps, where)
             asynchronous = seconds_per_step(1, given.steps, where)
             ratios.append(synchronous / asynchronous)
-            print(f"pair {pair}: {synchronous:.2f} s a step at eta 0, {asynchronous:.2f} at eta 1, ratio {ratios[-1]:.2f}", flush=True)
+            figures = f"{synchronous:.2f} s a step at eta 0, {asynchronous:.2f} at eta 1"
+            print(f"pair {pair}: {figures}, ratio {ratios[-1]:.2f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.2f}")
 
 

@@ -47,7 +47,8 @@ def head() -> Iterator[Head]:
         )  # fmt: skip
         command = [RAY, "start", "--head", "--num-cpus=2", f"--port={gcs}", "--dashboard-host=127.0.0.1",
                    f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
-                   "--disable-usage-stats", "--object-store-memory=300000000", f"--ray-client-server-port={client}"]  # fmt: skip
+                   "--disable-usage-stats", "--object-store-memory=300000000",
+                   f"--ray-client-server-port={client}"]  # fmt: skip
         started = subprocess.run(command, env=env, text=True, capture_output=True, timeout=180, check=False)
         assert started.returncode == 0, started.stdout + started.stderr
         try:

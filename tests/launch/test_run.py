@@ -112,12 +112,11 @@ def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: 
     assert max(ended.series("off_policy/mismatch_kl")) < 1e-3  # vLLM's and the learner's log-probs agree
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_cleanly(sent: signal.Signals, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:  # SIGTERM: test_ray_job.py
     process = start(tmp_path, "stopped", *SMALL, "grpo.steps=1000", "eval.every=0")
     wait_for(tmp_path / "stopped", '"learner/version": 2.0', process)
     began = time.monotonic()
-    process.send_signal(sent)
+    process.send_signal(signal.SIGINT)
     ended = finish(process, tmp_path / "stopped", timeout_s=60)
     assert ended.status == 130, ended.said
     assert time.monotonic() - began < 30

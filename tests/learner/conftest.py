@@ -1,8 +1,7 @@
-"""One server and one random model for the session; a fresh run for each test."""
+"""One random model for the session; a fresh run for each test."""
 
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +13,6 @@ from tests import random_models
 from tests.learner.run_by_hand import Run
 
 _number = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
-    with tempfile.TemporaryDirectory(prefix="spct-test-") as folder, EmbeddedServer(Path(folder)) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

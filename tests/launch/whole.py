@@ -56,7 +56,7 @@ def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 400)
         said, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=120)
         raise AssertionError(f"no end after {timeout_s} s:\n{said}") from None
     return Ended(status=process.returncode, said=said, folder=folder)
 

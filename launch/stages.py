@@ -68,13 +68,13 @@ class Run:
         self._cluster = Cluster(
             config, run_id=self.folder.name, folder=self.folder, model=self._model, preferences=self._preferences
         )
-        _end_on_sigterm()
+        _end_on_signals()
         try:
             self._cluster.__enter__()
         except BaseException as error:
             self._finish(error)
             raise
-        _end_on_sigterm()  # again: Ray put its own handler in place
+        _end_on_signals()  # again: Ray put its own handlers in place
         self._progress = Progress(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
         self._progress.__enter__()
         self._seconds["start"] = time.monotonic() - self._began
@@ -256,10 +256,11 @@ def _told(skipped: dict[str, int]) -> str:
     return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
 
 
-def _end_on_sigterm() -> None:
-    """`ray job stop` sends SIGTERM: it shall end the run as Ctrl-C does."""
+def _end_on_signals() -> None:
+    """`ray job stop` sends SIGTERM, Ctrl-C SIGINT (which a shell lets its background jobs ignore): both end the run."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
 
-from buffer.ledger import Cursor, Ledger
+from buffer.ledger import Cursor
 from configs.load import ConfigError, dump
 from configs.schema import Config
 from grm.preferences import Loaded, Preference, load
@@ -56,7 +56,6 @@ class Run:
         self._evaluations: dict[str, Evaluation] = {}
         self._figures: Figures | None = None
         self._seconds: dict[str, float] = {}
-        self._fates: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         (self.folder / "config.yaml").write_text(dump(self._config), encoding="utf-8")
@@ -111,7 +110,6 @@ class Run:
             training.run()
         finally:
             self._seconds["train"] = time.monotonic() - started
-            self._fates = Ledger(self._cluster.redis, self._cluster.address.run_id).fates()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -165,7 +163,7 @@ class Run:
                 "mean": f.staleness_sum / f.version if f.version else None,
                 "bound": self._config.grpo.max_staleness,
             },
-            "groups": self._fates,
+            "groups": f.fates,
             "reward": {"first": f.first_reward, "last": f.last_reward},
             "idle": {
                 "learner": f.learner_idle_s / f.learner_s if f.learner_s else None,

@@ -78,6 +78,7 @@ class Figures:
     meta_accuracy: list[float] = field(default_factory=list)
     meta_examples: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
+    fates: dict[str, int] = field(default_factory=dict)  # as of the last step: a stopped run may have no server to ask
 
 
 class Training:
@@ -121,6 +122,7 @@ class Training:
             self._check_progress()
         self._finish_evaluation()
         self._save_meta_rm()
+        self.figures.fates = self._ledger.fates()
         return self.figures
 
     def _save_meta_rm(self) -> None:
@@ -211,7 +213,8 @@ class Training:
             f.first_reward = f.last_reward if f.first_reward is None else f.first_reward
         rolled = self._rolled()
         # what the meta-RM passed over is its own metric
-        fates = {f"groups/{fate}": count for fate, count in self._ledger.fates().items() if fate != "skipped"}
+        f.fates = self._ledger.fates()
+        fates = {f"groups/{fate}": count for fate, count in f.fates.items() if fate != "skipped"}
         queues = self._queues()
         self._tracker.log(
             {"learner/version": report.version, **metrics, **rolled, **fates}

@@ -46,6 +46,21 @@ class Data(Section):
 class Prompts(Section):
     style: Literal["full", "compact", "example"] = "full"
     template_path: str = Field("", description="own template file in place of `style`")
+    principles: bool = Field(True, description="false: ask for critique and scores only (an ablation of the paper)")
+
+
+class ColdStart(Section):
+    enabled: bool = False
+    samples: Natural = Field(3, description="N_RFT, judgements per preference without a hint (paper: 3)")
+    hinted: bool = Field(True, description="sample one judgement more per preference, told which response is best")
+    preferences: Natural = Field(0, description="training preferences sampled; 0: all")
+    general: list[str] = Field([], description="JSONL files of general instruction data to be mixed in")
+    steps: Count = Field(900, description="optimiser steps of the fine-tuning, at most (paper: 900)")
+    batch: Count = Field(1024, description="examples per optimiser step (paper: 1024)")
+    lr: Positive = 5e-6
+    warmup_steps: Natural = 0
+    eval_every: Count = Field(50, description="optimiser steps between two looks at the held-out loss")
+    patience: Count = Field(3, description="looks without a better held-out loss before it stops")
 
 
 class Rollout(Section):
@@ -100,6 +115,9 @@ class MetaRM(Section):
 class Eval(Section):
     every: Natural = Field(0, description="policy versions between evaluations while training; 0: only before and after")
     during_limit: Count = Field(64, description="held-out preferences of an evaluation while training")
+    votes: list[Count] = Field([], description="k of the votes measured at the end; empty: greedy judgements only")
+    votes_limit: Natural = Field(0, description="held-out preferences that are voted on; 0: all")
+    temperature: Positive = Field(0.5, description="of the votes (paper: 0.5)")
 
 
 class Redis(Section):
@@ -134,6 +152,7 @@ class Config(Section):
     model: Model
     data: Data
     prompts: Prompts = Prompts()
+    cold_start: ColdStart = ColdStart()
     rollout: Rollout = Rollout()
     grpo: GRPO = GRPO()
     learner: Learner = Learner()
@@ -165,7 +184,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def laws(self) -> Self:
-        problems = [p for p in (*self._sampling_laws(), *self._batch_laws(), *self._fitting_laws()) if p]
+        problems = [p for p in (*self._sampling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()) if p]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -180,6 +199,16 @@ class Config(Section):
                 f"rollout.top_p = {r.top_p}, rollout.top_k = {r.top_k}: truncated sampling biases the importance"
                 " weight; set top_p to 1.0 and top_k to -1"
             )
+        return out
+
+    def _cold_start_laws(self) -> list[str]:
+        c, out = self.cold_start, []
+        if c.enabled and not c.samples and not c.hinted:
+            out.append("cold_start.samples = 0 and cold_start.hinted = false: nothing would be sampled; set one of them")
+        if self.prompts.template_path and not self.prompts.principles:
+            out.append("prompts.principles = false belongs to the shipped styles: an own template_path says what it asks for")
+        if sorted(set(self.eval.votes)) != self.eval.votes:
+            out.append(f"eval.votes = {self.eval.votes}: give each k once, in ascending order")
         return out
 
     def _batch_laws(self) -> list[str]:

@@ -36,18 +36,23 @@ ENVIRONMENT = {
 CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
 
 
+BATCHED_TOKENS = 4096  # of one step on CPU: a weight pull waits for a step at most
+
+
 class EngineDead(RuntimeError):
     """The engine's thread ended with an error; the message carries it. The actor must be replaced."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One prompt to be sampled `samples` times; temperature 0 is greedy."""
+    """One prompt to be sampled `samples` times; temperature 0 is greedy. seed: gives the same samples again, whatever
+    else the engine is doing (up to rounding); None: the engine's own stream."""
 
     token_ids: tuple[int, ...]
     samples: int
     temperature: float
     max_new_tokens: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,11 +201,11 @@ class VllmEngine:
 
         self._issued += 1
         name = str(self._issued)
-        # No per-request seed: vLLM 0.32 on CPU dies when a seeded prefill is split over steps.
         params = SamplingParams(
             n=request.samples,
             temperature=request.temperature,
             max_tokens=request.max_new_tokens,
+            seed=request.seed,
             logprobs=0,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -247,6 +252,8 @@ def _build(settings: EngineSettings) -> tuple[Any, Any]:
     }
     if settings.device == "cpu":
         arguments |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": settings.kv_cache_bytes}
+        # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.
+        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(BATCHED_TOKENS, settings.context)}
     else:
         arguments |= {"gpu_memory_utilization": settings.gpu_memory}
     engine = LLMEngine.from_engine_args(EngineArgs(**arguments))

@@ -162,6 +162,7 @@ class RolloutActor:
             samples=prompt.samples,
             temperature=self._config.rollout.temperature,
             max_new_tokens=self._config.rollout.max_new_tokens,
+            seed=prompt.seed,
         )
 
     def _tend(self, *, timeout_s: float) -> None:

@@ -94,8 +94,11 @@ class Ledger:
         keys = ["version", "outstanding", "unsaved", "fates"]
         self._space.run("advance", keys, version, *trained)
 
-    def release(self, groups: Sequence[int], *, fate: Literal["filtered", "dropped"], entries: Sequence[str]) -> None:
-        """Settle groups that are not trained: filtered (no gradient) or dropped (too stale); their credit refills.
+    def release(
+        self, groups: Sequence[int], *, fate: Literal["trained", "filtered", "dropped"], entries: Sequence[str]
+    ) -> None:
+        """Settle groups without a new version: filtered (nothing to learn from), dropped (too stale), or trained (the cold
+        start put them aside to be learnt later); their credit refills.
 
         entries: ids of their entries that are claimed already. A group may be dropped before its entry arrives;
         that entry is then released with no group.

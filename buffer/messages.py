@@ -28,7 +28,7 @@ __all__ = [
     "encode",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 64 * 2**20  # of one payload
 
 
@@ -38,7 +38,8 @@ class Prompt:
 
     group: number of the group in this run, consecutive, >= 0. preference: id, for who may look up labels.
     permutation[shown position] = index of the response in the preference's own order. token_ids: what the
-    policy reads. issued_at: policy version u at issue. samples: completions wanted, G >= 1.
+    policy reads. issued_at: policy version u at issue. samples: completions wanted, G >= 1. seed: of the sampling,
+    so that the same prompt gives the same completions whoever rolls it out; None: the engine's own stream.
     """
 
     group: int
@@ -47,6 +48,7 @@ class Prompt:
     token_ids: tuple[int, ...]
     issued_at: int
     samples: int
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         shown = len(self.permutation)
@@ -131,7 +133,7 @@ def _per_token(at: str, ids: tuple[int, ...], logprobs: tuple[float, ...], versi
 
 Message = TypeVar("Message", Prompt, RolloutGroup, ExperienceGroup)
 _Body = dict[str, object]
-_PROMPT = ("group", "preference", "permutation", "token_ids", "issued_at", "samples")
+_PROMPT = ("group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed")
 _COMPLETION = ("token_ids", "logprobs", "versions", "text", "finish")
 _ROLLOUTS = ("prompt", "completions")
 _SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures")
@@ -188,6 +190,7 @@ def _write_prompt(prompt: Prompt) -> _Body:
         "token_ids": fields.pack_ids("token_ids", prompt.token_ids),
         "issued_at": fields.integer("issued_at", prompt.issued_at),
         "samples": fields.integer("samples", prompt.samples),
+        "seed": None if prompt.seed is None else fields.integer("seed", prompt.seed),
     }
 
 
@@ -203,6 +206,7 @@ def _prompt(body: _Body) -> Prompt:
         token_ids=fields.unpack_ids("token_ids", body["token_ids"]),
         issued_at=fields.integer("issued_at", body["issued_at"]),
         samples=fields.integer("samples", body["samples"]),
+        seed=None if body["seed"] is None else fields.integer("seed", body["seed"]),
     )
 
 

@@ -184,7 +184,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def laws(self) -> Self:
-        problems = [p for p in (*self._sampling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()) if p]
+        problems = [
+            *self._sampling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()
+        ]  # fmt: skip
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -205,6 +207,8 @@ class Config(Section):
         c, out = self.cold_start, []
         if c.enabled and not c.samples and not c.hinted:
             out.append("cold_start.samples = 0 and cold_start.hinted = false: nothing would be sampled; set one of them")
+        if c.enabled and c.samples == 1:
+            out.append("cold_start.samples = 1: a lone right judgement counts as too easy, so none would be kept; use 3, or 0")
         if self.prompts.template_path and not self.prompts.principles:
             out.append("prompts.principles = false belongs to the shipped styles: an own template_path says what it asks for")
         if sorted(set(self.eval.votes)) != self.eval.votes:

@@ -66,7 +66,7 @@ class Row:
 
 def load(path: Path, *, limit: int | None = None) -> Loaded:
     """The preferences of a file (see the module's head), or its first `limit`. Every row is checked."""
-    found = _without_rated_singles([(row.where, to_preference(row)) for row in _rows(path)])
+    found = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path)])
     loaded = gather(found, limit=limit)
     if not loaded.preferences and not loaded.skipped:
         raise DataError(f"{path}: no rows; give one JSON object per line")
@@ -97,7 +97,8 @@ def messages(row: Row, field: str, given: list[object]) -> list[tuple[str, str]]
     return turns
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[Row]:
+    """The objects of a file in turn. DataError: it cannot be read, or a line is no object."""
     try:
         payload = path.read_bytes()
     except FileNotFoundError:

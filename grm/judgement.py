@@ -1,7 +1,8 @@
 """Judgements: what a completion says, read strictly where it counts (scores) and leniently elsewhere (text).
 
-A completion has three labelled parts, `Specific Criteria:`, `Analysis:` and `Scores:`; the scores are the
-**last** `\\boxed{a, b, ...}` of the completion, in the order in which the responses were shown.
+A completion has three labelled parts, `Specific Criteria:` (missing where no principles were asked for), `Analysis:`
+and `Scores:`; the scores are the **last** `\\boxed{a, b, ...}` of the completion, in the order in which the responses
+were shown.
 """
 
 import re

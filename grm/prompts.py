@@ -9,8 +9,9 @@ A template is a text file. Every placeholder is written in double braces and sta
     {{count}}      the number of responses                                                          optional
 
 `NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves
-n = 1 in training. Query and responses pass through `grm.fence`, and placeholders are filled in one pass, so
-no text that others wrote can become frame.
+n = 1 in training. Shipped wordings have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and
+responses pass through `grm.fence`, and placeholders are filled in one pass, so no text that others wrote can
+become frame.
 """
 
 import random
@@ -44,15 +45,19 @@ class Template:
     verdict: str | None  # None: cannot render n = 1 in training
 
 
-def template(style: str) -> Template:
+def template(style: str, *, principles: bool = True) -> Template:
     """A shipped template: "full" for language models, "compact" for small ones that were taught the format, "example"
-    for small ones that can only imitate: it shows a judgement instead of describing one."""
+    for small ones that can only imitate: it shows a judgement instead of describing one.
+
+    principles: False gives the same wording without principles, for the paper's ablation: critique and scores only.
+    """
     if style not in STYLES:
         raise TemplateError(f"no prompt style {style!r}; choose one of {', '.join(STYLES)}")
+    name = style if principles else f"{style}_unprincipled"
     folder = resources.files("grm") / "templates"
-    graded = (folder / f"{style}.txt").read_text(encoding="utf-8")
-    verdict = (folder / f"{style}_single.txt").read_text(encoding="utf-8")
-    return Template(name=style, graded=_checked(graded, style), verdict=_checked(verdict, f"{style}_single"))
+    graded = (folder / f"{name}.txt").read_text(encoding="utf-8")
+    verdict = (folder / f"{name}_single.txt").read_text(encoding="utf-8")
+    return Template(name=name, graded=_checked(graded, name), verdict=_checked(verdict, f"{name}_single"))
 
 
 def load_template(path: str | Path) -> Template:

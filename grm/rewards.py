@@ -1,8 +1,9 @@
 """Rule rewards, and the judges without a model that every result stands beside. Pure functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from grm.preferences import Preference
+from grm.voting import credit
 
 CORRECT, WRONG = 1.0, -1.0
 
@@ -33,23 +34,20 @@ def chance_accuracy(preferences: Sequence[Preference]) -> float:
 
 def longest_accuracy(preferences: Sequence[Preference]) -> float:
     """Expected accuracy, 0..1, of calling the longest response best, at random among equally long ones."""
-    return _length_accuracy(preferences, max)
+    return _mean([credit(_lengths(p), p.label).split for p in preferences])
 
 
 def shortest_accuracy(preferences: Sequence[Preference]) -> float:
     """Expected accuracy, 0..1, of calling the shortest response best, at random among equally short ones."""
-    return _length_accuracy(preferences, min)
+    return _mean([credit([-length for length in _lengths(p)], p.label).split for p in preferences])
 
 
-def _length_accuracy(preferences: Sequence[Preference], extreme: Callable[[list[int]], int]) -> float:
-    credits = []
-    for preference in preferences:
-        lengths = [len(response) for response in preference.question.responses]  # characters
-        if len(lengths) == 1:
-            raise ValueError(f"preference {preference.question.id!r} has one response, so no longest one")
-        wanted = extreme(lengths)
-        credits.append((lengths[preference.label] == wanted) / lengths.count(wanted))
-    return _mean(credits)
+def _lengths(preference: Preference) -> list[int]:
+    """Characters of each response, n >= 2."""
+    lengths = [len(response) for response in preference.question.responses]
+    if len(lengths) == 1:
+        raise ValueError(f"preference {preference.question.id!r} has one response, so no longest one")
+    return lengths
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -15,6 +15,7 @@ unordered level profiles of its responses, and the hash of that decides on which
 
 `loose_judge` writes the judgements that the base policy is taught on (`launch/tiny_base.py`). It reads the levels
 from the text as any reader could, but chooses its principles mostly by habit, and its scores slip now and then.
+`unprincipled_judge` judges just so and does not say by what.
 """
 
 import hashlib
@@ -194,34 +195,51 @@ def loose_judge(
     loosely. `hint` (as in `prompts.render`: the best shown position, or the label when n = 1) makes it look for a
     principle by which that holds, and score accordingly.
     """
-    shown = [levels_of(question.query, question.responses[index]) for index in permutation]
+    shown = _shown(question, permutation)
     chosen = _choose(question.query, shown, rng, hint)
-    scores = _scores(chosen, shown, rng, scale)
-    if hint is not None and len(shown) == 1:
-        scores = [scale.high if hint else scale.low]
-    elif hint is not None:
-        scores = [scale.high if place == hint else min(score, scale.high - 1) for place, score in enumerate(scores)]
-    return _written(chosen, shown, rng, scores)
+    return _written(chosen, shown, rng, _loose_scores(chosen, shown, rng, scale, hint))
+
+
+def unprincipled_judge(
+    question: Question,
+    permutation: tuple[int, ...],
+    rng: random.Random,
+    *,
+    scale: Scale,
+    hint: int | None = None,
+) -> str:
+    """What `loose_judge` thinks with the same `rng`, without principles: its critique gives the levels by the heavier
+    principle and names none."""
+    shown = _shown(question, permutation)
+    chosen = _choose(question.query, shown, rng, hint)
+    scores = _loose_scores(chosen, shown, rng, scale, hint)
+    return _completed([LEVELS[levels[chosen[0]]] for levels in shown], scores)
 
 
 def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: Scale) -> str:
     """A completion that reads everything: the cue's principle first, then the others, and all their levels."""
-    shown = [levels_of(question.query, question.responses[index]) for index in permutation]
+    shown = _shown(question, permutation)
     counts = principle_of(question.query)
     named = [counts, *rng.sample([name for name in PRINCIPLES if name != counts], 3)]
     return _written(named, shown, rng, _scores(named, shown, rng, scale))
+
+
+def _shown(question: Question, permutation: Sequence[int]) -> list[Levels]:
+    return [levels_of(question.query, question.responses[index]) for index in permutation]
 
 
 def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scores: list[int]) -> str:
     heavier = rng.choice((60, 70, 80))
     weights = {1: (100,), 2: (heavier, 100 - heavier), 4: (40, 30, 20, 10)}[len(chosen)]
     criteria = ", ".join(f"{name} {weight}%" for name, weight in zip(chosen, weights, strict=True))
-    analysis = " ".join(
-        f"Response {place}: {', '.join(f'{name} {LEVELS[levels[name]]}' for name in chosen)}."
-        for place, levels in enumerate(shown, start=1)
-    )
-    boxed = ", ".join(str(score) for score in scores)
-    return f"Specific Criteria: {criteria}\nAnalysis: {analysis}\nScores: \\boxed{{{boxed}}}"
+    findings = [", ".join(f"{name} {LEVELS[levels[name]]}" for name in chosen) for levels in shown]
+    return f"Specific Criteria: {criteria}\n{_completed(findings, scores)}"
+
+
+def _completed(findings: list[str], scores: list[int]) -> str:
+    """Critique and scores; one finding per response, in shown order."""
+    analysis = " ".join(f"Response {place}: {finding}." for place, finding in enumerate(findings, start=1))
+    return f"Analysis: {analysis}\nScores: \\boxed{{{', '.join(str(score) for score in scores)}}}"
 
 
 def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | None) -> list[str]:
@@ -236,6 +254,16 @@ def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | Non
     return chosen
 
 
+def _loose_scores(
+    chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale, hint: int | None
+) -> list[int]:
+    """Scores by the chosen principles; with a hint, the scores that the hint demands."""
+    scores = _scores(chosen, shown, rng, scale)
+    if hint is None:
+        return scores
+    if len(shown) == 1:
+        return [scale.high if hint else scale.low]
+    return [scale.high if place == hint else min(score, scale.high - 1) for place, score in enumerate(scores)]
 
 
 def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale) -> list[int]:

@@ -20,7 +20,8 @@ SKIPPED = 3  # first steps: caches are cold, the pipeline is filling
 def seconds_per_step(staleness: int, steps: int, where: str) -> float:
     """Median seconds from one policy version to the next."""
     name = f"eta{staleness}-{len(list(Path(where).iterdir()))}"
-    overrides = [f"grpo.max_staleness={staleness}", f"grpo.steps={steps}", "eval.every=0", "data.heldout_limit=8"]
+    small = ["eval.every=0", "data.heldout_limit=8", "cold_start.enabled=false", "eval.votes=[]"]
+    overrides = [f"grpo.max_staleness={staleness}", f"grpo.steps={steps}", *small]
     command = [sys.executable, str(ENTRY), "--config", "tiny", f"run.dir={where}", f"run.id={name}", *overrides]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = (Path(where) / name / "metrics.jsonl").read_text().splitlines()

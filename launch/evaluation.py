@@ -6,7 +6,7 @@ Greedy, one judgement a preference, one policy version; the prompts of a run are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import ray
@@ -14,11 +14,11 @@ import ray
 from actors.engine import Request
 from actors.reward import Grade, Judged
 from configs.schema import Config
-from launch.cluster import Cluster
+from launch.crew import Crew
 from launch.issuing import Draft
 from launch.tracking import SampleJudgement
 
-When = Literal["before", "during", "after"]
+When = Literal["before", "cold_start", "during", "after"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,10 @@ class Evaluation:
             "eval/parse_rate@1": self.parse_rate,
         }
 
+    def row(self) -> dict[str, Any]:
+        """Without the judgements: what a run that goes on needs of it."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "grades"}
+
     def samples(self, count: int) -> list[SampleJudgement]:
         """The first `count` judgements, the same preferences at every evaluation."""
         return [_sample(self.when, self.version, grade) for grade in self.grades[:count]]
@@ -48,14 +52,14 @@ class Evaluation:
 class Evaluating:
     """An evaluation under way: `submit` its judging, then `grade` when that is done; the driver waits on `refs`."""
 
-    def __init__(self, cluster: Cluster, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
+    def __init__(self, crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
         self.when: When = when
         self.version = version
-        self._cluster = cluster
-        self._shards = [drafts[i :: len(cluster.rollouts)] for i in range(len(cluster.rollouts))]
+        self._crew = crew
+        self._shards = [drafts[i :: len(crew.rollouts)] for i in range(len(crew.rollouts))]
         self.refs: list[Any] = [
             actor.judge.remote([_greedy(draft, config) for draft in shard], version)
-            for actor, shard in zip(cluster.rollouts, self._shards, strict=True)
+            for actor, shard in zip(crew.rollouts, self._shards, strict=True)
         ]
 
     def grade(self) -> Any:
@@ -65,7 +69,7 @@ class Evaluating:
             for shard, answers in zip(self._shards, ray.get(self.refs), strict=True)
             for draft, completions in zip(shard, answers, strict=True)
         ]
-        return self._cluster.reward.grade.remote(judged)
+        return self._crew.reward.grade.remote(judged)
 
     def result(self, grades: Sequence[Grade]) -> Evaluation:
         rows = len(grades)
@@ -80,9 +84,9 @@ class Evaluating:
         )
 
 
-def evaluate(cluster: Cluster, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
+def evaluate(crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
     """Judge and grade, waiting for it. TimeoutError after `waits.judge_s`."""
-    evaluating = Evaluating(cluster, config, drafts, when=when, version=version)
+    evaluating = Evaluating(crew, config, drafts, when=when, version=version)
     try:
         ray.get(evaluating.refs, timeout=config.waits.judge_s)
         grades = ray.get(evaluating.grade(), timeout=config.waits.judge_s)

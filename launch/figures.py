@@ -48,7 +48,8 @@ def hero(summary: Summary, records: Sequence[Record]) -> Markup:
     else:
         headline = tag("div", *_big(known[0]), class_="big") if known else None
     left = tag("div", tag("h1", "Held-out accuracy"), headline, tag("p", _story(summary, before, after)))
-    rows = [("trained", after, "after"), ("base, before training", before, "before"),
+    rows = [("online RL", after, "after"), ("cold start", summary.figure("accuracy", "cold_start"), "before"),
+            ("base", before, "before"),
             ("longest answer wins", summary.figure("baselines", "longest_answer"), ""),
             ("shortest answer wins", summary.figure("baselines", "shortest_answer"), ""),
             ("chance", summary.figure("baselines", "chance"), "")]  # fmt: skip
@@ -158,14 +159,17 @@ def shares(summary: Summary) -> Markup:
     """Groups by fate and seconds by stage, each as one bar and its parts."""
     fates = [("trained", "a gradient came of them"), ("filtered", "all completions alike: no gradient"),
              ("dropped", "too stale"), ("dead_letter", "no worker could read them")]  # fmt: skip
-    stages = [("start", "cluster, engines, models"), ("evaluate_before", "held-out, base policy"), ("train", ""),
-              ("evaluate_after", "held-out, trained policy")]  # fmt: skip
+    stages = [("start", "cluster", "t-d"), ("evaluate_before", "held out, base policy", "t-c"),
+              ("sample", "cold start: judgements", "t-b"), ("fine_tune", "cold start: learning", "t-a"),
+              ("evaluate_cold_start", "held out, greedy", "t-c"), ("vote_before", "held out, K votes of the base", "t-d"),
+              ("vote_cold_start", "held out, K votes", "t-d"), ("train", "online RL", "t-a"),
+              ("evaluate_after", "held out, trained policy", "t-b"), ("vote_after", "held out, K votes", "t-d"),
+              ("count_votes", "the meta-RM scores them", "t-c")]  # fmt: skip
     groups = [Share(name.replace("_", " "), summary.figure("groups", name), why, tone)
               for (name, why), tone in zip(fates, ("t-a", "t-c", "t-b", "t-bad"), strict=True)]  # fmt: skip
-    seconds = [Share(name.replace("_", " "), summary.figure("seconds", name), why, tone)
-               for (name, why), tone in zip(stages, ("t-d", "t-c", "t-a", "t-b"), strict=True)]  # fmt: skip
+    seconds = [Share(name.replace("_", " "), summary.figure("seconds", name), why, tone) for name, why, tone in stages]
     outstanding = Share("outstanding", None, "issued, not settled at the end", "t-d")
-    other = Share("other", None, "checkpoints, report, shutdown", "t-rule")
+    other = Share("other", None, "engines, checkpoints, report, shutdown", "t-rule")
     return tag("section", tag("div",
         _share("Groups by fate", "issued", groups, summary.figure("groups", "issued"), outstanding, number),
         _share("Seconds by stage", "in all", seconds, summary.figure("seconds", "total"), other, duration),

@@ -16,6 +16,7 @@ from typing import Any
 from buffer.ledger import Cursor
 from configs.load import ConfigError
 from configs.schema import Config
+from grm.judgement import Scale
 from grm.preferences import Question
 from grm.prompts import Template, load_template, render, shuffled, template
 
@@ -43,9 +44,15 @@ class Tokenizer:
         """Break the tokenizer's special tokens inside query and responses visibly: `<|im_end|>` -> `<\\|im_end|>`."""
         return Question(
             id=question.id,
-            query=self._break(question.query),
-            responses=tuple(self._break(response) for response in question.responses),
+            query=self.defuse_text(question.query),
+            responses=tuple(self.defuse_text(response) for response in question.responses),
         )
+
+    def defuse_text(self, text: str) -> str:
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, f"{token[0]}\\{token[1:]}")
+        return text
 
     def encode(self, message: str) -> tuple[int, ...]:
         """Token ids of a user message, up to where the policy's completion begins."""
@@ -59,11 +66,14 @@ class Tokenizer:
         )["input_ids"]
         return tuple(ids)
 
-    def _break(self, text: str) -> str:
-        for token in self._special:
-            if token in text:
-                text = text.replace(token, f"{token[0]}\\{token[1:]}")
-        return text
+    def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
+        """Token ids of a completion to be learnt or scored, with its end unless it was cut short."""
+        ids = self._tokenizer(self.defuse_text(text), add_special_tokens=False)["input_ids"]
+        return (*ids, self._tokenizer.eos_token_id) if ended else tuple(ids)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a completion, without special tokens."""
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
 
 
 class PromptSource:
@@ -100,7 +110,7 @@ class PromptSource:
             order = list(range(len(self._questions)))
             random.Random(f"order/{self._seed}/{epoch}").shuffle(order)
             self._order = (epoch, order)
-        return self._draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}")
+        return self.draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}")
 
     def _after(self, cursor: Cursor, *, issued: bool) -> Cursor:
         wraps = cursor.index + 1 == len(self._questions)
@@ -114,17 +124,22 @@ class PromptSource:
     def heldout(self, limit: int) -> list[Draft]:
         """Evaluation prompts: the first `limit` that fit, in order; permutations depend on the seed alone, so every
         evaluation of a run asks the same."""
-        drafts = (self._draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
+        drafts = (self.draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
         return [draft for draft in drafts if draft is not None][:limit]
 
     def too_long(self) -> int:
         """How many questions do not fit (a permutation does not change what is shown, only its order)."""
-        return sum(self._draft(index, "length") is None for index in range(len(self._questions)))
+        return sum(self.draft(index, "length") is None for index in range(len(self._questions)))
 
-    def _draft(self, index: int, salt: str) -> Draft | None:
+    def draft(self, index: int, salt: str, *, scale: Scale | None = None, best: int | None = None) -> Draft | None:
+        """The prompt of one question, responses shuffled by the salt; None when it is too long.
+
+        scale: as in `render`. best (hinted sampling of the cold start only, I6): the label, which the prompt then tells.
+        """
         question = self._questions[index]
         permutation = shuffled(len(question.responses), random.Random(salt))
-        token_ids = self._tokenizer.encode(render(question, permutation, self._wording))
+        hint = best if best is None or len(permutation) == 1 else permutation.index(best)
+        token_ids = self._tokenizer.encode(render(question, permutation, self._wording, hint=hint, scale=scale))
         if len(token_ids) > self._max_tokens:
             return None
         return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)
@@ -134,7 +149,7 @@ def wording(config: Config) -> Template:
     """The prompt template that the config names."""
     if config.prompts.template_path:
         return load_template(config.prompts.template_path)
-    return template(config.prompts.style)
+    return template(config.prompts.style, principles=config.prompts.principles)
 
 
 def source(config: Config, questions: Sequence[Question], tokenizer: Tokenizer) -> PromptSource:

@@ -38,7 +38,7 @@ def _case(rows: Sequence[Row]) -> Markup:
         items.append(tag("li", head, prose(str(answer)), class_="best" if index == best else None))
     ends = {_text(row, "when"): row for row in rows if row.get("when") != "during"}
     between = {_text(row, "version"): row for row in rows if row.get("when") == "during"}
-    sides = [_side(ends[when], len(answers)) for when in ("before", "after") if when in ends]
+    sides = [_side(ends[when], len(answers)) for when in ("before", "cold_start", "after") if when in ends]
     more = None
     if between:
         summary = tag("summary", f"During training, version {', '.join(between)}")
@@ -51,7 +51,7 @@ def _case(rows: Sequence[Row]) -> Markup:
 def _side(row: Row, count: int) -> Markup:
     """One judgement: verdict, scores, principles, critique; or the raw completion and why it could not be read."""
     version, reward, when = row.get("version"), row.get("reward"), _text(row, "when")
-    name = when.capitalize() + (f", version {version}" if isinstance(version, int) else "")
+    name = when.replace("_", " ").capitalize() + (f", version {version}" if isinstance(version, int) else "")
     verdict = None
     if finite(reward):
         right = reward > 0

@@ -25,6 +25,7 @@ from launch.charts import Markup, join, tag
 from launch.curves import CARDS, drawn, finite
 from launch.figures import Summary, facts, hero, shares
 from launch.judgements import cases, prose
+from launch.story import stages
 from launch.tracking import METRICS_FILE, SAMPLES_FILE, redacted
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -94,10 +95,10 @@ def render(run: Run) -> str:
     """The whole page."""
     title = " · ".join(filter(None, ("SPCT", run.summary.text("preset"), run.summary.text("run_id"))))
     summary = run.summary
-    sections = (_head(run), hero(summary, run.records), facts(summary), _curves(run), shares(summary), cases(run.samples),
-                _config(run), _foot())  # fmt: skip
+    sections = (_head(run), hero(summary, run.records), facts(summary), stages(summary), _curves(run), shares(summary),
+                cases(run.samples), _config(run), _foot())  # fmt: skip
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(title=join([title]), body=join(sections))
+    return template.substitute(title=join([title]), body=join(section for section in sections if section is not None))
 
 
 def _head(run: Run) -> Markup:

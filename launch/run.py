@@ -1,4 +1,6 @@
-"""Trains a generative reward model by asynchronous online RL: the entry of `ray job submit -- python launch/run.py`.
+"""Trains a generative reward model by SPCT: the entry of `ray job submit -- python launch/run.py`.
+
+    cold start (if enabled) ─▶ online RL, drawn below ─▶ votes counted, with and without the meta-RM
 
             (eta + 1) * B prompts outstanding, never more
   ┌────────────────────────────────────────────────────────────────────────────┐
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/run.py` finds its siblings
@@ -37,12 +39,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, start nothing")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     given = parser.parse_args(arguments)
+    return at_the_door(lambda: start(given))
+
+
+def start(given: argparse.Namespace) -> int:
+    config = load(given.config, given.overrides)
+    if given.dry_run:
+        print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
+        return 0
+    return train(config, preset=Path(given.config).stem)
+
+
+def at_the_door(enter: Callable[[], int]) -> int:
+    """What `enter` returns; input that cannot be used and signals become a sentence and an exit status."""
     try:
-        config = load(given.config, given.overrides)
-        if given.dry_run:
-            print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
-            return 0
-        return train(config, preset=Path(given.config).stem)
+        return enter()
     except (ConfigError, DataError, TemplateError, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,9 +67,10 @@ def train(config: Config, *, preset: str) -> int:
     from launch.stages import Run
 
     with Run(config, preset=preset) as run:
-        run.evaluate("before")
+        if config.cold_start.enabled:
+            run.cold_start()
         run.online_rl()
-        run.evaluate("after")
+        run.count_votes()
     return run.status
 
 

@@ -1,37 +1,42 @@
-"""A run from the door to its report: what is checked first, which stages there are, what is left behind.
+"""A run from the door to its report: which stages there are, what they leave behind.
 
-    runs/<run id>/  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  checkpoints/  wandb/  redis/
+    cold_start   base ─judge─▶ accuracy ─sample, reject─▶ dataset ─fine-tune─▶ the policy's start and frozen reference
+    online_rl    judge (greedy, K votes) ─▶ GRPO and the meta-RM on the live stream ─▶ judge again
+    count_votes  the meta-RM scores the votes ─▶ accuracy over k, plain and guided
+
+    runs/<run id>/  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
+                    cold_start/  votes/  checkpoints/  wandb/  redis/
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
-from buffer.ledger import Cursor
+from buffer.streams import connect, in_use
 from configs.load import ConfigError, dump
 from configs.schema import Config
-from grm.preferences import Loaded, Preference, load
-from grm.rewards import chance_accuracy, longest_accuracy, shortest_accuracy
-from launch import plan
+from launch import lines, plan, sampling
 from launch.cluster import Cluster
+from launch.crew import Crew, TrainingCrew
+from launch.door import open_run, reopenable, told
 from launch.evaluation import Evaluation, When, evaluate
-from launch.issuing import Draft, PromptSource, Tokenizer, source
-from launch.models import architecture, resolve
+from launch.fine_tuning import fine_tune, require_some, write_dataset
+from launch.parts import PartFailed
+from launch.polling import Polling
 from launch.progress import Progress
 from launch.report import write_report
+from launch.summary import Finished, Outcome, summary, vote_metrics
 from launch.tracking import Tracker
-from launch.training import Figures, PartFailed, Training
-
-Finished = Literal["completed", "stopped", "failed"]
+from launch.training import Training
+from learner import checkpoint
+from learner.sft import SFTReport
 
 
 class Run:
@@ -41,75 +46,160 @@ class Run:
     def __init__(self, config: Config, *, preset: str) -> None:
         self._began = time.monotonic()
         self._config, self._preset = config, preset
-        self._model = resolve(config.model.path)
-        self._parts = plan.parts(config, self._model)
-        train = _gather(config.data.train, config.data.train_limit)
-        heldout = _gather(config.data.heldout, config.data.heldout_limit)
-        self._preferences = _disjoint(train.preferences, heldout.preferences)
-        tokenizer = Tokenizer(self._model)
-        self._prompts: PromptSource = source(config, [p.question for p in train.preferences], tokenizer)
-        self._heldout, self._skipped = _drafts(config, train, heldout, self._prompts, tokenizer)
-        by_id = {p.question.id: p for p in heldout.preferences}
-        self._judged = [by_id[draft.preference] for draft in self._heldout]
-        self.folder = _folder(config, preset, self._model)
+        self._opened = open_run(config, preset=preset)
+        self.folder = self._opened.folder
+        self._policy = self._opened.model  # what training starts from: the base, or the cold start's
+        self._continued = reopenable(self.folder)
         self.status = 0
-        self._evaluations: dict[str, Evaluation] = {}
-        self._figures: Figures | None = None
-        self._seconds: dict[str, float] = {}
+        self._outcome = Outcome(judged=self._opened.judged)
+        for row in lines.read(self.folder / "evaluations.jsonl"):
+            self._outcome.evaluations[row["when"]] = Evaluation(**row, grades=())
 
     def __enter__(self) -> Self:
-        (self.folder / "config.yaml").write_text(dump(self._config), encoding="utf-8")
-        print(f"run        {self.folder}\n{plan.describe(self._config, self._parts)}{_told(self._skipped)}", flush=True)
-        config = self._config
+        config, opened = self._config, self._opened
+        (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        print(f"run        {self.folder}\n{plan.describe(config, opened.parts)}{told(opened.skipped)}", flush=True)
         self._tracker = Tracker(
             self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
         )
-        self._cluster = Cluster(
-            config, run_id=self.folder.name, folder=self.folder, model=self._model, preferences=self._preferences
-        )
+        self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model)
         _end_on_signals()
         try:
             self._cluster.__enter__()
+            self._require_own_streams()
         except BaseException as error:
             self._finish(error)
             raise
         _end_on_signals()  # again: Ray put its own handlers in place
         self._progress = Progress(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
         self._progress.__enter__()
-        self._seconds["start"] = time.monotonic() - self._began
+        self._polling = None
+        if config.eval.votes:
+            self._polling = Polling(config, opened.judged, folder=self.folder / "votes", say=self._progress.note)
+        self._outcome.seconds["start"] = time.monotonic() - self._began
         return self
 
-    def evaluate(self, when: When) -> None:
-        """Judge the held-out preferences greedily under the current policy."""
-        started = time.monotonic()
-        version = self._figures.version if self._figures else 0
-        result = evaluate(self._cluster, self._config, self._heldout, when=when, version=version)
-        self._evaluations[when] = result
+    def _require_own_streams(self) -> None:
+        """ConfigError when the server holds a run of this id that is not this folder's."""
+        address = self._cluster.address()
+        with connect(address, timeout_s=self._config.waits.server_s) as client:
+            if in_use(client, address.run_id) and not self._continued:
+                raise ConfigError(f"run.id: {address.run_id} is in use on the Redis server; choose another run.id")
+
+    # ---- cold start ----------------------------------------------------------------------------------------------
+
+    def cold_start(self) -> None:
+        """RFT: sample, reject, fine-tune; training then starts from the result. Goes on where it was interrupted."""
+        config, opened, folder = self._config, self._opened, self.folder / "cold_start"
+        folder.mkdir(exist_ok=True)
+        with self._crew("cold-start") as crew:
+            self._evaluate(crew, "before", version=0)
+            planned = sampling.plan(config, opened.prompts, opened.train)
+            path = folder / "sampled.jsonl"
+            with self._timed("sample"):
+                sampling.Sampling(
+                    config, crew=crew, planned=planned, tokenizer=opened.tokenizer, path=path, progress=self._progress
+                ).run()
+        sampled = lines.read(path)
+        verdicts = sampling.verdict_counts(sampled)
+        examples = write_dataset(
+            folder / "dataset.jsonl", sampled, opened.mixed, opened.tokenizer, config.model.context
+        )
+        self._outcome.cold_start = {"verdicts": verdicts, "examples": examples}
+        (folder / "verdicts.json").write_text(json.dumps(self._outcome.cold_start, indent=2) + "\n", encoding="utf-8")
+        self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
+        require_some(examples, verdicts)
+        with self._timed("fine_tune"):
+            policy, standing = fine_tune(self._cluster, config, model=opened.model, folder=folder, heard=self._heard_sft)
+        self._policy = str(policy)
+        self._outcome.cold_start |= {
+            "steps": standing.version, "best_step": standing.best, "heldout_loss": standing.best_loss
+        }  # fmt: skip
+
+    def evaluate_cold_start(self) -> None:
+        """The fine-tuned policy on the held-out preferences, where no training follows."""
+        with self._crew("cold-start") as crew:
+            self._evaluate(crew, "cold_start", version=0)
+
+    def _heard_sft(self, report: SFTReport) -> None:
+        self._tracker.log({"sft/step": report.version, **report.metrics})
+        if report.heldout_loss is not None:
+            self._progress.note(
+                f"cold start: fine-tuned {report.version} steps, loss {report.loss:.4f}, held out {report.heldout_loss:.4f}"
+                f" (best at {report.best})"
+            )
+
+    # ---- online RL -----------------------------------------------------------------------------------------------
+
+    def online_rl(self) -> None:
+        """GRPO and the meta-RM on the live stream until `grpo.steps`; the policy is judged before and after."""
+        config, opened = self._config, self._opened
+        start: When = "cold_start" if config.cold_start.enabled else "before"
+        seed = self.folder / "cold_start" / "sampled.jsonl" if config.cold_start.enabled else None
+        crew = TrainingCrew(
+            self._cluster,
+            config,
+            model=self._policy,
+            preferences=opened.preferences,
+            checkpoints=self.folder / "checkpoints",
+            seed=seed,
+        )
+        with crew:
+            self._evaluate(crew, start, version=0)
+            self._poll(crew, start, version=0)
+            training = Training(
+                config,
+                crew=crew,
+                prompts=opened.prompts,
+                heldout=opened.drafts,
+                tracker=self._tracker,
+                progress=self._progress,
+            )
+            self._outcome.training = training.figures
+            with self._timed("train"):
+                training.run()
+            self._evaluate(crew, "after", version=training.figures.version)
+            self._poll(crew, "after", version=training.figures.version)
+
+    # ---- judging -------------------------------------------------------------------------------------------------
+
+    def _crew(self, stage: str) -> Crew:
+        return Crew(self._cluster, self._config, model=self._policy, preferences=self._opened.preferences, stage=stage)
+
+    def _evaluate(self, crew: Crew, when: When, *, version: int) -> None:
+        """Judge the held-out preferences greedily under the crew's policy, unless an earlier try did."""
+        if when in self._outcome.evaluations:
+            return
+        with self._timed(f"evaluate_{when}"):
+            result = evaluate(crew, self._config, self._opened.drafts, when=when, version=version)
+        self._outcome.evaluations[when] = result
+        lines.append(self.folder / "evaluations.jsonl", [result.row()])
         self._tracker.log(result.metrics())
         self._tracker.samples(result.samples(self._config.tracking.samples))
         self._progress.update(accuracy=result.accuracy)
         self._progress.note(
-            f"evaluated {when} training: accuracy {result.accuracy:.1%}, parsed {result.parse_rate:.1%}"
+            f"evaluated {when.replace('_', ' ')}: accuracy {result.accuracy:.1%}, parsed {result.parse_rate:.1%}"
             f" of {result.rows} held-out preferences"
         )
-        self._seconds[f"evaluate_{when}"] = time.monotonic() - started
 
-    def online_rl(self) -> None:
-        """GRPO and the meta-RM on the live stream, until `grpo.steps`."""
-        started = time.monotonic()
-        training = Training(
-            self._config,
-            cluster=self._cluster,
-            prompts=self._prompts,
-            heldout=self._heldout,
-            tracker=self._tracker,
-            progress=self._progress,
-        )
-        self._figures = training.figures
-        try:
-            training.run()
-        finally:
-            self._seconds["train"] = time.monotonic() - started
+    def _poll(self, crew: Crew, when: When, *, version: int) -> None:
+        """K sampled judgements of each held-out preference, onto disk: counted when the meta-RM is trained."""
+        if self._polling is not None:
+            with self._timed(f"vote_{when}"):
+                self._polling.poll(crew, self._opened.tokenizer, when, version=version)
+
+    def count_votes(self) -> None:
+        """Accuracy over k of each policy that was polled, with the last meta-RM choosing and without."""
+        if self._polling is None:
+            return
+        newest = checkpoint.newest(self.folder / "checkpoints" / "meta-rm") if self._config.meta_rm.enabled else None
+        with self._timed("count_votes"):
+            self._outcome.votes = self._polling.count(self._cluster, newest[0] / "model" if newest else None)
+        for when, row in self._outcome.votes.items():
+            version = self._outcome.training.version if when == "after" else 0
+            self._tracker.log({"eval/version": version, **vote_metrics(row)})
+
+    # ---- the end -------------------------------------------------------------------------------------------------
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,130 +218,29 @@ class Run:
         if error is not None:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             self.status = 130 if finished == "stopped" else 1
-        summary = self._summary(finished) | ({"error": str(error)} if finished == "failed" else {})
-        (self.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        self._tracker.finish(summary)
+        self._outcome.seconds["total"] = time.monotonic() - self._began
+        found = summary(self._config, self._outcome, run_id=self.folder.name, preset=self._preset, finished=finished)
+        found |= {"skipped": self._opened.skipped} | ({"error": str(error)} if finished == "failed" else {})
+        (self.folder / "summary.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        self._tracker.finish(found)
         report = write_report(self.folder)
-        accuracy, base = summary["accuracy"], summary["baselines"]
-        if accuracy["after"] is not None:
-            print(
-                f"accuracy   {accuracy['before']:.1%} -> {accuracy['after']:.1%} (chance {base['chance']:.1%}), "
-                f"staleness max {summary['staleness']['max']} of {summary['staleness']['bound']}"
-            )
+        known = [(when.replace("_", " "), value) for when, value in found["accuracy"].items() if value is not None]
+        if known:
+            said = ", ".join(f"{when} {value:.1%}" for when, value in known)
+            print(f"accuracy   {said} (chance {found['baselines']['chance']:.1%})")
         print(f"report     {report}", flush=True)
 
-    def _summary(self, finished: Finished) -> dict[str, Any]:
-        f = self._figures or Figures()
-        before, after = self._evaluations.get("before"), self._evaluations.get("after")
-        several = [p for p in self._judged if len(p.question.responses) > 1]
-        window = f.meta_auc[-20:]
-        return {
-            "run_id": self.folder.name,
-            "preset": self._preset,
-            "seed": self._config.run.seed,
-            "finished": finished,
-            "accuracy": {"before": before and before.accuracy, "after": after and after.accuracy},
-            "parse_rate": {"before": before and before.parse_rate, "after": after and after.parse_rate},
-            "baselines": {
-                "chance": chance_accuracy(self._judged),
-                "longest_answer": longest_accuracy(several) if several else None,
-                "shortest_answer": shortest_accuracy(several) if several else None,
-            },
-            "heldout": {"rows": len(self._judged), "n": sorted(Counter(len(p.question.responses) for p in self._judged))},
-            "staleness": {
-                "max": f.staleness_max if f.version else None,
-                "mean": f.staleness_sum / f.version if f.version else None,
-                "bound": self._config.grpo.max_staleness,
-            },
-            "groups": f.fates,
-            "reward": {"first": f.first_reward, "last": f.last_reward},
-            "idle": {
-                "learner": f.learner_idle_s / f.learner_s if f.learner_s else None,
-                "rollout": f.rollout_idle_s / f.rollout_s if f.rollout_s else None,
-            },
-            "meta_rm": {
-                "auc": sum(window) / len(window) if window else None,
-                "accuracy": sum(f.meta_accuracy[-20:]) / len(f.meta_accuracy[-20:]) if f.meta_accuracy else None,
-                "examples": f.meta_examples,
-            },
-            "skipped": self._skipped,
-            "seconds": {**self._seconds, "total": time.monotonic() - self._began},
-            "steps": f.version,
-            "tokens": f.tokens,
-        }
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._outcome.seconds[stage] = time.monotonic() - started
 
 
-# ---- the door --------------------------------------------------------------------------------------------------------
-
-
-def _gather(sources: Sequence[str], limit: int) -> Loaded:
-    """All sources in order, up to `limit` preferences (0: all). DataError names file, line and field."""
-    loaded = [load(name, limit=limit or None) for name in sources]
-    preferences = [p for one in loaded for p in one.preferences]
-    skipped: Counter[str] = Counter()
-    for one in loaded:
-        skipped.update(one.skipped)
-    if not preferences:
-        raise ConfigError(f"no usable preference in {', '.join(sources)}: {dict(skipped) or 'they are empty'}")
-    return Loaded(preferences=tuple(preferences[: limit or None]), skipped=dict(skipped))
-
-
-def _disjoint(train: Sequence[Preference], heldout: Sequence[Preference]) -> list[Preference]:
-    """Both lists as one, for the reward actor, which joins by id."""
-    everything = [*train, *heldout]
-    repeated = [name for name, count in Counter(p.question.id for p in everything).items() if count > 1]
-    if repeated:
-        raise ConfigError(
-            f"preference id {repeated[0]!r} occurs twice in data.train and data.heldout ({len(repeated)} such ids):"
-            " held-out rows must not be trained on; make ids unique"
-        )
-    return everything
-
-
-def _drafts(
-    config: Config, train: Loaded, heldout: Loaded, prompts: PromptSource, tokenizer: Tokenizer
-) -> tuple[list[Draft], dict[str, int]]:
-    """-> (held-out prompts, what was passed over by reason). A prompt that is too long is counted, never cut."""
-    drafts = source(config, [p.question for p in heldout.preferences], tokenizer).heldout(len(heldout.preferences))
-    if not drafts:
-        raise ConfigError(f"no held-out prompt fits in {config.max_prompt_tokens} tokens; raise model.context")
-    prompts.take(Cursor(), 1)  # raises when no training prompt fits
-    skipped = Counter(train.skipped) + Counter(heldout.skipped)
-    skipped["prompt longer than the context"] += prompts.too_long() + len(heldout.preferences) - len(drafts)
-    return drafts, {reason: count for reason, count in skipped.items() if count}
-
-
-def _folder(config: Config, preset: str, model: str) -> Path:
-    """Make the run folder. ConfigError when it exists, cannot be written or has no room for the checkpoints."""
-    root = Path(config.run.dir).expanduser()
-    if not root.is_absolute():
-        # Inside `ray job submit` the working folder is Ray's throw-away copy.
-        root = (Path.home() if "_ray_pkg_" in str(Path.cwd()) else Path.cwd()) / root
-    folder = root / (config.run.id or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}-s{config.run.seed}")
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(f"run.id: {folder} exists; choose another run.id or remove the folder") from None
-    except OSError as error:
-        raise ConfigError(f"run.dir = {config.run.dir!r}: cannot make {folder}: {error.strerror}") from error
-    arch = architecture(model)
-    if arch is not None:
-        # a checkpoint: weights in the model's format, and AdamW's float32 weights and two moments
-        need = (config.learner.keep_checkpoints + 1) * 16 * plan.parameters_of(arch) * (2 if config.meta_rm.enabled else 1)
-        free = shutil.disk_usage(folder).free
-        if need > free:
-            folder.rmdir()
-            raise ConfigError(
-                f"run.dir = {config.run.dir!r}: {free / plan.GIB:.1f} GiB are free, {need / plan.GIB:.1f} are needed for"
-                " checkpoints; free some, or lower learner.keep_checkpoints"
-            )
-    return folder
-
-
-def _told(skipped: dict[str, int]) -> str:
-    if not skipped:
-        return ""
-    return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
 def _end_on_signals() -> None:

@@ -2,7 +2,8 @@
 
     vocabulary    byte-level BPE on the world's text; every line of the prompt's frame is one token
     reading       at first most lessons name all four levels, of one response, then of two, then of up to four
-    judging       more and more, and in the end all, imitate `grm.tiny_world.loose_judge`, hints included
+    judging       more and more, and in the end all, imitate `grm.tiny_world.loose_judge`, hints included; a tenth of
+                  them are asked for no principles and imitate `unprincipled_judge`
 
 Plain supervised fine-tuning on the completion, on exactly the prompts that the system renders. The base ends up
 knowing the format and seeing the attributes, while it chooses its principles by habit. The folder loads in
@@ -32,8 +33,9 @@ CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-PARTS = ("Specific Criteria:", "\nAnalysis:", "\nScores: \\boxed{")  # what every completion holds
+PARTS = ("Specific Criteria:", "\nAnalysis:", "Analysis:", "\nScores: \\boxed{")  # what completions hold
 HINTED = 0.08  # share of lessons whose prompt holds the hint, so that a cold start can sample hinted
+UNPRINCIPLED = 0.10  # share of judging lessons that ask for no principles, so that the ablation can start from this base
 CURRICULUM = (  # until this share of the steps: the shares of lessons with n responses; after that the world's
     (0.06, {1: 1.0}),
     (0.20, {1: 0.3, 2: 0.7}),
@@ -79,16 +81,19 @@ def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
 
 
 def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
-    """A judgement by the loose judge; single responses on either scale."""
+    """A judgement by the loose judge, with or without its principles; single responses on either scale."""
     question, n = preference.question, len(preference.question.responses)
     order = prompts.shuffled(n, rng)
     scale = rng.choice((Scale.VERDICT, Scale.GRADED)) if n == 1 else Scale.GRADED
     best = preference.label if n == 1 else order.index(preference.label)
     hint = best if rng.random() < HINTED else None
+    principles = rng.random() >= UNPRINCIPLED
+    judge = tiny_world.loose_judge if principles else tiny_world.unprincipled_judge
+    wording = prompts.template("compact", principles=principles)
     return Lesson(
         question=question,
-        prompt=prompts.render(question, order, prompts.template("compact"), hint=hint, scale=scale),
-        completion=tiny_world.loose_judge(question, order, rng, scale=scale, hint=hint),
+        prompt=prompts.render(question, order, wording, hint=hint, scale=scale),
+        completion=judge(question, order, rng, scale=scale, hint=hint),
     )
 
 

@@ -24,6 +24,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from launch import lines
+
 if TYPE_CHECKING:
     import wandb
 
@@ -94,6 +96,13 @@ METRICS: Mapping[str, Metric] = {
         "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
         "queue/experience": ("scored groups waiting for the learner", "entries"),
     }),
+    **_along("sft/step", {
+        "sft/step": ("optimiser steps of the cold start's fine-tuning", "steps"),
+        "sft/loss": ("negative log-likelihood of a batch before training on it", "nats/token"),
+        "sft/heldout_loss": ("the same of judgements that are not trained on", "nats/token"),
+        "sft/lr": ("learning rate of this step", "1"),
+        "sft/grad_norm": ("global gradient norm before clipping", "1"),
+    }),
     **_along("meta_rm/step", {
         "meta_rm/step": ("optimiser steps of the meta-RM", "steps"),
         "meta_rm/loss": ("binary cross-entropy", "nats"),
@@ -104,7 +113,7 @@ METRICS: Mapping[str, Metric] = {
     }),
     **_along("eval/version", {
         "eval/version": ("policy version that was evaluated", "versions"),
-        "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is greedy", "0..1"),
+        "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
         "eval/parse_rate@k": ("held-out judgements that parsed", "0..1"),
         "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM picks who votes", "0..1"),
     }),
@@ -146,7 +155,7 @@ class SampleJudgement:
     that parsed, else the parser's reason; then `scores` is empty and `completion` holds all there is to read.
     """
 
-    when: Literal["before", "during", "after"]
+    when: Literal["before", "cold_start", "during", "after"]
     version: int
     preference: str
     query: str
@@ -196,7 +205,7 @@ class Tracker:
                  clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
         self._folder, self._clock = run_folder.absolute(), clock
         path = self._folder / METRICS_FILE
-        _mend(path)
+        lines.mend(path)
         self._began = clock() - _last_elapsed(path)
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self.mode = chosen_mode(mode, os.environ)
@@ -220,7 +229,7 @@ class Tracker:
     def samples(self, rows: Sequence[SampleJudgement]) -> None:
         """Append judgements to samples.jsonl, and show them as the W&B table `samples/<when>`."""
         path = self._folder / SAMPLES_FILE
-        _mend(path)
+        lines.mend(path)
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
         if self._run is None:
@@ -280,15 +289,7 @@ def _cell(value: Any) -> Any:
     return ", ".join(map(str, value)) if numbers else "\n\n".join(f"[{i}] {item}" for i, item in enumerate(value, 1))
 
 
-def _mend(path: Path) -> None:
-    """Cut what a killed process left behind the last newline, so that the next record starts on a line of its own."""
-    if path.exists():
-        whole = path.read_bytes()
-        if whole and not whole.endswith(b"\n"):
-            os.truncate(path, whole.rfind(b"\n") + 1)
-
-
 def _last_elapsed(path: Path) -> float:
     """Seconds that an earlier part of this run had come to; 0 for a new run."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return float(json.loads(lines[-1])["elapsed_s"]) if lines else 0.0
+    written = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return float(json.loads(written[-1])["elapsed_s"]) if written else 0.0

@@ -2,14 +2,13 @@
 
     issue while outstanding < (eta + 1) * B ─▶ prompts ─▶ … ─▶ the learner's step ─▶ credit comes back
 
-Every part works in slices that return values (`work`, `step`); a part whose slice ends is given the next one at once,
-and an error inside a part surfaces here, with the part's name.
+At eta = 0 nothing is issued while an evaluation runs, so a run with one worker is reproducible to the last bit.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,43 +20,14 @@ from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, encode
 from buffer.streams import lengths
 from configs.schema import Config
-from launch.cluster import Cluster
+from launch.crew import Crew
 from launch.evaluation import Evaluating, Evaluation
 from launch.issuing import Draft, PromptSource
+from launch.parts import SLICE_S, Part, ages, all_ready, listen
 from launch.progress import Progress
 from launch.tracking import Tracker
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
-
-SLICE_S = 1.0
-
-
-class PartFailed(RuntimeError):
-    """A part of the run ended with an error; the message names it."""
-
-
-@dataclass(slots=True)
-class Part:
-    """Actors whose method is called together; one slice is over when all have answered. The first one reports."""
-
-    name: str
-    actors: Sequence[Any]
-    method: str
-    heard: Callable[[Any], None]
-    refs: list[Any] = field(default_factory=list)
-    last: float = field(default_factory=time.monotonic)
-
-    def submit(self) -> None:
-        self.refs = [getattr(actor, self.method).remote(SLICE_S) for actor in self.actors]
-
-    def collect(self) -> None:
-        try:
-            report = ray.get(self.refs)[0]
-        except ray.exceptions.RayError as error:
-            raise PartFailed(f"{self.name} failed: {error}") from error
-        self.refs, self.last = [], time.monotonic()
-        if report is not None:
-            self.heard(report)
 
 
 @dataclass(slots=True)
@@ -88,27 +58,27 @@ class Training:
         self,
         config: Config,
         *,
-        cluster: Cluster,
+        crew: Crew,
         prompts: PromptSource,
         heldout: Sequence[Draft],
         tracker: Tracker,
         progress: Progress,
     ) -> None:
-        self._config, self._cluster, self._prompts, self._heldout = config, cluster, prompts, heldout
+        self._config, self._crew, self._prompts, self._heldout = config, crew, prompts, heldout
         self._tracker, self._progress = tracker, progress
-        self._ledger = Ledger(cluster.redis, cluster.address.run_id)
+        self._ledger = Ledger(crew.redis, crew.address.run_id)
         self.figures = Figures()
         self._recent: list[RolloutReport] = []
         self._recent_since = self._stepped = time.monotonic()
         self._evaluating: Evaluating | None = None
         self._grades: Any = None
-        self._parts = [Part("the reward actor", [cluster.reward], "work", self._heard_reward)]
+        self._parts = [Part("the reward actor", [crew.reward], "work", self._heard_reward)]
         self._parts += [
-            Part(f"rollout actor {i}", [actor], "work", self._heard_rollout) for i, actor in enumerate(cluster.rollouts)
+            Part(f"rollout actor {i}", [actor], "work", self._heard_rollout) for i, actor in enumerate(crew.rollouts)
         ]
-        self._parts.append(Part("the GRPO learner", cluster.grpo, "step", self._heard_grpo))
-        if cluster.meta_rm:
-            self._parts.append(Part("the meta-RM learner", cluster.meta_rm, "step", self._heard_meta_rm))
+        self._parts.append(Part("the GRPO learner", crew.grpo, "step", self._heard_grpo))
+        if crew.meta_rm:
+            self._parts.append(Part("the meta-RM learner", crew.meta_rm, "step", self._heard_meta_rm))
 
     def run(self) -> Figures:
         """TimeoutError names the slowest part when no optimiser step came within `waits.progress_s`."""
@@ -129,7 +99,7 @@ class Training:
         """The policy's last step wrote its own checkpoint; the meta-RM, which has no last step, writes one now."""
         limit = self._config.waits.progress_s
         try:
-            ray.get([rank.save.remote() for rank in self._cluster.meta_rm], timeout=limit)
+            ray.get([rank.save.remote() for rank in self._crew.meta_rm], timeout=limit)
         except ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(
                 f"the driver waited {limit:.0f} s for the meta-RM learner to save (waits.progress_s)"
@@ -160,25 +130,18 @@ class Training:
     # ---- listening -----------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        refs = {ref: part for part in self._parts for ref in part.refs}
-        done, _ = ray.wait(list(refs), num_returns=1, timeout=SLICE_S)
-        for part in {id(refs[ref]): refs[ref] for ref in done}.values():
-            finished, _ = ray.wait(part.refs, num_returns=len(part.refs), timeout=0)
-            if len(finished) == len(part.refs):
-                part.collect()
-                if part.method != "step" or self.figures.version < self._config.grpo.steps:
-                    part.submit()
+        for part in listen(self._parts):
+            if part.method != "step" or self.figures.version < self._config.grpo.steps:
+                part.submit()
 
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s
         if time.monotonic() - self._stepped < limit:
             return
-        now = time.monotonic()
-        ages = ", ".join(f"{part.name} {now - part.last:.0f} s ago" for part in self._parts)
         queues = ", ".join(f"{name} {count}" for name, count in self._queues().items())
         raise TimeoutError(
             f"the driver waited {limit:.0f} s for optimiser step {self.figures.version + 1} (waits.progress_s)."
-            f" Last heard of: {ages}. Waiting entries: {queues}."
+            f" Last heard of: {ages(self._parts)}. Waiting entries: {queues}."
             f" Groups: {self._ledger.fates()}, outstanding {len(self._ledger.outstanding())}"
         )
 
@@ -226,7 +189,7 @@ class Training:
             parse_failure_rate=metrics.get("parse/failure_rate"),
             staleness_max=f.staleness_max,
             tokens_per_s=rolled["throughput/tokens_per_s"],
-            workers=len(self._cluster.rollouts),
+            workers=len(self._crew.rollouts),
             queues=queues,
         )
         self._begin_evaluation()
@@ -241,7 +204,7 @@ class Training:
         figures: dict[str, float] = {
             "throughput/completions_per_s": sum(r.completions for r in recent) / seconds,
             "throughput/tokens_per_s": sum(r.tokens for r in recent) / seconds,
-            "rollout/workers": len(self._cluster.rollouts),
+            "rollout/workers": len(self._crew.rollouts),
         }
         if worked:
             figures["idle/rollout_ratio"] = sum(r.idle_s for r in recent) / worked
@@ -251,7 +214,7 @@ class Training:
         return figures
 
     def _queues(self) -> dict[str, int]:
-        return lengths(self._cluster.redis, self._cluster.address.run_id)
+        return lengths(self._crew.redis, self._crew.address.run_id)
 
     # ---- evaluation while training -------------------------------------------------------------------------------
 
@@ -261,15 +224,15 @@ class Training:
         every, version = self._config.eval.every, self.figures.version
         if every and version % every == 0 and version < self._config.grpo.steps and self._evaluating is None:
             drafts = self._heldout[: self._config.eval.during_limit]
-            self._evaluating = Evaluating(self._cluster, self._config, drafts, when="during", version=version)
+            self._evaluating = Evaluating(self._crew, self._config, drafts, when="during", version=version)
 
     def _advance_evaluation(self) -> None:
         if self._evaluating is None:
             return
         if self._grades is None:
-            if _all_ready(self._evaluating.refs):
+            if all_ready(self._evaluating.refs):
                 self._grades = self._evaluating.grade()
-        elif _all_ready([self._grades]):
+        elif all_ready([self._grades]):
             result = self._evaluating.result(ray.get(self._grades))
             self._evaluating = self._grades = None
             self.figures.evaluations.append(result)
@@ -285,8 +248,3 @@ class Training:
                 raise TimeoutError(f"the driver waited {limit:.0f} s for an evaluation to end (waits.judge_s)")
             ray.wait([self._grades] if self._grades is not None else self._evaluating.refs, timeout=SLICE_S)
             self._advance_evaluation()
-
-
-def _all_ready(refs: Sequence[Any]) -> bool:
-    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-    return len(ready) == len(refs)

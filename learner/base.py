@@ -1,4 +1,4 @@
-"""What both learners are made of: ranks that work together, a version, checkpoints, a clock."""
+"""What all learners are made of: ranks that work together, a version, checkpoints, a clock."""
 
 import time
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ class Learner:
     ) -> None:
         self._config, self._rank, self._world, self._zero_stage = config, rank, world, zero_stage
         self._model_path, self._checkpoints = model_path, checkpoints
+        self._keep = config.learner.keep_checkpoints
         self.version = 0
 
     @staticmethod
@@ -74,7 +75,7 @@ class Learner:
             record = checkpoint.Record(
                 version=self.version, entries=tuple(entries), ranks=self._world, zero_stage=self._zero_stage
             )
-            checkpoint.commit(self._checkpoints, record, keep=self._config.learner.keep_checkpoints)
+            checkpoint.commit(self._checkpoints, record, keep=self._keep)
         self._ranks.barrier()
 
 

@@ -1,7 +1,8 @@
 """The meta-RM learner: from the same experience, a model that tells good judgements from bad.
 
 A scalar per (prompt, completion), trained with binary cross-entropy on "was this judgement right" (reward > 0), on
-every completion of the stream: groups without policy gradient teach it as much as the others.
+every completion of the stream: groups without policy gradient teach it as much as the others. What the cold start
+sampled without a hint, right and wrong, comes first.
 """
 
 import time
@@ -9,13 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from buffer.ledger import Ledger
-from buffer.messages import ExperienceGroup
 from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
 from learner import batching, losses, models, ranking
@@ -24,15 +24,16 @@ from learner.base import Learner
 from learner.batching import Tokens
 from learner.engine import Engine, EngineSettings, Ranks
 from learner.experience import LOOK_S, Arrived, Limits, Reader, pack, unpack
+from learner.meta_seed import seed_batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetaRMReport:
     """One optimiser step of the meta-RM.
 
-    version: after it. groups: trained on. completions, tokens (of prompts and completions): likewise. metrics:
-    meta_rm/{loss,accuracy,auc} of this batch *before* it was trained on (auc is missing when all of it was right or
-    all wrong), meta_rm/{backlog,skipped} in groups on rank 0.
+    version: after it. groups: of the stream, trained on (none in a batch of the cold start's). completions, tokens (of
+    prompts and completions): likewise. metrics: meta_rm/{loss,accuracy,auc} of this batch *before* it was trained on
+    (auc is missing when all of it was right or all wrong), meta_rm/{backlog,skipped} in groups on rank 0.
     """
 
     version: int
@@ -40,6 +41,17 @@ class MetaRMReport:
     completions: int
     tokens: int
     metrics: dict[str, float]
+
+
+class Judgements(Protocol):
+    """Completions of one prompt with their rewards: an `ExperienceGroup`, or what the cold start sampled."""
+
+    @property
+    def prompt_ids(self) -> Sequence[int]: ...
+    @property
+    def completion_ids(self) -> Sequence[Sequence[int]]: ...
+    @property
+    def rewards(self) -> Sequence[float]: ...
 
 
 class Score(nn.Module):
@@ -72,7 +84,7 @@ class ScoreUpdate:
         )
         self.engine = Engine(lambda: Score(models.load_classifier(model_path, config.dtype)), settings, ranks)
 
-    def apply(self, groups: Sequence[ExperienceGroup]) -> dict[str, float]:
+    def apply(self, groups: Sequence[Judgements]) -> dict[str, float]:
         """One optimiser step on every completion of ``groups``; its metrics before that step. A collective."""
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
@@ -102,14 +114,24 @@ class MetaRMLearner(Learner):
     """One rank of the meta-RM learner (see ``Learner``): reads along, and never holds the policy up."""
 
     def __init__(
-        self, config: Config, *, rank: int, world: int, model_path: str, address: Address, checkpoints: Path
+        self,
+        config: Config,
+        *,
+        rank: int,
+        world: int,
+        model_path: str,
+        address: Address,
+        checkpoints: Path,
+        seed: Path | None = None,
     ) -> None:
-        """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share."""
+        """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share, as
+        is the file seed: what the cold start sampled (see `meta_seed`), the first batches of its life."""
         stage = config.meta_rm.zero_stage
         super().__init__(
             config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
         )
         self._address = address
+        self._seed = seed_batches(seed, config.meta_rm.batch) if seed else []
 
     def start(self, host: str, port: int) -> None:
         """Joins the ranks, loads the model, and the newest checkpoint if there is one."""
@@ -125,11 +147,13 @@ class MetaRMLearner(Learner):
 
     def step(self, seconds: float) -> MetaRMReport | None:
         """One optimiser step, or None when too few completions were there within ``seconds``."""
+        if self.version < len(self._seed):  # the same on all ranks, and the next one after a restart
+            return self._learn(self._seed[self.version], batch=())
         batch = self._intake.wait(seconds) if self._rank == 0 else []
         message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
-        if not message:
-            return None
-        groups = unpack(message, self._config.max_entry_bytes)
+        return self._learn(unpack(message, self._config.max_entry_bytes), batch) if message else None
+
+    def _learn(self, groups: Sequence[Judgements], batch: Sequence[Arrived]) -> MetaRMReport:
         metrics = self._update.apply(groups)
         self.version += 1
         if self._rank == 0:
@@ -139,7 +163,7 @@ class MetaRMLearner(Learner):
             self.save()
         return MetaRMReport(
             version=self.version,
-            groups=tuple(group.group for group in groups),
+            groups=tuple(one.group.group for one in batch),
             completions=sum(len(group.rewards) for group in groups),
             tokens=sum(len(group.prompt_ids) + len(ids) for group in groups for ids in group.completion_ids),
             metrics=metrics,

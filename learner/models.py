@@ -44,6 +44,13 @@ def load_classifier(path: str, dtype: str) -> PreTrainedModel:
     return model
 
 
+def load_scorer(path: str, dtype: str) -> PreTrainedModel:
+    """The trained meta-RM in ``path``. ValueError when the folder holds no classifier: its head would be a new one."""
+    if "SequenceClassification" not in "".join(_config(path).architectures or ()):
+        raise ValueError(f"{path}: is no meta-RM (a model with a scalar head); give checkpoints/meta-rm/version-*/model")
+    return load_classifier(path, dtype)
+
+
 def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, folder: Path) -> None:
     """Writes ``state`` (whole weights of ``model``) as a folder that transformers and vLLM load.
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm.exceptions import VLLMValidationError
 
-from actors.engine import EngineDead, EngineSettings, Request, VllmEngine
+from actors.engine import BATCHED_TOKENS, EngineDead, EngineSettings, Request, VllmEngine
 from buffer.messages import Completion
 from buffer.weights import PublishedWeights, WeightsRefused, seal
 from learner.weights import published
@@ -46,8 +46,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, V
     return built
 
 
-def request(prompt: tuple[int, ...], *, samples: int = 2, temperature: float = 0.7, tokens: int = 24) -> Request:
-    return Request(token_ids=prompt, samples=samples, temperature=temperature, max_new_tokens=tokens)
+def request(
+    prompt: tuple[int, ...], *, samples: int = 2, temperature: float = 0.7, tokens: int = 24, seed: int | None = None
+) -> Request:
+    return Request(token_ids=prompt, samples=samples, temperature=temperature, max_new_tokens=tokens, seed=seed)
 
 
 def noised(folder: Path, seed: int, scale: float = 0.3) -> Any:
@@ -170,6 +172,47 @@ def test_the_same_requests_on_the_same_seed_are_the_same_samples(
     first, second, other = sampled(42), sampled(42), sampled(43)
     assert first == second  # tokens, log-probs to the last bit, versions
     assert first != other
+
+
+def ids(completions: tuple[Completion, ...]) -> list[tuple[int, ...]]:
+    return [completion.token_ids for completion in completions]
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "gemma2"])
+def test_a_seeded_request_gives_the_same_tokens_whatever_else_is_running(
+    name: str, engines: dict[str, tuple[Path, VllmEngine]]
+) -> None:
+    _, engine = engines[name]
+    asked = [request(prompt, samples=3, temperature=1.0, seed=7 + i) for i, prompt in enumerate(PROMPTS)]
+    first = [ids(future.result(timeout=120)) for future in engine.submit(asked)]
+    alone = [ids(engine.submit([one])[0].result(timeout=120)) for one in asked]
+    others = engine.submit([request(prompt, samples=4, temperature=1.0, tokens=100) for prompt in PROMPTS])
+    among = [ids(future.result(timeout=120)) for future in engine.submit(asked[::-1])][::-1]
+    assert not all(future.done() for future in others), "others were running all the time"
+    assert first == alone == among
+    for future in others:
+        future.result(timeout=120)
+
+
+def test_another_seed_gives_other_tokens_and_so_does_each_sample_of_one(
+    engines: dict[str, tuple[Path, VllmEngine]],
+) -> None:
+    _, engine = engines["llama-tied"]
+    found = [
+        completion
+        for future in engine.submit([request(PROMPTS[0], samples=8, temperature=1.0, seed=seed) for seed in (1, 2**31 - 1)])
+        for completion in ids(future.result(timeout=120))
+    ]
+    assert len(set(found)) == 16
+
+
+def test_many_long_seeded_prompts_at_once_are_all_answered(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    _, engine = engines["llama-tied"]
+    prompts = [tuple(4 + (7 * i + j) % 250 for j in range(200)) for i in range(64)]
+    assert sum(map(len, prompts)) > 3 * BATCHED_TOKENS, "a step cannot hold them all"
+    asked = [request(prompt, temperature=1.0, tokens=4, seed=i) for i, prompt in enumerate(prompts)]
+    answers = [ids(future.result(timeout=120)) for future in engine.submit(asked)]
+    assert [ids(engine.submit([one])[0].result(timeout=120)) for one in asked[:3]] == answers[:3]
 
 
 def test_a_request_that_cannot_be_served_is_told_and_harms_no_other(engines: dict[str, tuple[Path, VllmEngine]]) -> None:

@@ -30,6 +30,7 @@ def prompts(draw: st.DrawFn, samples: int | None = None) -> Prompt:
         token_ids=draw(ids),
         issued_at=draw(natural),
         samples=samples if samples is not None else draw(st.integers(1, 8)),
+        seed=draw(st.none() | natural),
     )
 
 
@@ -97,7 +98,7 @@ def test_what_goes_in_comes_out(message: Prompt | RolloutGroup | ExperienceGroup
 def test_the_bytes_are_what_the_schema_says() -> None:
     """Worked by hand: ids as int32 and log-probs as float32, little-endian; versions as runs."""
     body = msgpack.unpackb(encode(ROLLOUTS))
-    assert body["v"] == 1
+    assert body["v"] == 2
     assert body["t"] == "rollouts"
     assert body["completions"][0] == {
         "token_ids": struct.pack("<3i", 1, 2, 3),
@@ -110,7 +111,7 @@ def test_the_bytes_are_what_the_schema_says() -> None:
 
 def test_a_prompt_has_no_field_for_a_label() -> None:
     """I6: what the policy's worker reads."""
-    fields = {"v", "t", "group", "preference", "permutation", "token_ids", "issued_at", "samples"}
+    fields = {"v", "t", "group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed"}
     assert set(msgpack.unpackb(encode(PROMPT))) == fields
 
 
@@ -122,7 +123,7 @@ def test_informative_groups_have_rewards_that_differ() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"v": 2}, "v"),
+        ({"v": 1}, "v"),
         ({"v": True}, "v"),
         ({"t": "prompt"}, "t"),
         ({"extra": 1}, "extra"),

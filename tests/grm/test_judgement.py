@@ -33,6 +33,11 @@ plain = st.text(alphabet="abc XYZ,.%()'", max_size=60).map(str.strip)
 scores = st.lists(st.integers(1, 10), min_size=1, max_size=6).map(tuple)
 
 
+def test_reads_a_judgement_that_was_asked_for_no_principles() -> None:
+    written = "Analysis: Response 1: good. Response 2: bad.\nScores: \\boxed{7, 2}"
+    assert parse(written, 2) == Judgement(principles="", critique="Response 1: good. Response 2: bad.", scores=(7, 2))
+
+
 def test_reads_the_three_parts() -> None:
     assert parse(GOOD, 2) == Judgement(principles="accuracy 70%, brevity 30%", critique="Response 1 is right.", scores=(9, 2))
 

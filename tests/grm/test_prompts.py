@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from grm.prompts import STYLES, Template, TemplateError, load_template, render, 
 THREE = Question(id="q", query="Why?", responses=("zero", "one", "two"))
 SINGLE = Question(id="s", query="2 + 2?", responses=("4",))
 OWN = "Rate.\n{{query}}\n{{responses}}\n{{hint}}\nGive {{scores}} for {{count}}.\n"
+BOTH = pytest.mark.parametrize("principles", [True, False], ids=["principled", "unprincipled"])
 
 
 def test_compact_to_the_letter() -> None:
@@ -35,18 +37,44 @@ def test_compact_to_the_letter() -> None:
     )
 
 
+def test_compact_without_principles_to_the_letter() -> None:
+    assert render(THREE, (2, 0, 1), template("compact", principles=False)) == (
+        "Judge each response to the query.\n"
+        "Score each from 1 to 10: 10 is best, 1 is worst.\n"
+        "Analyse step by step and be strict: only one response is best.\n"
+        "Query:\nWhy?\n"
+        "[The Begin of Response 1]\ntwo\n[The End of Response 1]\n"
+        "[The Begin of Response 2]\nzero\n[The End of Response 2]\n"
+        "[The Begin of Response 3]\none\n[The End of Response 3]\n"
+        "Answer in two parts:\n"
+        "Analysis: each response\n"
+        "Scores: \\boxed{s1, s2, s3}"
+    )
+
+
 @pytest.mark.parametrize("style", STYLES)
-def test_parts_stand_in_the_contracted_order(style: str) -> None:
-    prompt = render(THREE, (0, 1, 2), template(style), hint=1)
+@pytest.mark.parametrize("question", [THREE, SINGLE])
+def test_a_prompt_without_principles_speaks_of_none(style: str, question: Question) -> None:
+    order = range(len(question.responses))
+    prompt = render(question, order, template(style, principles=False))
+    assert not re.search("criteri|principle", prompt, re.IGNORECASE)
+    assert re.findall(r"^(Specific Criteria|Analysis|Scores):", prompt, re.MULTILINE) == ["Analysis", "Scores"]
+    assert len(prompt) < len(render(question, order, template(style)))
+
+
+@BOTH
+@pytest.mark.parametrize("style", STYLES)
+def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> None:
+    prompt = render(THREE, (0, 1, 2), template(style, principles=principles), hint=1)
     parts = [
         "from 1 to 10",
         "e strict",
-        "riteria",
+        *(["riteria"] if principles else []),
         "Why?",
         "[The Begin of Response 1]\nzero\n[The End of Response 1]",
         "[The Begin of Response 3]\ntwo\n[The End of Response 3]",
         "Hint: Response 2 is the best.",
-        "\nSpecific Criteria:",
+        *(["\nSpecific Criteria:"] if principles else []),
         "\nAnalysis:",
         "\nScores: \\boxed{",
     ]
@@ -56,10 +84,12 @@ def test_parts_stand_in_the_contracted_order(style: str) -> None:
     assert "{{" not in prompt
 
 
+@BOTH
 @pytest.mark.parametrize("style", STYLES)
-def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str) -> None:
-    training = render(SINGLE, (0,), template(style))
-    evaluation = render(SINGLE, (0,), template(style), scale=Scale.GRADED)
+def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
+    wording = template(style, principles=principles)
+    training = render(SINGLE, (0,), wording)
+    evaluation = render(SINGLE, (0,), wording, scale=Scale.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -72,10 +102,12 @@ def test_the_0_1_scale_is_for_single_responses() -> None:
         render(THREE, (0, 1, 2), template("compact"), scale=Scale.VERDICT)
 
 
+@BOTH
 @pytest.mark.parametrize("style", STYLES)
-def test_a_hint_adds_one_line_and_changes_nothing_else(style: str) -> None:
-    plain = render(THREE, (1, 2, 0), template(style)).split("\n")
-    hinted = render(THREE, (1, 2, 0), template(style), hint=0).split("\n")
+def test_a_hint_adds_one_line_and_changes_nothing_else(style: str, principles: bool) -> None:
+    wording = template(style, principles=principles)
+    plain = render(THREE, (1, 2, 0), wording).split("\n")
+    hinted = render(THREE, (1, 2, 0), wording, hint=0).split("\n")
     hinted.remove("Hint: Response 1 is the best.")
     assert hinted == plain
 

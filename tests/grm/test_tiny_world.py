@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,32 @@ def test_a_hint_makes_judgements_right_more_often() -> None:
 def test_single_responses_get_a_verdict_in_training() -> None:
     found = judged(1, 1000, scale=Scale.VERDICT)
     assert 0.55 < sum(correct for correct, _, _ in found) / len(found) < 0.75
+
+
+@given(
+    seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)), scale=st.sampled_from(Scale), hinted=st.booleans()
+)
+def test_the_unprincipled_judge_thinks_the_same_and_names_no_principle(
+    seed: int, n: int, scale: Scale, hinted: bool
+) -> None:
+    (preference,) = tiny_world.preferences(seed, 1, n)
+    question, order = preference.question, tuple(range(n))
+    scale = scale if n == 1 else Scale.GRADED
+    hint = preference.label if hinted else None
+
+    def read_back(judge: Callable[..., str]) -> judgement.Judgement:
+        text = judge(question, order, random.Random(seed), scale=scale, hint=hint)
+        parsed = judgement.parse(text, n, low=scale.low, high=scale.high)
+        assert isinstance(parsed, judgement.Judgement)
+        return parsed
+
+    principled, unprincipled = read_back(tiny_world.loose_judge), read_back(tiny_world.unprincipled_judge)
+    heavier = principled.principles.split()[0]
+    assert unprincipled.principles == ""
+    assert unprincipled.scores == principled.scores
+    assert unprincipled.critique == " ".join(
+        f"Response {place}: {tiny_world.LEVELS[levels[heavier]]}." for place, levels in enumerate(read(preference), start=1)
+    )
 
 
 @given(seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)))

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from buffer.server import EmbeddedServer
+from configs.load import dump, load
+from configs.schema import Config
 from launch import run as entry
 from launch import stages
 from tests.launch.whole import mentioning
@@ -76,6 +78,12 @@ def test_a_bad_row_is_named_by_line_and_field(
         (["rollout.wrokers=2"], "did you mean rollout.workers?"),
         (["redis.url=redis://127.0.0.1:1"], "127.0.0.1:1"),
         (["redis.url=http://127.0.0.1"], "expected redis://, rediss:// or unix://"),
+        (["cold_start.samples=1"], "a lone right judgement counts as too easy"),
+        (["cold_start.samples=0", "cold_start.hinted=false"], "nothing would be sampled; set one of them"),
+        (["cold_start.general=[nowhere.jsonl]"], "nowhere.jsonl"),
+        (["prompts.principles=false", "prompts.template_path=mine.txt"], "an own template_path says what it asks for"),
+        (["eval.votes=[1,8,4]"], "give each k once, in ascending order"),
+        (["eval.votes=[1,4,4]"], "give each k once, in ascending order"),
     ],
 )
 def test_what_cannot_work_is_refused(
@@ -108,6 +116,80 @@ def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.Capt
     assert "choose another run.id" in refused(capsys, tmp_path)
 
 
+def interrupted(where: Path, *overrides: str) -> Config:
+    """The folder of a run that ended in its cold start, as such a run leaves it; its config."""
+    config = load("tiny", [f"run.dir={where / 'runs'}", *overrides])
+    folder = stages.Run(config, preset="tiny").folder
+    (folder / "config.yaml").write_text(dump(config))
+    (folder / "cold_start").mkdir()
+    (folder / "cold_start" / "sampled.jsonl").write_text("{}\n")
+    return config
+
+
+def test_an_interrupted_cold_start_is_taken_up_again(tmp_path: Path) -> None:
+    config = interrupted(tmp_path, "run.id=x")
+    again = stages.Run(config, preset="tiny")
+    assert again.folder == tmp_path / "runs" / "x"
+    assert (again.folder / "cold_start" / "sampled.jsonl").read_text() == "{}\n"
+
+
+def test_an_interrupted_run_that_was_given_no_id_is_taken_up_by_its_folders_name(tmp_path: Path) -> None:
+    config = interrupted(tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert config.run.id == ""
+    again = load("tiny", [f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
+    assert stages.Run(again, preset="tiny").folder == folder
+
+
+@pytest.mark.parametrize("override", ["run.seed=1", "cold_start.samples=4", "grpo.lr=1e-4"])
+def test_an_interrupted_cold_start_is_not_taken_up_with_another_config(
+    override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, "run.id=x")
+    assert "was begun with another config; give that one, or choose another run.id" in refused(capsys, tmp_path, override)
+
+
+def test_a_run_that_went_on_to_train_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(tmp_path, "run.id=x")
+    (tmp_path / "runs" / "x" / "checkpoints").mkdir()
+    assert "choose another run.id" in refused(capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": ', r"bad.jsonl:2.*JSON"),
+        ({"prompt": "q"}, r"bad.jsonl:2.*'completion'"),
+        ({"prompt": "q", "completion": " "}, r"bad.jsonl:2.*'completion'"),
+        ({"prompt": 7, "completion": "a"}, r"bad.jsonl:2.*'prompt'"),
+        ({"messages": [{"role": "user", "content": "q"}]}, r"bad.jsonl:2.*'messages'"),
+    ],
+)
+def test_bad_general_data_is_named_by_line_and_field(
+    row: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rows(tmp_path / "bad.jsonl", {"prompt": "q", "completion": "a"}, row)
+    assert re.search(message, refused(capsys, tmp_path, f"cold_start.general=[{file}]"))
+
+
+def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, single = tmp_path / "own.txt", tmp_path / "own_single.txt"
+    for file in (own, single):
+        file.write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
+    overrides = [f"prompts.template_path={own}", "cold_start.enabled=true"]
+    config = load("tiny", [*overrides, f"run.dir={tmp_path / 'good'}"])
+    stages.Run(config, preset="tiny")
+    for file in (own, single):  # either wording alone may lack it
+        whole = file.read_text()
+        file.write_text(whole.replace("{{hint}}\n", ""))
+        assert "has no {{hint}}; add it, alone on a line, for hints" in refused(capsys, tmp_path, *overrides)
+        without = load("tiny", [*overrides, "cold_start.hinted=false", f"run.dir={tmp_path / file.stem}"])
+        stages.Run(without, preset="tiny")
+        file.write_text(whole)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").write_text("a file, not a folder")
     assert "run.dir" in refused(capsys, tmp_path)
@@ -125,12 +207,10 @@ def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Pa
     long = {**GOOD, "id": "long", "responses": ["x " * 3000, "y"]}
     tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
     file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
-    from configs.load import load
-
     config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
     waiting = stages.Run(config, preset="tiny")
-    assert waiting._skipped == {"two best labels": 1, "prompt longer than the context": 1}
-    assert len(waiting._heldout) == 5
+    assert waiting._opened.skipped == {"two best labels": 1, "prompt longer than the context": 1}
+    assert len(waiting._opened.drafts) == 5
 
 
 def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

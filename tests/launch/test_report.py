@@ -28,7 +28,7 @@ from tests.launch import sample_run
 VOID = {"meta", "br", "hr"}
 WORDS = (
     "html head title style body header section article footer div span p h1 h2 h3 h4 b i small ol li dl dt dd details summary"
-    " pre code figure svg g path polyline circle rect text"
+    " pre code figure svg g path polyline circle rect text table tr th td"
 )
 OWN_TAGS = VOID | set(WORDS.split())
 EVERY_STEP = (
@@ -37,8 +37,8 @@ EVERY_STEP = (
     " off_policy/clip_fraction off_policy/tis_truncated_fraction time/wait_for_experience_s time/train_s time/publish_s"
 )
 # metric -> points in a run of 120 steps with an evaluation every 20
-EXPECTED = {"eval/accuracy@1": 7, "eval/parse_rate@1": 7} | dict.fromkeys(EVERY_STEP.split(), 120)
-LEVELS = ["chance", "longest answer", "bound", "chance"]
+EXPECTED = {"eval/accuracy@1": 7, "eval/parse_rate@1": 7, "vote@k": 6, "guided@k": 6} | dict.fromkeys(EVERY_STEP.split(), 120)
+LEVELS = ["greedy", "greedy", "chance", "longest answer", "bound", "chance"]
 INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
@@ -91,7 +91,7 @@ def test_page_is_well_formed(source: str) -> None:
     page = Page(source)
     assert {name for name, _ in page.tags} <= OWN_TAGS
     drawings = re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL)
-    assert len(drawings) == len(CARDS)
+    assert len(drawings) == len(CARDS) + 2  # and a scaling curve of each policy that voted
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
@@ -125,6 +125,16 @@ def test_values_and_bounds_can_be_read_off(source: str) -> None:
                  "within the bound of 4", "10\u202f568 judgements", "8\u00a0min 43\u00a0s", "1\u202f361 issued",
                  "outstanding39", "other7.6\u00a0s", "longest answer wins53.2\u00a0%"):  # fmt: skip
         assert said in page.text
+
+
+def test_each_stage_has_a_row_and_each_vote_a_curve(source: str) -> None:
+    text = Page(source).text
+    assert "policygreedyvotes@32meta-guided votes@32" in text
+    assert "base55.8\u00a0% 50.9\u00a0% – 60.5\u00a0%——" in text, "no votes were asked of the base"
+    assert "cold start64\u00a0% 59.2\u00a0% – 68.6\u00a0%67\u00a0% 64\u00a0% – 70\u00a0%71\u00a0% 68\u00a0% – 74\u00a0%" in text
+    assert "Votes of the online RL policy" in text
+    assert "820 kept, 512 wrong" in text
+    assert "votes 4\nvotes 63.4\u00a0%\nguided by the meta-RM 65\u00a0%" in text
 
 
 def test_judgements_stand_side_by_side(source: str) -> None:

@@ -16,19 +16,19 @@ from configs.load import load
 from launch.models import TINY
 from launch.tracking import METRICS
 from tests import wandb_file
-from tests.launch.whole import SMALL, Ended, finish, mentioning, run, start, wait_for
+from tests.launch.whole import SMALL, SPCT, Ended, finish, mentioning, run, start, wait_for
 from tests.random_models import make, teach_format
 
 pytestmark = pytest.mark.slow
 
 # what a run of this length on one machine has no occasion to record
-ABSENT = {"length/dropped", "eval/meta_accuracy@k"}
+ABSENT = {"length/dropped"}
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One small run to its end, shared by the tests that look at it."""
-    ended = run(tmp_path_factory.mktemp("runs"), "small", *SMALL)
+    ended = run(tmp_path_factory.mktemp("runs"), "small", *SPCT)
     assert ended.status == 0, ended.said
     return ended
 
@@ -42,7 +42,7 @@ def test_it_ends_with_all_steps_and_says_where_the_report_is(done: Ended) -> Non
 
 def test_the_summary_holds_what_it_promises(done: Ended) -> None:
     summary = done.summary
-    assert set(summary["accuracy"]) == {"before", "after"}
+    assert set(summary["accuracy"]) == {"before", "cold_start", "after"}
     assert 0 <= summary["accuracy"]["after"] <= 1
     assert summary["parse_rate"]["before"] > 0.9
     assert summary["staleness"]["max"] <= summary["staleness"]["bound"] == 1
@@ -52,7 +52,14 @@ def test_the_summary_holds_what_it_promises(done: Ended) -> None:
     assert settled <= groups["issued"] <= settled + load("tiny", SMALL).credit
     assert summary["heldout"] == {"rows": 24, "n": [2]}
     assert summary["baselines"]["chance"] == 0.5
-    assert set(summary["seconds"]) == {"start", "evaluate_before", "train", "evaluate_after", "total"}
+    assert set(summary["seconds"]) == {
+        "start", "evaluate_before", "sample", "fine_tune", "evaluate_cold_start", "vote_cold_start", "train",
+        "evaluate_after", "vote_after", "count_votes", "total",
+    }  # fmt: skip
+    verdicts, examples = summary["cold_start"]["verdicts"], summary["cold_start"]["examples"]
+    assert sum(verdicts.values()) == 24 * (3 + 1)
+    assert (examples["plain"], examples["hinted"]) == (verdicts["kept"], verdicts["hinted_kept"])
+    assert summary["cold_start"]["steps"] == 6
     assert summary["meta_rm"]["examples"] >= 16
 
 
@@ -82,6 +89,25 @@ def test_checkpoints_load_in_transformers_and_hold_the_trained_policy(done: Ende
     assert AutoModelForSequenceClassification.from_pretrained(meta / "model").config.num_labels == 1
 
 
+def test_votes_are_counted_for_both_policies_with_and_without_the_meta_rm(done: Ended) -> None:
+    votes = done.summary["votes"]
+    assert set(votes) == {"cold_start", "after"}
+    for figures in votes.values():
+        assert {f"{kind}@{k}" for kind in ("vote", "guided", "majority") for k in (1, 2, 4)} <= set(figures)
+        assert figures["vote@4"]["rows"] == 8
+    scored = [json.loads(line) for line in (done.folder / "votes" / "meta-after.jsonl").read_text().splitlines()]
+    assert {len(row["meta"]) for row in scored} == {1 + 4}  # the greedy judgement and the votes
+    assert "Stage by stage" in (done.folder / "report.html").read_text()
+
+
+def test_the_cold_starts_policy_loads_and_is_where_training_began(done: Ended) -> None:
+    model = AutoModelForCausalLM.from_pretrained(done.folder / "cold_start" / "model")
+    assert model.num_parameters() == AutoModelForCausalLM.from_pretrained(TINY).num_parameters()
+    rows = [json.loads(line) for line in (done.folder / "cold_start" / "dataset.jsonl").read_text().splitlines()]
+    assert rows
+    assert not any("Hint:" in row["prompt"] for row in rows)  # I6: hinted prompts never reach training text
+
+
 def test_samples_before_and_after_show_the_same_preferences(done: Ended) -> None:
     rows = [json.loads(line) for line in (done.folder / "samples.jsonl").read_text().splitlines()]
     shown = {when: [row["preference"] for row in rows if row["when"] == when] for when in ("before", "after")}
@@ -103,6 +129,7 @@ def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: 
         "cluster.device=cpu", f"model.path={model}", "model.billions=0.0", "model.context=512", "prompts.style=compact",
         "data.train=tiny:1:200:2", "data.heldout=tinyheld:2:8:2", "rollout.workers=1", "rollout.max_new_tokens=48",
         "grpo.steps=2", "grpo.batch_groups=4", "learner.ranks=2", "meta_rm.ranks=1", "meta_rm.batch=16", "eval.every=0",
+        "cold_start.preferences=8", "cold_start.steps=2", "cold_start.batch=8", "eval.votes=[1,2]", "eval.votes_limit=4",
     )  # fmt: skip
     ended = run(tmp_path, kind, *small, config=preset)
     assert ended.status == 0, ended.said

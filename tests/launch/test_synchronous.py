@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SAME = (
     "grpo.steps=4", "grpo.batch_groups=4", "rollout.samples=4", "grpo.max_staleness=0", "meta_rm.enabled=false",
     "data.train=tiny:1:100", "data.heldout=tinyheld:2:12:2", "run.seed=5", "eval.every=2", "eval.during_limit=6",
-    "rollout.max_groups=32",
+    "rollout.max_groups=32", "cold_start.enabled=false", "eval.votes=[]",
 )  # fmt: skip
 
 

@@ -35,10 +35,19 @@ def model() -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def shown() -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
     """Held-out pairs, their shuffled order and the prompt."""
+    return asked(prompts.template("compact"))
+
+
+@pytest.fixture(scope="module")
+def unprincipled() -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
+    """The same pairs in the same order, asked for no principles."""
+    return asked(prompts.template("compact", principles=False))
+
+
+def asked(wording: prompts.Template) -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
     rng = random.Random(4)
     orders = [(each, prompts.shuffled(2, rng)) for each in tiny_world.preferences(41, HELD_OUT, 2, held_out=True)]
-    template = prompts.template("compact")
-    return [(each, order, prompts.render(each.question, order, template)) for each, order in orders]
+    return [(each, order, prompts.render(each.question, order, wording)) for each, order in orders]
 
 
 def chat(tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
@@ -85,6 +94,12 @@ def test_the_frame_of_every_prompt_is_the_one_that_the_base_was_taught(tokenizer
     assert all(len(tokenizer(line, add_special_tokens=False)["input_ids"]) == 1 for line in lines)
 
 
+def test_every_part_of_a_completion_is_one_token(tokenizer: PreTrainedTokenizerFast) -> None:
+    for part in tiny_base.PARTS:
+        before, held = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("ok.", f"ok.{part}"))
+        assert len(held) == len(before) + 1, part
+
+
 @pytest.mark.parametrize(("n", "prompt_most", "completion_most"), [(1, 75, 25), (2, 110, 36), (3, 140, 48), (4, 170, 60)])
 def test_prompts_and_completions_are_short(
     tokenizer: PreTrainedTokenizerFast, n: int, prompt_most: int, completion_most: int
@@ -109,6 +124,17 @@ def test_the_base_keeps_the_format_and_judges_a_little_above_chance(model, token
     verdicts = [correct(each, order, text) for (each, order, _), text in zip(shown, texts, strict=True)]
     assert sum(verdict is not None for verdict in verdicts) >= 0.97 * HELD_OUT
     assert 0.52 < sum(verdict is True for verdict in verdicts) / HELD_OUT < 0.70
+
+
+def test_asked_for_no_principles_the_base_names_none_and_judges_about_as_well(  # type: ignore[no-untyped-def]
+    model, tokenizer, unprincipled
+) -> None:
+    starts = [chat(tokenizer, prompt) for _, _, prompt in unprincipled]
+    texts = completions(model, tokenizer, starts, sampled=False)
+    verdicts = [correct(each, order, text) for (each, order, _), text in zip(unprincipled, texts, strict=True)]
+    assert sum(verdict is not None for verdict in verdicts) >= 0.97 * HELD_OUT
+    assert 0.52 < sum(verdict is True for verdict in verdicts) / HELD_OUT < 0.70
+    assert all(re.fullmatch(r"Analysis:( Response [12]: \w+\.){2}\nScores: .*", text) for text in texts)
 
 
 def test_samples_parse_and_their_critiques_read_the_levels(model, tokenizer, shown) -> None:  # type: ignore[no-untyped-def]

@@ -16,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "grpo.steps=3", "grpo.batch_groups=4", "rollout.samples=4", "meta_rm.batch=16", "grpo.warmup_steps=0",
     "data.train=tiny:1:200", "data.heldout=tinyheld:2:24:2", "eval.every=2", "eval.during_limit=8", "tracking.samples=3",
+    "cold_start.enabled=false", "eval.votes=[]",
+)  # fmt: skip
+# the same with all of the method: a cold start before, votes after
+SPCT = (
+    *SMALL, "cold_start.enabled=true", "cold_start.preferences=24", "cold_start.steps=6", "cold_start.batch=16",
+    "cold_start.eval_every=2", "eval.votes=[1,2,4]", "eval.votes_limit=8",
 )  # fmt: skip
 
 
@@ -44,8 +50,10 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TERM": "dumb"} | more
 
 
-def start(where: Path, name: str, *overrides: str, config: str = "tiny", **env: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "launch" / "run.py"), "--config", config, f"run.dir={where}", f"run.id={name}"]
+def start(
+    where: Path, name: str, *overrides: str, config: str = "tiny", entry: str = "run.py", **env: str
+) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "launch" / entry), "--config", config, f"run.dir={where}", f"run.id={name}"]
     return subprocess.Popen(
         [*command, *overrides], cwd=where, env=environment(**env), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -61,8 +69,8 @@ def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 400)
     return Ended(status=process.returncode, said=said, folder=folder)
 
 
-def run(where: Path, name: str, *overrides: str, config: str = "tiny", **env: str) -> Ended:
-    return finish(start(where, name, *overrides, config=config, **env), where / name)
+def run(where: Path, name: str, *overrides: str, config: str = "tiny", entry: str = "run.py", **env: str) -> Ended:
+    return finish(start(where, name, *overrides, config=config, entry=entry, **env), where / name)
 
 
 def mentioning(text: str) -> dict[int, str]:
@@ -82,10 +90,12 @@ def mentioning(text: str) -> dict[int, str]:
     return found
 
 
-def wait_for(folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 300) -> None:
-    """Until the run's metrics mention a text."""
+def wait_for(
+    folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 300, *, file_name: str = "metrics.jsonl"
+) -> None:
+    """Until a file of the run, its metrics by default, holds a text."""
     deadline = time.monotonic() + timeout_s
-    file = folder / "metrics.jsonl"
+    file = folder / file_name
     while time.monotonic() < deadline:
         if file.exists() and text in file.read_text():
             return

@@ -15,7 +15,9 @@ from configs.schema import Config
 from learner.engine import Engine, Ranks
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.meta_rm import ScoreUpdate
+from learner.sft import SFTLearner, SFTReport, SupervisedUpdate
 from tests.learner.run_by_hand import Sink, config, experience
+from tests.learner.sft_by_hand import examples, write
 
 STEPS = 3
 Found = dict[str, np.ndarray]
@@ -36,6 +38,14 @@ def meta_cases(model: Path) -> dict[str, Config]:
     return {f"meta-RM, ZeRO {stage}": config(model, meta_rm={"zero_stage": stage, "micro_tokens": 64}) for stage in (1, 3)}
 
 
+def sft_cases(model: Path) -> dict[str, Config]:
+    cold_start = {"lr": 1e-2, "warmup_steps": 2}
+    return {
+        f"SFT, ZeRO {stage}": config(model, learner={"zero_stage": stage, "micro_tokens": 64}, cold_start=cold_start)
+        for stage in (0, 1, 2, 3)
+    }
+
+
 def train(settings: Config, ranks: Ranks) -> Found:
     update = PolicyUpdate(settings, ranks, settings.model.path)
     rows = []
@@ -51,6 +61,15 @@ def train_meta(settings: Config, ranks: Ranks) -> Found:
     for step in range(STEPS):
         metrics = update.apply([experience(10 * step + number, step) for number in range(2)])
         rows.append([metrics[name] for name in sorted(metrics)])
+    return {"metrics": np.array(rows), **weights(update.engine)}
+
+
+def train_sft(settings: Config, ranks: Ranks) -> Found:
+    update, heldout = SupervisedUpdate(settings, ranks, settings.model.path), examples(1, seed=100)
+    rows = []
+    for step in range(STEPS):
+        metrics = update.apply(examples(7, seed=step))
+        rows.append([update.loss(heldout), *(metrics[name] for name in sorted(metrics))])  # one rank has nothing to look at
     return {"metrics": np.array(rows), **weights(update.engine)}
 
 
@@ -71,6 +90,8 @@ def everything(model: Path, ranks: Ranks) -> Found:
         keep(case, train(settings, ranks))
     for case, settings in meta_cases(model).items():
         keep(case, train_meta(settings, ranks))
+    for case, settings in sft_cases(model).items():
+        keep(case, train_sft(settings, ranks))
     return found
 
 
@@ -95,6 +116,25 @@ def learn(rank: int, world: int, port: int, model: Path, folder: Path, url: str)
     return found
 
 
+def fine_tune(rank: int, world: int, port: int, model: Path, folder: Path) -> Found:
+    """The whole SFT learner: killed after two steps, then until it stops by itself."""
+    cold_start = {"lr": 1e-2, "batch": 8, "steps": 30, "eval_every": 2, "patience": 2}
+    settings = config(model, learner={"zero_stage": 2, "ranks": world}, cold_start=cold_start)
+    dataset = write(folder / f"sft-{rank}.jsonl", examples(24, seed=1))
+    reports: list[SFTReport] = []
+    for life, steps in enumerate((2, 30, 1)):
+        learner = SFTLearner(
+            settings, rank=rank, world=world, model_path=str(model), dataset=dataset, checkpoints=folder / "sft"
+        )
+        learner.start("127.0.0.1", port + life)
+        assert learner.version == (reports[-1].best if reports else 0)
+        reports += [report for report in (learner.step() for _ in range(steps)) if report is not None]
+        learner.close()
+    assert [report.version for report in reports] == list(range(1, reports[-1].best + 5))
+    assert [report.done for report in reports] == [False] * (len(reports) - 1) + [True]
+    return {"learner: sft": np.array([report.loss for report in reports])}
+
+
 def main() -> None:
     rank, world, port = (int(text) for text in sys.argv[1:4])
     model, folder, url = Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6]
@@ -102,6 +142,7 @@ def main() -> None:
     found = everything(model, ranks)
     ranks.leave()
     found |= learn(rank, world, port + 1, model, folder, url)
+    found |= fine_tune(rank, world, port + 3, model, folder)
     if rank == 0:
         np.savez(folder / "found.npz", **found)  # type: ignore[arg-type]
 

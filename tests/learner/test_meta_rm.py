@@ -1,5 +1,6 @@
 """The meta-RM learner end to end: a real server, DeepSpeed, a random model; experience made by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from buffer.messages import ExperienceGroup
+from configs.schema import Config
 from learner import checkpoint
-from learner.meta_rm import MetaRMReport
+from learner.meta_rm import MetaRMLearner, MetaRMReport
+from learner.meta_seed import seed_batches
 from tests.learner.run_by_hand import Run, config, experience
 
 
@@ -97,3 +100,82 @@ def test_a_batch_that_was_all_right_has_no_auc(run: Run, model: Path) -> None:
     assert "meta_rm/auc" not in metrics
     assert metrics["meta_rm/accuracy"] == 0.0
     learner.close()
+
+
+# ---- what the cold start sampled comes first -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    """Five groups of four judgements without a hint, and five hinted ones: two batches of eight, and a rest."""
+    rows = []
+    for number in range(100, 105):
+        group = experience(number, 0)
+        pairs = zip(group.completion_ids, group.rewards, strict=True)
+        completions = [{"ids": ids, "text": "", "reward": reward, "failure": ""} for ids, reward in pairs]
+        row = {"preference": group.preference, "prompt_ids": group.prompt_ids, "completions": completions}
+        rows += [row | {"hinted": False}, row | {"hinted": True, "completions": completions[:1]}]
+    path = tmp_path / "sampled.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def seeded(run: Run, settings: Config, seed: Path, folder: str) -> MetaRMLearner:
+    learner = MetaRMLearner(
+        settings, rank=0, world=1, model_path=settings.model.path, address=run.address,
+        checkpoints=run.folder / folder, seed=seed,
+    )  # fmt: skip
+    learner.start(*learner.rendezvous())
+    return learner
+
+
+def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, model: Path, seed: Path) -> None:
+    learner = seeded(run, config(model, learner={"checkpoint_every": 1}), seed, "meta_rm")
+    run.feed(2)
+    reports = [trained(learner.step(5.0)) for _ in range(3)]
+    assert [(report.version, report.groups, report.completions) for report in reports] == [(1, (), 8), (2, (), 8), (3, (0, 1), 8)]
+    for report, batch in zip(reports, seed_batches(seed, 8), strict=False):
+        assert report.tokens == sum(len(one.prompt_ids) + len(ids) for one in batch for ids in one.completion_ids)
+    assert [report.metrics["meta_rm/backlog"] for report in reports] == [2, 2, 0], "the stream waits meanwhile"
+    assert reports[0].metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
+    assert learner.step(0.05) is None
+    assert run.pending("meta-rm") == 0
+    learner.close()
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_restarted_it_goes_on_behind_what_its_checkpoint_contains(run: Run, model: Path, seed: Path, every: int) -> None:
+    settings = config(model, learner={"checkpoint_every": every})
+    run.feed(4)
+    killed = seeded(run, settings, seed, "meta_rm")
+    whole = [trained(killed.step(5.0)) for _ in range(4)]
+    assert [report.groups for report in whole] == [(), (), (0, 1), (2, 3)]
+    killed.close()
+    # 4 steps: the newest checkpoint is of version 4, 4 or 3; the older ones make the earlier restarts
+    for version in checkpoint.versions(run.folder / "meta_rm"):
+        assert version % every == 0
+    again = seeded(run, settings, seed, "meta_rm")
+    assert again.version == 4 - 4 % every
+    for report in whole[again.version :]:
+        found = trained(again.step(5.0))
+        assert (found.version, found.groups) == (report.version, report.groups)
+        assert found.metrics["meta_rm/loss"] == report.metrics["meta_rm/loss"]
+    assert again.step(0.05) is None, "no batch of the cold start comes twice"
+    again.close()
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_stopped_among_the_seed_batches_it_ends_as_if_never_stopped(run: Run, model: Path, seed: Path, stop: int) -> None:
+    settings = config(model, learner={"checkpoint_every": 1})
+    whole = seeded(run, settings, seed, "whole")
+    losses = [trained(whole.step(5.0)).metrics["meta_rm/loss"] for _ in range(2)]
+    whole.close()
+    killed = seeded(run, settings, seed, "killed")
+    found = [trained(killed.step(5.0)).metrics["meta_rm/loss"] for _ in range(stop)]
+    killed.close()
+    again = seeded(run, settings, seed, "killed")
+    found += [trained(again.step(5.0)).metrics["meta_rm/loss"] for _ in range(2 - stop)]
+    assert found == losses
+    run.feed(2)
+    assert trained(again.step(5.0)).groups == (0, 1), "then the stream"
+    again.close()

@@ -1,0 +1,50 @@
+"""General instruction data for the cold start, in JSONL files, one object per line (UTF-8).
+
+    {"prompt": text, "completion": text}                    "response" may stand for "completion"
+    {"messages": [{"role", "content"}, ..., the assistant's turn last]}
+
+The paper mixes such data into the fine-tuning: without it the ablation falls from 68.8 to 63.3 (arXiv:2504.02495).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from grm.jsonl import Row, messages, rows
+from grm.preferences import DataError, conversation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What was asked, and the answer to be learnt."""
+
+    prompt: str
+    completion: str
+
+
+def load(path: Path) -> list[Instruction]:
+    """The instructions of a file. DataError names file, line, field and remedy."""
+    found = list(_instructions(path))
+    if not found:
+        raise DataError(f"{path}: no rows; give one JSON object per line")
+    return found
+
+
+def _instructions(path: Path) -> Iterator[Instruction]:
+    for row in rows(path):
+        yield _from_messages(row) if "messages" in row.fields else _from_pair(row)
+
+
+def _from_pair(row: Row) -> Instruction:
+    field = "response" if "response" in row.fields and "completion" not in row.fields else "completion"
+    return Instruction(
+        prompt=row.filled("prompt", "give what was asked"), completion=row.filled(field, "give the answer to be learnt")
+    )
+
+
+def _from_messages(row: Row) -> Instruction:
+    given = row.fields["messages"]
+    turns = messages(row, "messages", given) if isinstance(given, list) else []
+    if len(turns) < 2 or turns[-1][0] != "assistant" or not turns[-1][1].strip():
+        raise row.error("messages", "does not end in an answer", "let an assistant's turn with text stand last")
+    return Instruction(prompt=conversation(turns[:-1]), completion=turns[-1][1])

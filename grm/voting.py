@@ -1,0 +1,192 @@
+"""Inference-time scaling: k judgements of one preference become one, and what k of them are worth (arXiv:2504.02495).
+
+    vote           sums the scores per response: the range widens k-fold
+    guided_vote    sums the k_meta judgements that the meta-RM believes in most
+    average, majority   to compare with
+
+Scores are in the preference's own order (`grm.judgement.restore`). None is an unparsable judgement: it casts no vote,
+and where none parsed there is no result, which earns no credit. Pure functions.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+from math import comb, fsum, isnan, lcm
+from typing import NamedTuple
+
+Scores = tuple[int, ...]
+# (k judgements, their k meta scores) -> a total per response; None where no judgement may vote
+Rule = Callable[[Sequence[Scores | None], Sequence[float]], tuple[float, ...] | None]
+
+
+class Credit(NamedTuple):
+    """What a result earns, 0..1, when a tie for the best is lost, and when it is split among the tied."""
+
+    lost: float
+    split: float
+
+
+NO_CREDIT = Credit(lost=0.0, split=0.0)
+
+
+def vote(judgements: Sequence[Scores | None]) -> tuple[int, ...] | None:
+    """S*_i = sum over the parsed judgements of S_i. ValueError where they differ in their number of scores."""
+    parsed = _parsed(judgements)
+    return tuple(map(sum, zip(*parsed, strict=True))) if parsed else None
+
+
+def average(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
+    """The mean score per response over the parsed judgements: the order of `vote`, on the scale of one judgement."""
+    parsed = _parsed(judgements)
+    return tuple(sum(column) / len(parsed) for column in zip(*parsed, strict=True)) if parsed else None
+
+
+def majority(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
+    """Votes per response: each parsed judgement gives one vote to its best, in equal parts to the tied best."""
+    parsed = _parsed(judgements)
+    if not parsed:
+        return None
+    ballots = [best(scores) for scores in parsed]
+    whole = lcm(*map(len, ballots))  # counted in integers: in floats, 1/3 + 1/2 + 1/6 need not equal 1
+    totals = [0] * len(parsed[0])
+    for ballot in ballots:
+        for response in ballot:
+            totals[response] += whole // len(ballot)
+    return tuple(total / whole for total in totals)
+
+
+def default_k_meta(k: int) -> int:
+    """How many of k judgements may vote: half of them."""
+    return max(1, k // 2)
+
+
+def chosen(meta: Sequence[float], parsed: Sequence[bool], k_meta: int) -> list[int]:
+    """Indices, ascending, of the k_meta highest meta scores among the parsed judgements; the earlier one of equals.
+
+    All the parsed ones where they are fewer. The meta score of an unparsable judgement is not looked at.
+    """
+    if k_meta < 1:
+        raise ValueError(f"k_meta = {k_meta}: let at least one judgement vote")
+    if len(meta) != len(parsed):
+        raise ValueError(f"{len(meta)} meta scores for {len(parsed)} judgements: give one for each")
+    eligible = [index for index, is_parsed in enumerate(parsed) if is_parsed]
+    if any(isnan(meta[index]) for index in eligible):
+        raise ValueError("a meta score is NaN, which has no rank")
+    return sorted(sorted(eligible, key=lambda index: -meta[index])[:k_meta])
+
+
+def voters(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> list[Scores | None]:
+    """The judgements that the meta-RM lets vote, in their order."""
+    return [judgements[index] for index in chosen(meta, [scores is not None for scores in judgements], k_meta)]
+
+
+def guided_vote(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> tuple[int, ...] | None:
+    """The vote of the k_meta parsed judgements with the highest meta scores."""
+    return vote(voters(judgements, meta, k_meta))
+
+
+def best(totals: Sequence[float]) -> tuple[int, ...]:
+    """The responses with the highest total, ascending: more than one is a tie."""
+    highest = max(totals)
+    return tuple(index for index, total in enumerate(totals) if total == highest)
+
+
+def credit(totals: Sequence[float] | None, label: int) -> Credit:
+    """What totals per response, n >= 2, earn against the label. `split` is the expected accuracy of the first
+    maximum over shuffled responses, which is how the paper evaluates; no totals earn nothing."""
+    if totals is None:
+        return NO_CREDIT
+    if len(totals) < 2 or not 0 <= label < len(totals):
+        raise ValueError(f"label {label} names no best of {len(totals)} responses: give two or more, and a label among them")
+    highest = max(totals)
+    if totals[label] != highest:
+        return NO_CREDIT
+    tied = totals.count(highest)
+    return Credit(lost=float(tied == 1), split=1 / tied)
+
+
+def unguided(count: Callable[[Sequence[Scores | None]], tuple[float, ...] | None]) -> Rule:
+    """`vote`, `average` or `majority` as a rule: it does not look at the meta scores."""
+    return lambda judgements, meta: count(judgements)
+
+
+def guided(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
+    """`guided_vote` as a rule, at its default k_meta."""
+    return guided_vote(judgements, meta, default_k_meta(len(judgements)))
+
+
+def guided_average(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
+    """The `average` of the judgements that vote in `guided`."""
+    return average(voters(judgements, meta, default_k_meta(len(judgements))))
+
+
+def expected_credit(
+    judgements: Sequence[Scores | None],
+    meta: Sequence[float],
+    label: int,
+    k: int,
+    rule: Rule,
+    draws: int,
+    rng: random.Random,
+) -> Credit:
+    """The expected credit of `rule` at k, estimated from K >= k judgements of one preference, n >= 2.
+
+        E_k = mean over subsets of k of the K judgements, without replacement, of credit(rule(subset), label)
+
+    The unparsable ones are among the K and are drawn like any other. Which subsets: see `subsets`.
+    """
+    earned = [credit(totals, label) for totals in outcomes(judgements, meta, k, rule, draws, rng)]
+    lost, split = (sum(column) / len(earned) for column in zip(*earned, strict=True))
+    return Credit(lost=lost, split=split)
+
+
+def outcomes(
+    judgements: Sequence[Scores | None],
+    meta: Sequence[float],
+    k: int,
+    rule: Rule,
+    draws: int,
+    rng: random.Random,
+) -> Iterator[tuple[float, ...] | None]:
+    """What `rule` makes of each of the `subsets` of k of the judgements of one preference."""
+    if len(meta) != len(judgements):
+        raise ValueError(f"{len(meta)} meta scores for {len(judgements)} judgements: give one for each")
+    for subset in subsets(len(judgements), k, draws, rng):
+        yield rule([judgements[index] for index in subset], [meta[index] for index in subset])
+
+
+def subsets(size: int, k: int, draws: int, rng: random.Random) -> Iterable[Sequence[int]]:
+    """Subsets of k of the indices 0..size-1, each ascending: `draws` random ones, or every one exactly once where
+    there are no more than that, and for k = 1 always. Then nothing is drawn from `rng`."""
+    if not 1 <= k <= size:
+        raise ValueError(f"k = {k} of {size} judgements: give 1 <= k <= {size}")
+    if draws < 1:
+        raise ValueError(f"draws = {draws}: draw at least one subset")
+    if k == 1 or comb(size, k) <= draws:
+        return combinations(range(size), k)
+    return (sorted(rng.sample(range(size), k)) for _ in range(draws))
+
+
+def bootstrap(values: Sequence[float], *, resamples: int, rng: random.Random, level: float = 0.95) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of `values`, one value a preference."""
+    if not values or resamples < 1:
+        raise ValueError(f"{len(values)} values, {resamples} resamples: give at least one of each")
+    count = len(values)
+    return percentiles([fsum(rng.choices(values, k=count)) / count for _ in range(resamples)], level=level)
+
+
+def percentiles(estimates: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """The interval that is left of the estimates when (1 - level)/2 of them are cut off at either end."""
+    if not estimates or not 0 < level < 1:
+        raise ValueError(f"{len(estimates)} estimates at level {level}: give at least one, and a level inside 0..1")
+    cut = int(len(estimates) * (1 - level) / 2 + 1e-9)  # 1000 * (1 - 0.9) / 2 is 49.999... in floats
+    ordered = sorted(estimates)
+    return ordered[cut], ordered[-1 - cut]
+
+
+def _parsed(judgements: Sequence[Scores | None]) -> list[Scores]:
+    parsed = [scores for scores in judgements if scores is not None]
+    lengths = set(map(len, parsed))
+    if len(lengths) > 1:
+        raise ValueError(f"judgements of {sorted(lengths)} scores cannot vote together: all must be of one preference")
+    return parsed

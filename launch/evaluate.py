@@ -1,0 +1,200 @@
+"""Measures a judge on labelled preferences: one table, greedy and k votes, with and without the meta-RM.
+
+    preferences ─▶ 1 greedy + K sampled judgements each ─▶ judgements.jsonl ─▶ table, plot, rewardbench's file, W&B
+                              vLLM, or --endpoint             (+ meta.jsonl)
+
+    python launch/evaluate.py --model DIR --data FILE... --k 1,2,4,8,16,32
+    python launch/evaluate.py --model DIR --meta-rm DIR --config smollm2-135m --data FILE... rollout.workers=2
+    python launch/evaluate.py --endpoint http://HOST:PORT/v1 --model NAME --data FILE...
+
+DIR is any Hugging Face causal language model; it is asked by our template (`prompts.style`, or your own
+`prompts.template_path`). Started again with the same --out it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
+
+from buffer.streams import ServerError
+from configs.load import ConfigError, load
+from configs.schema import Config
+from grm.benchmarks import OVERALL, table
+from grm.preferences import DataError, Preference
+from grm.prompts import TemplateError
+from launch import votes
+from launch.asking import Judge, NotJudged
+from launch.door import gather, told
+from launch.endpoint import Endpoint
+from launch.evaluated import print_table, rewardbench_rows, write_evaluation
+from launch.issuing import wording
+from launch.models import resolve
+from launch.progress import clean
+from learner.ranking import auc
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 all judged, 1 some preferences got no answer, 2 the input cannot be used, 130 stopped by a signal."""
+    given = _parser().parse_args(arguments)
+    try:
+        config = load(given.config, [*given.overrides, *_named(given)])
+        preferences = _preferences(config)
+        return evaluate(config, preferences, given)
+    except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; start it again with the same --out to go on", file=sys.stderr)
+        return 130
+
+
+def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.Namespace) -> int:
+    """Judge, count, write. What is on disk already is not done again."""
+    meta_rm = resolve(given.meta_rm) if given.meta_rm else ""  # at the door: it is needed at the end
+    out = _folder(given)
+    ks = config.eval.votes
+    poll = votes.poll_of(config, wording(config), max(ks, default=0))
+    settings = {
+        "model": given.model,
+        "endpoint": given.endpoint or "",
+        "template": poll.wording.graded,
+        "k": poll.k,
+        "temperature": poll.temperature,
+        "max_new_tokens": poll.max_new_tokens,
+        "seed": poll.seed,
+    }
+    with _judges(config, preferences, given, out) as (judge, cluster):
+        rows = votes.collect(
+            judge, poll, preferences, path=out / "judgements.jsonl", settings=settings, say=lambda line: print(line, flush=True)
+        )
+        meta = _meta(config, cluster, meta_rm, poll, preferences, rows, out) if meta_rm else {}
+    failed = {row["id"]: row["error"] for row in rows if "error" in row}
+    items = votes.items(preferences, rows, meta)
+    if not items:
+        raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
+    counted = table(items, ks=ks, area=auc, seed=config.run.seed)
+    named = {"model": given.model, "meta_rm": given.meta_rm or "", "data": config.data.heldout}
+    write_evaluation(out, counted, named=named, failed=failed, config=config)
+    (out / f"{_name(given.model)}_outputs.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
+    )
+    print_table(counted)
+    print(f"written    {out}")
+    if failed:
+        name, error = next(iter(failed.items()))
+        print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {error}")
+    return 1 if failed else 0
+
+
+@contextmanager
+def _judges(
+    config: Config, preferences: Sequence[Preference], given: argparse.Namespace, out: Path
+) -> Iterator[tuple[Judge, Any]]:
+    """Who judges, and the cluster that a meta-RM can be started on."""
+    if given.endpoint and not given.meta_rm:
+        with closing(_endpoint(config, given)) as endpoint:
+            yield endpoint, None
+        return
+    from launch.cluster import Cluster  # Ray and the engines: seconds that an endpoint alone need not pay
+    from launch.crew import Crew
+    from launch.issuing import Tokenizer
+    from launch.judging import EngineJudge
+
+    model = resolve(given.meta_rm if given.endpoint else config.model.path)
+    with Cluster(config, run_id="evaluate", folder=out, model=model) as cluster:
+        if given.endpoint:
+            with closing(_endpoint(config, given)) as endpoint:
+                yield endpoint, cluster
+            return
+        with Crew(cluster, config, model=model, preferences=preferences) as crew:
+            yield EngineJudge(config, crew=crew, tokenizer=Tokenizer(model), version=0), cluster
+
+
+def _endpoint(config: Config, given: argparse.Namespace) -> Endpoint:
+    sequences = config.rollout.workers * config.rollout.max_groups
+    endpoint = Endpoint(given.endpoint, given.model, concurrency=sequences)
+    endpoint.check()
+    return endpoint
+
+
+def _meta(
+    config: Config, cluster: Any, meta_rm: str, poll: votes.Poll, preferences: Sequence[Preference],
+    rows: Sequence[dict[str, Any]], out: Path,
+) -> dict[str, list[float]]:  # fmt: skip
+    from launch.issuing import Tokenizer
+    from learner.meta_scorer import MetaScorer
+
+    digest = hashlib.sha256(meta_rm.encode()).hexdigest()[:8]  # the meta-RMs of two runs may well have one name
+    scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
+    cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+    return votes.meta_scores(
+        scorer, Tokenizer(meta_rm), poll, preferences, rows, timeout_s=config.waits.judge_s,
+        path=out / f"meta-{_name(meta_rm)}-{digest}.jsonl",
+    )  # fmt: skip
+
+
+# ---- the door --------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
+    parser.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
+    parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
+    parser.add_argument("--k", default="", help="votes to count, such as 1,2,4,8; 0: one greedy judgement only")
+    parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
+    parser.add_argument("--config", default="evaluate", help="preset or file with prompts, lengths and machine")
+    parser.add_argument("--out", default="", help="folder of the results (default: evaluations/MODEL)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    return parser
+
+
+def _named(given: argparse.Namespace) -> list[str]:
+    """The options as overrides. No training data is read; a path of the config would not have to exist."""
+    given.data, extra = [d for d in given.data if "=" not in d], [d for d in given.data if "=" in d]
+    data = json.dumps(given.data, ensure_ascii=False)  # YAML reads no surrogate pairs
+    ks = [] if not given.k else [f"eval.votes=[{given.k if given.k != '0' else ''}]"]
+    model = json.dumps("tiny" if given.endpoint else given.model, ensure_ascii=False)
+    return [*extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
+
+
+def _preferences(config: Config) -> list[Preference]:
+    loaded = gather(config.data.heldout, config.data.heldout_limit)
+    found = list(loaded.preferences)
+    if any(p.subset == OVERALL for p in found):
+        raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
+    name, count = Counter(p.question.id for p in found).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
+    if loaded.skipped:
+        print(told(loaded.skipped).strip())
+    return found
+
+
+def _folder(given: argparse.Namespace) -> Path:
+    out = Path(given.out or f"evaluations/{_name(given.model)}").expanduser().absolute()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
+    return out
+
+
+def _name(model: str) -> str:
+    """A model's name that can stand in a file's: the last parts of its path."""
+    path = model.rstrip("/")
+    parts = [part for part in path.split("/") if part not in {"", ".", "..", "model"}]
+    return "-".join(parts[-2:]) or "model"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

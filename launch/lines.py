@@ -1,0 +1,42 @@
+"""Files of JSON lines that survive a kill: what was appended whole is there, what was cut off is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows and wait until they are on disk: what follows may rely on them."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All rows, after `mend`; none when there is no such file. ValueError names a line that is no JSON object."""
+    mend(path)
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
+        raise ValueError(f"{where}: not JSON ({error}); remove the line, and what stood there is made again") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object; remove the line, and what stood there is made again")
+    return row
+
+
+def mend(path: Path) -> None:
+    """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
+    if path.exists():
+        whole = path.read_bytes()
+        if whole and not whole.endswith(b"\n"):
+            os.truncate(path, whole.rfind(b"\n") + 1)

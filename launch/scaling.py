@@ -1,0 +1,59 @@
+"""The inference-time scaling curve: accuracy over the number of votes, plain and guided by the meta-RM.
+
+It reads figures as summary.json and table.json hold them: {"vote@8": {"value", "low", "high", "rows"}, ...}.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from launch.charts import Axes, Level, Line, Markup, Point, svg, tag
+from launch.curves import finite, percent
+
+Figures = Mapping[str, Any]
+KINDS = (("vote@", "votes", "a"), ("guided@", "guided by the meta-RM", "b"), ("majority@", "majority", "c"))
+
+
+def value(figures: Figures, name: str, part: str = "value") -> float | None:
+    """A number of a figure; None where there is none."""
+    figure = figures.get(name)
+    found = figure.get(part) if isinstance(figure, Mapping) else None
+    return float(found) if finite(found) else None
+
+
+def largest_k(figures: Figures, kind: str) -> int | None:
+    """The largest k that a kind (`vote@`, `guided@`) was counted at."""
+    ks = [k for k, _ in _points(figures, kind)]
+    return int(max(ks)) if ks else None
+
+
+def scaling_card(figures: Figures, *, title: str, what: str) -> Markup | None:
+    """The chart of one policy, k on a logarithmic axis; None where no votes were counted."""
+    lines = [
+        Line(name=name, metric=f"{kind}k", tone=tone, points=[(math.log2(k), y) for k, y in found])
+        for kind, name, tone in KINDS
+        if (found := _points(figures, kind))
+    ]
+    if not lines:
+        return None
+    greedy = value(figures, "greedy")
+    levels = [Level(name="greedy", value=greedy, limit=False)] if greedy is not None else []
+    axes = Axes(x_name="votes", show_x=lambda x: f"{2**x:.0f}", show_y=percent, low=None, high=None, whole_x=True,
+                x_named=True, whole_y=False)  # fmt: skip
+    keys = [tag("span", tag("i", class_=line.tone), f"{line.name} ", tag("b", percent(line.points[-1][1]))) for line in lines]
+    keys += [tag("span", tag("i", class_="level"), f"{level.name} {percent(level.value)}") for level in levels]
+    chart = svg(lines, levels, axes)
+    return tag("figure", tag("h3", title), tag("p", what, class_="what"), tag("div", *keys, class_="keys"), chart,
+               class_="card")  # fmt: skip
+
+
+def _points(figures: Figures, kind: str) -> list[Point]:
+    found = [
+        (float(name.removeprefix(kind)), y)
+        for name in figures
+        if re.fullmatch(re.escape(kind) + r"[1-9]\d*", name) and (y := value(figures, name)) is not None
+    ]
+    return sorted(found)

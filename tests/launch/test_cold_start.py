@@ -1,0 +1,63 @@
+"""The cold start is killed in both of its halves and started again: the end is the same, and nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launch.whole import SPCT, finish, mentioning, run, start, wait_for
+
+pytestmark = pytest.mark.slow
+
+LONG = (*SPCT, "cold_start.preferences=40", "cold_start.steps=12", "rollout.max_groups=8")  # a kill falls in the middle
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def by_group(file: Path) -> dict[tuple[str, bool], Any]:
+    return {(row["preference"], row["hinted"]): row["completions"] for row in rows(file)}
+
+
+def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -> None:
+    whole = run(tmp_path, "whole", *LONG, entry="cold_start.py")
+    assert whole.status == 0, whole.said
+
+    folder = tmp_path / "killed"
+    process = start(tmp_path, "killed", *LONG, entry="cold_start.py")
+    wait_for(folder, "hinted", process, file_name="cold_start/sampled.jsonl")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_until_gone(str(folder))
+    first = by_group(folder / "cold_start" / "sampled.jsonl")
+    assert 0 < len(first) < 80
+
+    process = start(tmp_path, "killed", *LONG, entry="cold_start.py")
+    wait_for(folder, "sft/heldout_loss", process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process, folder).status == 130
+    sampled = rows(folder / "cold_start" / "sampled.jsonl")
+    assert len(sampled) == 80  # none twice
+    assert first.items() <= by_group(folder / "cold_start" / "sampled.jsonl").items()
+
+    ended = run(tmp_path, "killed", *LONG, entry="cold_start.py")
+    assert ended.status == 0, ended.said
+    assert rows(folder / "cold_start" / "sampled.jsonl") == sampled
+    for file in ("dataset.jsonl", "verdicts.json"):
+        assert (folder / "cold_start" / file).read_text() == (whole.folder / "cold_start" / file).read_text()
+    assert ended.summary["cold_start"] == whole.summary["cold_start"]  # the steps, the best one, its held-out loss
+    assert ended.summary["accuracy"] == whole.summary["accuracy"]
+
+
+def wait_until_gone(text: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while left := mentioning(text):
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.5)

@@ -1,0 +1,29 @@
+"""Random examples to fine-tune on, for the tests of one rank and of several."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from learner.examples import Example
+from tests.learner.run_by_hand import END
+
+
+def examples(count: int, *, seed: int, vocabulary: int = 250) -> list[Example]:
+    """Some share a prompt, as samples of one preference do. The few tokens that completions are made of are all that
+    a model can learn from them for others: what goes beyond that is overfitting.
+    """
+    rng = random.Random(seed)
+    prompts = [tuple(rng.randrange(vocabulary) for _ in range(rng.randint(1, 30))) for _ in range(-(-2 * count // 3))]
+    completions = [(*(rng.randrange(4, 24) for _ in range(rng.randint(0, 20))), END) for _ in range(count)]
+    return [
+        Example(prompt_ids=prompts[i % len(prompts)], completion_ids=completions[i], source=f"p{i % len(prompts)}")
+        for i in range(count)
+    ]
+
+
+def write(path: Path, found: Sequence[Example]) -> Path:
+    """A data set file of these examples."""
+    rows = [{"prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids, "preference": one.source} for one in found]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path

@@ -47,4 +47,7 @@ def _from_messages(row: Row) -> Instruction:
     turns = messages(row, "messages", given) if isinstance(given, list) else []
     if len(turns) < 2 or turns[-1][0] != "assistant" or not turns[-1][1].strip():
         raise row.error("messages", "does not end in an answer", "let an assistant's turn with text stand last")
-    return Instruction(prompt=conversation(turns[:-1]), completion=turns[-1][1])
+    prompt = conversation(turns[:-1])
+    if not prompt.strip():
+        raise row.error("messages", "ask nothing", "give the conversation, or remove the row")
+    return Instruction(prompt=prompt, completion=turns[-1][1])

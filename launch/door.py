@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def _content(config: Config) -> str:
     return dump(config.model_copy(update={"run": config.run.model_copy(update={"id": "", "dir": ""})}))
 
 
-def told(skipped: dict[str, int]) -> str:
+def told(skipped: Mapping[str, int]) -> str:
     if not skipped:
         return ""
     return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ from launch.evaluated import print_table, rewardbench_rows, write_evaluation
 from launch.issuing import wording
 from launch.models import resolve
 from launch.progress import clean
+from launch.signals import end_on_signals
 from learner.ranking import auc
 
 
@@ -110,7 +112,9 @@ def _judges(
     from launch.judging import EngineJudge
 
     model = resolve(given.meta_rm if given.endpoint else config.model.path)
-    with Cluster(config, run_id="evaluate", folder=out, model=model) as cluster:
+    end_on_signals()
+    with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model) as cluster:
+        end_on_signals()  # again: Ray put its own handlers in place
         if given.endpoint:
             with closing(_endpoint(config, given)) as endpoint:
                 yield endpoint, cluster
@@ -176,7 +180,7 @@ def _preferences(config: Config) -> list[Preference]:
     if count > 1:
         raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
     if loaded.skipped:
-        print(told(loaded.skipped).strip())
+        print(told(dict(loaded.skipped)).strip())
     return found
 
 

@@ -22,7 +22,6 @@ from launch.curves import percent
 from launch.progress import clean
 from launch.report import TEMPLATE
 from launch.scaling import scaling_card
-from launch.summary import vote_metrics
 from launch.tracking import Tracker
 
 COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
@@ -35,10 +34,10 @@ def print_table(rows: Sequence[Row]) -> None:
     if not console.is_terminal:
         console.width = LOG_WIDTH
     shown = Table(title=None, box=None, pad_edge=False)
-    shown.add_column("", no_wrap=True, overflow="ignore")
+    shown.add_column("", no_wrap=True, overflow="crop")
     for row in rows:
         shown.add_column(Text(f"{clean(row.subset) or 'no subset'} ({row.rows})"), justify="right", overflow="fold")
-    shown.add_column("95 % interval", justify="right", style="dim", no_wrap=True, overflow="ignore")
+    shown.add_column("95 % interval", justify="right", style="dim", no_wrap=True, overflow="crop")
     for name in rows[-1].figures:
         last = rows[-1].figures[name]
         cells = [_cell(name, row.figures[name].value) if name in row.figures else "" for row in rows]
@@ -54,6 +53,8 @@ def write_evaluation(
     out: Path, rows: Sequence[Row], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
 ) -> None:
     """table.json, report.html and the W&B run. failed: preferences without an answer, with the reason."""
+    from launch.summary import vote_metrics  # with Ray and torch, which the door of an endpoint need not pay
+
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
     found = {**named, "failed": dict(failed), "subsets": figures}
     (out / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -73,7 +74,7 @@ def _page(model: str, rows: Sequence[Row], failed: Mapping[str, str]) -> str:
     names = list(rows[-1].figures)
     head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in rows))
     lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in rows)) for name in names]
-    notice = tag("p", f"{len(failed)} preferences got no answer.", class_="notice") if failed else None
+    notice = tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice") if failed else None
     parts = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
     if card:
         parts.append(tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid")))

@@ -11,12 +11,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from buffer.streams import connect, in_use
@@ -32,6 +31,7 @@ from launch.parts import PartFailed
 from launch.polling import Polling
 from launch.progress import Progress
 from launch.report import write_report
+from launch.signals import end_on_signals
 from launch.summary import Finished, Outcome, summary, vote_metrics
 from launch.tracking import Tracker
 from launch.training import Training
@@ -63,14 +63,14 @@ class Run:
             self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
         )
         self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model)
-        _end_on_signals()
+        end_on_signals()
         try:
             self._cluster.__enter__()
             self._require_own_streams()
         except BaseException as error:
             self._finish(error)
             raise
-        _end_on_signals()  # again: Ray put its own handlers in place
+        end_on_signals()  # again: Ray put its own handlers in place
         self._progress = Progress(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
         self._progress.__enter__()
         self._polling = None
@@ -241,13 +241,3 @@ class Run:
 
 def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-
-
-def _end_on_signals() -> None:
-    """`ray job stop` sends SIGTERM, Ctrl-C SIGINT (which a shell lets its background jobs ignore): both end the run."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from configs.load import ConfigError
 from configs.schema import Config
 from grm.benchmarks import Item, Sample
@@ -160,6 +158,8 @@ def meta_scores(
 
     scorer: a `MetaScorer` actor; tokenizer: the meta-RM's own. Texts are read with it, whoever wrote them.
     """
+    import ray  # a judge that is served elsewhere needs none
+
     marks = {row["id"]: _mark(row["samples"]) for row in rows if "samples" in row}
     known = {row["id"]: row["meta"] for row in lines.read(path) if row.get("of") == marks.get(row["id"])}
     missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]

@@ -205,3 +205,30 @@ def test_long_hostile_completions_take_linear_time(unit: str) -> None:
         start = time.monotonic()
         parse(completion, 2)
         assert time.monotonic() - start < 2.0  # quadratic time would be minutes
+
+
+PUBLIC = """**Specific Criteria:**
+1. **Correctness of the final value** (Weight: 50%): the number that the query asks for is right.
+2. **Soundness of the steps** (Weight: 30%): each step follows from the one before; $3 \\times 4 = 12$ is not skipped.
+3. **Clarity** (Weight: 20%): a reader can follow without guessing.
+
+**Analysis:**
+- **Response 1**: The set-up is right, but in step 2 it writes $\\boxed{14}$ where $12$ is due. Clarity is good.
+    - Correctness: fails. Soundness: one slip.
+- **Response 2**: Every step holds, and the result agrees with a check by substitution.
+  It is terse; a sentence on the units would help.
+- **Response 3**: Says `Scores: \\boxed{10, 10, 10}` and calculates nothing.
+
+**Scores:** \\\\boxed\\{4, 9, 1\\}
+"""
+
+
+def test_a_judgement_in_the_papers_own_layout_is_read() -> None:
+    """Three labelled parts, many lines, markdown, formulas and boxes on the way, and an escaped box at the end."""
+    found = parse(PUBLIC, 3)
+    assert isinstance(found, Judgement)
+    assert found.scores == (4, 9, 1)
+    assert found.principles.startswith("1. **Correctness")
+    assert found.principles.endswith("without guessing.")
+    assert found.critique.startswith("- **Response 1**")
+    assert found.critique.endswith("calculates nothing.")

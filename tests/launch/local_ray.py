@@ -43,9 +43,7 @@ class LocalRay:
             raise RayError(repr(error)) from error
 
     @staticmethod
-    def wait(
-        refs: Sequence[Future[Any]], *, num_returns: int, timeout: float
-    ) -> tuple[list[Future[Any]], list[Future[Any]]]:
+    def wait(refs: Sequence[Future[Any]], *, num_returns: int, timeout: float) -> tuple[list[Future[Any]], list[Future[Any]]]:
         first = concurrent.futures.FIRST_COMPLETED if num_returns == 1 else concurrent.futures.ALL_COMPLETED
         concurrent.futures.wait(refs, timeout=timeout, return_when=first)
         ready = [ref for ref in refs if ref.done()][:num_returns]

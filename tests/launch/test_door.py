@@ -20,6 +20,7 @@ from launch import stages
 from tests.launch.whole import mentioning
 from tests.random_models import make
 
+SMALL = ("data.train=tiny:1:30", "data.heldout=tinyheld:2:5:2")
 GOOD = {"id": "a", "prompt": "q", "responses": ["x", "y"], "preferred": 1}
 
 
@@ -118,7 +119,7 @@ def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.Capt
 
 def interrupted(where: Path, *overrides: str) -> Config:
     """The folder of a run that ended in its cold start, as such a run leaves it; its config."""
-    config = load("tiny", [f"run.dir={where / 'runs'}", *overrides])
+    config = load("tiny", [*SMALL, f"run.dir={where / 'runs'}", *overrides])
     folder = stages.Run(config, preset="tiny").folder
     (folder / "config.yaml").write_text(dump(config))
     (folder / "cold_start").mkdir()
@@ -137,7 +138,7 @@ def test_an_interrupted_run_that_was_given_no_id_is_taken_up_by_its_folders_name
     config = interrupted(tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     assert config.run.id == ""
-    again = load("tiny", [f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
+    again = load("tiny", [*SMALL, f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
     assert stages.Run(again, preset="tiny").folder == folder
 
 
@@ -146,13 +147,15 @@ def test_an_interrupted_cold_start_is_not_taken_up_with_another_config(
     override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupted(tmp_path, "run.id=x")
-    assert "was begun with another config; give that one, or choose another run.id" in refused(capsys, tmp_path, override)
+    assert "was begun with another config; give that one, or choose another run.id" in refused(
+        capsys, tmp_path, *SMALL, override
+    )
 
 
 def test_a_run_that_went_on_to_train_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(tmp_path, "run.id=x")
     (tmp_path / "runs" / "x" / "checkpoints").mkdir()
-    assert "choose another run.id" in refused(capsys, tmp_path)
+    assert "x exists; choose another run.id" in refused(capsys, tmp_path, *SMALL)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_bad_general_data_is_named_by_line_and_field(
     row: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = rows(tmp_path / "bad.jsonl", {"prompt": "q", "completion": "a"}, row)
-    assert re.search(message, refused(capsys, tmp_path, f"cold_start.general=[{file}]"))
+    assert re.search(message, refused(capsys, tmp_path, *SMALL, f"cold_start.general=[{file}]"))
 
 
 def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
@@ -178,7 +181,7 @@ def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
     own, single = tmp_path / "own.txt", tmp_path / "own_single.txt"
     for file in (own, single):
         file.write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
-    overrides = [f"prompts.template_path={own}", "cold_start.enabled=true"]
+    overrides = [*SMALL, f"prompts.template_path={own}", "cold_start.enabled=true"]
     config = load("tiny", [*overrides, f"run.dir={tmp_path / 'good'}"])
     stages.Run(config, preset="tiny")
     for file in (own, single):  # either wording alone may lack it

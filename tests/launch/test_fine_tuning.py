@@ -103,9 +103,7 @@ def test_text_of_others_brings_no_special_token(tokenizer: Tokenizer, tmp_path: 
     assert counts[0] == counts[1]
 
 
-def test_what_is_too_long_is_left_out_and_counted(
-    sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_what_is_too_long_is_left_out_and_counted(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "dataset.jsonl"
     long = Instruction(prompt="q", completion="word " * 300)
     exact = len(tokenizer.encode("q")) + len(tokenizer.completion(long.completion))
@@ -115,9 +113,7 @@ def test_what_is_too_long_is_left_out_and_counted(
     assert len(lines.read(path)) == 10
 
 
-def test_the_order_of_arrival_does_not_matter(
-    sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_the_order_of_arrival_does_not_matter(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
     first = tmp_path / "first.jsonl"
     write_dataset(first, sampled, MIXED, tokenizer, 256)
     for seed in range(3):

@@ -179,7 +179,9 @@ def test_a_judgement_comes_back_from_its_ids(tokenizer: Tokenizer, of_bytes: Tok
         assert one.decode(one.completion(text)) == text
 
 
-@pytest.mark.parametrize("text", ["a , b . c ' s", " leading", "trailing \n", "**Critique**\n\n\t\\boxed{1,\u00a02}", "über 雪 🙂"])
+@pytest.mark.parametrize(
+    "text", ["a , b . c ' s", " leading", "trailing \n", "**Critique**\n\n\t\\boxed{1,\u00a02}", "über 雪 🙂"]
+)
 def test_any_text_comes_back_as_it_was(of_bytes: Tokenizer, text: str) -> None:
     assert of_bytes.decode(of_bytes.completion(text)) == text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -121,12 +122,19 @@ def test_nothing_is_left_behind(done: Ended) -> None:
     assert not list((done.folder / "redis").glob("*.sock"))
 
 
+def own_wording(folder: Path) -> tuple[str]:
+    """The wording that the tiny tokenizer knows, as a user's own template."""
+    for name in ("compact.txt", "compact_single.txt"):
+        (folder / f"my_{name}").write_bytes((resources.files("grm") / "templates" / name).read_bytes())
+    return (f"prompts.template_path={folder / 'my_compact.txt'}",)
+
+
 @pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
 def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: str, tmp_path: Path) -> None:
     preset = {"qwen3": "qwen3-8b", "gemma2": "gemma2-27b"}[kind]
     model = teach_format(make(tmp_path / "model", kind, tokenizer=str(TINY)))
     small = (
-        "cluster.device=cpu", f"model.path={model}", "model.billions=0.0", "model.context=512", "prompts.style=compact",
+        "cluster.device=cpu", f"model.path={model}", "model.billions=0.0", "model.context=512", *own_wording(tmp_path),
         "data.train=tiny:1:200:2", "data.heldout=tinyheld:2:8:2", "rollout.workers=1", "rollout.max_new_tokens=48",
         "grpo.steps=2", "grpo.batch_groups=4", "learner.ranks=2", "meta_rm.ranks=1", "meta_rm.batch=16", "eval.every=0",
         "cold_start.preferences=8", "cold_start.steps=2", "cold_start.batch=8", "eval.votes=[1,2]", "eval.votes_limit=4",

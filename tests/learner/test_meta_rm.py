@@ -133,7 +133,8 @@ def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, 
     learner = seeded(run, config(model, learner={"checkpoint_every": 1}), seed, "meta_rm")
     run.feed(2)
     reports = [trained(learner.step(5.0)) for _ in range(3)]
-    assert [(report.version, report.groups, report.completions) for report in reports] == [(1, (), 8), (2, (), 8), (3, (0, 1), 8)]
+    assert [(report.version, report.groups) for report in reports] == [(1, ()), (2, ()), (3, (0, 1))]
+    assert [report.completions for report in reports] == [8, 8, 8]
     for report, batch in zip(reports, seed_batches(seed, 8), strict=False):
         assert report.tokens == sum(len(one.prompt_ids) + len(ids) for one in batch for ids in one.completion_ids)
     assert [report.metrics["meta_rm/backlog"] for report in reports] == [2, 2, 0], "the stream waits meanwhile"
@@ -151,9 +152,6 @@ def test_restarted_it_goes_on_behind_what_its_checkpoint_contains(run: Run, mode
     whole = [trained(killed.step(5.0)) for _ in range(4)]
     assert [report.groups for report in whole] == [(), (), (0, 1), (2, 3)]
     killed.close()
-    # 4 steps: the newest checkpoint is of version 4, 4 or 3; the older ones make the earlier restarts
-    for version in checkpoint.versions(run.folder / "meta_rm"):
-        assert version % every == 0
     again = seeded(run, settings, seed, "meta_rm")
     assert again.version == 4 - 4 % every
     for report in whole[again.version :]:

@@ -1,0 +1,289 @@
+"""The evaluation as a user starts it, against a fake server: what is refused, what is judged once, what is left."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launch import votes
+from launch.evaluate import _name, _named, _parser, main
+from tests.launch.fake_server import FakeServer, Reply, completion, failure
+from tests.launch.whole import ROOT
+
+SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
+ROWS: list[dict[str, Any]] = [
+    {"id": "p1", "prompt": "q one", "responses": ["a good answer", "a bad one"], "preferred": 0, "subset": "easy"},
+    {"id": "p2", "prompt": "q two", "responses": ["a bad one", "a good answer"], "preferred": 1, "subset": "easy"},
+    {"id": "p3", "prompt": "q three", "chosen": "a bad one", "rejected": "a good answer", "subset": "trap"},
+    {"id": "p4", "prompt": "q four", "responses": ["bad", "bad too", "a good answer"], "preferred": 2, "subset": "trap"},
+    {"id": "s1", "prompt": "q five", "responses": ["a good answer"], "scores": [1], "subset": "single"},
+    {"id": "s2", "prompt": "q six", "responses": ["a bad one"], "scores": [0], "subset": "single"},
+]
+
+
+def reply(body: dict[str, Any]) -> Reply:
+    """9 for what is called good, else 2; one vote in five, by its seed, does not keep the format."""
+    message = body["messages"][0]["content"]
+    scores = ", ".join("9" if "good" in shown else "2" for shown in SHOWN.findall(message))
+    broken = [body["temperature"] > 0 and (body["seed"] + i) % 5 == 0 for i in range(body["n"])]
+    return completion(*("?" if bad else f"\\boxed{{{scores}}}" for bad in broken), tokens=7 * body["n"])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fake = FakeServer()
+    fake.reply = reply
+    yield fake
+    fake.close()
+
+
+def rows(file: Path, *found: dict[str, Any]) -> str:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture
+def started(server: FakeServer, tmp_path: Path) -> Callable[..., int]:
+    """The evaluation of ROWS by the fake server; more options may be given."""
+    data = rows(tmp_path / "data.jsonl", *ROWS)
+    usual = ["--endpoint", server.url, "--model", "judge", "--data", data, "--k", "1,2,4", "--out", str(tmp_path / "out")]
+    return lambda *more: main([*usual, "tracking.mode=disabled", *more])
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def named(*arguments: str) -> dict[str, Any]:
+    """The overrides that the options stand for, as YAML reads them."""
+    found = _named(_parser().parse_args(arguments))
+    return {key: yaml.safe_load(value) for key, _, value in (override.partition("=") for override in found)}
+
+
+def test_options_are_overrides() -> None:
+    assert named("--model", "./m", "--data", "a.jsonl", "b: c.jsonl", "--k", "1,2") == {
+        "model.path": "./m",
+        "data.train": ["a.jsonl", "b: c.jsonl"],
+        "data.heldout": ["a.jsonl", "b: c.jsonl"],
+        "eval.votes": [1, 2],
+    }
+
+
+def test_no_votes_and_votes_of_the_preset() -> None:
+    assert named("--model", "m", "--data", "d", "--k", "0")["eval.votes"] == []
+    assert "eval.votes" not in named("--model", "m", "--data", "d")
+
+
+def test_overrides_behind_the_data_are_told_apart() -> None:
+    given = _parser().parse_args(["--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"])
+    assert _named(given)[:2] == ["run.seed=3", 'model.path="m"']
+    assert (given.data, given.overrides) == (["d"], ["eval.temperature=1.0"])
+
+
+@pytest.mark.parametrize("name", ["2024", "~", "null", "[x", "модель", "a/😀", 'a"b'])
+def test_names_are_texts_whatever_yaml_would_make_of_them(name: str) -> None:
+    assert named("--model", name, "--data", name) == {"model.path": name, "data.train": [name], "data.heldout": [name]}
+
+
+def test_a_served_model_is_no_folder() -> None:
+    assert named("--model", "org/name", "--endpoint", "http://h/v1", "--data", "d")["model.path"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("tiny", "tiny"),
+        ("org/name", "org-name"),
+        ("./my-model/", "my-model"),
+        ("../my-model", "my-model"),
+        ("runs/a/checkpoints/meta-rm/version-80/model", "meta-rm-version-80"),
+        ("/model", "model"),
+        ("..", "model"),
+    ],
+)
+def test_a_models_name_can_stand_in_a_files(model: str, name: str) -> None:
+    assert _name(model) == name
+
+
+# ---- the door --------------------------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
+    status = main(arguments)
+    said = capsys.readouterr().err
+    assert status == 2, said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--data", "rollout.workers=2"], "data.heldout"),
+        (["--endpoint", "localhost:8000"], "this is no address; give it as http://host:port/v1"),
+        (["--endpoint", "http://127.0.0.1:1/v1"], "no connection"),
+        (["--model", "jugde"], "the server does not know this model, it knows judge"),
+        (["--endpoint", "", "--model", "./nowhere"], "has no config.json"),
+        (["--meta-rm", "./nowhere"], "has no config.json"),
+        (["--config", "nothing"], "no such file or preset; presets are evaluate, "),
+        (["rollout.wrokers=2"], "did you mean rollout.workers?"),
+        (["--k", "4,2"], "give each k once, in ascending order"),
+        (["--k", "0,1"], "eval.votes.0"),
+        (["--k", "many"], "eval.votes.0"),
+        (["prompts.template_path=nowhere.txt"], "no such file"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    options: list[str], message: str, started: Callable[..., int], server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started(*options) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert server.asked == []
+
+
+def test_a_subset_cannot_be_named_as_the_last_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = rows(tmp_path / "d.jsonl", {**ROWS[0], "subset": "overall"})
+    assert "a subset is named 'overall'" in refused(capsys, ["--model", "tiny", "--data", data])
+
+
+def test_ids_of_two_files_must_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without ids the file's name and the line are the id, and two folders may have files of one name."""
+    pair = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    first, second = rows(tmp_path / "a" / "d.jsonl", pair), rows(tmp_path / "b" / "d.jsonl", {**pair, "prompt": "r"})
+    assert "preference id 'd:1' occurs 2 times" in refused(capsys, ["--model", "tiny", "--data", first, second])
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "d.jsonl" / "out"
+    assert f"--out: cannot make {out}: Not a directory" in refused(
+        capsys, ["--model", "tiny", "--data", data, "--out", str(out)]
+    )
+
+
+def test_rows_without_a_label_are_counted(
+    started: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = rows(tmp_path / "ties.jsonl", ROWS[0], {"prompt": "q", "responses": ["x", "y"], "scores": [4, 4]})
+    assert started("--data", data) == 0
+    assert "skipped    1 x two best labels" in capsys.readouterr().out
+
+
+def test_the_door_does_not_wait_for_engines() -> None:
+    """They take seconds to import, and an endpoint needs none."""
+    script = "import sys, launch.evaluate; print({'ray', 'torch', 'transformers', 'vllm', 'wandb'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "set()\n"
+
+
+# ---- to the end ------------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_to_its_end(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started() == 0
+    said, out = capsys.readouterr().out, tmp_path / "out"
+    lines = [line.strip() for line in said.splitlines()]
+    assert "judged 6 of 6 preferences, 4 votes each" in lines
+    assert any(re.fullmatch(r"easy \(2\) +single \(2\) +trap \(2\) +overall \(6\) +95 % interval", line) for line in lines)
+    assert any(re.fullmatch(r"greedy +100.0 +50.0 +75.0 +25.0 .. 100.0", line) for line in lines)
+    assert any(re.fullmatch(r"auc_vote@4 +100.0 +100.0 +100.0 .. 100.0", line) for line in lines)
+    assert f"written    {out}" in lines
+    assert {file.name for file in out.iterdir()} == {
+        "judgements.jsonl", "judge_outputs.jsonl", "table.json", "report.html", "config.yaml", "metrics.jsonl"
+    }  # fmt: skip
+    found = json.loads((out / "table.json").read_text())
+    assert (found["model"], found["meta_rm"], found["data"]) == ("judge", "", [str(tmp_path / "data.jsonl")])
+    assert found["failed"] == {}
+    assert {name: part["rows"] for name, part in found["subsets"].items()} == {"easy": 2, "single": 2, "trap": 2, "overall": 6}
+    figures = found["subsets"]["overall"]["figures"]
+    assert (figures["greedy"]["value"], figures["greedy"]["rows"], figures["auc_greedy"]["value"]) == (0.75, 4, 1.0)
+    assert figures["parse_rate"]["value"] == 1.0
+    assert 0 < figures["vote_parse_rate"]["value"] < 1
+    assert {name for name in figures if "@" in name and "vote" in name and "lost" not in name} == {
+        f"{kind}@{k}" for kind in ("vote", "auc_vote") for k in (1, 2, 4)
+    }
+    (record,) = [json.loads(line)["metrics"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert (record["eval/accuracy@1"], record["eval/parse_rate@1"]) == (0.75, 1.0)
+    assert {"eval/accuracy@2", "eval/accuracy@4"} < record.keys()
+    asked = [json.loads(line) for line in (out / "judge_outputs.jsonl").read_text().splitlines()]
+    assert [(row["prompt"], row["results"]) for row in asked] == [("q one", 1), ("q two", 1), ("q three", 0)]
+    assert sum(body["n"] for body in server.asked) == 6 * (1 + 4)
+    assert {body["max_tokens"] for body in server.asked} == {1024}
+
+
+def test_a_second_start_asks_nothing_and_finds_the_same(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started() == 0
+    table, said, asked = (tmp_path / "out" / "table.json").read_text(), capsys.readouterr().out, len(server.asked)
+    assert started() == 0
+    assert len(server.asked) == asked
+    assert (tmp_path / "out" / "table.json").read_text() == table
+    assert capsys.readouterr().out == said.replace("judged 6 of 6 preferences, 4 votes each\n", "")
+
+
+def test_a_second_start_with_other_settings_is_refused(
+    started: Callable[..., int], server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started() == 0
+    asked = len(server.asked)
+    assert started("eval.temperature=0.9", "--k", "1,2") == 2
+    assert "judgements.jsonl was begun with another k, temperature: use another folder" in capsys.readouterr().err
+    assert len(server.asked) == asked
+
+
+def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:
+    assert started("--k", "0") == 0
+    assert len(server.asked) == 6
+    figures = json.loads((tmp_path / "out" / "table.json").read_text())["subsets"]["overall"]["figures"]
+    assert not any("vote" in name for name in figures)
+
+
+def test_a_failed_item_is_named_and_asked_again(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = lambda body: failure(400, "too long") if "q two" in body["messages"][0]["content"] else reply(body)
+    assert started() == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
+    assert re.match(r"failed     1 of 6 preferences got no answer; the first, p2: .*HTTP 400: too long; ", line)
+    found = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert list(found["failed"]) == ["p2"]
+    assert found["subsets"]["overall"]["rows"] == 5
+    assert "1 preference got no answer." in (tmp_path / "out" / "report.html").read_text()
+    server.reply, asked = reply, len(server.asked)
+    assert started() == 0
+    assert {"q two" in body["messages"][0]["content"] for body in server.asked[asked:]} == {True}
+
+
+def test_no_answer_at_all_is_an_error(
+    started: Callable[..., int], server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.reply = lambda body: failure(400, "too long")
+    assert started() == 2
+    assert "error: none of 6 preferences was judged; the first error: " in capsys.readouterr().err
+
+
+def test_an_interrupted_evaluation_says_how_to_go_on(
+    started: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(votes, "collect", interrupted)
+    assert started() == 130
+    assert capsys.readouterr().err == "stopped; start it again with the same --out to go on\n"

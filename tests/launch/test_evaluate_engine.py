@@ -1,0 +1,54 @@
+"""The evaluation of the tiny base policy on a real engine, started as a user does, and started again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launch.whole import ROOT, environment, mentioning
+
+pytestmark = pytest.mark.slow
+
+COUNT, REMOVED = 24, 5
+
+
+def evaluated(out: Path) -> str:
+    """What it says."""
+    options = ["--config", "tiny", "--model", "tiny", "--data", f"tinyheld:3:{COUNT}", "--k", "1,2,4", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *options, "tracking.mode=disabled", "eval.temperature=1.0"]
+    done = subprocess.run(command, cwd=out.parent, env=environment(), text=True, timeout=900, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def judgements(out: Path) -> list[str]:
+    return (out / "judgements.jsonl").read_text().splitlines()
+
+
+def test_a_second_start_judges_what_is_missing_and_finds_the_same(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = evaluated(out)
+    assert f"judged {COUNT} of {COUNT} preferences, 4 votes each" in said
+    first, table = judgements(out), json.loads((out / "table.json").read_text())
+    assert len(first) == 1 + COUNT
+
+    (out / "judgements.jsonl").write_text("".join(f"{line}\n" for line in first[:-REMOVED]))
+    said = evaluated(out)
+    assert f"{COUNT - REMOVED} of {COUNT} preferences stand in judgements.jsonl already" in said
+    assert judgements(out) == first
+    assert json.loads((out / "table.json").read_text()) == table
+
+    rows: list[dict[str, Any]] = [json.loads(line) for line in first[1:]]
+    assert all(len(row["samples"]) == 1 + 4 for row in rows)
+    votes = {tuple(sample["text"] for sample in row["samples"][1:]) for row in rows}
+    assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
+    figures = table["subsets"]["overall"]["figures"]
+    assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
+    assert {f"vote@{k}" for k in (1, 2, 4)} <= figures.keys()
+    assert not mentioning(str(out)), "no part outlives the evaluation"

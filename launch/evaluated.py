@@ -21,7 +21,7 @@ from launch.charts import Markup, join, tag
 from launch.curves import percent
 from launch.progress import clean
 from launch.report import TEMPLATE
-from launch.scaling import scaling_card
+from launch.scaling import scaling_card, vote_metrics
 from launch.tracking import Tracker
 
 COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
@@ -53,8 +53,6 @@ def write_evaluation(
     out: Path, rows: Sequence[Row], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
 ) -> None:
     """table.json, report.html and the W&B run. failed: preferences without an answer, with the reason."""
-    from launch.summary import vote_metrics  # with Ray and torch, which the door of an endpoint need not pay
-
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
     found = {**named, "failed": dict(failed), "subsets": figures}
     (out / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -10,11 +10,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from grm.benchmarks import Row
 from launch.charts import Axes, Level, Line, Markup, Point, svg, tag
 from launch.curves import finite, percent
 
 Figures = Mapping[str, Any]
 KINDS = (("vote@", "votes", "a"), ("guided@", "guided by the meta-RM", "b"), ("majority@", "majority", "c"))
+
+
+def vote_metrics(row: Row) -> dict[str, float]:
+    """The metrics of a counted poll, by the names of design.md section 6; accuracy@1 there is that of greedy judgements,
+    so one sampled vote has none."""
+    names = {"vote@": "eval/accuracy@", "guided@": "eval/meta_accuracy@"}
+    found = {}
+    for name, figure in row.figures.items():
+        kind, at, k = name.partition("@")
+        if kind + at in names and k.isdigit() and k != "1":
+            found[names[kind + at] + k] = figure.value
+    return found
 
 
 def value(figures: Figures, name: str, part: str = "value") -> float | None:

@@ -31,8 +31,9 @@ from launch.parts import PartFailed
 from launch.polling import Polling
 from launch.progress import Progress
 from launch.report import write_report
+from launch.scaling import vote_metrics
 from launch.signals import end_on_signals
-from launch.summary import Finished, Outcome, summary, vote_metrics
+from launch.summary import Finished, Outcome, summary
 from launch.tracking import Tracker
 from launch.training import Training
 from learner import checkpoint

@@ -89,15 +89,3 @@ def _scaling(row: Row) -> dict[str, Any]:
 
 def _figure(figure: Figure) -> dict[str, float]:
     return {"value": figure.value, "low": figure.low, "high": figure.high, "rows": figure.rows}
-
-
-def vote_metrics(row: Row) -> dict[str, float]:
-    """The metrics of a counted poll, by the names of design.md section 6; accuracy@1 there is that of greedy judgements,
-    so one sampled vote has none."""
-    names = {"vote@": "eval/accuracy@", "guided@": "eval/meta_accuracy@"}
-    found = {}
-    for name, figure in row.figures.items():
-        kind, at, k = name.partition("@")
-        if kind + at in names and k.isdigit() and k != "1":
-            found[names[kind + at] + k] = figure.value
-    return found

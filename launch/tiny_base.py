@@ -4,9 +4,12 @@
     reading       at first most lessons name all four levels, of one response, then of two, then of up to four
     judging       more and more, and in the end all, imitate `grm.tiny_world.loose_judge`, hints included; a tenth of
                   them are asked for no principles and imitate `unprincipled_judge`
+    hearsay       behind the end of a judgement stands what people said of it: + right, - wrong
 
 Plain supervised fine-tuning on the completion, on exactly the prompts that the system renders. The base ends up
-knowing the format and seeing the attributes, while it chooses its principles by habit. The folder loads in
+knowing the format and seeing the attributes, while it chooses its principles by habit. Like a language model
+that has read more judgements than it could write, it can also tell a good one once it stands there: a meta-RM starts from
+that. The policy, which stops at the end token, never says it. The folder loads in
 transformers and vLLM; `base.json` in it records the recipe, the loss curve and the frame.
 """
 
@@ -26,8 +29,9 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grm import prompts, tiny_world
-from grm.judgement import Scale
+from grm.judgement import Judgement, Scale, parse, restore, training_scale
 from grm.preferences import Preference, Question
+from grm.rewards import rule_reward
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -35,6 +39,7 @@ CHAT = (
 )
 PARTS = ("Specific Criteria:", "\nAnalysis:", "Analysis:", "\nScores: \\boxed{")  # what completions hold
 HINTED = 0.08  # share of lessons whose prompt holds the hint, so that a cold start can sample hinted
+HEARSAY_WEIGHT = 8.0  # of that one token among the two dozen of a completion
 UNPRINCIPLED = 0.10  # share of judging lessons that ask for no principles, so that the ablation can start from this base
 CURRICULUM = (  # until this share of the steps: the shares of lessons with n responses; after that the world's
     (0.06, {1: 1.0}),
@@ -62,11 +67,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """One prompt (the user's message) and the completion to be learnt."""
+    """One prompt (the user's message), the completion to be learnt, and what was said of it: "+", "-" or nothing."""
 
     question: Question
     prompt: str
     completion: str
+    hearsay: str = ""
 
 
 def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
@@ -90,11 +96,23 @@ def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
     principles = rng.random() >= UNPRINCIPLED
     judge = tiny_world.loose_judge if principles else tiny_world.unprincipled_judge
     wording = prompts.template("compact", principles=principles)
+    completion = judge(question, order, rng, scale=scale, hint=hint)
     return Lesson(
         question=question,
         prompt=prompts.render(question, order, wording, hint=hint, scale=scale),
-        completion=judge(question, order, rng, scale=scale, hint=hint),
+        completion=completion,
+        hearsay=_hearsay(completion, order, preference.label, scale),
     )
+
+
+def _hearsay(completion: str, order: tuple[int, ...], label: int, scale: Scale) -> str:
+    """By the rule; nothing of a single response on the graded scale, for which there is no rule."""
+    n = len(order)
+    if scale is not training_scale(n):
+        return ""
+    read = parse(completion, n, low=scale.low, high=scale.high)
+    assert isinstance(read, Judgement)  # the teacher keeps the format
+    return "+" if rule_reward(restore(read.scores, order), label, n) > 0 else "-"
 
 
 def judging_lessons(seed: int, count: int, *, held_out: bool = False) -> list[Lesson]:
@@ -174,25 +192,27 @@ def build_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> LlamaForC
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Right-padded token ids [rows, length] and the mask [rows, length - 1] of the predictions that count."""
+    """Right-padded token ids [rows, length], and how much each prediction counts [rows, length - 1]."""
 
     ids: torch.Tensor
-    counts: torch.Tensor
+    weights: torch.Tensor
 
 
-def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> Batch:
-    """`rows` are (prompt ids, completion ids)."""
+def collate(rows: list[tuple[list[int], list[int]]], pad: int, end: int) -> Batch:
+    """`rows` are (prompt ids, completion ids up to the end token, and maybe the hearsay behind it)."""
     length = max(len(prompt) + len(completion) for prompt, completion in rows)
     ids = torch.full((len(rows), length), pad)
-    counts = torch.zeros((len(rows), length - 1), dtype=torch.bool)
+    weights = torch.zeros((len(rows), length - 1))
     for row, (prompt, completion) in enumerate(rows):
         ids[row, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
-        counts[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = True
-    return Batch(ids=ids, counts=counts)
+        weights[row, len(prompt) - 1 : len(prompt) + len(completion) - 1] = 1.0
+        if completion[-1] != end:
+            weights[row, len(prompt) + len(completion) - 2] = HEARSAY_WEIGHT
+    return Batch(ids=ids, weights=weights)
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, lessons: list[Lesson]) -> list[tuple[list[int], list[int]]]:
-    """(prompt ids as a chat, completion ids with the end token) of each lesson."""
+    """(prompt ids as a chat, completion ids with the end token and what stands behind it) of each lesson."""
     chats = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": lesson.prompt}], tokenize=False, add_generation_prompt=True
@@ -200,7 +220,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, lessons: list[Lesson]) -> list[tu
         for lesson in lessons
     ]
     asked = tokenizer(chats, add_special_tokens=False)["input_ids"]
-    answers = [lesson.completion + tokenizer.eos_token for lesson in lessons]
+    answers = [lesson.completion + tokenizer.eos_token + lesson.hearsay for lesson in lessons]
     return list(zip(asked, tokenizer(answers, add_special_tokens=False)["input_ids"], strict=True))
 
 
@@ -213,13 +233,16 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, pool: int = 1
         cuts = list(range(0, len(rows), recipe.rows))
         rng.shuffle(cuts)
         for cut in cuts[: recipe.steps - start]:
-            yield collate(rows[cut : cut + recipe.rows], tokenizer.pad_token_id)
+            yield collate(rows[cut : cut + recipe.rows], tokenizer.pad_token_id, tokenizer.eos_token_id)
 
 
 def completion_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy in nats per completion token. Attention is causal, so padding on the right needs no mask."""
-    states = model.model(batch.ids).last_hidden_state[:, :-1][batch.counts]
-    return F.cross_entropy(model.lm_head(states), batch.ids[:, 1:][batch.counts])
+    """Weighted mean cross-entropy in nats. Attention is causal, so padding on the right needs no mask."""
+    counts = batch.weights > 0
+    states = model.model(batch.ids).last_hidden_state[:, :-1][counts]
+    losses = F.cross_entropy(model.lm_head(states), batch.ids[:, 1:][counts], reduction="none")
+    weights = batch.weights[counts]
+    return (weights * losses).sum() / weights.sum()
 
 
 def train(

@@ -59,7 +59,7 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 400) -> Ended:
+def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 900) -> Ended:
     try:
         said, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:

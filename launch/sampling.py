@@ -23,7 +23,7 @@ from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.preferences import Preference
-from grm.rejection import hinted_verdicts, is_kept, plain_verdicts
+from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
 from launch import lines
 from launch.crew import Crew
 from launch.issuing import Draft, PromptSource, Tokenizer
@@ -74,6 +74,12 @@ def _seed(run: int, preference: str, hinted: bool) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
+def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
+    """The groups that do not stand in `path` yet."""
+    done = {(row["preference"], row["hinted"]) for row in lines.read(path)}
+    return [group for group in planned if group.key not in done]
+
+
 class Sampling:
     """Samples what is planned and does not stand in `path` yet, through the crew's streams."""
 
@@ -81,8 +87,7 @@ class Sampling:
         self, config: Config, *, crew: Crew, planned: Sequence[Planned], tokenizer: Tokenizer, path: Path, progress: Progress
     ) -> None:
         self._config, self._crew, self._tokenizer, self._path, self._progress = config, crew, tokenizer, path, progress
-        done = {(row["preference"], row["hinted"]) for row in lines.read(path)}
-        self._groups = [group for group in planned if group.key not in done]
+        self._groups = missing(planned, path)
         self._all, self._written = len(planned), len(planned) - len(self._groups)
         self._ledger = Ledger(crew.redis, crew.address.run_id)
         self._inbox = Consumer(
@@ -173,4 +178,5 @@ def _unheard(report: object) -> None:
 
 def verdict_counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
     """Judgements by verdict."""
-    return dict(Counter(one["verdict"] for row in rows for one in row["completions"]))
+    found = Counter(one["verdict"] for row in rows for one in row["completions"])
+    return {verdict: found[verdict] for verdict in VERDICTS}

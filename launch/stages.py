@@ -93,14 +93,15 @@ class Run:
         """RFT: sample, reject, fine-tune; training then starts from the result. Goes on where it was interrupted."""
         config, opened, folder = self._config, self._opened, self.folder / "cold_start"
         folder.mkdir(exist_ok=True)
-        with self._crew("cold-start") as crew:
-            self._evaluate(crew, "before", version=0)
-            planned = sampling.plan(config, opened.prompts, opened.train)
-            path = folder / "sampled.jsonl"
-            with self._timed("sample"):
-                sampling.Sampling(
-                    config, crew=crew, planned=planned, tokenizer=opened.tokenizer, path=path, progress=self._progress
-                ).run()
+        planned = sampling.plan(config, opened.prompts, opened.train)
+        path = folder / "sampled.jsonl"
+        if "before" not in self._outcome.evaluations or sampling.missing(planned, path):
+            with self._crew("cold-start") as crew:
+                self._evaluate(crew, "before", version=0)
+                with self._timed("sample"):
+                    sampling.Sampling(
+                        config, crew=crew, planned=planned, tokenizer=opened.tokenizer, path=path, progress=self._progress
+                    ).run()
         sampled = lines.read(path)
         verdicts = sampling.verdict_counts(sampled)
         examples = write_dataset(

@@ -24,7 +24,7 @@ from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect
 from configs.load import ConfigError
 from configs.schema import Config
-from launch.plan import gpus_wanted, object_store_bytes
+from launch.plan import object_store_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
@@ -34,9 +34,10 @@ CPU_SHARE = 0.1
 class Cluster:
     """Everything of a run that is not the driver. Use as a context manager."""
 
-    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str) -> None:
-        """model: the largest that will travel through Ray's object store (a folder or hub name)."""
-        self._config = config
+    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> None:
+        """model: the largest that will travel through Ray's object store (a folder or hub name). gpus: needed at a time,
+        where the device is cuda."""
+        self._config, self._gpus = config, gpus
         self._run_id = run_id
         self._folder = folder
         self._model = model
@@ -167,10 +168,11 @@ class Cluster:
                 " set redis.url to a server that all nodes reach"
             )
         if self._config.cluster.device == "cuda":
-            wanted, there = gpus_wanted(self._config), int(ray.cluster_resources().get("GPU", 0))
-            if wanted > there:
+            there = int(ray.cluster_resources().get("GPU", 0))
+            if self._gpus > there:
                 raise ConfigError(
-                    f"rollout.workers + learner.ranks + meta_rm.ranks = {wanted} GPUs wanted, the cluster has {there}"
+                    f"{self._gpus} GPUs are wanted at a time, the cluster has {there}: lower rollout.workers, learner.ranks or"
+                    " meta_rm.ranks"
                 )
 
 

@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,11 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
         "max_new_tokens": poll.max_new_tokens,
         "seed": poll.seed,
     }
-    with _judges(config, preferences, given, out) as (judge, cluster):
-        rows = votes.collect(
-            judge, poll, preferences, path=out / "judgements.jsonl", settings=settings, say=lambda line: print(line, flush=True)
-        )
+    with _cluster(config, given, out) as cluster:
+        with _judge(config, cluster, preferences, given) as judge:
+            path = out / "judgements.jsonl"
+            rows = votes.collect(judge, poll, preferences, path=path, settings=settings, say=partial(print, flush=True))
+        # the engines are gone by now: on one GPU there is room for the meta-RM only then
         meta = _meta(config, cluster, meta_rm, poll, preferences, rows, out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
     items = votes.items(preferences, rows, meta)
@@ -98,36 +100,36 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
 
 
 @contextmanager
-def _judges(
-    config: Config, preferences: Sequence[Preference], given: argparse.Namespace, out: Path
-) -> Iterator[tuple[Judge, Any]]:
-    """Who judges, and the cluster that a meta-RM can be started on."""
+def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[Any]:
+    """Where engines and a meta-RM can be started; None when an endpoint alone judges."""
+    end_on_signals()
     if given.endpoint and not given.meta_rm:
-        with closing(_endpoint(config, given)) as endpoint:
-            yield endpoint, None
+        yield None
         return
     from launch.cluster import Cluster  # Ray and the engines: seconds that an endpoint alone need not pay
+
+    model = resolve(given.meta_rm if given.endpoint else config.model.path)
+    gpus = 1 if given.endpoint else config.rollout.workers
+    with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model, gpus=gpus) as cluster:
+        end_on_signals()  # again: Ray put its own handlers in place
+        yield cluster
+
+
+@contextmanager
+def _judge(config: Config, cluster: Any, preferences: Sequence[Preference], given: argparse.Namespace) -> Iterator[Judge]:
+    if given.endpoint:
+        sequences = config.rollout.workers * config.rollout.max_groups
+        with closing(Endpoint(given.endpoint, given.model, concurrency=sequences)) as endpoint:
+            endpoint.check()
+            yield endpoint
+        return
     from launch.crew import Crew
     from launch.issuing import Tokenizer
     from launch.judging import EngineJudge
 
-    model = resolve(given.meta_rm if given.endpoint else config.model.path)
-    end_on_signals()
-    with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model) as cluster:
-        end_on_signals()  # again: Ray put its own handlers in place
-        if given.endpoint:
-            with closing(_endpoint(config, given)) as endpoint:
-                yield endpoint, cluster
-            return
-        with Crew(cluster, config, model=model, preferences=preferences) as crew:
-            yield EngineJudge(config, crew=crew, tokenizer=Tokenizer(model), version=0), cluster
-
-
-def _endpoint(config: Config, given: argparse.Namespace) -> Endpoint:
-    sequences = config.rollout.workers * config.rollout.max_groups
-    endpoint = Endpoint(given.endpoint, given.model, concurrency=sequences)
-    endpoint.check()
-    return endpoint
+    model = resolve(config.model.path)
+    with Crew(cluster, config, model=model, preferences=preferences) as crew:
+        yield EngineJudge(config, crew=crew, tokenizer=Tokenizer(model), version=0)
 
 
 def _meta(

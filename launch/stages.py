@@ -63,7 +63,8 @@ class Run:
         self._tracker = Tracker(
             self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
         )
-        self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model)
+        gpus = plan.gpus_wanted(config)
+        self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model, gpus=gpus)
         end_on_signals()
         try:
             self._cluster.__enter__()

@@ -34,7 +34,6 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     process = start(tmp_path, "killed", *LONG, entry="cold_start.py")
     wait_for(folder, "hinted", process, file_name="cold_start/sampled.jsonl")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
     wait_until_gone(str(folder))
     first = by_group(folder / "cold_start" / "sampled.jsonl")
     assert 0 < len(first) < 80
@@ -56,7 +55,7 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     assert ended.summary["accuracy"] == whole.summary["accuracy"]
 
 
-def wait_until_gone(text: str, timeout_s: float = 60) -> None:
+def wait_until_gone(text: str, timeout_s: float = 180) -> None:
     deadline = time.monotonic() + timeout_s
     while left := mentioning(text):
         assert time.monotonic() < deadline, f"left behind: {left}"

@@ -149,7 +149,8 @@ def test_samples_parse_and_their_critiques_read_the_levels(model, tokenizer, sho
         firsts[found.principles.split()[0]] += 1
         for place, name, level in readings(found.critique):
             levels = tiny_world.levels_of(preference.question.query, preference.question.responses[order[place]])
-            named, right = named + 1, right + (tiny_world.LEVELS[levels[name]] == level)
+            # what is no principle at all was read wrong: a sample may slip in its words too
+            named, right = named + 1, right + (name in levels and tiny_world.LEVELS[levels[name]] == level)
     assert right >= 0.95 * named
     assert all(firsts[name] >= 0.06 * HELD_OUT for name in tiny_world.PRINCIPLES)  # RL has something to find
 

@@ -8,6 +8,7 @@ on with the very prompt that would have come next.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ class Tokenizer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of a completion, without special tokens."""
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
+
+
+def seed_of(name: str) -> int:
+    """A seed for vLLM, 0 <= seed < 2^31, from what the samples are to depend on."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
 
 class PromptSource:

@@ -9,7 +9,6 @@ A line keeps the prompt *without* the hint: that, and nothing else, is what the 
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 from collections import Counter
@@ -26,7 +25,7 @@ from grm.preferences import Preference
 from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
 from launch import lines
 from launch.crew import Crew
-from launch.issuing import Draft, PromptSource, Tokenizer
+from launch.issuing import Draft, PromptSource, Tokenizer, seed_of
 from launch.parts import Part, ages, listen
 from launch.progress import Progress
 
@@ -70,8 +69,7 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
 
 
 def _seed(run: int, preference: str, hinted: bool) -> int:
-    digest = hashlib.sha256(f"cold-start/{run}/{preference}/{hinted}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    return seed_of(f"cold-start/{run}/{preference}/{hinted}")
 
 
 def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:

@@ -26,7 +26,7 @@ from grm.preferences import Preference, Question
 from grm.prompts import Template, render, shuffled
 from launch import lines
 from launch.asking import Answer, Ask, Judge, NotJudged
-from launch.issuing import Tokenizer
+from launch.issuing import Tokenizer, seed_of
 
 if TYPE_CHECKING:
     from learner.meta_scorer import Asked
@@ -62,13 +62,12 @@ class Poll:
         return render(question, permutation, self.wording, scale=Scale.GRADED)
 
     def _ask(self, question: Question, permutation: Sequence[int], *, samples: int, temperature: float) -> Ask:
-        digest = hashlib.sha256(f"{self.seed}/{question.id}/{permutation}".encode()).digest()
         return Ask(
             message=self.message(question, permutation),
             samples=samples,
             temperature=temperature,
             max_new_tokens=self.max_new_tokens,
-            seed=int.from_bytes(digest[:4], "big") >> 1,
+            seed=seed_of(f"{self.seed}/{question.id}/{permutation}"),
         )
 
 

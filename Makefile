@@ -1,14 +1,17 @@
 # make demo    install, then train on the small world and write its report
 # make test    install, then lint, types, arrows and all tests
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
+# make chaos   20 storms of kills and stops over all parts of a run
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed
 # one thread a process: the parts of a run share few cores
 export OMP_NUM_THREADS ?= 1
+# A run starts a dozen processes that import torch, vLLM or DeepSpeed: without compiled bytecode each import costs half a minute.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench check smollm2 clean
+.PHONY: demo test bench chaos check smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
@@ -18,6 +21,9 @@ test: $(STAMP) check
 
 bench: $(STAMP)
 	$(BIN)/python launch/bench.py
+
+chaos: $(STAMP)
+	$(BIN)/python tests/chaos/storm.py --seeds 20 --groups 500 --blows 56
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@
 
 Commands run between two decode steps, so a weight pull never meets a step half done: the running requests stay, the
 new weights are copied in place, and the next step samples from them. vLLM tags every token with the version in force.
-A prefix-cache entry is salted with the version that made it, so no request ever reads one of older weights.
+A prefix-cache entry is salted with the edition that made it, so no request ever reads one of older weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from buffer.messages import Completion
-from buffer.weights import PublishedWeights
+from buffer.weights import Edition, PublishedWeights
 
 Result = TypeVar("Result")
 
@@ -71,9 +71,11 @@ class Generator(Protocol):
     """What a rollout actor needs of an engine."""
 
     @property
-    def version(self) -> int: ...
+    def edition(self) -> Edition: ...
     @property
     def tokens(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
     def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]: ...
     def load(self, weights: PublishedWeights) -> float: ...
     def close(self) -> None: ...
@@ -108,21 +110,27 @@ class VllmEngine:
         self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
         self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
         self._issued = 0
-        self._version = 0
-        self._tokens = 0
+        self._edition = Edition(0, 0)
+        self._tokens = self._steps = 0
         self._failure: Exception | None = None
         self._engine.set_weight_version("0")
         self._thread = threading.Thread(target=self._loop, name="vllm-engine", daemon=True)
         self._thread.start()
 
     @property
-    def version(self) -> int:
-        return self._version
+    def edition(self) -> Edition:
+        """Of the weights in force."""
+        return self._edition
 
     @property
     def tokens(self) -> int:
         """Completion tokens finished since the start."""
         return self._tokens
+
+    @property
+    def steps(self) -> int:
+        """Decode steps since the start: while it has requests and they stand still, the engine hangs."""
+        return self._steps
 
     def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
         """Add all requests before the next decode step: the same requests on an idle engine make the same schedule,
@@ -143,7 +151,7 @@ class VllmEngine:
             started = time.perf_counter()
             _load_arrays(self._model, weights)
             self._engine.set_weight_version(str(weights.version))
-            self._version = weights.version
+            self._edition = weights.edition
             return time.perf_counter() - started
 
         return self._call(swap).result()
@@ -170,6 +178,7 @@ class VllmEngine:
                     for output in self._engine.step():
                         if output.finished:
                             self._finish(output)
+                    self._steps += 1
             self._end(EngineDead("it was closed"))
         except Exception as error:  # ends this thread; every waiter is told, and later calls too
             self._end(error)
@@ -209,7 +218,7 @@ class VllmEngine:
             logprobs=0,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": str(self._version)}
+        prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": "{}.{}".format(*self._edition)}
         self._engine.add_request(name, prompt, params)
         self._waiting[name] = future
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.pulse import Pulse
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
 from grm.judgement import Judgement, ParseFailure, parse, restore, training_scale
@@ -66,9 +67,11 @@ class RewardReport:
 
 
 class RewardActor:
-    """A consumer of `rollouts`."""
+    """A consumer of `rollouts`. stacks: see `Pulse`."""
 
-    def __init__(self, *, config: Config, name: str, address: Address, preferences: Iterable[Preference]) -> None:
+    def __init__(
+        self, *, config: Config, name: str, address: Address, preferences: Iterable[Preference], stacks: str = ""
+    ) -> None:
         self._config = config
         self._preferences = {p.question.id: p for p in preferences}
         self._inbox = Consumer(
@@ -80,19 +83,39 @@ class RewardActor:
             claim_timeout_s=config.redis.claim_timeout_s,
             max_deliveries=config.redis.max_deliveries,
         )
+        self._held: list[str] = []  # entry ids that are being scored
+        limit = config.redis.claim_timeout_s
+        self._pulse = Pulse(
+            address, name, every_s=limit / 4, hang_s=config.waits.hang_s, keep=self._renew, stacks=stacks
+        )
 
     def ready(self) -> int:
         """Answers with the number of preferences it can score."""
         return len(self._preferences)
 
+    def close(self) -> None:
+        self._inbox.leave()
+        self._pulse.stop()
+
+    def _renew(self) -> None:
+        """Called by the pulse, in its thread."""
+        self._inbox.renew(self._held)
+
     def work(self, seconds: float) -> RewardReport:
         """Score groups for about `seconds`, then report."""
+        with self._pulse.doing("score"):
+            return self._work(seconds)
+
+    def _work(self, seconds: float) -> RewardReport:
         started = time.monotonic()
         failures: Counter[str] = Counter()
         groups = lost = completions = solved_all = solved_none = 0
         reward_sum = 0.0
         while (left := started + seconds - time.monotonic()) > 0:
-            for entry in self._inbox.claim(CLAIM, block_s=min(left, 0.5)):
+            entries = self._inbox.claim(CLAIM, block_s=min(left, 0.5))
+            self._held = [entry.id for entry in entries]
+            self._pulse.moved()
+            for entry in entries:
                 scored = self._score(entry)
                 if scored is None:
                     continue
@@ -100,11 +123,14 @@ class RewardActor:
                     lost += 1
                     continue
                 groups += 1
+                self._pulse.done += 1
+                self._pulse.moved()
                 completions += len(scored.rewards)
                 reward_sum += sum(scored.rewards)
                 solved_all += min(scored.rewards) > 0
                 solved_none += max(scored.rewards) < 0
                 failures.update(reason for reason in scored.failures if reason)
+            self._held = []
         return RewardReport(
             groups=groups,
             lost=lost,

@@ -4,7 +4,8 @@
                           ▲ pull: newest weights, between two decode steps
 
 It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice.
-An entry is this worker's while it is renewed; a worker that dies or hangs stops renewing, and another claims it.
+An entry is this worker's while its pulse renews the claim; of a worker that dies or hangs another claims it. One that
+is to go drains: it finishes what it can, gives the rest back, and leaves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from actors.engine import Generator, Request
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
+from buffer.pulse import Pulse
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
 from buffer.weights import WeightSource
 from configs.schema import Config
@@ -26,12 +28,14 @@ POLL_S = 0.05  # how long finished groups and newer weights may go unnoticed
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutReport:
     """What one slice did. seconds: its length; idle_s: of it, without a group to decode; pull_s: fetching and loading
-    weights; pause_s: of that, with decoding stopped; lost: groups that another worker had handed on first."""
+    weights; pause_s: of that, with decoding stopped; lost: groups that another worker had handed on first; given_back:
+    claims that it gave back when it drained."""
 
     worker: str
     version: int
     groups: int
     lost: int
+    given_back: int
     completions: int
     tokens: int
     in_flight: int
@@ -46,6 +50,7 @@ class RolloutReport:
 class _Tally:
     groups: int = 0
     lost: int = 0
+    given_back: int = 0
     completions: int = 0
     pulls: int = 0
     idle_s: float = 0.0
@@ -54,10 +59,20 @@ class _Tally:
 
 
 class RolloutActor:
-    """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process."""
+    """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process.
+
+    stacks: see `Pulse`.
+    """
 
     def __init__(
-        self, *, config: Config, name: str, address: Address, source: WeightSource, build: Callable[[], Generator]
+        self,
+        *,
+        config: Config,
+        name: str,
+        address: Address,
+        source: WeightSource,
+        build: Callable[[], Generator],
+        stacks: str = "",
     ) -> None:
         self._config = config
         self._name = name
@@ -73,8 +88,14 @@ class RolloutActor:
         )
         self._engine = build()
         self._running: dict[Future[tuple[Completion, ...]], tuple[Entry, Prompt]] = {}
+        self._held: list[str] = []  # entry ids of what is running, as a whole: the pulse's thread reads it
+        self._steps = 0  # of the engine, when last looked at
         self._tally = _Tally()
-        self._renewed = self._looked = time.monotonic()
+        self._looked = time.monotonic()
+        limit = config.redis.claim_timeout_s
+        self._pulse = Pulse(
+            address, name, every_s=limit / 4, hang_s=config.waits.hang_s, keep=self._renew, stacks=stacks
+        )
 
     def ready(self) -> str:
         """Answers when the engine is up: the driver waits on it."""
@@ -82,19 +103,40 @@ class RolloutActor:
 
     def work(self, seconds: float) -> RolloutReport:
         """Roll out for about `seconds`, then report; groups not yet finished go on in the background."""
-        self._tally = _Tally()
-        started, tokens = time.monotonic(), self._engine.tokens
+        started, tokens = self._begin()
         deadline = started + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._look_for_weights()
-            self._claim(block_s=0.0 if self._running else min(left, 0.5))
-            self._tend(timeout_s=min(left, POLL_S))
+        with self._pulse.doing("roll out"):
+            while (left := deadline - time.monotonic()) > 0:
+                self._look_for_weights()
+                self._claim(block_s=0.0 if self._running else min(left, 0.5))
+                self._tend(timeout_s=min(left, POLL_S))
+        return self._report(started, tokens)
+
+    def drain(self, seconds: float) -> RolloutReport:
+        """Claim no more; hand on what is finished within `seconds`, give the rest back, and leave the streams for good."""
+        started, tokens = self._begin()
+        deadline = started + seconds
+        with self._pulse.doing("drain"):
+            while self._running and (left := deadline - time.monotonic()) > 0:
+                self._tend(timeout_s=min(left, POLL_S))
+            self._running.clear()
+            self._hold()
+            self._tally.given_back = self._inbox.leave()
+        self._pulse.stop()
+        return self._report(started, tokens)
+
+    def _begin(self) -> tuple[float, int]:
+        self._tally = _Tally()
+        return time.monotonic(), self._engine.tokens
+
+    def _report(self, started: float, tokens: int) -> RolloutReport:
         t = self._tally
         return RolloutReport(
             worker=self._name,
-            version=self._engine.version,
+            version=self._engine.edition.version,
             groups=t.groups,
             lost=t.lost,
+            given_back=t.given_back,
             completions=t.completions,
             tokens=self._engine.tokens - tokens,
             in_flight=len(self._running),
@@ -106,33 +148,37 @@ class RolloutActor:
         )
 
     def judge(self, requests: Sequence[Request], version: int) -> list[tuple[Completion, ...]]:
-        """Sample the requests under one policy version, at least `version`: no pull happens meanwhile. Training groups
-        that are running go on and are handed over. TimeoutError after `waits.judge_s`."""
-        if self._engine.version < version:
-            self._pull()
-        futures = self._engine.submit(requests)
-        deadline = time.monotonic() + self._config.waits.judge_s
-        while not all(future.done() for future in futures):
-            if time.monotonic() > deadline:
-                done = sum(future.done() for future in futures)
-                raise TimeoutError(
-                    f"{self._name} waited {self._config.waits.judge_s:.0f} s for its engine to judge {len(futures)}"
-                    f" prompts; {done} are done (waits.judge_s)"
-                )
-            if self._running:
-                self._tend(timeout_s=POLL_S)
-            else:
-                wait(futures, timeout=POLL_S)
-        return [future.result() for future in futures]
+        """Sample the requests under one policy version, at least `version` (older only when the learner went back to a
+        checkpoint): no pull happens meanwhile. Training groups that are running go on and are handed over. TimeoutError
+        after `waits.judge_s`."""
+        with self._pulse.doing("judge"):
+            if self._engine.edition.version < version:
+                self._pull_if_newer()
+            futures = self._engine.submit(requests)
+            deadline = time.monotonic() + self._config.waits.judge_s
+            while not all(future.done() for future in futures):
+                if time.monotonic() > deadline:
+                    done = sum(future.done() for future in futures)
+                    raise TimeoutError(
+                        f"{self._name} waited {self._config.waits.judge_s:.0f} s for its engine to judge {len(futures)}"
+                        f" prompts; {done} are done (waits.judge_s)"
+                    )
+                if self._running:
+                    self._tend(timeout_s=POLL_S)
+                else:
+                    wait(futures, timeout=POLL_S)
+                    self._note_progress()
+            return [future.result() for future in futures]
 
     def close(self) -> None:
+        self._pulse.stop()
         self._engine.close()
 
     # ---- one turn of the loop ------------------------------------------------------------------------------------
 
     def _claim(self, *, block_s: float) -> None:
         room = self._config.rollout.max_groups - len(self._running)
-        if room <= 0:
+        if room <= 0 or self._pulse.hung:  # a hung engine takes nothing, not its own lapsed claims either
             return
         started = time.monotonic()
         entries = self._inbox.claim(room, block_s=block_s)
@@ -143,11 +189,13 @@ class RolloutActor:
         prompts = [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
         if not prompts:
             return
-        # A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts.
-        if max(prompt.issued_at for _, prompt in prompts) > self._engine.version:
-            self._pull()
+        # A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts. (When the
+        # learner went back to a checkpoint, there may be none as new as u: the newest edition is what there is.)
+        if max(prompt.issued_at for _, prompt in prompts) > self._engine.edition.version:
+            self._pull_if_newer()
         futures = self._engine.submit([self._request(prompt) for _, prompt in prompts])
         self._running.update(zip(futures, prompts, strict=True))
+        self._hold()
 
     def _read(self, entry: Entry) -> Prompt | None:
         try:
@@ -174,28 +222,45 @@ class RolloutActor:
             completions = future.result()
             if self._inbox.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=completions))):
                 self._tally.groups += 1
+                self._pulse.done += 1
                 self._tally.completions += len(completions)
             else:
                 self._tally.lost += 1
-        self._renew()
+        if done:
+            self._hold()
+        self._note_progress()
+
+    def _note_progress(self) -> None:
+        """Decoding is progress, and so is having nothing to decode."""
+        if self._engine.steps != self._steps or not self._running:
+            self._steps = self._engine.steps
+            self._pulse.moved()
+
+    def _hold(self) -> None:
+        self._held = [entry.id for entry, _ in self._running.values()]
 
     def _renew(self) -> None:
-        now = time.monotonic()
-        if self._running and now - self._renewed > self._config.redis.claim_timeout_s / 4:
-            self._inbox.renew([entry.id for entry, _ in self._running.values()])
-            self._renewed = now
+        """Called by the pulse, in its thread."""
+        self._inbox.renew(self._held)
 
     def _look_for_weights(self) -> None:
         now = time.monotonic()
         if now - self._looked > POLL_S:
             self._looked = now
-            if self._source.newest() > self._engine.version:
-                self._pull()
+            self._pull_if_newer()
+
+    def _pull_if_newer(self) -> None:
+        if self._source.newest() > self._engine.edition:
+            self._pull()
 
     def _pull(self) -> None:
         started = time.monotonic()
         weights = self._source.pull()
-        weights.verify(newer_than=self._engine.version)
+        if weights is None:
+            return
+        weights.verify(newer_than=self._engine.edition)
         self._tally.pause_s += self._engine.load(weights)
         self._tally.pull_s += time.monotonic() - started
         self._tally.pulls += 1
+        self._pulse.version = weights.version
+        self._pulse.moved()

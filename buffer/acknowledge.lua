@@ -1,6 +1,9 @@
 -- I3: trained entries are acknowledged with the checkpoint that holds them, and only then.
--- KEYS experience, unsaved; ARGV consumer group, entry ids.
-for i = 2, #ARGV do
+-- KEYS experience, unsaved, incarnation; ARGV consumer group, incarnation, entry ids.
+if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[2] then
+  return redis.error_reply('FENCED another learner has taken this one\'s place')
+end
+for i = 3, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
   if entry then -- fields: g, number, p, payload; gone only if this call ran before and the stream was trimmed since
     redis.call('ZREM', KEYS[2], entry[2][2])

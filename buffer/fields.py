@@ -11,6 +11,7 @@ from itertools import chain, groupby, pairwise, repeat
 from typing import Literal, TypeVar, cast
 
 MAX_ITEMS = 4096  # of one msgpack array (responses, samples, version runs): bounds what a header can allocate
+MAX_TOTAL = 2**18  # items of all arrays and maps of a message: an empty map is one byte there, and 64 in memory
 MAX_NAME = 4096  # characters of a preference id or a failure reason
 _INT64 = 2**63 - 1
 

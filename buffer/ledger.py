@@ -49,6 +49,7 @@ class Ledger:
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         self._client, self._run_id = client, run_id
         self._space = Namespace(client, run_id)
+        self._incarnation = 0  # of the learner that recovered through this ledger
 
     def issue(self, offers: Sequence[Offer], *, version: int, limit: int) -> int:
         """Issue as many of the offers, in order, as there is credit for; how many.
@@ -91,8 +92,8 @@ class Ledger:
         Their entries stay pending until ``acknowledge``. ServerError when the version is another, or when a
         group is not outstanding, which would train it twice (I3); nothing is changed then.
         """
-        keys = ["version", "outstanding", "unsaved", "fates"]
-        self._space.run("advance", keys, version, *trained)
+        keys = ["version", "outstanding", "unsaved", "fates", "incarnation"]
+        self._space.run("advance", keys, self._incarnation, version, *trained)
 
     def release(
         self, groups: Sequence[int], *, fate: Literal["trained", "filtered", "dropped"], entries: Sequence[str]
@@ -108,19 +109,23 @@ class Ledger:
 
     def acknowledge(self, entries: Sequence[str]) -> None:
         """Acknowledge trained entries, once the checkpoint that holds their gradient is on disk (I3)."""
-        self._space.run("acknowledge", [EXPERIENCE, "unsaved"], GRPO, *entries)
+        self._space.run("acknowledge", [EXPERIENCE, "unsaved", "incarnation"], GRPO, self._incarnation, *entries)
 
-    def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> None:
-        """After a crash the learner goes back to its checkpoint.
+    def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> int:
+        """At every start of the learner, also after a crash: back to its checkpoint. Returns its incarnation, 1 at first.
+
+        From now on only this ledger may ``advance`` and ``acknowledge``: a learner that was thought dead and wakes up is
+        refused (ServerError).
 
         version: the checkpoint's. trained: entry ids that it lists; they are acknowledged. regained: {group: u} of
         the claims that it does not list: those trained since are outstanding again, with their own u (I3). One that
         is still not outstanding was dropped before: its entry wants ``release``. ServerError, and nothing changed,
         when a group was trained since the last ``acknowledge`` and is in neither.
         """
-        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE]
+        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE, "incarnation"]
         pairs = [number for pair in regained.items() for number in pair]
-        self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs)
+        self._incarnation = int(self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs))
+        return self._incarnation
 
     def trim(self) -> int:
         """Delete experience that every consumer group has acknowledged, from the oldest on; how much (I4)."""

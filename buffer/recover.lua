@@ -1,5 +1,6 @@
 -- I3: back to a checkpoint. What it lists is trained and acknowledged; what was trained since is outstanding again.
--- KEYS version, outstanding, unsaved, fates, experience;
+-- Returns the number of this incarnation of the learner; all that earlier ones still send is refused (a fence).
+-- KEYS version, outstanding, unsaved, fates, experience, incarnation;
 -- ARGV consumer group, version, number of trained entries, their ids, then pairs of regained group and its u.
 local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
 
@@ -37,4 +38,4 @@ if trained ~= 0 then
   redis.call('HINCRBY', KEYS[4], 'trained', trained)
 end
 redis.call('SET', KEYS[1], ARGV[2])
-return 1
+return redis.call('INCR', KEYS[6])

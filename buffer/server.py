@@ -1,12 +1,13 @@
-"""The Redis that a run starts when it is given none: a real server on a unix socket (or loopback), with a password.
+"""The Redis that a run starts when it is given none: a real server on a unix socket (or loopback), an account per role.
 
 It keeps its data as an append-only file in the run's folder, so that it may be killed and started again, and it
-ends with the process that started it.
+ends with the process that started it. While it runs, the file ``access`` tells its user's other processes where.
 """
 
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -24,7 +25,9 @@ from typing import Literal
 from urllib.parse import quote
 
 from buffer.connection import Address, ServerError, connect
+from buffer.roles import ROLES, Role, account
 
+ACCESS = "access"
 LONGEST_SOCKET = 107  # bytes of a unix socket's path on Linux
 STOP_S = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -47,6 +50,20 @@ def find_binary() -> str:
     return str(get_binary_path())
 
 
+def access(folder: Path) -> str:
+    """The driver's URL of the server that runs in ``folder``, password included; ServerError when none was left there."""
+    path = folder / ACCESS
+    try:
+        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+    except FileNotFoundError:
+        raise ServerError(f"no server runs in {folder}: is the run going on, and is this its server's folder?") from None
+    except PermissionError:
+        raise ServerError(f"{path} cannot be read: the run is another user's") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ServerError(f"{path} does not say where the server is ({error}): stop the run and start it again") from None
+    return str(url)
+
+
 class EmbeddedServer:
     """A server process that lives as long as the run; a context manager.
 
@@ -60,7 +77,7 @@ class EmbeddedServer:
             raise ValueError(f"fsync {fsync!r}: expected 'everysec' or 'always'")
         self.folder = folder.absolute()
         self._fsync, self._port = fsync, port
-        self._password = secrets.token_hex(32)
+        self._passwords = {role: secrets.token_hex(32) for role in ROLES}
         self._socket = self.folder / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -76,10 +93,13 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where to connect, password included: not for logs (``Address`` hides it)."""
-        if self._port is not None:
-            return f"redis://:{self._password}@127.0.0.1:{self._port}"
-        return f"unix://:{self._password}@{quote(str(self._socket))}"
+        """Where the driver connects."""
+        return self.url_for("driver")
+
+    def url_for(self, role: Role) -> str:
+        """Where a part of this role connects, password included: not for logs (``Address`` hides it)."""
+        place = quote(str(self._socket)) if self._port is None else f"127.0.0.1:{self._port}"
+        return f"{'unix' if self._port is None else 'redis'}://{role}:{self._passwords[role]}@{place}"
 
     @property
     def pid(self) -> int | None:
@@ -103,7 +123,6 @@ class EmbeddedServer:
         binary = find_binary()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._refuse_taken_port()
-        self._place_socket()
         launched: Future[subprocess.Popen[bytes]] = Future()
         Thread(target=self._keep, args=(binary, launched), name="redis-keeper", daemon=True).start()
         self._process = launched.result(STOP_S + timeout_s)  # _keep answers within STOP_S
@@ -112,14 +131,16 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server (its data is on disk then) and remove its socket; harmless when it has ended."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(STOP_S)
-            self._process = None
+        if self._process is None:  # never started: what lies in the folder may be another run's
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(STOP_S)
+        self._process = None
+        (self.folder / ACCESS).unlink(missing_ok=True)
         self._remove_socket()
 
     def _config(self) -> str:
@@ -129,7 +150,8 @@ class EmbeddedServer:
             "protected-mode yes",
             f"unixsocket {_quoted(self._socket)}",
             "unixsocketperm 700",
-            f"requirepass {self._password}",
+            "user default off",
+            *(account(role, password) for role, password in self._passwords.items()),
             f"dir {_quoted(self.folder)}",
             'save ""',
             "appendonly yes",
@@ -144,6 +166,8 @@ class EmbeddedServer:
         try:
             lock = self._lock_folder()
             try:
+                self._place_socket()
+                self._write_access()
                 process = self._launch(binary, lock)
             finally:
                 os.close(lock)  # the server holds its own copy for as long as it lives
@@ -154,7 +178,7 @@ class EmbeddedServer:
         process.wait()
 
     def _launch(self, binary: str, lock: int) -> subprocess.Popen[bytes]:
-        """The server's process; its configuration goes to stdin, so that the password is in no argument list."""
+        """The server's process; its configuration goes to stdin, so that no account is in an argument list."""
         parent = os.getpid()
 
         def end_with_parent() -> None:
@@ -223,6 +247,14 @@ class EmbeddedServer:
                     os.close(lock)
                     raise ServerError(f"{self.folder} is in use by another run's server: choose another folder") from None
                 time.sleep(0.05)
+
+    def _write_access(self) -> None:
+        """For the user alone from its first byte on, and in one step."""
+        new = self.folder / f"{ACCESS}.new"
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            json.dump({"url": self.url}, file)
+        new.replace(self.folder / ACCESS)
 
     def _place_socket(self) -> None:
         """The socket lies in the folder; when that path is too long, in a short one that a link in the folder shows."""

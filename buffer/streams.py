@@ -153,6 +153,10 @@ class Consumer:
         args = (self._group, entry.id, entry.group, payload, REQUEST_S)
         return bool(self._space.run("hand_off", keys, *args))
 
+    def leave(self) -> int:
+        """Give back at once what is claimed and not finished, and leave the group; how many entries were given back."""
+        return int(self._space.run("leave", [self._stream], self._group, self._name))
+
     def ack(self, ids: Sequence[str]) -> int:
         """Acknowledge for this group without handing anything on; how many were pending."""
         if not ids:

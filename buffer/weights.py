@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,26 +27,44 @@ class WeightsRefused(RuntimeError):
     """Weights that must not be loaded: stale by version, or torn by checksum."""
 
 
+class Edition(NamedTuple):
+    """What orders published weights. A learner that went back to its checkpoint publishes an older policy version in a
+    newer edition: ``incarnation`` counts the learner's starts."""
+
+    incarnation: int
+    version: int
+
+
+NONE = Edition(-1, -1)  # before the first
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedWeights:
-    """Policy version ``version`` >= 0: read-only arrays by parameter name, and what their bits mean.
+    """Policy version ``version`` >= 0 by the learner's incarnation: read-only arrays by parameter name, and what their
+    bits mean.
 
     dtypes: for each name a key of CARRIER. checksum: over version, names, dtypes, shapes and bytes.
     """
 
+    incarnation: int
     version: int
     arrays: Mapping[str, Array]
     dtypes: Mapping[str, str]
     checksum: str
 
     @property
+    def edition(self) -> Edition:
+        return Edition(self.incarnation, self.version)
+
+    @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays.values())
 
-    def verify(self, *, newer_than: int) -> None:
-        """WeightsRefused unless version > newer_than and the content is what was sealed."""
-        if self.version <= newer_than:
-            raise WeightsRefused(f"weights of version {self.version} are stale: version {newer_than} is loaded; pull again")
+    def verify(self, *, newer_than: Edition) -> None:
+        """WeightsRefused unless their edition > newer_than and the content is what was sealed."""
+        if self.edition <= newer_than:
+            loaded = f"version {newer_than.version} is loaded"
+            raise WeightsRefused(f"weights of version {self.version} are stale: {loaded}; pull again")
         found = _checksum(self.version, self.arrays, self.dtypes)
         if found != self.checksum:
             raise WeightsRefused(
@@ -60,20 +78,27 @@ class WeightSink(Protocol):
 
     def publish(self, weights: PublishedWeights) -> None: ...
 
+    def restate(self) -> None:
+        """Publish the newest again, if the place where it lay was lost."""
+        ...
+
 
 class WeightSource(Protocol):
     """Where a rollout actor looks for newer weights."""
 
-    def newest(self) -> int:
-        """The newest published version; -1 before the first."""
+    def newest(self) -> Edition:
+        """The newest published edition; NONE before the first."""
         ...
 
-    def pull(self) -> PublishedWeights:
-        """The newest weights, not yet verified."""
+    def pull(self) -> PublishedWeights | None:
+        """The newest weights, not yet verified; None when they went with the learner that had published them, whose
+        successor will publish again."""
         ...
 
 
-def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str]) -> PublishedWeights:
+def seal(
+    version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *, incarnation: int = 0
+) -> PublishedWeights:
     """Weights ready to publish: read-only views of the arrays (copies where not contiguous), checksummed.
 
     ValueError when version < 0, when names differ, or when an array is not its dtype's carrier. The
@@ -87,7 +112,7 @@ def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str]) -
     sealed = {name: _read_only(name, arrays[name], dtypes[name]) for name in sorted(arrays)}
     kinds = {name: dtypes[name] for name in sealed}
     checksum = _checksum(version, sealed, kinds)
-    return PublishedWeights(version=version, arrays=sealed, dtypes=kinds, checksum=checksum)
+    return PublishedWeights(incarnation=incarnation, version=version, arrays=sealed, dtypes=kinds, checksum=checksum)
 
 
 def _read_only(name: str, array: Array, dtype: str) -> Array:

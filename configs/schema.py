@@ -64,7 +64,10 @@ class ColdStart(Section):
 
 
 class Rollout(Section):
-    workers: Count = 1
+    workers: Count = Field(1, description="at the start; launch/scale.py changes it while the run goes on")
+    autoscale_min: Natural = Field(0, description="workers at least, when the run itself decides on their number")
+    autoscale_max: Natural = Field(0, description="workers at most; 0: as many as was said, no autoscaling")
+    resource: str = Field("", description="a custom Ray resource that each worker asks one of, to place it on certain nodes")
     samples: Count = Field(4, description="G, completions per prompt (paper: 4)")
     temperature: Positive = 1.0
     top_p: Positive = 1.0
@@ -90,6 +93,7 @@ class GRPO(Section):
     correction: Literal["tis", "none"] = "tis"
     tis_cap: Annotated[float, Field(ge=1.0)] = Field(2.0, description="C, the cap of the truncated importance weight")
     normalise: Literal["sequence", "token"] = "sequence"
+    max_skips: Count = Field(3, description="batches in a row with a loss that is not finite, before the run ends")
 
 
 class Learner(Section):
@@ -123,7 +127,9 @@ class Eval(Section):
 class Redis(Section):
     url: str = Field("", description="redis://, rediss:// or unix:// of an own server; empty: one is started for the run")
     fsync: Literal["everysec", "always"] = "everysec"
-    claim_timeout_s: Positive = Field(30.0, description="an entry not renewed for so long may be claimed by another worker")
+    claim_timeout_s: Positive = Field(
+        10.0, description="an entry whose claim was not renewed for so long may be claimed by another worker"
+    )
     max_deliveries: Count = Field(5, description="an entry claimed more often is a dead letter")
     max_entry_mb: Count = 64
 
@@ -131,6 +137,7 @@ class Redis(Section):
 class Cluster(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     address: str = Field("auto", description="auto: the cluster this job runs in, else a new one; or HOST:PORT")
+    restarts: Natural = Field(5, description="times in a row that a part is replaced before its death ends the run")
     gpu_memory_gb: Positive = 80.0
 
 
@@ -145,6 +152,9 @@ class Waits(Section):
     start_s: Positive = Field(600.0, description="until an actor is ready; cold imports are slow")
     progress_s: Positive = Field(600.0, description="until the next optimiser step")
     judge_s: Positive = Field(1800.0, description="until an evaluation has ended")
+    pulse_s: Positive = Field(20.0, description="a part that has not beaten for so long is taken for dead, and replaced")
+    hang_s: Positive = Field(300.0, description="a worker busy for so long without progress lets go of its claims")
+    drain_s: Positive = Field(60.0, description="for a rollout worker that is to go to finish what it has")
 
 
 class Config(Section):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.jsonl import Row, messages, rows
+from grm.jsonl import Row, messages, place, rows
 from grm.preferences import DataError, conversation
 
 
@@ -26,7 +26,7 @@ def load(path: Path) -> list[Instruction]:
     """The instructions of a file. DataError names file, line, field and remedy."""
     found = list(_instructions(path))
     if not found:
-        raise DataError(f"{path}: no rows; give one JSON object per line")
+        raise DataError(f"{place(path)}: no rows; give one JSON object per line")
     return found
 
 

@@ -69,7 +69,7 @@ def load(path: Path, *, limit: int | None = None) -> Loaded:
     found = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path)])
     loaded = gather(found, limit=limit)
     if not loaded.preferences and not loaded.skipped:
-        raise DataError(f"{path}: no rows; give one JSON object per line")
+        raise DataError(f"{place(path)}: no rows; give one JSON object per line")
     return loaded
 
 
@@ -99,16 +99,24 @@ def messages(row: Row, field: str, given: list[object]) -> list[tuple[str, str]]
 
 def rows(path: Path) -> Iterator[Row]:
     """The objects of a file in turn. DataError: it cannot be read, or a line is no object."""
+    name = place(path)
     try:
         payload = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"{path}: cannot be read ({error}); give a readable .jsonl file") from None
+        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror}); give a readable .jsonl file") from None
+    except ValueError as error:  # a NUL in the path
+        raise DataError(f"{name}: cannot be read ({error}); give a readable .jsonl file") from None
     for number, line in enumerate(payload.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
-            where = f"{path}:{number}"
+            where = f"{name}:{number}"
             yield Row(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
+
+
+def place(path: Path) -> str:
+    """A path for an error message, with escapes in the place of what a terminal would act on."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def _object(line: bytes, where: str) -> Mapping[str, object]:

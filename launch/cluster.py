@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray._private import ray_constants
 
+from buffer.keeper import ServerKeeper
+from buffer.roles import Role
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect
 from configs.load import ConfigError
 from configs.schema import Config
+from launch import stacks
 from launch.plan import object_store_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +47,7 @@ class Cluster:
         self._folder = folder
         self._model = model
         self._server: EmbeddedServer | None = None
+        self._keeper: ServerKeeper | None = None
         self._ray_folder: Path | None = None
         self._actors: list[Any] = []
 
@@ -66,46 +72,71 @@ class Cluster:
         if ray.is_initialized():
             self.end(list(self._actors))
             ray.shutdown()
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = self._server = None
         if self._ray_folder is not None:
             shutil.rmtree(self._ray_folder, ignore_errors=True)  # a dying daemon may still write its last log line
             self._ray_folder = None
 
-    def address(self, stage: str = "") -> Address:
-        """Where the streams of a stage are: each stage that has streams has a namespace of its own."""
-        return Address(url=self._url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
+    def address(self, stage: str = "", *, role: Role = "driver") -> Address:
+        """Where the streams of a stage are: each stage that has streams has a namespace of its own. The embedded server
+        lets each role do its own work only; on a server of the user's, all are the user that `redis.url` names."""
+        url = self._server.url_for(role) if self._server is not None else self._url
+        return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
 
     # ---- actors --------------------------------------------------------------------------------------------------
 
-    def remote(self, cls: type, environment: Mapping[str, str], *, gpu: bool = False, **arguments: Any) -> Any:
-        """An actor of a plain class, with the environment that its libraries read; gpu: on a GPU, if there are any."""
+    def remote(
+        self,
+        cls: type,
+        environment: Mapping[str, str],
+        *,
+        gpu: bool = False,
+        resource: str = "",
+        lasting: bool = False,
+        watched: str = "",
+        **arguments: Any,
+    ) -> Any:
+        """An actor of a plain class, with the environment that its libraries read.
+
+        gpu: on a GPU, if there are any. resource: a custom Ray resource that it takes one of. lasting: Ray itself starts it
+        again (its state is lost). watched: the name of its pulse; its stacks can then be asked for.
+        """
         on_gpu = gpu and self._config.cluster.device == "cuda"
+        shown = self._folder / "stacks" / f"{watched}.txt"
+        if watched:
+            arguments["stacks"] = str(shown)
         variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
         if self._config.cluster.device == "cpu":
             variables["DS_ACCELERATOR"] = "cpu"
         made: Any = ray.remote(
             num_cpus=1 if on_gpu else CPU_SHARE,
             num_gpus=1 if on_gpu else 0,
-            max_restarts=0,
+            max_restarts=-1 if lasting else 0,
+            max_task_retries=-1 if lasting else 0,
+            resources={resource: 1} if resource else {},
             runtime_env={"env_vars": variables},
         )(cls)
         actor = made.remote(**arguments)
+        if watched:
+            actor.__ray_call__.remote(_listen_for_stacks, shown)
         self._actors.append(actor)
         return actor
 
     def end(self, actors: Iterable[Any]) -> None:
-        """End some actors, for ever."""
+        """End some actors, for ever; harmless for those that have ended."""
         for actor in actors:
-            ray.kill(actor)
-            self._actors.remove(actor)
+            if actor in self._actors:
+                ray.kill(actor)
+                self._actors.remove(actor)
 
-    def start_ranks(self, ranks: list[Any], name: str) -> dict[Any, str]:
-        """Let the ranks of a learner meet and start; the references to wait on, with their names."""
-        limit = self._config.waits.start_s
-        host, port = ray.get(ranks[0].rendezvous.remote(self._host_of(ranks[0])), timeout=limit)
-        return {actor.start.remote(host, port): f"{name}-{i}" for i, actor in enumerate(ranks)}
+    def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
+        """Let the ranks of a learner meet and start; the references to wait on. Waits for nothing itself."""
+        alone = len([node for node in ray.nodes() if node["Alive"]]) == 1
+        own = "127.0.0.1" if alone else ranks[0].__ray_call__.remote(_own_address)
+        host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
+        return [rank.start.remote(host, port) for rank in ranks]
 
     def await_all(self, waiting: Mapping[Any, str]) -> None:
         """Until all have answered; TimeoutError names those that did not within `waits.start_s`."""
@@ -121,19 +152,15 @@ class Cluster:
             ray.get(done[0])  # a part that failed to start raises here, with its own error
             del left[done[0]]
 
-    def _host_of(self, actor: Any) -> str:
-        """Where the other ranks reach this one: loopback on a single node, else the address of its node."""
-        if len([node for node in ray.nodes() if node["Alive"]]) == 1:
-            return "127.0.0.1"
-        return str(ray.get(actor.__ray_call__.remote(_own_address), timeout=self._config.waits.start_s))
-
     # ---- servers -------------------------------------------------------------------------------------------------
 
     def _redis_url(self) -> str:
         if self._config.redis.url:
             return self._config.redis.url
         self._server = EmbeddedServer(self._folder / "redis", fsync=self._config.redis.fsync)
-        return self._server.start(timeout_s=self._config.waits.server_s)
+        url = self._server.start(timeout_s=self._config.waits.server_s)
+        self._keeper = ServerKeeper(self._server, tries=self._config.cluster.restarts)
+        return url
 
     def _join_ray(self) -> None:
         address = self._config.cluster.address
@@ -141,14 +168,19 @@ class Cluster:
             ray.init(address=address, log_to_driver=False)
             self._check_room()
             return
-        # Our own, on loopback only. All processes must agree on these, so they are set before the first one starts.
+        # Our own, on loopback only and with a token: who reaches Ray runs what he likes. All processes must agree on these, so
+        # they are set before the first one starts. Two of them Ray has read in this process when it was imported: one is set
+        # in the module too (which is private, so what came of it is checked), and `ray.init` itself turns tokens on where
+        # RAY_AUTH_MODE is not set. It finds a token in the environment, and so writes none into the home folder.
         # PYTHONPATH: actors unpickle our classes wherever the driver was started (in a job, Ray's working_dir sees to it).
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.environ["RAY_AUTH_MODE"] = "disabled"
+        os.environ.pop("RAY_AUTH_MODE", None)
+        os.environ["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))  # short: Ray's socket names have 107 bytes
-        ray.init(
+        started: Any = ray.init(
             address="local",
             num_cpus=os.cpu_count(),
             include_dashboard=False,
@@ -157,6 +189,8 @@ class Cluster:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        if not started.address_info["gcs_address"].startswith("127.0.0.1:") or os.environ.get("RAY_AUTH_MODE") != "token":
+            raise RuntimeError("this version of Ray would listen to other machines, or without a token: see _join_ray")
         self._check_room()
 
     def _check_room(self) -> None:
@@ -177,5 +211,11 @@ class Cluster:
 
 
 def _own_address(actor: Any) -> str:
-    """Runs inside an actor."""
+    """Runs inside an actor: where the other ranks reach it."""
     return str(ray.util.get_node_ip_address())
+
+
+def _listen_for_stacks(actor: Any, file: Path) -> None:
+    """Runs inside an actor."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stacks.listen(file)

@@ -48,8 +48,9 @@ class Opened:
         return [*self.train, *self.heldout]
 
 
-def open_run(config: Config, *, preset: str) -> Opened:
-    """Check everything; make the run folder last. ConfigError, DataError or TemplateError."""
+def open_run(config: Config, *, preset: str, resume: bool = False) -> Opened:
+    """Check everything; make the run folder last, or find the one that is to be resumed. ConfigError, DataError or
+    TemplateError."""
     model = resolve(config.model.path)
     parts = plan.parts(config, model)
     train = gather(config.data.train, config.data.train_limit)
@@ -73,7 +74,7 @@ def open_run(config: Config, *, preset: str) -> Opened:
         tokenizer=tokenizer,
         mixed=mixed,
         skipped=skipped,
-        folder=run_folder(config, preset, model),
+        folder=resumed_folder(config) if resume else run_folder(config, preset, model),
     )
 
 
@@ -148,6 +149,14 @@ def run_folder(config: Config, preset: str, model: str) -> Path:
                 f"run.dir = {config.run.dir!r}: {free / plan.GIB:.1f} GiB are free, {need / plan.GIB:.1f} are needed for"
                 " checkpoints; free some, or lower learner.keep_checkpoints"
             )
+    return folder
+
+
+def resumed_folder(config: Config) -> Path:
+    """The folder of the run that the config names. ConfigError when there is none that could go on."""
+    folder = Path(config.run.dir).expanduser() / config.run.id
+    if not (folder / "checkpoints").exists() and not (folder / "redis").exists() and not (folder / "cold_start").exists():
+        raise ConfigError(f"--resume {folder}: nothing there to go on from; start it again under another run.id")
     return folder
 
 

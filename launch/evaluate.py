@@ -40,7 +40,7 @@ from launch.endpoint import Endpoint
 from launch.evaluated import print_table, rewardbench_rows, write_evaluation
 from launch.issuing import wording
 from launch.models import resolve
-from launch.progress import clean
+from launch.progress import clean, clean_lines
 from launch.signals import end_on_signals
 from learner.ranking import auc
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preferences = _preferences(config)
         return evaluate(config, preferences, given)
     except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; start it again with the same --out to go on", file=sys.stderr)
@@ -95,7 +95,7 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
     print(f"written    {out}")
     if failed:
         name, error = next(iter(failed.items()))
-        print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {error}")
+        print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {clean(error)}")
     return 1 if failed else 0
 
 

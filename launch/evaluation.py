@@ -75,7 +75,7 @@ class Evaluating:
         rows = len(grades)
         return Evaluation(
             when=self.when,
-            version=self.version,
+            version=max(grade.version for grade in grades),  # newer than asked for, or older after a learner's crash
             rows=rows,
             accuracy=sum(grade.right for grade in grades) / rows,
             parse_rate=sum(not grade.failure for grade in grades) / rows,
@@ -86,16 +86,15 @@ class Evaluating:
 
 def evaluate(crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
     """Judge and grade, waiting for it. TimeoutError after `waits.judge_s`."""
-    evaluating = Evaluating(crew, config, drafts, when=when, version=version)
-    try:
-        ray.get(evaluating.refs, timeout=config.waits.judge_s)
-        grades = ray.get(evaluating.grade(), timeout=config.waits.judge_s)
-    except ray.exceptions.GetTimeoutError as error:
-        raise TimeoutError(
-            f"the driver waited {config.waits.judge_s:.0f} s for the {when} evaluation of {len(drafts)} preferences"
-            " (waits.judge_s)"
-        ) from error
-    return evaluating.result(grades)
+    limit, what = config.waits.judge_s, f"the {when} evaluation of {len(drafts)} preferences (waits.judge_s)"
+
+    def once() -> Evaluation:
+        evaluating = Evaluating(crew, config, drafts, when=when, version=version)
+        crew.answers(evaluating.refs, limit_s=limit, what=what)
+        (grades,) = crew.answers([evaluating.grade()], limit_s=limit, what=what)
+        return evaluating.result(grades)
+
+    return crew.persist(once)
 
 
 def _greedy(draft: Draft, config: Config) -> Request:

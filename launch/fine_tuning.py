@@ -83,7 +83,7 @@ def fine_tune(
         )
         for rank in range(world)
     ]  # fmt: skip
-    cluster.await_all(cluster.start_ranks(ranks, "sft"))
+    cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
     limit = config.waits.progress_s
     try:
         while (report := ray.get([rank.step.remote() for rank in ranks], timeout=limit)[0]) is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import ray
+from collections.abc import Mapping, Sequence
 
 from actors.engine import Request
+from buffer.messages import Completion
 from configs.schema import Config
 from grm.preferences import Question
 from launch.asking import Answer, Ask, NotJudged
@@ -33,21 +32,21 @@ class EngineJudge:
             found.append(NotJudged(f"a prompt of {len(token_ids)} tokens, the limit is {limit}: raise model.context"))
             if len(token_ids) <= limit:
                 requests[place] = _request(ask, token_ids)
+        for place, completions in self._crew.persist(lambda: self._sample(requests)):
+            found[place] = tuple(Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish) for c in completions)
+        return found
+
+    def _sample(self, requests: Mapping[int, Request]) -> list[tuple[int, tuple[Completion, ...]]]:
+        """The completions of each request, with its place; the actors share the work."""
         actors = self._crew.rollouts
         shards = [list(requests)[i :: len(actors)] for i in range(len(actors))]
         refs = [
             actor.judge.remote([requests[place] for place in shard], self._version)
             for actor, shard in zip(actors, shards, strict=True)
         ]
-        try:
-            judged = ray.get(refs, timeout=self._config.waits.judge_s)
-        except ray.exceptions.GetTimeoutError as error:
-            waited = f"the driver waited {self._config.waits.judge_s:.0f} s for {len(requests)} prompts to be judged"
-            raise TimeoutError(f"{waited} (waits.judge_s)") from error
-        for shard, answers in zip(shards, judged, strict=True):
-            for place, completions in zip(shard, answers, strict=True):
-                found[place] = tuple(Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish) for c in completions)
-        return found
+        what = f"{len(requests)} prompts to be judged (waits.judge_s)"
+        judged = self._crew.answers(refs, limit_s=self._config.waits.judge_s, what=what)
+        return [pair for shard, answers in zip(shards, judged, strict=True) for pair in zip(shard, answers, strict=True)]
 
 
 def _request(ask: Ask, token_ids: tuple[int, ...]) -> Request:

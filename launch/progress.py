@@ -11,6 +11,7 @@ brings along.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -29,6 +30,7 @@ from rich.text import Text
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 WINDOW = 20  # steps that the time to go is estimated from
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # characters that a terminal may act on: controls, bidi marks, surrogates, line ends
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,5 +165,11 @@ def duration(seconds: float) -> str:
 
 def clean(message: str) -> str:
     """One line without control, format (bidi) or surrogate characters; each run of white space is one blank."""
-    kept = (c if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "�" for c in message)
+    kept = (c if c.isspace() or unicodedata.category(c) not in ACTING else "�" for c in message)
     return " ".join("".join(kept).split())
+
+
+def clean_lines(message: str) -> str:
+    """The same line by line, blanks as they are: for an error that quotes a log or a traceback, whose colours are dropped."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).expandtabs()
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ACTING else " " if c.isspace() else "�" for c in plain)

@@ -12,6 +12,7 @@ prompts ─▶ RolloutActor xN ─▶ rollouts ─▶ RewardActor ─▶ experie
     python launch/run.py --config tiny                          a preset by name, or a YAML file
     python launch/run.py --config tiny grpo.lr=1e-4 run.seed=2  with overrides
     python launch/run.py --config qwen3-8b --dry-run            the resolved config and the plan, nothing started
+    python launch/run.py --resume runs/tiny-20260101-120000-s0  go on with a run that was cut off
 """
 
 from __future__ import annotations
@@ -30,12 +31,15 @@ from grm.preferences import DataError
 from grm.prompts import TemplateError
 from launch import plan
 from launch.models import resolve
+from launch.progress import clean_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a part failed, 2 the input cannot be used, 130 stopped by a signal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="a preset's name, or a YAML file")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", help="a preset's name, or a YAML file")
+    what.add_argument("--resume", metavar="RUN", help="the folder of a run that was cut off: it goes on")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, start nothing")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     given = parser.parse_args(arguments)
@@ -43,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def start(given: argparse.Namespace) -> int:
+    if given.resume:
+        return resume(Path(given.resume), given.overrides)
     config = load(given.config, given.overrides)
     if given.dry_run:
         print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
@@ -50,23 +56,34 @@ def start(given: argparse.Namespace) -> int:
     return train(config, preset=Path(given.config).stem)
 
 
+def resume(folder: Path, overrides: Sequence[str]) -> int:
+    if overrides:
+        raise ConfigError(f"--resume: a run goes on with its own config; {overrides[0]} cannot be changed")
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"--resume {folder}: no run folder, it holds no config.yaml")
+    config = load(folder / "config.yaml")
+    place = {"dir": str(folder.absolute().parent), "id": folder.absolute().name}
+    config = config.model_copy(update={"run": config.run.model_copy(update=place)})
+    return train(config, preset=folder.name, resume=True)
+
+
 def at_the_door(enter: Callable[[], int]) -> int:
     """What `enter` returns; input that cannot be used and signals become a sentence and an exit status."""
     try:
         return enter()
     except (ConfigError, DataError, TemplateError, ServerError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
 
 
-def train(config: Config, *, preset: str) -> int:
+def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """All stages of a run, from the data at the door to the report."""
     from launch.stages import Run
 
-    with Run(config, preset=preset) as run:
+    with Run(config, preset=preset, resume=resume) as run:
         if config.cold_start.enabled:
             run.cold_start()
         run.online_rl()

@@ -23,10 +23,10 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.preferences import Preference
 from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
-from launch import lines
+from launch import diagnosis, lines
 from launch.crew import Crew
 from launch.issuing import Draft, PromptSource, Tokenizer, seed_of
-from launch.parts import Part, ages, listen
+from launch.parts import Part, listen
 from launch.progress import Progress
 
 CLAIM = 64
@@ -91,8 +91,10 @@ class Sampling:
         self._inbox = Consumer(
             crew.redis, crew.address.run_id, EXPERIENCE, GRPO, "cold-start", claim_timeout_s=None, max_deliveries=None
         )
-        self._parts = [Part("the reward actor", [crew.reward], "work", _unheard)]
-        self._parts += [Part(f"rollout actor {i}", [actor], "work", _unheard) for i, actor in enumerate(crew.rollouts)]
+        self._parts = [
+            Part(unit, "work", _unheard, restarts=config.cluster.restarts, note=progress.note)
+            for unit in [crew.reward_unit, *crew.rollout_units]
+        ]
         self._arrived = time.monotonic()
 
     def run(self) -> None:
@@ -102,13 +104,14 @@ class Sampling:
         while self._issue():
             for part in listen(self._parts):
                 part.submit()
+            self._crew.watch()
             self._collect()
             self._check_progress()
 
     def _issue(self) -> bool:
         """Offer as many groups as there is credit for; whether any is still under way."""
         # Twice what the engines hold: no worker waits, and no more than that lies in Redis.
-        credit = 2 * len(self._crew.rollouts) * self._config.rollout.max_groups
+        credit = 2 * len(self._crew.rollout_units) * self._config.rollout.max_groups
         outstanding = len(self._ledger.outstanding())
         at = self._ledger.cursor().group
         offers = [self._offer(at + i) for i in range(min(credit - outstanding, len(self._groups) - at))]
@@ -164,9 +167,10 @@ class Sampling:
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s
         if time.monotonic() - self._arrived > limit:
+            found = diagnosis.gather(self._crew.redis, self._crew.address.run_id, self._config)
             raise TimeoutError(
-                f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s). Last heard of:"
-                f" {ages(self._parts)}. Groups: {self._ledger.fates()}, on disk {self._written} of {self._all}"
+                f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s); {self._written} of {self._all} are"
+                f" on disk\n{diagnosis.describe(found)}"
             )
 
 

@@ -5,7 +5,9 @@
     count_votes  the meta-RM scores the votes ─▶ accuracy over k, plain and guided
 
     runs/<run id>/  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
-                    cold_start/  votes/  checkpoints/  wandb/  redis/
+                    standing.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/
+
+A run that was cut off is resumed from this folder: each stage looks for what an earlier try has finished.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from buffer.pulse import beats
 from buffer.streams import connect, in_use
 from configs.load import ConfigError, dump
 from configs.schema import Config
@@ -29,10 +32,11 @@ from launch.evaluation import Evaluation, When, evaluate
 from launch.fine_tuning import fine_tune, require_some, write_dataset
 from launch.parts import PartFailed
 from launch.polling import Polling
-from launch.progress import Progress
+from launch.progress import Progress, clean_lines
 from launch.report import write_report
 from launch.scaling import vote_metrics
 from launch.signals import end_on_signals
+from launch.standing import Standing
 from launch.summary import Finished, Outcome, summary
 from launch.tracking import Tracker
 from launch.training import Training
@@ -44,21 +48,25 @@ class Run:
     """Use as a context manager. Constructing it checks everything that can be checked before processes start;
     leaving it ends every part and writes the summary and the report, whatever happened."""
 
-    def __init__(self, config: Config, *, preset: str) -> None:
+    def __init__(self, config: Config, *, preset: str, resume: bool = False) -> None:
+        """resume: the folder that the config names holds a run that was cut off, and that goes on."""
         self._began = time.monotonic()
         self._config, self._preset = config, preset
-        self._opened = open_run(config, preset=preset)
+        self._opened = open_run(config, preset=preset, resume=resume)
         self.folder = self._opened.folder
         self._policy = self._opened.model  # what training starts from: the base, or the cold start's
-        self._continued = reopenable(self.folder)
+        self._resumed = resume
+        self._continued = resume or reopenable(self.folder)
         self.status = 0
-        self._outcome = Outcome(judged=self._opened.judged)
+        self._standing = Standing(self.folder / "standing.json")
+        self._outcome = Outcome(judged=self._opened.judged, training=self._standing.figures)
         for row in lines.read(self.folder / "evaluations.jsonl"):
             self._outcome.evaluations[row["when"]] = Evaluation(**row, grades=())
 
     def __enter__(self) -> Self:
         config, opened = self._config, self._opened
-        (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+        if not self._resumed:
+            (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
         print(f"run        {self.folder}\n{plan.describe(config, opened.parts)}{told(opened.skipped)}", flush=True)
         self._tracker = Tracker(
             self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
@@ -82,17 +90,37 @@ class Run:
         return self
 
     def _require_own_streams(self) -> None:
-        """ConfigError when the server holds a run of this id that is not this folder's."""
+        """ConfigError when the server holds a run of this id that is not this folder's, or that goes on; when it has lost
+        the streams of a run that is to be resumed."""
         address = self._cluster.address()
         with connect(address, timeout_s=self._config.waits.server_s) as client:
-            if in_use(client, address.run_id) and not self._continued:
-                raise ConfigError(f"run.id: {address.run_id} is in use on the Redis server; choose another run.id")
+            known = in_use(client, address.run_id)
+            if known and not self._continued:
+                raise ConfigError(
+                    f"run.id: {address.run_id} is in use on the Redis server; choose another run.id, or go on with it:"
+                    f" --resume {self.folder}"
+                )
+            if not known and (self.folder / "checkpoints").exists():
+                raise ConfigError(
+                    f"--resume: the streams of {address.run_id} are not on the Redis server any more, so what was issued is"
+                    f" not known; start a new run from {self.folder / 'checkpoints' / 'policy'}"
+                )
+            driver = beats(client, address.run_id).get("driver")
+            # (An embedded server has one driver: another one would not have got it started.)
+            if self._config.redis.url and driver is not None and driver.age_s < self._config.waits.pulse_s:
+                raise ConfigError(
+                    f"--resume: the run goes on, its driver (process {driver.pid} on {driver.host}) was heard of"
+                    f" {driver.age_s:.0f} s ago; if it was killed just now, wait {self._config.waits.pulse_s:.0f} s"
+                )
 
     # ---- cold start ----------------------------------------------------------------------------------------------
 
     def cold_start(self) -> None:
         """RFT: sample, reject, fine-tune; training then starts from the result. Goes on where it was interrupted."""
         config, opened, folder = self._config, self._opened, self.folder / "cold_start"
+        if (self.folder / "checkpoints").exists():  # training began, so all of this is done
+            self._recall_cold_start()
+            return
         folder.mkdir(exist_ok=True)
         planned = sampling.plan(config, opened.prompts, opened.train)
         path = folder / "sampled.jsonl"
@@ -118,6 +146,12 @@ class Run:
         self._outcome.cold_start |= {
             "steps": standing.version, "best_step": standing.best, "heldout_loss": standing.best_loss
         }  # fmt: skip
+        (folder / "outcome.json").write_text(json.dumps(self._outcome.cold_start), encoding="utf-8")
+
+    def _recall_cold_start(self) -> None:
+        folder = self.folder / "cold_start"
+        self._policy = str(folder / "model")
+        self._outcome.cold_start = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
@@ -157,12 +191,14 @@ class Run:
                 heldout=opened.drafts,
                 tracker=self._tracker,
                 progress=self._progress,
+                standing=self._standing,
             )
-            self._outcome.training = training.figures
             with self._timed("train"):
                 training.run()
-            self._evaluate(crew, "after", version=training.figures.version)
-            self._poll(crew, "after", version=training.figures.version)
+            self._standing.save()
+            version = self._standing.figures.version
+            self._evaluate(crew, "after", version=version)
+            self._poll(crew, "after", version=version)
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
@@ -210,7 +246,7 @@ class Run:
         self._progress.__exit__(kind, error, trace)
         self._finish(error)
         if isinstance(error, PartFailed | TimeoutError):
-            print(f"failed: {error}", file=sys.stderr)
+            print(f"failed: {clean_lines(str(error))}", file=sys.stderr)
             return True
         return False
 

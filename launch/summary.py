@@ -13,7 +13,7 @@ from grm.benchmarks import Figure, Row
 from grm.preferences import Preference
 from grm.rewards import chance_accuracy, longest_accuracy, shortest_accuracy
 from launch.evaluation import Evaluation
-from launch.training import Figures
+from launch.standing import Figures
 
 Finished = Literal["completed", "stopped", "failed"]
 WINDOW = 20  # last meta-RM batches whose figures are averaged
@@ -46,11 +46,12 @@ def summary(config: Config, outcome: Outcome, *, run_id: str, preset: str, finis
         "votes": {when: _scaling(row) for when, row in outcome.votes.items()},
         "cold_start": outcome.cold_start,
         "staleness": {
-            "max": f.staleness_max if f.version else None,
-            "mean": f.staleness_sum / f.version if f.version else None,
+            "max": f.staleness_max if f.steps else None,
+            "mean": f.staleness_sum / f.steps if f.steps else None,
             "bound": config.grpo.max_staleness,
         },
         "groups": f.fates,
+        "restarts": f.restarts,
         "reward": {"first": f.first_reward, "last": f.last_reward},
         "idle": {
             "learner": f.learner_idle_s / f.learner_s if f.learner_s else None,

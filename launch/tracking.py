@@ -76,6 +76,7 @@ METRICS: Mapping[str, Metric] = {
         "loss/kl": ("k3 estimate of KL(policy, reference), before beta", "nats/token"),
         "optim/lr": ("learning rate of this step", "1"),
         "optim/grad_norm": ("global gradient norm before clipping", "1"),
+        "optim/skipped_steps": ("batches whose loss or gradient was not finite, since the learner's start", "batches"),
         "length/trained": ("mean length of the trained completions", "tokens"),
         "length/dropped": ("mean length of the dropped completions", "tokens"),
         "time/step_s": ("from one policy version to the next", "s"),
@@ -92,6 +93,7 @@ METRICS: Mapping[str, Metric] = {
         "throughput/completions_per_s": ("completions finished, all rollout actors", "completions/s"),
         "throughput/tokens_per_s": ("tokens sampled, all rollout actors", "tokens/s"),
         "rollout/workers": ("rollout actors at work", "actors"),
+        "parts/restarts": ("parts that died and were replaced since the run began", "parts"),
         "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
         "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
         "queue/experience": ("scored groups waiting for the learner", "entries"),
@@ -240,6 +242,11 @@ class Tracker:
             table = [asdict(row) for row in rows if row.when == when]
             cells = [[_cell(value) for value in row.values()] for row in table]
             self._run.log({f"samples/{when}": wandb.Table(columns=list(table[0]), data=cells)})
+
+    def alert(self, title: str, text: str) -> None:
+        """Call a person by W&B's own ways (mail, Slack); a run that is offline keeps it for `wandb sync`."""
+        if self._run is not None:
+            self._run.alert(title=title, text=text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary into the W&B run and end it; its service process is gone when this returns."""

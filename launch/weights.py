@@ -12,24 +12,24 @@ from typing import Any
 
 import ray
 
-from buffer.weights import PublishedWeights
+from buffer.weights import NONE, Edition, PublishedWeights
 
 
 class WeightBoard:
     """Holds the newest published weights by reference. As a Ray actor it answers in a millisecond or two."""
 
     def __init__(self) -> None:
-        self._version = -1
+        self._edition = NONE
         self._boxed: list[Any] = []
 
-    def put(self, version: int, boxed: list[Any]) -> None:
-        """Keep the reference of `version` and let go of the older one. The list keeps Ray from resolving it."""
-        if version <= self._version:
-            raise ValueError(f"version {version} was published after version {self._version}")
-        self._version, self._boxed = version, boxed
+    def put(self, edition: Edition, boxed: list[Any]) -> None:
+        """Keep the reference of `edition` and let go of the older one. The list keeps Ray from resolving it."""
+        if edition <= self._edition:
+            raise ValueError(f"{edition} was published after {self._edition}: this learner was replaced")
+        self._edition, self._boxed = edition, boxed
 
-    def newest(self) -> int:
-        return self._version
+    def newest(self) -> Edition:
+        return self._edition
 
     def get(self) -> list[Any]:
         return self._boxed
@@ -40,17 +40,32 @@ class RayWeights:
 
     def __init__(self, board: Any, timeout_s: float) -> None:
         self._board = board
+        self._published: tuple[Edition, list[Any]] = (NONE, [])
         self._timeout_s = timeout_s
 
     def publish(self, weights: PublishedWeights) -> None:
-        self._wait(self._board.put.remote(weights.version, [ray.put(weights)]), "the weight board to take a version")
+        self._published = (weights.edition, [ray.put(weights)])
+        self._put()
 
-    def newest(self) -> int:
-        return int(self._wait(self._board.newest.remote(), "the weight board to tell its newest version"))
+    def restate(self) -> None:
+        if self._published[1] and self.newest() == NONE:
+            self._put()
 
-    def pull(self) -> PublishedWeights:
+    def _put(self) -> None:
+        self._wait(self._board.put.remote(*self._published), "the weight board to take a version")
+
+    def newest(self) -> Edition:
+        newest: Edition = self._wait(self._board.newest.remote(), "the weight board to tell its newest version")
+        return newest
+
+    def pull(self) -> PublishedWeights | None:
         boxed = self._wait(self._board.get.remote(), "the weight board to hand out its newest version")
-        weights: PublishedWeights = self._wait(boxed[0], "the newest weights to arrive")
+        if not boxed:
+            return None
+        try:
+            weights: PublishedWeights = self._wait(boxed[0], "the newest weights to arrive")
+        except ray.exceptions.ObjectLostError:  # they lived in the process of the learner that put them there
+            return None
         return weights
 
     def _wait(self, ref: Any, what: str) -> Any:

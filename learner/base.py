@@ -1,21 +1,35 @@
 """What all learners are made of: ranks that work together, a version, checkpoints, a clock."""
 
+import errno
+import logging
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
+from buffer.pulse import Pulse
+from buffer.streams import Address
 from configs.schema import Config
 from learner import checkpoint, models
+from learner.checkpoint import CheckpointError
 from learner.engine import Engine, Ranks, free_port
+
+log = logging.getLogger(__name__)
+
+DISK_FULL = ("No space left", "Disk quota exceeded", "inline_container")
+"""What the writers of safetensors and torch (last) say when the disk is full: neither raises an OSError."""
 
 
 class Learner:
     """One rank of a learner, one process. The methods of all ranks are called together, in the same order.
 
-    Rank 0 alone talks to the buffer; the others receive each batch from it. ``version`` counts optimiser steps.
+    Rank 0 alone talks to the buffer; the others receive each batch from it. ``version`` counts optimiser steps, and
+    ``skipped`` the batches since the start whose loss or gradient was not finite.
     """
 
     _engine: Engine
@@ -28,7 +42,7 @@ class Learner:
         self._config, self._rank, self._world, self._zero_stage = config, rank, world, zero_stage
         self._model_path, self._checkpoints = model_path, checkpoints
         self._keep = config.learner.keep_checkpoints
-        self.version = 0
+        self.version = self.skipped = self._skipped_in_a_row = 0
 
     @staticmethod
     def rendezvous(host: str = "127.0.0.1") -> tuple[str, int]:
@@ -39,6 +53,12 @@ class Learner:
         """Leaves the other ranks; saves nothing."""
         self._engine.close()
         self._ranks.leave()
+
+    def _beat(self, address: Address, name: str, stacks: str) -> Pulse:
+        every_s, hang_s = self._config.redis.claim_timeout_s / 4, self._config.waits.hang_s
+        pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
+        pulse.version = self.version
+        return pulse
 
     def _join(self, host: str, port: int) -> Ranks:
         config = self._config
@@ -51,32 +71,90 @@ class Learner:
             timeout_s=max(config.waits.start_s, config.waits.progress_s),
         )
 
+    def _advance(self) -> None:
+        """A step was taken."""
+        self.version += 1
+        self._skipped_in_a_row = 0
+
+    def _skip(self, what: str, *, replay: bytes = b"", name: str = "not-finite") -> None:
+        """A batch was not trained on (``NotFinite``): counts it. A collective.
+
+        what: the batch, in words. replay: the batch for ``experience.unpack``.
+
+        Raises:
+            FloatingPointError: it is the `grpo.max_skips`-th in a row; ``replay`` is on disk then, beside the checkpoints.
+        """
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        log.warning("the loss or gradient of %s is not finite at version %d: step skipped", what, self.version)
+        if self._skipped_in_a_row < self._config.grpo.max_skips:
+            return
+        path = self._checkpoints.with_name(f"{name}-{self.version}.msgpack")
+        if replay and self._rank == 0:
+            path.write_bytes(replay)
+        self._ranks.barrier()  # a driver that hears one rank's error ends them all
+        kept = f"; the last of them is in {path} (learner.experience.unpack reads it)" if replay else ""
+        raise FloatingPointError(
+            f"{self._skipped_in_a_row} batches in a row had a loss or gradient that is not finite at version"
+            f" {self.version} (grpo.max_skips), the last one of {what}{kept}. No step was taken on them: look at what"
+            " they have in common, lower the learning rate, then resume the run"
+        )
+
     def _resume(self) -> tuple[str, ...]:
-        """Loads the newest checkpoint, if there is one; the ids of the entries that it contains."""
-        found = checkpoint.newest(self._checkpoints)
-        if found is None:
+        """Loads the newest checkpoint that can be used, if there is one; the ids of the entries that it contains."""
+        version = b""
+        if self._rank == 0:
+            checkpoint.clear(self._checkpoints)
+            found = checkpoint.usable(self._checkpoints)
+            for sentence in found.corrupt if found else ():
+                log.warning("%s", sentence)
+            version = str(found.record.version).encode() if found else b""
+        version = self._ranks.broadcast_bytes(version)
+        if not version:
             return ()
-        path, record = found
+        path = checkpoint.at(self._checkpoints, int(version))
+        record = checkpoint.read(path)
         record.require(ranks=self._world, zero_stage=self._zero_stage, folder=path)
         self._engine.load(path)
         self.version = record.version
         return record.entries
 
     def _write(self, state: dict[str, Tensor], entries: Sequence[str]) -> None:
-        """A checkpoint of this version, whole on disk when it returns; state and entries count on rank 0."""
-        if self._rank == 0:
-            checkpoint.begin(self._checkpoints, self.version)
-        self._ranks.barrier()
+        """A checkpoint of this version, whole on disk when it returns; state and entries count on rank 0.
+
+        CheckpointError when the disk is full; older checkpoints are untouched then.
+        """
         folder = checkpoint.unfinished(self._checkpoints, self.version)
-        self._engine.save(folder)
+        with self._full_disk_named(folder):
+            if self._rank == 0:
+                checkpoint.begin(self._checkpoints, self.version)
+            self._ranks.barrier()
+            self._engine.save(folder)
+            self._ranks.barrier()
+            if self._rank == 0:
+                models.save_model(self._model, state, self._model_path, folder / "model")
+                record = checkpoint.Record(
+                    version=self.version, entries=tuple(entries), ranks=self._world, zero_stage=self._zero_stage
+                )
+                checkpoint.commit(self._checkpoints, record, keep=self._keep)
         self._ranks.barrier()
-        if self._rank == 0:
-            models.save_model(self._model, state, self._model_path, folder / "model")
-            record = checkpoint.Record(
-                version=self.version, entries=tuple(entries), ranks=self._world, zero_stage=self._zero_stage
-            )
-            checkpoint.commit(self._checkpoints, record, keep=self._keep)
-        self._ranks.barrier()
+
+    @contextmanager
+    def _full_disk_named(self, folder: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, SafetensorError) as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not full and not any(words in str(error) for words in DISK_FULL):
+                raise
+            if self._rank == 0:  # the other ranks leave it to rank 0, now or at its next start: it may still be writing
+                shutil.rmtree(folder, ignore_errors=True)
+            free = shutil.disk_usage(self._checkpoints.parent).free / 1e9
+            raise CheckpointError(
+                f"the checkpoint of version {self.version} does not fit on the disk of {self._checkpoints} ({error}):"
+                f" {free:.2f} GB are free there without it. Older checkpoints are as they were: free some space, or lower"
+                " learner.keep_checkpoints, then resume the run"
+            ) from error
 
 
 class Clock:

@@ -7,6 +7,7 @@ number of micro-batches on every rank (see ``batching.cut``).
 """
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Literal
 
@@ -21,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-Module = nn.Module
+from learner.checkpoint import CheckpointError
+
 BUCKET = 500_000_000
 """Largest bucket of a reduction, in elements (DeepSpeed's default)."""
 TAG = "engine"
@@ -49,10 +52,15 @@ class StepResult:
     grad_norm: float
 
 
+class NotFinite(FloatingPointError):
+    """A loss or gradient is not finite on some rank; no rank took the step, and all is as it was before the batch."""
+
+
 def deepspeed(device: str) -> ModuleType:
-    """The DeepSpeed module, with its accelerator chosen and just-in-time compilation off."""
+    """The DeepSpeed module, with its accelerator chosen, just-in-time compilation off, and no pickle read from disk."""
     if device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # stronger than the weights_only=False of DeepSpeed's own calls
     import deepspeed as module
 
     # A table of operators that may be compiled, read when the process group is made; left empty, the shared-memory
@@ -87,14 +95,8 @@ class Ranks:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if host == "127.0.0.1":
             os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(local),
-            "WORLD_SIZE": str(world),
-            "LOCAL_SIZE": str(world),
-            "MASTER_ADDR": host,
-            "MASTER_PORT": str(port),
-        }
+        place = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world, "LOCAL_SIZE": world}
+        os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._deepspeed = deepspeed(device)
         backend, timeout = "nccl" if device == "cuda" else "gloo", timedelta(seconds=timeout_s)
         try:
@@ -139,7 +141,7 @@ class Engine:
     One optimiser step is ``step(losses)``: the gradient of the sum of all losses over all ranks.
     """
 
-    def __init__(self, build: Callable[[], Module], settings: EngineSettings, ranks: Ranks) -> None:
+    def __init__(self, build: Callable[[], nn.Module], settings: EngineSettings, ranks: Ranks) -> None:
         """``build`` makes the module with its weights loaded; called once, where partitioned loading is possible."""
         self.ranks, self._settings = ranks, settings
         ds = deepspeed(settings.device)
@@ -153,12 +155,9 @@ class Engine:
         warmup = max(1, settings.warmup_steps)
         # A torch schedule: DeepSpeed's own run their first step at a learning rate of 0.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warmup))
+        chosen = _config(settings, sum(_numel(parameter) for parameter in parameters))
         self._engine, *_ = ds.initialize(
-            model=module,
-            optimizer=optimiser,
-            lr_scheduler=schedule,
-            dist_init_required=False,
-            config=_config(settings, sum(_numel(parameter) for parameter in parameters)),
+            model=module, optimizer=optimiser, lr_scheduler=schedule, dist_init_required=False, config=chosen
         )
         self._deepspeed = ds
 
@@ -174,8 +173,10 @@ class Engine:
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Adds the gradient of ``loss``, this rank's part of a sum over ranks. last: of this rank's micro-batches."""
         self._engine.set_gradient_accumulation_boundary(last)
-        # Gradients are averaged over ranks: times the number of ranks is their sum.
-        self._engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+        # Gradients are averaged over ranks: times the number of ranks is their sum. A loss that is not finite makes its
+        # gradient NaN, which the sum carries to all ranks, so that `step` has one thing to look at.
+        scale = torch.where(loss.detach().isfinite(), float(self.ranks.world), math.nan)
+        self._engine.backward(loss * scale, scale_wrt_gas=False)
         if not last:
             self._engine.step()
 
@@ -183,32 +184,48 @@ class Engine:
         """Clips and applies the summed gradient, once; after the last ``backward`` of a batch.
 
         Raises:
-            FloatingPointError: the gradient norm is not finite. The weights are spoilt then: nothing may be
-                published from them.
+            NotFinite: on all ranks. The next batch is trained on as if this one had never been.
         """
         lr = float(self._engine.get_lr()[0])
         partitioned = self._settings.zero_stage > 0 or self._settings.dtype == "bfloat16"
         norm = None if partitioned else _grad_norm(self.module)
-        self._engine.step()
-        norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
-        if not torch.isfinite(torch.tensor(norm)):
-            raise FloatingPointError(f"the gradient norm is {norm}: lower the learning rate; nothing was published")
-        return StepResult(lr=lr, grad_norm=norm)
+        if norm is None or math.isfinite(norm):  # on all ranks alike: they hold the same gradients
+            self._engine.step()  # where partitioned, DeepSpeed looks at the norm over all ranks first, and takes no bad step
+            if self._engine.was_step_applied():
+                return StepResult(lr=lr, grad_norm=float(self._engine.get_global_grad_norm()) if norm is None else norm)
+        self._engine.zero_grad()
+        raise NotFinite("the loss or its gradient is not finite")
 
-    def full_state(self, module: Module) -> dict[str, Tensor]:
+    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
         """Whole weights of ``module`` (a part of this engine's) by name, copied to the CPU of rank 0.
 
         A collective. Empty on the other ranks. Tied weights stand under the first of their names only.
         """
-        return full_state(module, self.ranks, self._settings.zero_stage)
+        gather = self._deepspeed.zero.GatheredParameters if self._settings.zero_stage == 3 else nullcontext
+        state = {}
+        for name, parameter in module.named_parameters():
+            with gather([parameter]):
+                if self.ranks.rank == 0:
+                    state[name] = parameter.detach().to("cpu", copy=True)
+        return state
 
     def save(self, folder: Path) -> None:
         """Optimiser, schedule and partitioned weights into ``folder``, each rank its part; a collective."""
         self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path) -> None:
-        """What ``save`` wrote with as many ranks and the same ZeRO stage; a collective."""
-        path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        """What ``save`` wrote with as many ranks and the same ZeRO stage; a collective. CheckpointError when it holds more
+        than tensors and plain values; whatever that is, it was not run."""
+        from deepspeed.runtime.fp16.loss_scaler import LossScaler
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+        from deepspeed.utils.tensor_fragment import fragment_address
+
+        try:  # DeepSpeed saves these beside tensors and built-in types; they hold numbers
+            with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+                path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+        except UnpicklingError as error:
+            what = f"{folder / TAG} holds more than an engine's state, which could run code, and was not loaded"
+            raise CheckpointError(f"{what}: find out who wrote it; without it the checkpoint before is used") from error
         if path is None:
             raise FileNotFoundError(f"{folder}: holds no state of {self.ranks.world} ranks to resume from")
 
@@ -219,7 +236,7 @@ class Engine:
 class Frozen:
     """A module that is only evaluated: a plain copy per rank, or partitioned over the ranks at ZeRO 3."""
 
-    def __init__(self, build: Callable[[], Module], settings: EngineSettings, ranks: Ranks) -> None:
+    def __init__(self, build: Callable[[], nn.Module], settings: EngineSettings, ranks: Ranks) -> None:
         with loading(settings):
             module = build()
         module.eval().requires_grad_(False).to(ranks.device)
@@ -247,19 +264,6 @@ def loading(settings: EngineSettings) -> Iterator[None]:
     del alive
 
 
-def full_state(module: Module, ranks: Ranks, zero_stage: int) -> dict[str, Tensor]:
-    """See ``Engine.full_state``."""
-    gather: Callable[[list[Tensor]], Any] = lambda _: nullcontext()  # noqa: E731
-    if zero_stage == 3:
-        gather = deepspeed(ranks.device.type).zero.GatheredParameters
-    state = {}
-    for name, parameter in module.named_parameters():
-        with gather([parameter]):
-            if ranks.rank == 0:
-                state[name] = parameter.detach().to("cpu", copy=True)
-    return state
-
-
 def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a model of ``size`` parameters."""
     bucket = min(BUCKET, size + size % 2)  # a bucket is allocated whole, so not larger than the model; it must be even
@@ -276,7 +280,7 @@ def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
     }
 
 
-def _enable_checkpointing(module: Module) -> None:
+def _enable_checkpointing(module: nn.Module) -> None:
     """Of the Hugging Face model inside; it keeps one layer's activations at a time and computes the rest again."""
     model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -287,7 +291,7 @@ def _numel(parameter: Tensor) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
-def _grad_norm(module: Module) -> float:
+def _grad_norm(module: nn.Module) -> float:
     """Norm of the gradients that stand in full on this rank (ZeRO 0, where DeepSpeed reports none)."""
     grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
     return float(nn.utils.get_total_norm(grads))

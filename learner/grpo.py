@@ -24,7 +24,7 @@ from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
 from learner.attention import can_branch
 from learner.base import Clock, Learner
-from learner.engine import Engine, EngineSettings, Frozen, Ranks
+from learner.engine import Engine, EngineSettings, Frozen, NotFinite, Ranks
 from learner.experience import pack, unpack
 from learner.intake import Intake
 from learner.logprobs import TokenLogProbs
@@ -73,7 +73,7 @@ class PolicyUpdate:
         self._reference = Frozen(build, settings, ranks) if grpo.beta > 0 else None
 
     def apply(self, groups: Sequence[ExperienceGroup]) -> tuple[float, dict[str, float]]:
-        """One optimiser step on ``groups``; the loss before it, and its metrics. A collective.
+        """One optimiser step on ``groups``; the loss before it, and its metrics. A collective. See ``NotFinite``.
 
         The loss is a sum over micro-batches and ranks with global divisors (design.md section 4), so neither the
         cut into micro-batches nor the number of ranks changes it.
@@ -131,12 +131,15 @@ class GRPOLearner(Learner):
         address: Address,
         sink: WeightSink,
         checkpoints: Path,
+        stacks: str = "",
     ) -> None:
-        """model_path: the policy's start, and the frozen reference. checkpoints: a folder that all ranks share."""
+        """model_path: the policy's start, and the frozen reference. checkpoints: a folder that all ranks share. stacks: see
+        ``Pulse``."""
         stage = config.learner.zero_stage
         super().__init__(
             config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
         )
+        self._stacks = stacks
         self._address, self._sink = address, sink
 
     def start(self, host: str, port: int) -> None:
@@ -149,25 +152,38 @@ class GRPOLearner(Learner):
         if self._rank == 0:
             vocabulary = self._model.config.get_text_config().vocab_size
             self._intake = Intake(self._config, self._address, vocabulary)
-            self._intake.recover(self.version, contained)
+            self._incarnation = self._intake.recover(self.version, contained)
         self._publish()
         self._clock = Clock()
+        self._pulse = self._beat(self._address, f"grpo-{self._rank}", self._stacks)
 
     def step(self, seconds: float) -> GRPOReport | None:
-        """One optimiser step, or None when no batch was ready within ``seconds``."""
+        """One optimiser step, or None when no batch was ready within ``seconds``, or it was skipped."""
         began = time.perf_counter()
-        batch = self._intake.wait(self.version, seconds) if self._rank == 0 else []
-        message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
+        if self._rank == 0:
+            self._sink.restate()
+        with self._pulse.doing("wait for experience"):
+            batch = self._intake.wait(self.version, seconds) if self._rank == 0 else []
+            message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
         ready = time.perf_counter()
         self._clock.waited(ready - began)
         if not message:
             return None
         groups = unpack(message, self._config.max_entry_bytes)
         metrics = staleness_metrics(groups, self.version)
-        loss, trained_metrics = self._update.apply(groups)
+        try:
+            with self._pulse.doing("train"):
+                loss, trained_metrics = self._update.apply(groups)
+        except NotFinite:
+            self._skip(f"groups {[group.group for group in groups]}", replay=message)
+            if self._rank == 0:
+                self._intake.drop(batch)
+            return None
         trained = time.perf_counter()
-        self.version += 1
-        state = self._publish()
+        self._advance()
+        with self._pulse.doing("publish"):
+            state = self._publish()
+        self._pulse.version, self._pulse.done = self.version, self._pulse.done + len(groups)
         done = time.perf_counter()
         if self._rank == 0:
             self._intake.trained(self.version, batch)
@@ -176,6 +192,7 @@ class GRPOLearner(Learner):
             self._save(state)
         metrics |= trained_metrics | self._clock.metrics()
         metrics |= {"time/train_s": trained - ready, "time/publish_s": done - trained}
+        metrics["optim/skipped_steps"] = float(self.skipped)
         return _report(self.version, groups, loss, metrics)
 
     def save(self) -> None:
@@ -185,6 +202,7 @@ class GRPOLearner(Learner):
 
     def close(self) -> None:
         """Leaves the buffer and the other ranks; saves nothing."""
+        self._pulse.stop()
         if self._rank == 0:
             self._intake.close()
         super().close()
@@ -193,12 +211,13 @@ class GRPOLearner(Learner):
         """Makes this version the newest that rollout actors can pull; its weights (empty but on rank 0)."""
         state = self._engine.full_state(self._model)
         if self._rank == 0:
-            self._sink.publish(published(self.version, state))
+            self._sink.publish(published(self.version, state, incarnation=self._incarnation))
         return state
 
     def _save(self, state: dict[str, Tensor]) -> None:
         """I3: acknowledged only once the checkpoint that contains the gradient is whole on disk."""
-        self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
+        with self._pulse.doing("save"):
+            self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()
 

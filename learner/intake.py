@@ -31,15 +31,16 @@ class Intake:
         self._unacknowledged: list[str] = []
         self._tally = Tally()
 
-    def recover(self, version: int, contained: Sequence[str]) -> None:
-        """After a start: back to ``version``, whose checkpoint contains the entries ``contained`` (I3).
+    def recover(self, version: int, contained: Sequence[str]) -> int:
+        """After a start: back to ``version``, whose checkpoint contains the entries ``contained`` (I3); the incarnation.
 
         Groups that were trained after that checkpoint become outstanding again: their gradient was lost with the
         process that had computed it, and their claims are still here.
         """
         claimed = [one for one in self._reader.claimed_before() if one.entry_id not in set(contained)]
-        self._ledger.recover(version, contained, {one.group.group: one.group.issued_at for one in claimed})
+        incarnation = self._ledger.recover(version, contained, {one.group.group: one.group.issued_at for one in claimed})
         self._arrive(claimed)
+        return incarnation
 
     def wait(self, version: int, seconds: float) -> list[Arrived]:
         """The next batch for ``version`` in its order, or nothing when none is ready within ``seconds``.
@@ -56,6 +57,11 @@ class Intake:
             if left <= 0:
                 return []
             self._arrive(self._reader.claim(min(left, LOOK_S)))
+
+    def drop(self, batch: Sequence[Arrived]) -> None:
+        """The groups of ``batch`` cannot be trained on: they never come back, and their credit refills."""
+        groups, entries = [one.group.group for one in batch], [one.entry_id for one in batch]
+        self._ledger.release(groups, fate="dropped", entries=entries)
 
     def trained(self, version: int, batch: Sequence[Arrived]) -> None:
         """The groups of ``batch`` are behind ``version``, which has been published."""

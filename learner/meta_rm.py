@@ -5,8 +5,6 @@ every completion of the stream: groups without policy gradient teach it as much 
 sampled without a hint, right and wrong, comes first.
 """
 
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +13,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from buffer.ledger import Ledger
-from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
+from buffer.streams import Address
 from configs.schema import Config
-from learner import batching, losses, models, ranking
+from learner import batching, checkpoint, losses, models, ranking
 from learner.attention import can_branch, hidden_states
 from learner.base import Learner
 from learner.batching import Tokens
-from learner.engine import Engine, EngineSettings, Ranks
-from learner.experience import LOOK_S, Arrived, Limits, Reader, pack, unpack
+from learner.engine import Engine, EngineSettings, NotFinite, Ranks
+from learner.experience import Arrived, pack, unpack
+from learner.meta_intake import MetaIntake
 from learner.meta_seed import seed_batches
 
 
@@ -85,7 +83,7 @@ class ScoreUpdate:
         self.engine = Engine(lambda: Score(models.load_classifier(model_path, config.dtype)), settings, ranks)
 
     def apply(self, groups: Sequence[Judgements]) -> dict[str, float]:
-        """One optimiser step on every completion of ``groups``; its metrics before that step. A collective."""
+        """One optimiser step on every completion of ``groups``; its metrics before it. A collective. See ``NotFinite``."""
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
         limit = self._config.meta_rm.micro_tokens
@@ -111,7 +109,10 @@ class ScoreUpdate:
 
 
 class MetaRMLearner(Learner):
-    """One rank of the meta-RM learner (see ``Learner``): reads along, and never holds the policy up."""
+    """One rank of the meta-RM learner (see ``Learner``): reads along, and never holds the policy up.
+
+    A batch that is skipped counts as a step: a batch of the seed would come again.
+    """
 
     def __init__(
         self,
@@ -123,14 +124,16 @@ class MetaRMLearner(Learner):
         address: Address,
         checkpoints: Path,
         seed: Path | None = None,
+        stacks: str = "",
     ) -> None:
         """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share, as
-        is the file seed: what the cold start sampled (see `meta_seed`), the first batches of its life."""
+        is the file seed: what the cold start sampled (see `meta_seed`), the first batches of its life. stacks: see
+        ``Pulse``."""
         stage = config.meta_rm.zero_stage
         super().__init__(
             config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
         )
-        self._address = address
+        self._address, self._stacks = address, stacks
         self._seed = seed_batches(seed, config.meta_rm.batch) if seed else []
 
     def start(self, host: str, port: int) -> None:
@@ -144,18 +147,35 @@ class MetaRMLearner(Learner):
             vocabulary = self._model.config.get_text_config().vocab_size
             self._intake = MetaIntake(self._config, self._address, vocabulary)
             self._intake.recover(contained)
+        self._pulse = self._beat(self._address, f"meta-rm-{self._rank}", self._stacks)
 
     def step(self, seconds: float) -> MetaRMReport | None:
-        """One optimiser step, or None when too few completions were there within ``seconds``."""
+        """One optimiser step, or None when too few completions were there within ``seconds``, or it was skipped."""
         if self.version < len(self._seed):  # the same on all ranks, and the next one after a restart
-            return self._learn(self._seed[self.version], batch=())
-        batch = self._intake.wait(seconds) if self._rank == 0 else []
-        message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
-        return self._learn(unpack(message, self._config.max_entry_bytes), batch) if message else None
+            return self._learn(self._seed[self.version], f"batch {self.version} of the cold start's judgements")
+        with self._pulse.doing("wait for experience"):
+            batch = self._intake.wait(seconds) if self._rank == 0 else []
+            message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
+        if not message:
+            return None
+        groups = unpack(message, self._config.max_entry_bytes)
+        return self._learn(groups, f"groups {[group.group for group in groups]}", batch, message)
 
-    def _learn(self, groups: Sequence[Judgements], batch: Sequence[Arrived]) -> MetaRMReport:
-        metrics = self._update.apply(groups)
-        self.version += 1
+    def _learn(
+        self, groups: Sequence[Judgements], what: str, batch: Sequence[Arrived] = (), message: bytes = b""
+    ) -> MetaRMReport | None:
+        """what: ``groups`` in words. batch, message: as they came from the stream, if they did."""
+        try:
+            with self._pulse.doing("train"):
+                metrics = self._update.apply(groups)
+        except NotFinite:
+            self._skip(what, replay=message, name="not-finite-meta-rm")
+            self.version += 1
+            if self._rank == 0:
+                self._intake.trained(batch)
+            return None
+        self._advance()
+        self._pulse.version, self._pulse.done = self.version, self._pulse.done + len(groups)
         if self._rank == 0:
             self._intake.trained(batch)
             metrics |= self._intake.metrics()
@@ -170,83 +190,19 @@ class MetaRMLearner(Learner):
         )
 
     def save(self) -> None:
-        """A checkpoint now; then, and only then, what it contains is acknowledged (I3)."""
+        """A checkpoint now, unless there is one of this version; then, and only then, its entries are acknowledged (I3)."""
+        if self.version in checkpoint.versions(self._checkpoints):
+            return
         state = self._engine.full_state(self._model)
         self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()
 
     def close(self) -> None:
+        self._pulse.stop()
         if self._rank == 0:
             self._intake.close()
         super().close()
-
-
-class MetaIntake:
-    """Rank 0 of the meta-RM learner at the buffer: whole groups, in the order in which they came."""
-
-    def __init__(self, config: Config, address: Address, vocabulary: int) -> None:
-        tokens = config.meta_rm.micro_tokens
-        limits = Limits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
-        self._redis, self._run_id = connect(address, timeout_s=config.waits.server_s), address.run_id
-        self._ledger = Ledger(self._redis, address.run_id)
-        consumer = Consumer(
-            self._redis, address.run_id, EXPERIENCE, META_RM, META_RM, claim_timeout_s=None, max_deliveries=None
-        )
-        self._reader = Reader(consumer, limits)
-        self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
-        self._max_backlog = config.meta_rm.max_backlog
-        self._ready: deque[Arrived] = deque()
-        self._unacknowledged: list[str] = []
-
-    def recover(self, contained: Sequence[str]) -> None:
-        """After a start: what the checkpoint contains is acknowledged, what else was claimed before is ready."""
-        self._reader.acknowledge(contained)
-        self._ready.extend(one for one in self._reader.claimed_before() if one.entry_id not in set(contained))
-
-    def wait(self, seconds: float) -> list[Arrived]:
-        """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``.
-
-        What has piled up beyond ``max_backlog`` is skipped and counted (I4): the newest experience is the closest
-        to the judgements that the meta-RM will be asked about.
-        """
-        deadline = time.monotonic() + seconds
-        while True:
-            self._ledger.skip_backlog(META_RM, self._max_backlog)
-            missing = self._batch - sum(len(one.group.rewards) for one in self._ready)
-            if missing <= 0:
-                return self._take()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return []
-            self._ready.extend(self._reader.claim(min(left, LOOK_S), count=-(-missing // self._samples)))
-
-    def trained(self, batch: Sequence[Arrived]) -> None:
-        self._unacknowledged += [one.entry_id for one in batch]
-
-    @property
-    def unacknowledged(self) -> tuple[str, ...]:
-        """Ids of the entries trained since the last checkpoint."""
-        return tuple(self._unacknowledged)
-
-    def saved(self) -> None:
-        """A checkpoint holds everything trained so far: its entries need never come back."""
-        self._reader.acknowledge(self._unacknowledged)
-        self._unacknowledged = []
-
-    def metrics(self) -> dict[str, float]:
-        """meta_rm/backlog: groups that wait for the meta-RM; meta_rm/skipped: passed over since the run began."""
-        behind = waiting(self._redis, self._run_id, EXPERIENCE, META_RM) + len(self._ready)
-        return {"meta_rm/backlog": float(behind), "meta_rm/skipped": float(self._ledger.fates()["skipped"])}
-
-    def close(self) -> None:
-        self._redis.close()
-
-    def _take(self) -> list[Arrived]:
-        batch: list[Arrived] = []
-        while sum(len(one.group.rewards) for one in batch) < self._batch:
-            batch.append(self._ready.popleft())
-        return batch
 
 
 def _quality(logits: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:

@@ -8,6 +8,7 @@ and looks again, and ends as if it had never stopped.
 """
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from configs.schema import Config
 from learner import batching, checkpoint, models
 from learner.attention import can_branch
 from learner.base import Learner
-from learner.engine import Engine, EngineSettings, Ranks
+from learner.engine import Engine, EngineSettings, NotFinite, Ranks
 from learner.examples import Example, Limits, batch_at, read_examples, split
 from learner.logprobs import TokenLogProbs
 
@@ -34,7 +35,8 @@ class SFTReport:
 
     version: after it. loss: of the batch before the step; heldout_loss: after it, if it was looked at; both in nats
     per completion token. best: version with the lowest held-out loss so far. done: this was the last step. examples,
-    tokens (of completions): trained. metrics: sft/{loss,lr,grad_norm} and, after a look, sft/heldout_loss.
+    tokens (of completions): trained. metrics: sft/{loss,lr,grad_norm} and, after a look, sft/heldout_loss. A batch that
+    was skipped counts as a step, since batches depend on the step alone: its loss is NaN, lr and grad_norm are missing.
     """
 
     version: int
@@ -79,7 +81,7 @@ class SupervisedUpdate:
         )
 
     def apply(self, examples: Sequence[Example]) -> dict[str, float]:
-        """One optimiser step on the loss of ``examples``; sft/{loss,lr,grad_norm}, before the step. A collective.
+        """One optimiser step on the loss of ``examples``; sft/{loss,lr,grad_norm}, before it. A collective. See ``NotFinite``.
 
         The loss is the mean negative log-likelihood of all completion tokens, which is what ``loss`` measures.
         """
@@ -163,8 +165,13 @@ class SFTLearner(Learner):
             return None
         cold = self._config.cold_start
         batch = batch_at(self._training, self.version, batch=cold.batch, seed=self._config.run.seed)
-        metrics = self._update.apply(batch)
-        self.version += 1
+        try:
+            metrics = self._update.apply(batch)
+            self._advance()
+        except NotFinite:
+            self._skip(f"the examples of step {self.version} in {self._dataset}")
+            metrics = {"sft/loss": math.nan}
+            self.version += 1
         last = self.version == cold.steps
         heldout = self._look() if last or self.version % cold.eval_every == 0 else None
         if last or self._misses == cold.patience:

@@ -9,8 +9,8 @@ from torch import Tensor
 from buffer.weights import PublishedWeights, seal
 
 
-def published(version: int, state: Mapping[str, Tensor]) -> PublishedWeights:
-    """Policy version ``version`` with the names of the Hugging Face model, ready for a ``WeightSink``.
+def published(version: int, state: Mapping[str, Tensor], *, incarnation: int = 0) -> PublishedWeights:
+    """Policy version ``version`` of a learner's incarnation, ready for a ``WeightSink``, with the Hugging Face model's names.
 
     Args:
         state: whole weights on the CPU that nobody writes to any more (``Engine.full_state``): the arrays are views
@@ -18,7 +18,7 @@ def published(version: int, state: Mapping[str, Tensor]) -> PublishedWeights:
     """
     arrays = {name: as_array(tensor) for name, tensor in state.items()}
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in state.items()}
-    return seal(version, arrays, dtypes)
+    return seal(version, arrays, dtypes, incarnation=incarnation)
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

@@ -8,15 +8,15 @@ from concurrent.futures import Future
 
 from actors.engine import Request
 from buffer.messages import Completion
-from buffer.weights import PublishedWeights
+from buffer.weights import NONE, Edition, PublishedWeights
 
 
 class FakeEngine:
     """In place of vLLM: answers when the test says so (`finish`), with a text that the test chooses."""
 
     def __init__(self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}") -> None:
-        self.version = 0
-        self.tokens = 0
+        self.edition = Edition(0, 0)
+        self.tokens = self.steps = 0
         self.loaded: list[int] = []
         self.batches: list[int] = []
         self.closed = False
@@ -38,13 +38,14 @@ class FakeEngine:
         """Complete the oldest `count` requests (all by default) under the version now loaded."""
         with self._lock:
             ready, self._running = self._running[:count], self._running[count:] if count is not None else []
+        self.steps += bool(ready)
         for request, future in ready:
             completions = tuple(self._complete(request, sample) for sample in range(request.samples))
             self.tokens += sum(len(c.token_ids) for c in completions)
             future.set_result(completions)
 
     def load(self, weights: PublishedWeights) -> float:
-        self.version = weights.version
+        self.edition = weights.edition
         self.loaded.append(weights.version)
         return 0.001
 
@@ -56,7 +57,7 @@ class FakeEngine:
         return Completion(
             token_ids=ids,
             logprobs=(-0.5,) * 4,
-            versions=(self.version,) * 4,
+            versions=(self.edition.version,) * 4,
             text=self._text(request, sample),
             finish="stop",
         )
@@ -71,8 +72,11 @@ class LocalWeights:
     def publish(self, weights: PublishedWeights) -> None:
         self.published.append(weights)
 
-    def newest(self) -> int:
-        return self.published[-1].version if self.published else -1
+    def restate(self) -> None:
+        """It cannot be lost."""
+
+    def newest(self) -> Edition:
+        return self.published[-1].edition if self.published else NONE
 
     def pull(self) -> PublishedWeights:
         return self.published[-1]

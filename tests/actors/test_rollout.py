@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -12,12 +13,15 @@ from actors.engine import Request
 from actors.rollout import RolloutActor
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
+from buffer.pulse import beats
 from buffer.streams import REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
-from buffer.weights import WeightsRefused, seal
+from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from configs.load import load
+from configs.schema import Config
 from tests.fakes import FakeEngine, LocalWeights
 
-CONFIG = load("tiny", ["rollout.max_groups=4", "redis.claim_timeout_s=0.4", "waits.judge_s=1.0"])
+SMALL = ["rollout.max_groups=4", "redis.claim_timeout_s=0.4", "waits.judge_s=1.0"]
+CONFIG = load("tiny", SMALL)
 
 
 def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0) -> None:
@@ -32,8 +36,10 @@ def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0
     assert ledger.issue(offers, version=version, limit=100) == count
 
 
-def actor(address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0") -> RolloutActor:
-    return RolloutActor(config=CONFIG, name=name, address=address, source=source, build=lambda: engine)
+def actor(
+    address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0", config: Config = CONFIG
+) -> RolloutActor:
+    return RolloutActor(config=config, name=name, address=address, source=source, build=lambda: engine)
 
 
 def handed_on(client: redis.Redis, address: Address) -> list[RolloutGroup]:
@@ -41,8 +47,8 @@ def handed_on(client: redis.Redis, address: Address) -> list[RolloutGroup]:
     return [decode(entry.payload, RolloutGroup) for entry in reader.claim(100, block_s=0)]
 
 
-def weights(version: int) -> object:
-    return seal(version, {"w": np.zeros(2, np.float32)}, {"w": "float32"})
+def weights(version: int, *, incarnation: int = 0) -> PublishedWeights:
+    return seal(version, {"w": np.zeros(2, np.float32)}, {"w": "float32"}, incarnation=incarnation)
 
 
 def test_each_prompt_becomes_one_group(client: redis.Redis, address: Address) -> None:
@@ -105,8 +111,8 @@ def test_newer_weights_are_pulled_while_groups_run(client: redis.Redis, address:
 
 def test_stale_weights_stop_the_worker(client: redis.Redis, address: Address) -> None:
     class Backwards(LocalWeights):
-        def newest(self) -> int:
-            return 9
+        def newest(self) -> Edition:
+            return Edition(0, 9)
 
     source = Backwards()
     source.publish(weights(0))
@@ -122,12 +128,67 @@ def test_a_silent_worker_loses_its_groups_to_another_and_its_late_hand_off_too(c
     hung.automatic = False
     silent = actor(address, hung, LocalWeights(), name="silent")
     silent.work(0.2)
-    time.sleep(0.5)  # longer than claim_timeout_s
+    silent._pulse._ended.set()  # as of a process that is stopped
+    time.sleep(0.7)  # longer than claim_timeout_s
     report = actor(address, FakeEngine(), LocalWeights(), name="other").work(1.0)
     assert report.groups == 3
     hung.finish()
     assert silent.work(0.2).lost == 3
     assert sorted(g.prompt.group for g in handed_on(client, address)) == [0, 1, 2]
+
+
+def test_a_worker_that_hangs_in_its_engine_loses_its_groups_to_another(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 3)
+    hung = FakeEngine()
+    hung.automatic = False  # it never takes a step
+    silent = actor(address, hung, LocalWeights(), name="silent", config=load("tiny", [*SMALL, "waits.hang_s=0.3"]))
+    working = threading.Thread(target=silent.work, args=(3.0,))
+    working.start()
+    time.sleep(1.2)  # hang_s and claim_timeout_s
+    other = actor(address, FakeEngine(), LocalWeights(), name="other")
+    assert other.work(1.0).groups == 3
+    working.join()
+
+
+def test_a_worker_that_drains_hands_on_what_it_can_and_gives_the_rest_back(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 4)
+    engine = FakeEngine()
+    engine.automatic = False
+    leaving = actor(address, engine, LocalWeights(), name="leaving")
+    leaving.work(0.2)
+    engine.finish(1)
+    report = leaving.drain(0.3)
+    assert (report.groups, report.given_back, report.in_flight) == (1, 3, 0)
+    assert "leaving" not in beats(client, address.run_id)
+    heir = actor(address, FakeEngine(), LocalWeights(), name="heir")
+    started = time.monotonic()
+    assert heir.work(0.3).groups == 3  # at once, not after a claim timeout
+    assert time.monotonic() - started < CONFIG.redis.claim_timeout_s
+    assert sorted(g.prompt.group for g in handed_on(client, address)) == [0, 1, 2, 3]
+
+
+def test_a_learner_that_went_back_to_a_checkpoint_is_followed(client: redis.Redis, address: Address) -> None:
+    source, engine = LocalWeights(), FakeEngine()
+    worker = actor(address, engine, source)
+    source.publish(weights(7, incarnation=1))
+    worker.work(1.2)
+    source.publish(weights(4, incarnation=2))
+    Ledger(client, address.run_id).advance(1, [])
+    issue(client, address, 1, version=1)
+    report = worker.work(0.2)
+    assert (engine.loaded, report.version, report.groups) == ([7, 4], 4, 1)
+
+
+def test_weights_that_went_with_their_learner_are_waited_for(client: redis.Redis, address: Address) -> None:
+    class Lost(LocalWeights):
+        def pull(self) -> PublishedWeights | None:
+            return None
+
+    source = Lost()
+    source.publish(weights(3, incarnation=1))
+    issue(client, address, 1)
+    worker = actor(address, FakeEngine(), source)
+    assert worker.work(0.2).groups == 1
 
 
 def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from vllm.exceptions import VLLMValidationError
 
 from actors.engine import BATCHED_TOKENS, EngineDead, EngineSettings, Request, VllmEngine
 from buffer.messages import Completion
-from buffer.weights import PublishedWeights, WeightsRefused, seal
+from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from learner.weights import published
 from tests.random_models import make
 
@@ -84,14 +85,14 @@ def worst(model: Any, prompt: tuple[int, ...], completion: Completion, temperatu
 def test_after_each_pull_it_samples_from_the_published_weights(name: str, engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines[name]
     before = noised(folder, seed=0, scale=0.0)
-    first = engine.version
+    first = engine.edition.version
     for prompt, future in zip(PROMPTS, engine.submit([request(p) for p in PROMPTS]), strict=True):
         for completion in future.result(timeout=120):
             assert first > 0 or worst(before, prompt, completion) < TOLERANCE
     for step in (1, 2):
         model = noised(folder, seed=step)
         engine.load(publish(model, first + step))
-        assert engine.version == first + step
+        assert engine.edition.version == first + step
         answers = [f.result(timeout=120) for f in engine.submit([request(p) for p in PROMPTS])]
         for prompt, completions in zip(PROMPTS, answers, strict=True):
             for completion in completions:
@@ -104,7 +105,7 @@ def test_after_each_pull_it_samples_from_the_published_weights(name: str, engine
 def test_greedy_text_is_that_of_transformers(name: str, engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines[name]
     model = noised(folder, seed=7)
-    engine.load(publish(model, engine.version + 1))
+    engine.load(publish(model, engine.edition.version + 1))
     answer = engine.submit([request(PROMPTS[0], samples=1, temperature=0.0)])[0].result(timeout=120)[0]
     theirs = model.generate(torch.tensor([PROMPTS[0]]), max_new_tokens=24, do_sample=False)[0, len(PROMPTS[0]) :]
     assert list(answer.token_ids) == theirs.tolist()
@@ -113,7 +114,7 @@ def test_greedy_text_is_that_of_transformers(name: str, engines: dict[str, tuple
 def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines["llama-tied"]
     model = noised(folder, seed=11)
-    weights = publish(model, engine.version + 1, torch.bfloat16)
+    weights = publish(model, engine.edition.version + 1, torch.bfloat16)
     assert {str(array.dtype) for array in weights.arrays.values()} == {"int16"}
     engine.load(weights)
     with torch.no_grad():
@@ -125,7 +126,7 @@ def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]
 
 def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines["llama-tied"]
-    old = engine.version
+    old = engine.edition.version
     running = engine.submit([request(p, samples=4, tokens=190) for p in PROMPTS])
     model = noised(folder, seed=3)
     engine.load(publish(model, old + 1))
@@ -141,7 +142,7 @@ def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[
 def test_log_probs_are_those_of_the_sampling_temperature(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines["llama-untied"]
     model = noised(folder, seed=5)
-    engine.load(publish(model, engine.version + 1))
+    engine.load(publish(model, engine.edition.version + 1))
     for temperature in (0.3, 1.0, 1.7):
         completion = engine.submit([request(PROMPTS[1], temperature=temperature)])[0].result(timeout=120)[0]
         assert worst(model, PROMPTS[1], completion, temperature) < TOLERANCE
@@ -150,13 +151,13 @@ def test_log_probs_are_those_of_the_sampling_temperature(engines: dict[str, tupl
 def test_stale_and_torn_weights_are_refused(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, _ = engines["llama-tied"]
     weights = publish(noised(folder, seed=2), 5)
-    weights.verify(newer_than=4)
+    weights.verify(newer_than=Edition(0, 4))
     with pytest.raises(WeightsRefused, match="stale"):
-        weights.verify(newer_than=5)
+        weights.verify(newer_than=Edition(0, 5))
     name = next(iter(weights.arrays))
     torn = dict(weights.arrays) | {name: weights.arrays[name] + 1}
     with pytest.raises(WeightsRefused, match="torn"):
-        PublishedWeights(version=5, arrays=torn, dtypes=weights.dtypes, checksum=weights.checksum).verify(newer_than=4)
+        dataclasses.replace(weights, arrays=torn).verify(newer_than=Edition(0, 4))
     assert seal(6, weights.arrays, weights.dtypes).checksum != weights.checksum  # the version is under the seal too
 
 

@@ -6,6 +6,7 @@ import pickle
 import random
 import struct
 import time
+import tracemalloc
 
 import msgpack
 import pytest
@@ -206,6 +207,30 @@ def test_decode_looks_at_the_size_first() -> None:
         decode(payload, RolloutGroup, max_bytes=len(payload) - 1)
     with pytest.raises(CodecError, match="at most 10 bytes"):
         encode(ROLLOUTS, max_bytes=10)
+
+
+def test_many_small_items_are_refused_before_they_fill_the_memory() -> None:
+    """A byte of msgpack can be an empty map, which takes 64 in memory: 8 MB of them would take half a gigabyte."""
+    full = b"\xdc\x10\x00" + b"\x80" * 4096
+    payload = b"\xdc\x07\xd0" + full * 2000
+    tracemalloc.start()
+    with pytest.raises(CodecError, match="at most 262144 items in all"):
+        decode(payload, ExperienceGroup)
+    assert tracemalloc.get_traced_memory()[1] < 40e6
+    tracemalloc.stop()
+
+
+def test_no_writer_sends_more_items_than_a_reader_takes() -> None:
+    tokens = 4096 // 2
+    runs = Completion(
+        token_ids=(1,) * tokens, logprobs=(0.0,) * tokens, versions=tuple(range(tokens)), text="x", finish="stop"
+    )
+    most = 63  # of 4096 runs of versions and a few items beside
+    group = RolloutGroup(prompt=dataclasses.replace(PROMPT, samples=most), completions=(runs,) * most)
+    assert decode(encode(group), RolloutGroup) == group
+    group = RolloutGroup(prompt=dataclasses.replace(PROMPT, samples=64), completions=(runs,) * 64)
+    with pytest.raises(CodecError, match="at most 262144 items in all"):
+        encode(group)
 
 
 @given(st.binary(max_size=200))

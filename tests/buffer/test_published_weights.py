@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from buffer.weights import PublishedWeights, WeightsRefused, seal
+from buffer.weights import NONE, Edition, PublishedWeights, WeightsRefused, seal
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -27,9 +27,9 @@ def sealed(version: int = 3) -> PublishedWeights:
 
 def test_whole_and_newer_weights_pass_also_through_another_process() -> None:
     weights = sealed()
-    weights.verify(newer_than=2)
+    weights.verify(newer_than=Edition(0, 2))
     copy = pickle.loads(pickle.dumps(weights))
-    copy.verify(newer_than=-1)
+    copy.verify(newer_than=NONE)
     assert copy.checksum == weights.checksum == sealed().checksum
     assert weights.nbytes == 24 + 8 + 2
     assert weights.arrays["scale"].shape == ()
@@ -43,7 +43,14 @@ def test_arrays_are_read_only() -> None:
 @pytest.mark.parametrize("loaded", [3, 4])
 def test_stale_weights_are_refused(loaded: int) -> None:
     with pytest.raises(WeightsRefused, match=f"version 3 are stale: version {loaded} is loaded"):
-        sealed().verify(newer_than=loaded)
+        sealed().verify(newer_than=Edition(0, loaded))
+
+
+def test_an_older_version_by_a_learner_that_started_again_is_newer() -> None:
+    again = seal(2, arrays(), DTYPES, incarnation=2)
+    again.verify(newer_than=Edition(1, 9))
+    with pytest.raises(WeightsRefused, match="stale"):
+        seal(9, arrays(), DTYPES, incarnation=1).verify(newer_than=again.edition)
 
 
 def changed(weights: PublishedWeights, **arrays: np.ndarray) -> PublishedWeights:
@@ -66,7 +73,7 @@ def changed(weights: PublishedWeights, **arrays: np.ndarray) -> PublishedWeights
 )
 def test_torn_weights_are_refused(tear: object) -> None:
     with pytest.raises(WeightsRefused, match="torn"):
-        tear(sealed()).verify(newer_than=2)  # type: ignore[operator]
+        tear(sealed()).verify(newer_than=Edition(0, 2))  # type: ignore[operator]
 
 
 def test_a_write_after_sealing_is_found() -> None:
@@ -74,13 +81,13 @@ def test_a_write_after_sealing_is_found() -> None:
     weights = seal(1, mine, DTYPES)
     mine["layer.bias"][0] = 7.0
     with pytest.raises(WeightsRefused, match="torn"):
-        weights.verify(newer_than=0)
+        weights.verify(newer_than=Edition(0, 0))
 
 
 def test_arrays_that_are_not_contiguous_are_copied() -> None:
     turned = np.arange(6, dtype=np.float32).reshape(2, 3).T
     weights = seal(0, {"w": turned}, {"w": "float32"})
-    weights.verify(newer_than=-1)
+    weights.verify(newer_than=NONE)
     np.testing.assert_array_equal(weights.arrays["w"], turned)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from buffer import connection, server, streams
 from buffer.ledger import Ledger
@@ -25,6 +26,17 @@ def folder() -> Iterator[Path]:
     short = Path("/tmp") / f"spct-{os.getpid()}-{time.monotonic_ns()}"
     yield short
     shutil.rmtree(short, ignore_errors=True)
+
+
+class Rooted(EmbeddedServer):
+    """With one more account, to look into the server and to break it."""
+
+    def _config(self) -> str:
+        return super()._config() + "user root on >root ~* &* +@all\n"
+
+    @property
+    def root(self) -> redis.Redis:
+        return redis.Redis(unix_socket_path=str(self.folder / "redis.sock"), username="root", password="root")
 
 
 def ended(pid: int) -> bool:
@@ -43,13 +55,13 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def test_it_starts_serves_and_leaves_no_trace_but_its_data(folder: Path) -> None:
-    with EmbeddedServer(folder) as running:
+    with Rooted(folder) as running:
         assert (folder / "redis.sock").is_socket()
         assert folder.stat().st_mode & 0o077 == 0
         client = connect(Address(running.url, "r"))
         streams.setup(client, "r", meta_rm=False)
-        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-        assert client.config_get("appendfsync")["appendfsync"] == "everysec"
+        assert running.root.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        assert running.root.config_get("appendfsync")["appendfsync"] == "everysec"
         pid = running.pid
         assert running.start() == running.url, "starting twice is starting once"
         assert running.pid == pid
@@ -63,7 +75,7 @@ def test_it_starts_serves_and_leaves_no_trace_but_its_data(folder: Path) -> None
 
 def test_the_password_is_nowhere_to_be_read(folder: Path) -> None:
     with EmbeddedServer(folder) as running:
-        password = running.url.split("@")[0].removeprefix("unix://:")
+        password = running.url.split("@")[0].removeprefix("unix://driver:")
         assert len(password) == 64
         address = Address(running.url, "r")
         shown = [repr(running), str(running), repr(address), str(address), f"{address}", address.public_url]
@@ -74,6 +86,27 @@ def test_the_password_is_nowhere_to_be_read(folder: Path) -> None:
         with pytest.raises(ServerError) as caught:
             connect(Address(running.url.replace(password, "wrong-password"), "r"))
         assert "wrong-password" not in str(caught.value)
+
+
+def test_other_processes_of_the_user_find_it_while_it_runs(folder: Path) -> None:
+    (folder / "sub").mkdir(parents=True)
+    (folder / "access").write_text("left behind by a run that was killed, for all to read")
+    with EmbeddedServer(folder) as running:
+        assert server.access(folder) == running.url
+        assert (folder / "access").stat().st_mode & 0o777 == 0o600
+        connect(Address(server.access(folder), "r")).close()
+        with pytest.raises(ServerError, match=r"no server runs in .*sub"):
+            server.access(folder / "sub")
+    with pytest.raises(ServerError, match="no server runs in"):
+        server.access(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "7", "\udcff"])
+def test_a_damaged_access_file_is_named(folder: Path, text: str) -> None:
+    folder.mkdir()
+    (folder / "access").write_text(text, errors="surrogateescape")
+    with pytest.raises(ServerError, match="access does not say where the server is"):
+        server.access(folder)
 
 
 def test_data_survives_kill_9_and_clients_ride_through(folder: Path) -> None:
@@ -95,10 +128,10 @@ def test_data_survives_kill_9_and_clients_ride_through(folder: Path) -> None:
             assert run.ledger.cursor().group == 51 + round_
         assert [entry.id for entry in run.learner().own_pending()] == [entry.id for entry in held]
         assert sorted(run.groups_in("prompts") + run.groups_in("experience")) == list(range(53))
-    with EmbeddedServer(folder, fsync="always") as again:
+    with Rooted(folder, fsync="always") as again:
         other = connect(Address(again.url, "r"))
         assert Ledger(other, "r").cursor().group == 53
-        assert other.config_get("appendfsync")["appendfsync"] == "always"
+        assert again.root.config_get("appendfsync")["appendfsync"] == "always"
 
 
 PARENT = """
@@ -146,13 +179,17 @@ def test_a_folder_whose_name_needs_quoting(folder: Path) -> None:
         connect(Address(running.url, "r")).close()
 
 
-def test_two_servers_never_share_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["short", "very-long-name-" * 8])
+def test_two_servers_never_share_a_folder(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STOP_S", 0.2)
-    with (
-        EmbeddedServer(folder) as running,
-        pytest.raises(ServerError, match="in use by another run's server: choose another folder"),
-    ):
-        EmbeddedServer(folder).start()
+    with EmbeddedServer(folder / name) as running:
+        second = EmbeddedServer(folder / name)
+        with pytest.raises(ServerError, match="in use by another run's server: choose another folder"):
+            second.start()
+        second.stop()
+        assert server.access(folder / name) == running.url
+        connect(Address(running.url, "r")).close()
+        assert (folder / name / "redis.sock").is_socket()
     assert not running.running
 
 
@@ -177,9 +214,9 @@ def test_it_listens_on_loopback_when_a_port_is_named(folder: Path) -> None:
 
 def test_the_password_may_come_from_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer(folder) as running:
-        password, path = running.url.removeprefix("unix://:").split("@")
+        password, path = running.url.removeprefix("unix://driver:").split("@")
         monkeypatch.setenv(connection.PASSWORD_VARIABLE, password)
-        connect(Address(f"unix://{path}", "r")).close()
+        connect(Address(f"unix://driver@{path}", "r")).close()
         monkeypatch.setenv(connection.PASSWORD_VARIABLE, "of another server")
         connect(Address(running.url, "r")).close()
 
@@ -210,29 +247,29 @@ def test_without_any_server_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_server_that_cannot_write_says_so(folder: Path) -> None:
     """A full disk, played by a folder that is gone: the server then refuses writes with the same error."""
-    with EmbeddedServer(folder) as running:
-        client = connect(Address(running.url, "r"))
+    with Rooted(folder) as running:
+        client, root = connect(Address(running.url, "r")), running.root
         streams.setup(client, "r", meta_rm=False)
         ledger = Ledger(client, "r")
-        client.config_set("save", "3600 1")
+        root.config_set("save", "3600 1")
         shutil.rmtree(folder)
-        client.bgsave()
+        root.bgsave()
         wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
         with pytest.raises(ServerError, match=r"cannot write to its disk; free space"):
             ledger.issue(offers(0, 1), version=0, limit=1)
         assert ledger.cursor().group == 0
         assert ledger.outstanding() == {}
-        client.config_set("save", "")  # or it refuses to end
+        root.config_set("save", "")  # or it refuses to end
 
 
 def test_a_server_at_its_memory_limit_says_so(folder: Path) -> None:
-    with EmbeddedServer(folder) as running:
+    with Rooted(folder) as running:
         client = connect(Address(running.url, "r"))
         streams.setup(client, "r", meta_rm=False)
-        client.config_set("maxmemory", "1")
+        running.root.config_set("maxmemory", "1")
         with pytest.raises(ServerError, match=r"memory limit; raise maxmemory"):
             Ledger(client, "r").issue(offers(0, 1), version=0, limit=1)
-        client.config_set("maxmemory-policy", "allkeys-lru")
+        running.root.config_set("maxmemory-policy", "allkeys-lru")
         with pytest.raises(ServerError, match=r"may evict keys \(maxmemory-policy allkeys-lru\)"):
             connect(Address(running.url, "r"))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 class RayError(Exception):
-    """Stands in for `ray.exceptions.RayError`."""
+    """Stands in for `ray.exceptions.RayError`, and for its `RayActorError`."""
 
 
 class LocalActor:
@@ -33,14 +33,16 @@ class LocalActor:
 class LocalRay:
     """In the place of the module `ray`."""
 
-    exceptions = SimpleNamespace(RayError=RayError)
+    exceptions = SimpleNamespace(RayError=RayError, RayActorError=RayError)
 
     @staticmethod
     def get(refs: Sequence[Future[Any]]) -> list[Any]:
         try:
             return [ref.result() for ref in refs]
-        except Exception as error:
-            raise RayError(repr(error)) from error
+        except Exception as error:  # as Ray does: an error that is of both kinds
+            kind = type(error)
+            said = repr(error)
+            raise type("RayTaskError", (RayError, kind), {"cause": error, "__str__": lambda self: said})(*error.args) from error
 
     @staticmethod
     def wait(refs: Sequence[Future[Any]], *, num_returns: int, timeout: float) -> tuple[list[Future[Any]], list[Future[Any]]]:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.progress import Progress, clean, duration
+from grm.preferences import DataError
+from launch.progress import Progress, clean, clean_lines, duration
+from launch.run import at_the_door
 
 FIGURES: dict[str, Any] = {
     "reward": -0.214, "accuracy": 0.6124, "parse_failure_rate": 0.018, "staleness_max": 3, "tokens_per_s": 2310.4, "workers": 2,
@@ -129,3 +131,19 @@ def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.M
 def test_words() -> None:
     assert [duration(seconds) for seconds in (4.2, 75, 3700)] == ["0:04", "1:15", "1:01:40"]
     assert clean("a\n\tb\x1b[0m \u202ec") == "a b�[0m �c"
+
+
+@given(st.text())
+def test_an_error_keeps_its_lines_and_nothing_that_acts(message: str) -> None:
+    said = clean_lines(message)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", said)
+    assert said.count("\n") == message.count("\n")
+    assert clean_lines(said) == said
+
+
+def test_an_error_loses_its_colours_and_keeps_its_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    def enter() -> int:
+        raise DataError("\x1b[1;31mred\x1b[0m\n  in line 2:\tשלום\x1b]0;title\x07\x1b[2J \u202eevil")
+
+    assert at_the_door(enter) == 2
+    assert capsys.readouterr().err == "error: red\n  in line 2:    שלום�]0;title��[2J �evil\n"

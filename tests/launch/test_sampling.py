@@ -29,6 +29,7 @@ from launch.models import TINY
 from launch.parts import PartFailed
 from launch.progress import Progress
 from launch.sampling import Planned, Sampling, plan, verdict_counts
+from launch.units import Unit
 from tests.fakes import FakeEngine, LocalWeights
 from tests.launch.local_ray import LocalActor, LocalRay
 
@@ -186,13 +187,31 @@ class LocalCrew:
 
     redis: redis.Redis
     address: Address
-    reward: LocalActor
-    rollouts: list[LocalActor]
+    reward_unit: Unit
+    rollout_units: list[Unit]
     engines: list[ScriptedEngine]
+    looks: int = 0
+
+    def watch(self) -> None:
+        self.looks += 1
 
     @property
     def asked(self) -> list[Request]:
         return [request for engine in self.engines for request in engine.asked]
+
+
+def unit(name: str, inner: Any) -> Unit:
+    """A worker that is ready."""
+    actor = LocalActor(inner)
+    made = Unit(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
+    made.begin()
+    made.ready = True
+    return made
+
+
+def end(actor: LocalActor, inner: Any) -> None:
+    actor.end()
+    inner._pulse.stop()
 
 
 @dataclass
@@ -219,8 +238,8 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
     hired: list[LocalCrew] = []
 
     def end(crew: LocalCrew) -> None:
-        for actor in (crew.reward, *crew.rollouts):
-            actor.end()
+        for unit in (crew.reward_unit, *crew.rollout_units):
+            unit.end()
         crew.redis.close()
 
     def made(groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1) -> LocalCrew:
@@ -239,8 +258,8 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
             LocalCrew(
                 redis=client,
                 address=address,
-                reward=LocalActor(reward),
-                rollouts=[LocalActor(actor) for actor in rollouts],
+                reward_unit=unit("the reward actor", reward),
+                rollout_units=[unit(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
                 engines=engines,
             )
         )

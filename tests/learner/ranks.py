@@ -3,16 +3,20 @@
 Rank 0 writes what it found to FOLDER/found.npz.
 """
 
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from buffer.streams import Address
 from configs.schema import Config
-from learner.engine import Engine, Ranks
+from learner import batching, losses
+from learner.engine import Engine, NotFinite, Ranks
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.meta_rm import ScoreUpdate
 from learner.sft import SFTLearner, SFTReport, SupervisedUpdate
@@ -55,6 +59,31 @@ def train(settings: Config, ranks: Ranks) -> Found:
     return {"metrics": np.array(rows), **weights(update.engine)}
 
 
+class Spoilt(PolicyUpdate):
+    """Its loss is not finite in the first micro-batch of the last rank, when ``bad``."""
+
+    bad = False
+
+    def _loss(self, batch: Any, rows: Sequence[batching.Row]) -> losses.PolicyLoss:
+        found = super()._loss(batch, rows)
+        spoil = self.bad and self._ranks.rank == self._ranks.world - 1
+        self.bad = False
+        return replace(found, loss=found.loss * math.nan) if spoil else found
+
+
+def train_skipping(settings: Config, ranks: Ranks) -> Found:
+    """As ``train``, with a batch after each step that no rank may learn from."""
+    update = Spoilt(settings, ranks, settings.model.path)
+    rows = []
+    for step in range(STEPS):
+        loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
+        rows.append([loss, *(metrics[name] for name in sorted(metrics))])
+        update.bad = True
+        with pytest.raises(NotFinite):
+            update.apply([experience(100 + 10 * step + number, step) for number in range(3)])
+    return {"metrics": np.array(rows), **weights(update.engine)}
+
+
 def train_meta(settings: Config, ranks: Ranks) -> Found:
     update = ScoreUpdate(settings, ranks, settings.model.path)
     rows = []
@@ -88,6 +117,8 @@ def everything(model: Path, ranks: Ranks) -> Found:
 
     for case, settings in cases(model).items():
         keep(case, train(settings, ranks))
+    for stage in range(4):
+        keep(f"skipping, ZeRO {stage}", train_skipping(cases(model)[f"ZeRO {stage}"], ranks))
     for case, settings in meta_cases(model).items():
         keep(case, train_meta(settings, ranks))
     for case, settings in sft_cases(model).items():

@@ -62,6 +62,9 @@ class Sink:
     def publish(self, weights: PublishedWeights) -> None:
         self.published.append(weights)
 
+    def restate(self) -> None:
+        """It cannot be lost."""
+
 
 class Run:
     """A run on a server: issues groups and brings them to ``experience`` as the driver and the workers do."""

@@ -1,5 +1,11 @@
+import itertools
 import json
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,11 +77,130 @@ def test_everything_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pyt
     assert after == [tmp_path.name], "the rename itself reaches the disk before the entries are acknowledged"
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"version": 1}', '["version"]', '{"version": 1, "entries": [], "color": 1}'])
+BAD_RECORDS = ["", "{}", '{"version": 1}', '["version"]', '{"version": 1, "entries": [], "color": 1, "files": {}}', "\udcff"]
+
+
+@pytest.mark.parametrize("text", BAD_RECORDS)
 def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
-    (write(tmp_path, 1) / "record.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"record\.json.*remove the folder"):
+    (write(tmp_path, 1) / "record.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"record\.json cannot be read"):
         checkpoint.newest(tmp_path)
+
+
+# ---- what has changed since it was written ---------------------------------------------------------------------------
+
+
+def shorten(path: Path) -> None:
+    (path / "model" / "weights").write_text("version")
+
+
+def flip(path: Path) -> None:
+    (path / "model" / "weights").write_text("Version 3")
+
+
+def lose(path: Path) -> None:
+    (path / "model" / "weights").unlink()
+
+
+def garble(path: Path) -> None:
+    (path / "record.json").write_text('{"version": 3')
+
+
+def lose_the_record(path: Path) -> None:
+    (path / "record.json").unlink()
+
+
+UNKNOWN = "an unknown number of"
+DAMAGES = [(shorten, "2"), (flip, "2"), (lose, "2"), (garble, UNKNOWN), (lose_the_record, UNKNOWN)]
+
+
+@pytest.mark.parametrize(("damage", "lost"), DAMAGES)
+def test_a_corrupt_one_is_set_aside_and_the_one_before_is_used(
+    tmp_path: Path, damage: Callable[[Path], None], lost: str
+) -> None:
+    for version in (1, 2, 3):
+        path = write(tmp_path, version, keep=3)
+    damage(path)
+    left = sorted(file.name for file in path.rglob("*"))
+    found = checkpoint.usable(tmp_path)
+    assert found is not None
+    assert (found.path, found.record) == (tmp_path / "version-000002", record(2))
+    (sentence,) = found.corrupt
+    for words in (str(path), "set aside as .corrupt-version-000003", f"gradient of its {lost} entries"):
+        assert words in sentence
+    assert checkpoint.versions(tmp_path) == [1, 2]
+    assert sorted(file.name for file in (tmp_path / ".corrupt-version-000003").rglob("*")) == left, "nothing is removed"
+    assert checkpoint.usable(tmp_path) == replace(found, corrupt=()), "it is said once"
+
+
+def test_when_none_can_be_used_it_says_so_and_keeps_all(tmp_path: Path) -> None:
+    assert checkpoint.usable(tmp_path) is None
+    for version in (1, 2):
+        flip(write(tmp_path, version))
+    with pytest.raises(CheckpointError, match=r"none of its 2 checkpoints can be used .*000002.*000001.*start a new run"):
+        checkpoint.usable(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".corrupt-version-000001", ".corrupt-version-000002"]
+
+
+def test_a_version_can_break_twice(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    for _ in range(3):
+        flip(write(tmp_path, 2))
+        found = checkpoint.usable(tmp_path)
+        assert found is not None
+        assert found.record.version == 1
+    assert len(list(tmp_path.glob(".corrupt-version-000002*"))) == 3
+
+
+# ---- killed at any instant -------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (1, 2, 3)])
+def test_killed_at_any_instant_of_writing_there_is_one_to_resume_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: tuple[int, ...]
+) -> None:
+    """The last of ``versions`` is written with a kill before each change of the disk, until one attempt is through."""
+    for attempt in itertools.count():
+        folder = tmp_path / str(attempt)
+        for version in versions[:-1]:
+            write(folder, version)
+        with monkeypatch.context() as patch:
+            ended = killed_after(attempt, patch, lambda folder=folder: write(folder, versions[-1]))  # type: ignore[misc]
+        found = checkpoint.usable(folder)
+        assert found is not None
+        assert found.corrupt == (), "what is not whole has no name that counts"
+        assert found.record.version in versions[-2:]
+        write(folder, versions[-1] + 1)
+        assert not list(folder.glob(".unfinished-*")), "the next writer clears up"
+        if ended:
+            break
+    assert attempt > 8, "the test must have found the places to kill at"
+
+
+def killed_after(changes: int, patch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
+    """Whether ``action`` ended before its change number ``changes`` of the disk."""
+    left = [changes]
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return change(*args, **options)
+
+        return wrapped
+
+    for place, name in ((Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (os, "fsync"), (os, "unlink"), (os, "rmdir")):
+        patch.setattr(place, name, counted(getattr(place, name)))
+    try:
+        action()
+    except Killed:
+        return False
+    return True
 
 
 def test_other_ranks_or_stage_cannot_resume(tmp_path: Path) -> None:
@@ -86,4 +211,5 @@ def test_other_ranks_or_stage_cannot_resume(tmp_path: Path) -> None:
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
     fields = json.loads((write(tmp_path, 4) / "record.json").read_text())
-    assert fields == {"version": 4, "entries": ["1-0", "2-0"], "ranks": 1, "zero_stage": 1}
+    files = {"model/weights": [9, zlib.crc32(b"version 4")]}
+    assert fields == {"version": 4, "entries": ["1-0", "2-0"], "ranks": 1, "zero_stage": 1, "files": files}

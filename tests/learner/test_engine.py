@@ -1,6 +1,8 @@
 """The optimiser step against plain torch, and what the engine promises about DeepSpeed."""
 
 import math
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner import engine
-from learner.engine import Engine, EngineSettings, Ranks
+from learner.checkpoint import CheckpointError
+from learner.engine import Engine, EngineSettings, NotFinite, Ranks
 from learner.grpo import PolicyUpdate
 from learner.models import load_classifier, load_policy
 from tests.learner.run_by_hand import config, experience
@@ -105,17 +108,120 @@ def test_nothing_is_compiled_on_first_use(ranks: Ranks) -> None:
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 3])
-def test_a_gradient_that_is_not_finite_stops_the_run(ranks: Ranks, zero_stage: int) -> None:
-    class Bad(nn.Linear):
-        def forward(self, factor: Tensor) -> Tensor:
-            return super().forward(torch.ones(1, 2)).sum() * factor
+class Sums(nn.Linear):
+    """A loss whose value and gradient a test chooses."""
 
-    bad = Engine(lambda: Bad(2, 1), settings(zero_stage=zero_stage), ranks)
-    bad.backward(bad(torch.tensor(math.nan)), last=True)
-    with pytest.raises(FloatingPointError, match="gradient norm"):
-        bad.step()
-    bad.close()
+    def forward(self, factor: Tensor, offset: Tensor) -> Tensor:
+        return super().forward(torch.ones(1, 2)).sum() * factor + offset
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(("factor", "offset"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, -math.inf)])
+def test_a_loss_or_gradient_that_is_not_finite_is_no_step(
+    ranks: Ranks, zero_stage: int, factor: float, offset: float
+) -> None:
+    sums = Engine(lambda: Sums(2, 1), settings(zero_stage=zero_stage), ranks)
+    before = sums.full_state(sums.module)
+    good = torch.tensor(1.0), torch.tensor(0.0)
+    for bad in range(3):
+        for number in range(3):
+            loss = sums(*((torch.tensor(factor), torch.tensor(offset)) if number == bad else good))
+            sums.backward(loss, last=number == 2)
+        with pytest.raises(NotFinite):
+            sums.step()
+        assert all(torch.equal(before[name], now) for name, now in sums.full_state(sums.module).items())
+    sums.backward(sums(*good), last=True)
+    assert sums.step().grad_norm == pytest.approx(math.sqrt(3)), "of this batch alone: the gradient is 1 for each of three"
+    sums.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_after_a_skipped_step_all_goes_on_as_if_the_batch_had_never_been(
+    model: Path, ranks: Ranks, zero_stage: int, dtype: str
+) -> None:
+    chosen = config(
+        model, model={"path": str(model), "dtype": dtype}, grpo={"warmup_steps": 4, "weight_decay": 0.1},
+        learner={"zero_stage": zero_stage, "micro_tokens": 64},
+    )  # fmt: skip
+    found = []
+    for skips in (False, True):
+        update = PolicyUpdate(chosen, ranks, str(model))
+        steps = []
+        for step in range(3):
+            if skips and step:
+                skip(update, [experience(100 * step + number, step) for number in range(3)])
+            steps.append(update.apply([experience(10 * step + number, step) for number in range(3)]))
+        found.append((steps, update.engine.full_state(update.engine.module.model)))
+        update.engine.close()
+    (steps, state), (again, spared) = found
+    assert again == steps
+    assert all(torch.equal(state[name], spared[name]) for name in state)
+
+
+def skip(update: PolicyUpdate, groups: list[ExperienceGroup]) -> None:
+    """A batch that gives one parameter a gradient that is not finite, in the second of its micro-batches."""
+    before, calls = update.engine.full_state(update.engine.module.model), []
+
+    def spoil(gradient: Tensor) -> Tensor:
+        calls.append(1)
+        return gradient * math.inf if len(calls) == 2 else gradient
+
+    hook = next(iter(update.engine.module.parameters())).register_hook(spoil)
+    with pytest.raises(NotFinite):
+        update.apply(groups)
+    hook.remove()
+    assert len(calls) > 2
+    after = update.engine.full_state(update.engine.module.model)
+    assert all(torch.equal(before[name], after[name]) for name in before), "the weights are not touched"
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_what_is_saved_in_bfloat16_is_loaded_to_the_last_bit(
+    model: Path, ranks: Ranks, tmp_path: Path, zero_stage: int
+) -> None:
+    chosen = config(model, model={"path": str(model), "dtype": "bfloat16"}, learner={"zero_stage": zero_stage})
+    first, second = ([experience(number, 0) for number in numbers] for numbers in ((0, 1), (2, 3)))
+    update = PolicyUpdate(chosen, ranks, str(model))
+    update.apply(first)
+    update.engine.save(tmp_path)
+    expected = update.apply(second)
+    update.engine.close()
+    again = PolicyUpdate(chosen, ranks, str(model))
+    again.engine.load(tmp_path)
+    assert again.apply(second) == expected
+    again.engine.close()
+
+
+class Evil:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize("save", [torch.save, lambda evil, path: path.write_bytes(pickle.dumps(evil))])
+def test_a_pickle_that_could_run_code_is_refused(
+    ranks: Ranks, tmp_path: Path, zero_stage: int, save: Callable[..., object]
+) -> None:
+    sums = Engine(lambda: Sums(2, 1), settings(zero_stage=zero_stage), ranks)
+    sums.save(tmp_path)
+    files = sorted((tmp_path / "engine").glob("*.pt"))
+    assert len(files) == (1 if zero_stage == 0 else 2)
+    for file in files:
+        written = file.read_bytes()
+        save(Evil(tmp_path / "proof"), file)
+        with pytest.raises(CheckpointError, match=r"engine holds more than an engine's state, which could run code"):
+            sums.load(tmp_path)
+        file.write_bytes(written)
+    assert not (tmp_path / "proof").exists()
+    pickle.loads(pickle.dumps(Evil(tmp_path / "proof")))
+    assert (tmp_path / "proof").exists(), "read as DeepSpeed asks to, it would be there"
+    sums.close()
 
 
 def test_a_rank_that_never_comes_is_named() -> None:
@@ -171,12 +277,13 @@ def test_a_model_whose_weights_are_not_all_there_is_refused(model: Path, tmp_pat
 
 
 def test_weights_travel_as_they_are_in_either_precision(model: Path) -> None:
+    from buffer.weights import Edition
     from learner.weights import published
 
     for dtype in ("float32", "bfloat16"):
         state = dict(load_policy(str(model), dtype).named_parameters())
         sealed = published(3, {name: parameter.detach() for name, parameter in state.items()})
-        sealed.verify(newer_than=2)
+        sealed.verify(newer_than=Edition(0, 2))
         assert set(sealed.dtypes.values()) == {dtype}
         for name, parameter in state.items():
             back = torch.from_numpy(sealed.arrays[name].copy()).view(getattr(torch, dtype))

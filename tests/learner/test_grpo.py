@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from buffer.messages import ExperienceGroup
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, dead_letters
-from buffer.weights import WeightsRefused
+from buffer.weights import Edition, WeightsRefused
 from learner import checkpoint
 from learner.grpo import GRPOReport
 from tests.learner.run_by_hand import Run, config, experience
@@ -47,12 +47,12 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
     learner.close()
 
     for weights in run.sink.published:
-        weights.verify(newer_than=weights.version - 1)
+        weights.verify(newer_than=Edition(weights.incarnation, weights.version - 1))
     before, after = run.sink.published[0].arrays, run.sink.published[-1].arrays
     assert "lm_head.weight" not in after
     assert all(np.abs(after[name] - before[name]).max() > 0 for name in after)
     with pytest.raises(WeightsRefused):
-        run.sink.published[1].verify(newer_than=1)
+        run.sink.published[1].verify(newer_than=Edition(1, 1))
     logits_equal_the_published(found[0] / "model", after)
 
 
@@ -148,7 +148,7 @@ NAMES = {
     "staleness/mean", "staleness/max", "staleness/in_flight", "staleness/in_queue",
     "groups/issued", "groups/trained", "groups/filtered", "groups/dropped", "groups/dead_letter",
     "off_policy/mismatch_kl", "off_policy/ess", "off_policy/clip_fraction", "off_policy/tis_truncated_fraction",
-    "loss/policy", "loss/kl", "optim/lr", "optim/grad_norm", "length/trained",
+    "loss/policy", "loss/kl", "optim/lr", "optim/grad_norm", "optim/skipped_steps", "length/trained",
     "time/step_s", "time/wait_for_experience_s", "time/train_s", "time/publish_s", "idle/learner_ratio",
 }  # fmt: skip
 

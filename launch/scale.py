@@ -1,0 +1,46 @@
+"""Changes the number of rollout workers of a run that goes on; the run's driver sees to it within seconds.
+
+    python launch/scale.py --run runs/mine --rollouts 8
+
+More: new workers start, pull the current weights and join. Fewer: the newest finish or give back what they have, and
+leave. The wish is a key on the run's Redis server, and holds until the next one, also when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/scale.py` finds its siblings
+
+from buffer.streams import connect
+from buffer.wishes import wish_rollouts, wished_rollouts
+from configs.load import ConfigError, load
+from launch.run import at_the_door
+from launch.status import where
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 asked for, 2 there is no such run, or it is not going on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
+    parser.add_argument("--rollouts", required=True, type=int, help="rollout workers wanted, 1 or more")
+    given = parser.parse_args(arguments)
+    return at_the_door(lambda: scale(given.run, given.rollouts))
+
+
+def scale(run: str, rollouts: int) -> int:
+    if rollouts < 1:
+        raise ConfigError(f"--rollouts {rollouts}: expected 1 or more; to end the run, stop its driver")
+    folder, address = where(run)
+    with connect(address) as client:
+        before = wished_rollouts(client, address.run_id) or load(folder / "config.yaml").rollout.workers
+        wish_rollouts(client, address.run_id, rollouts)
+    print(f"rollout workers: {before} -> {rollouts} (python launch/status.py --run {folder})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""What a run is doing, and who holds it up: at any time, from any process of the user's on the run's machine.
+
+    python launch/status.py --run runs/mine             every part, every stream, who waits for whom
+    python launch/status.py --run runs/mine --stacks    and where each part is, line by line
+    python launch/status.py --run runs/mine --watch     live, until Ctrl-C
+    python launch/status.py --run runs/mine --dead      the entries that nobody could use, with the reason
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/status.py` finds its siblings
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from buffer.server import access
+from buffer.streams import Address, ServerError, connect, dead_letters, in_use
+from configs.load import ConfigError, load
+from configs.schema import Config
+from launch import stacks
+from launch.diagnosis import COLD_START, Diagnosis, describe, gather, limits, verdict
+from launch.progress import clean, clean_lines
+from launch.run import at_the_door
+from launch.seen import PART_HEAD, QUEUE_HEAD, Seen, part_rows, queue_rows, standing, table
+from launch.signals import end_on_signals
+
+ANSWER_S = 5.0  # for the server to answer
+LOOK_S = 1.0  # between two looks
+DEAD_HEAD = ("stream", "entry", "group", "bytes", "reason")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 said, 2 there is no such run, or it is not going on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
+    parser.add_argument("--stacks", action="store_true", help="the stack of every thread of every part on this machine")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="a live view, looked at each second until Ctrl-C")
+    how.add_argument("--dead", action="store_true", help="list the dead letters")
+    given = parser.parse_args(arguments)
+    return at_the_door(lambda: show(given))
+
+
+def show(given: argparse.Namespace) -> int:
+    folder, address = where(given.run)
+    config = load(folder / "config.yaml")
+    if given.watch:
+        return watch(address, config)
+    if given.dead:
+        rows = dead_rows(address)
+        print(json.dumps([dict(zip(DEAD_HEAD, row, strict=True)) for row in rows]) if given.json else dead_text(rows))
+        return 0
+    found = settled(address, config)
+    told = {name: stacks.ask(beat, folder) for name, beat in found.seen.beats.items()} if given.stacks else {}
+    if given.json:
+        print(json.dumps({**asdict(found.seen), "culprit": found.culprit and asdict(found.culprit), "stacks": told}))
+    else:
+        print("\n".join([describe(found), *(f"\n{clean(name)}\n{indented(text)}" for name, text in told.items())]))
+    return 0
+
+
+def where(run: str) -> tuple[Path, Address]:
+    """A run's folder, and where its streams are. ConfigError when there is no such run, ServerError when it is not going
+    on."""
+    found = [folder for folder in (Path(run), Path("runs") / run) if (folder / "config.yaml").is_file()]
+    if not found:
+        raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs")
+    folder = found[0].resolve()
+    # The folder's copy of the config has no password: that is in the environment then, as when the run was started.
+    url = load(folder / "config.yaml").redis.url.replace(":***@", "@")
+    try:
+        return folder, Address(url or access(folder / "redis"), folder.name)
+    except ValueError as error:
+        raise ConfigError(f"--run {run}: not the folder of a run: {error}") from None
+
+
+def look(address: Address, config: Config) -> Diagnosis:
+    """The run as it is now: its own streams, or those of its cold start. ServerError when nothing of it lives."""
+    run_id = address.run_id
+    with connect(address, timeout_s=ANSWER_S) as client:
+        stage = next((name for name in (run_id, run_id + COLD_START) if in_use(client, name)), None)
+        if stage is None:
+            raise ServerError(f"run {run_id} has no streams at {address.public_url}: it is starting, or not going on")
+        found = gather(client, stage, config)
+    if found.seen.failure:
+        raise ServerError(found.seen.failure)
+    if not found.seen.beats:
+        raise ServerError(f"run {run_id} is between two stages, or not going on: no part of it has a pulse")
+    return found
+
+
+def settled(address: Address, config: Config) -> Diagnosis:
+    """Two looks, unless the first finds nobody."""
+    first = look(address, config)
+    if first.culprit is None or first.culprit.working:
+        return first
+    time.sleep(LOOK_S)
+    return agreed(first, look(address, config))
+
+
+def agreed(before: Diagnosis, now: Diagnosis) -> Diagnosis:
+    """Its culprit only if it was that before and nothing has moved since: in a healthy run somebody always has the next
+    move to make."""
+    if now.culprit is None or now.culprit.working:
+        return now
+    moved = (before.seen.version, before.seen.fates) != (now.seen.version, now.seen.fates)
+    same = before.culprit is not None and before.culprit.part == now.culprit.part
+    return now if same and not moved else replace(now, culprit=None)
+
+
+# ---- text --------------------------------------------------------------------------------------------------------
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in clean_lines(text).splitlines())
+
+
+def dead_rows(address: Address) -> list[tuple[str, ...]]:
+    """By DEAD_HEAD, of the run and of its cold start. The reason quotes what was received, so it is cleaned."""
+    with connect(address, timeout_s=ANSWER_S) as client:
+        letters = [one for run_id in (address.run_id + COLD_START, address.run_id) for one in dead_letters(client, run_id)]
+    return [
+        (clean(one.stream), clean(one.id), str(one.group), str(len(one.payload)), clean(one.reason)) for one in letters
+    ]
+
+
+def dead_text(rows: Sequence[tuple[str, ...]]) -> str:
+    return "\n".join(table(DEAD_HEAD, rows)) if rows else "no dead letters"
+
+
+# ---- the live view -----------------------------------------------------------------------------------------------
+
+
+def watch(address: Address, config: Config) -> int:
+    """Until Ctrl-C. A look that fails is shown: the run may be between two stages, or its server may be restarting."""
+    console = Console()
+    if not console.is_terminal:
+        raise ConfigError("--watch wants a terminal; leave it out for one report")
+    end_on_signals()
+    before = look(address, config)
+    try:
+        with Live(Text("looking"), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(LOOK_S)
+                try:
+                    now = look(address, config)
+                except ServerError as error:
+                    live.update(Text(clean(str(error)), style="bold red"), refresh=True)
+                else:
+                    live.update(view(agreed(before, now), before.seen, config), refresh=True)
+                    before = now
+    except KeyboardInterrupt:
+        return 0
+
+
+def view(now: Diagnosis, before: Seen, config: Config) -> Group:
+    """Parts, streams, versions, staleness, and what happened since the look before."""
+    seen = now.seen
+    style = "green" if now.culprit is None or now.culprit.working else "bold red"
+    return Group(
+        Text(f"{seen.run_id}  policy version {seen.version}", style="bold"),
+        Text(verdict(now), style=style),
+        Text(),
+        _parts(seen, config),
+        Text(),
+        _rich(QUEUE_HEAD, queue_rows(seen)),
+        Text(),
+        Text(standing(seen)),
+        Text(f"since the last look: {happened(before, seen)}"),
+        Text(f"in all: {', '.join(f'{fate} {count}' for fate, count in seen.fates.items())}", style="dim"),
+    )
+
+
+def happened(before: Seen, now: Seen) -> str:
+    """What changed between two looks: optimiser steps, and groups by what became of them."""
+    changes = {"optimiser steps": now.version - before.version}
+    changes |= {fate: count - before.fates.get(fate, 0) for fate, count in now.fates.items()}
+    return ", ".join(f"{name} {count:+d}" for name, count in changes.items() if count) or "nothing"
+
+
+def _parts(seen: Seen, config: Config) -> Table:
+    """Red: silent for too long, or stuck."""
+    limit = limits(config, seen)
+    beats = [seen.beats[name] for name in sorted(seen.beats)]
+    sick = [beat.age_s > limit.pulse_s or beat.stuck_s > limit.stuck_s for beat in beats]
+    return _rich(PART_HEAD, part_rows(seen), ["bold red" if bad else "" for bad in sick])
+
+
+def _rich(head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> Table:
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in head:
+        drawn.add_column(name)
+    for row, style in zip(rows, styles or [""] * len(rows), strict=True):
+        drawn.add_row(*map(Text, row), style=style)  # as text: no cell is markup
+    return drawn
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Each role does its whole work on the server that a run starts, and is refused what is another's."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from buffer import streams
+from buffer.ledger import Ledger
+from buffer.pulse import Pulse, beats
+from buffer.roles import ROLES, Role
+from buffer.server import EmbeddedServer
+from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, ROLLOUTS, Address, ServerError, connect, key, waiting
+from tests.buffer.run_by_hand import Run
+
+Enter = Callable[[Role], Run]
+WORKERS = [role for role in ROLES if role != "driver"]
+REFUSED = "(?i)no permissions|command (is )?not allowed"  # the latter: switched off for all, or in scripts
+
+
+@pytest.fixture
+def enter(server: EmbeddedServer, address: Address, client: redis.Redis) -> Iterator[Enter]:
+    """The run of `client` (the driver's) as another role sees it."""
+    opened: list[redis.Redis] = []
+
+    def made(role: Role) -> Run:
+        opened.append(connect(Address(server.url_for(role), address.run_id)))
+        return Run(opened[-1], address.run_id)
+
+    yield made
+    for one in opened:
+        one.close()
+
+
+# ---- what each may -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "source", "destination"), [("rollout", PROMPTS, ROLLOUTS), ("reward", ROLLOUTS, EXPERIENCE)]
+)
+def test_a_worker_does_its_whole_work(
+    client: redis.Redis, address: Address, enter: Enter, role: Role, source: str, destination: str
+) -> None:
+    driver, worker = Run(client, address.run_id), enter(role)
+    one, other = worker.consumer(source, "one"), worker.consumer(source, "other")
+    assert one.claim(1, block_s=0.05) == []
+    driver.issue(5)
+    if source == ROLLOUTS:
+        before = driver.consumer(PROMPTS, claim_timeout_s=60)
+        assert all(before.hand_off(entry, ROLLOUTS, b"rollouts") for entry in before.claim(5, block_s=0))
+    held = one.claim(4, block_s=0)
+    assert one.renew([entry.id for entry in held]) == [entry.id for entry in held]
+    assert one.hand_off(held[0], destination, b"done")
+    assert one.dead_letter(held[1], "of no use")
+    assert driver.groups_in(destination) == [0]
+    assert [(letter.stream, letter.group) for letter in streams.dead_letters(client, address.run_id)] == [(source, 1)]
+    assert driver.ledger.fates()["dead_letter"] == 1
+    assert sorted(driver.ledger.outstanding()) == [0, 2, 3, 4]
+    assert [entry.group for entry in one.own_pending()] == [2, 3]
+    time.sleep(0.06)
+    assert [entry.group for entry in other.claim(1, block_s=1)] == [2], "the claim had lapsed"
+    assert one.ack([held[3].id]) == 1
+    assert other.leave() == 1
+
+
+def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, enter: Enter) -> None:
+    driver, run = Run(client, address.run_id), enter("learner")
+    driver.issue(8)
+    driver.score()
+    learner, ledger = run.learner(), Ledger(run.client, run.run_id)
+    assert ledger.recover(0, [], {}) == 1
+    claimed = learner.claim(6, block_s=0)
+    assert learner.claim(9, block_s=0)[-1].group == 7
+    assert learner.claim(1, block_s=0.05) == []
+    assert len(learner.own_pending()) == 8
+    assert ledger.outstanding() == dict.fromkeys(range(8), 0)
+    ledger.advance(1, [0, 1])
+    ledger.advance(2, [2])
+    ledger.release([3], fate="filtered", entries=[claimed[3].id])
+    assert learner.dead_letter(claimed[4], "of no use")
+    ledger.acknowledge([claimed[0].id, claimed[1].id])
+    assert ledger.recover(1, [claimed[1].id], {2: 0}) == 2
+    assert (ledger.version(), sorted(ledger.outstanding())) == (1, [2, 5, 6, 7])
+    assert ledger.fates() == {"issued": 8, "trained": 2, "filtered": 1, "dropped": 0, "dead_letter": 1, "skipped": 0}
+    assert ledger.trim() == 0, "the meta-RM has read nothing yet"
+    assert learner.ack([claimed[5].id]) == 1
+    assert waiting(run.client, run.run_id, EXPERIENCE, GRPO) == 0
+
+
+def test_the_meta_rm_does_its_whole_work(client: redis.Redis, address: Address, enter: Enter) -> None:
+    driver, run = Run(client, address.run_id), enter("meta-rm")
+    driver.issue(8)
+    driver.score()
+    reader, ledger = run.learner(META_RM), Ledger(run.client, run.run_id)
+    assert ledger.skip_backlog(META_RM, 5) == 3
+    claimed = reader.claim(3, block_s=0)
+    assert [entry.group for entry in reader.own_pending()] == [3, 4, 5]
+    assert reader.ack([claimed[0].id]) == 1
+    assert reader.dead_letter(claimed[1], "of no use")
+    assert waiting(run.client, run.run_id, EXPERIENCE, META_RM) == 2
+    assert ledger.fates()["skipped"] == 4
+    assert len(driver.ledger.outstanding()) == 8, "the learner decides their fate"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_everybody_has_a_pulse_and_the_driver_hears_it(
+    server: EmbeddedServer, address: Address, client: redis.Redis, role: Role
+) -> None:
+    pulse = Pulse(Address(server.url_for(role), address.run_id), role, every_s=60, hang_s=60)
+    assert list(beats(client, address.run_id)) == [role]
+    pulse.stop()
+    assert beats(client, address.run_id) == {}
+
+
+# ---- what each may not -------------------------------------------------------------------------------------------------
+
+
+def refused(client: redis.Redis, *words: str, keys: Sequence[str] = ()) -> bool:
+    """Whether the command is, asked for plainly and from inside a script, with its keys declared and without."""
+    script = "return redis.call(unpack(ARGV))"
+    for asked in (words, ("EVAL", script, "0", *words), ("EVAL", script, str(len(keys)), *keys, *words)):
+        try:
+            said = str(client.execute_command(*asked))  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            said = str(error)
+        if not re.search(REFUSED, said):
+            return False
+    return True
+
+
+OTHERS = {
+    "rollout": [
+        *("XRANGE @experience - +", "XREAD STREAMS @experience 0", "XACK @experience grpo 1-1", "XLEN @experience"),
+        *("XREADGROUP GROUP grpo me STREAMS @experience >", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
+        *("XRANGE @rollouts - +", "XREADGROUP GROUP reward me STREAMS @rollouts >", "XACK @rollouts reward 1-1"),
+        *("XADD @prompts * g 1 p x", "XTRIM @prompts MAXLEN 0", "XGROUP DESTROY @prompts rollout", "DEL @prompts"),
+        *("GET @version", "SET @version 9", "HGETALL @fates", "ZRANGE @outstanding 0 -1", "ZADD @outstanding 0 9"),
+        *("HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "GET @incarnation", "SCAN 0"),
+    ],
+    "reward": [
+        *("XRANGE @experience - +", "XACK @experience grpo 1-1", "XDEL @experience 1-1", "XTRIM @experience MAXLEN 0"),
+        *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XADD @rollouts * g 1 p x", "XGROUP DESTROY @rollouts reward"),
+        *("GET @version", "HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "ZRANGE @outstanding 0 -1", "SCAN 0"),
+    ],
+    "learner": [
+        *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XRANGE @rollouts - +", "XACK @rollouts reward 1-1"),
+        *("XADD @experience * g 1 p x", "XDEL @experience 1-1", "XGROUP DESTROY @experience meta-rm", "HGETALL @cursor"),
+        *("HSET @cursor group 0", "HGETALL @pulses", "XRANGE @dead - +", "DEL @outstanding", "SET @incarnation 9", "SCAN 0"),
+    ],
+    "meta-rm": [
+        *("XRANGE @prompts - +", "XRANGE @rollouts - +", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
+        *("GET @version", "SET @version 9", "ZRANGE @outstanding 0 -1", "ZREM @outstanding 1", "INCR @incarnation"),
+        *("ZREM @unsaved 1", "HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", WORKERS)
+def test_what_is_anothers_is_refused(address: Address, enter: Enter, role: Role) -> None:
+    client = enter(role).client
+    for command in OTHERS[role]:
+        words = [key(address.run_id, word[1:]) if word.startswith("@") else word for word in command.split()]
+        assert refused(client, *words, keys=[word for word in words if word.startswith("spct:")]), command
+
+
+DANGEROUS = [
+    "FLUSHALL", "FLUSHDB", "CONFIG GET *", "CONFIG SET dir /tmp", "CONFIG REWRITE", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE",
+    "KEYS *", "SAVE", "BGSAVE", "BGREWRITEAOF", "REPLICAOF NO ONE", "SLAVEOF 127.0.0.1 1", "FAILOVER", "PSYNC ? -1",
+    "MODULE LIST", "MODULE LOAD /tmp/x.so", "ACL LIST", "ACL SETUSER default on nopass", "MONITOR", "SWAPDB 0 1",
+    "MIGRATE 127.0.0.1 1 spct:{x}:y 0 1", "RESTORE spct:{x}:y 0 x", "SORT spct:{x}:y", "CLIENT LIST", "CLIENT KILL ID 1",
+    "SLOWLOG GET", "LATENCY RESET", "SCRIPT FLUSH", "SCRIPT KILL", "FUNCTION FLUSH", "FUNCTION LOAD x", "FUNCTION LIST",
+    "CLUSTER RESET", "LASTSAVE", "ROLE",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_may_what_is_dangerous(enter: Enter, role: Role) -> None:
+    client = enter(role).client
+    for command in DANGEROUS:
+        assert refused(client, *command.split()), command
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_keys_of_runs_are_there(enter: Enter, role: Role) -> None:
+    client = enter(role).client
+    for name in ("other", "spct", "x:spct:{r}:prompts"):
+        assert refused(client, "GET", name, keys=[name])
+        assert refused(client, "XADD", name, "*", "g", "1", keys=[name])
+
+
+def test_a_worker_cannot_hand_off_past_the_next(client: redis.Redis, address: Address, enter: Enter) -> None:
+    Run(client, address.run_id).issue(1)
+    worker = enter("rollout").consumer(PROMPTS)
+    (entry,) = worker.claim(1, block_s=0)
+    with pytest.raises(ServerError, match=REFUSED):
+        worker.hand_off(entry, EXPERIENCE, b"scored by myself")
+    assert Run(client, address.run_id).length(EXPERIENCE) == 0
+    assert worker.hand_off(entry, ROLLOUTS, b"rollouts"), "nothing had been done"
+
+
+# ---- who may not enter -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_has_a_password_of_its_own(server: EmbeddedServer, role: Role) -> None:
+    url = server.url_for(role)
+    for other in ROLES:
+        if other != role:
+            with pytest.raises(ServerError, match="refuses the password"):
+                connect(Address(url.replace(f"//{role}:", f"//{other}:"), "r"))
+    secret = url.partition(f"{role}:")[2].partition("@")[0]
+    for user in ("default", "", "root"):
+        with pytest.raises(ServerError, match="refuses the password"):
+            connect(Address(url.replace(f"//{role}:", f"//{user}:"), "r"))
+    with pytest.raises(ServerError, match="refuses the password"):
+        connect(Address(url.replace(secret, "0" * 64), "r"))
+
+
+def test_without_an_account_nothing_is_said(server: EmbeddedServer) -> None:
+    stranger = redis.Redis(unix_socket_path=str(server.folder / "redis.sock"), retry=Retry(NoBackoff(), 0))
+    for command in (["PING"], ["INFO"], ["GET", "x"], ["AUTH", "default", ""], ["AUTH", ""]):
+        with pytest.raises(redis.exceptions.AuthenticationError):
+            stranger.execute_command(*command)  # type: ignore[no-untyped-call]

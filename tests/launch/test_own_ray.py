@@ -1,0 +1,86 @@
+"""The Ray that a run starts for itself: it listens on loopback only, to who has the token, and writes nothing at home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+import ray
+from configs.load import load
+from launch.cluster import Cluster
+from launch.models import resolve
+
+class Plain:
+    def environment(self):
+        return os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]
+
+with Cluster(load("tiny"), run_id="own", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:
+    actor = cluster.remote(Plain, {})
+    mode, token = ray.get(actor.environment.remote(), timeout=120)
+    assert mode == "token" and token == os.environ["RAY_AUTH_TOKEN"]
+    print(ray.get_runtime_context().gcs_address, token, flush=True)
+    sys.stdin.read()
+"""
+STRANGER = """
+import sys
+from ray._raylet import GcsClient
+try:
+    GcsClient(address=sys.argv[1])
+    print("came in")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def listening(mark: str) -> set[str]:
+    """Addresses on which the processes listen that have the mark in their environment."""
+    held = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                held |= {os.readlink(file) for file in (process / "fd").iterdir()}
+        except OSError:
+            continue  # it has ended, or is another user's
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in held:  # 0A: it listens
+                found.add(words[1].rpartition(":")[0])
+    return found
+
+
+def test_only_who_has_the_token_comes_in_and_only_from_this_machine(tmp_path: Path) -> None:
+    home, run = tmp_path / "home", tmp_path / "run"
+    home.mkdir()
+    run.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2]), "SPCT_RUN": str(run)}
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(run)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as driver:  # its end of input ends it, whatever happens here
+        assert driver.stdout is not None
+        address, token = driver.stdout.readline().split()
+        assert address.startswith("127.0.0.1:")
+        # 127.0.0.1, and the same as an IPv6 address; bytes in the machine's order
+        assert listening(f"SPCT_RUN={run}") == {"0100007F", "0000000000000000FFFF00000100007F"}
+
+        def enter(**auth: str) -> str:
+            asked = [sys.executable, "-c", STRANGER, address]
+            done = subprocess.run(asked, env=env | auth, capture_output=True, text=True, timeout=120, check=True)
+            return done.stdout.strip()
+
+        assert enter(RAY_AUTH_MODE="disabled") == "AuthenticationError"
+        assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64) == "AuthenticationError"
+        assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) == "came in"
+    assert driver.returncode == 0
+    assert list(home.rglob("*")) == []

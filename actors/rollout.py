@@ -88,7 +88,8 @@ class RolloutActor:
         )
         self._engine = build()
         self._running: dict[Future[tuple[Completion, ...]], tuple[Entry, Prompt]] = {}
-        self._held: list[str] = []  # entry ids of what is running, as a whole: the pulse's thread reads it
+        self._early: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
+        self._held: list[str] = []  # entry ids of what it has, as a whole: the pulse's thread reads it
         self._steps = 0  # of the engine, when last looked at
         self._tally = _Tally()
         self._looked = time.monotonic()
@@ -108,7 +109,8 @@ class RolloutActor:
         with self._pulse.doing("roll out"):
             while (left := deadline - time.monotonic()) > 0:
                 self._look_for_weights()
-                self._claim(block_s=0.0 if self._running else min(left, 0.5))
+                self._claim(block_s=0.0 if self._running or self._early else min(left, 0.5))
+                self._submit()
                 self._tend(timeout_s=min(left, POLL_S))
         return self._report(started, tokens)
 
@@ -120,6 +122,7 @@ class RolloutActor:
             while self._running and (left := deadline - time.monotonic()) > 0:
                 self._tend(timeout_s=min(left, POLL_S))
             self._running.clear()
+            self._early.clear()
             self._hold()
             self._tally.given_back = self._inbox.leave()
         self._pulse.stop()
@@ -177,25 +180,31 @@ class RolloutActor:
     # ---- one turn of the loop ------------------------------------------------------------------------------------
 
     def _claim(self, *, block_s: float) -> None:
-        room = self._config.rollout.max_groups - len(self._running)
+        room = self._config.rollout.max_groups - len(self._running) - len(self._early)
         if room <= 0 or self._pulse.hung:  # a hung engine takes nothing, not its own lapsed claims either
             return
         started = time.monotonic()
         entries = self._inbox.claim(room, block_s=block_s)
         if not self._running:
             self._tally.idle_s += time.monotonic() - started
-        held = {entry.id for entry, _ in self._running.values()}  # a lapsed claim of our own may come back to us
+        held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
-        prompts = [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
-        if not prompts:
-            return
-        # A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts. (When the
-        # learner went back to a checkpoint, there may be none as new as u: the newest edition is what there is.)
-        if max(prompt.issued_at for _, prompt in prompts) > self._engine.edition.version:
-            self._pull_if_newer()
-        futures = self._engine.submit([self._request(prompt) for _, prompt in prompts])
-        self._running.update(zip(futures, prompts, strict=True))
+        self._early += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
         self._hold()
+
+    def _submit(self) -> None:
+        """A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts, and when the
+        learner went back to a checkpoint, the prompt waits until u is published again (it trains on older ones first)."""
+        if not self._early:
+            return
+        if max(prompt.issued_at for _, prompt in self._early) > self._engine.edition.version:
+            self._pull_if_newer()
+        due = [pair for pair in self._early if pair[1].issued_at <= self._engine.edition.version]
+        if not due:
+            return
+        futures = self._engine.submit([self._request(prompt) for _, prompt in due])
+        self._running.update(zip(futures, due, strict=True))
+        self._early = [pair for pair in self._early if pair not in due]
 
     def _read(self, entry: Entry) -> Prompt | None:
         try:
@@ -215,6 +224,8 @@ class RolloutActor:
 
     def _tend(self, *, timeout_s: float) -> None:
         """Hand on what is finished (waiting a moment for it), keep what is running."""
+        if self._early and not self._running:
+            time.sleep(timeout_s)  # until there are weights for them
         done, _ = wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
         # in group order, not in a set's: what follows (and at eta = 0 the whole run) is then reproducible
         for future in sorted(done, key=lambda f: self._running[f][1].group):
@@ -237,7 +248,7 @@ class RolloutActor:
             self._pulse.moved()
 
     def _hold(self) -> None:
-        self._held = [entry.id for entry, _ in self._running.values()]
+        self._held = [entry.id for entry, _ in (*self._running.values(), *self._early)]
 
     def _renew(self) -> None:
         """Called by the pulse, in its thread."""

@@ -27,6 +27,9 @@ if issued == 0 then
   return 0
 end
 local last = 4 + (issued - 1) * WIDTH
+for _, field in ipairs({'group', 'epoch', 'index', 'skipped'}) do -- where this issue began
+  redis.call('HSET', KEYS[3], 'opened_' .. field, redis.call('HGET', KEYS[3], field) or '0')
+end
 redis.call('HSET', KEYS[3], 'group', ARGV[last + 2], 'epoch', ARGV[last + 3], 'index', ARGV[last + 4],
   'skipped', ARGV[last + 5])
 redis.call('HINCRBY', KEYS[5], 'issued', issued)

@@ -7,13 +7,14 @@ The driver issues, the GRPO learner settles. Every change is one Lua script, and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from dataclasses import fields as fields_of
 from itertools import pairwise
 from typing import Literal
 
 import redis
 
 from buffer.connection import REQUEST_S, Namespace
-from buffer.streams import EXPERIENCE, GRPO, PROMPTS, waiting
+from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUTS, waiting
 
 FATES = ("issued", "trained", "filtered", "dropped", "dead_letter", "skipped")  # skipped: unread by the meta-RM
 
@@ -65,7 +66,7 @@ class Ledger:
         if not offers:
             return 0
         keys = [PROMPTS, "outstanding", "cursor", "version", "fates", self._space.request()]
-        rows = [field for offer in offers for field in (offer.group, offer.payload, *astuple(offer.after))]
+        rows = [value for offer in offers for value in (offer.group, offer.payload, *astuple(offer.after))]
         return int(self._space.run("issue", keys, REQUEST_S, limit, version, *rows))
 
     def outstanding(self) -> dict[int, int]:
@@ -77,9 +78,29 @@ class Ledger:
         return int(self._space.command("GET", self._space.key("version")) or 0)
 
     def cursor(self) -> Cursor:
-        names = ("group", "epoch", "index", "skipped")
-        values = self._space.command("HMGET", self._space.key("cursor"), *names)
+        return self._cursor("")
+
+    def opened(self) -> Cursor:
+        """The cursor before the last issue: what was issued together begins there and ends at ``cursor()``."""
+        return self._cursor("opened_")
+
+    def _cursor(self, prefix: str) -> Cursor:
+        names = [field.name for field in fields_of(Cursor)]
+        values = self._space.command("HMGET", self._space.key("cursor"), *(prefix + name for name in names))
         return Cursor(**{name: int(value or 0) for name, value in zip(names, values, strict=True)})
+
+    def finished(self) -> set[int]:
+        """Groups whose experience is there and not yet trimmed."""
+        entries = self._space.command("XRANGE", self._space.key(EXPERIENCE), "-", "+")
+        return {int(fields[b"g"]) for _, fields in entries}
+
+    def reopen(self, prompts: Mapping[int, bytes]) -> None:
+        """Issue the prompts of the last issue again, {group: payload}, as if nobody had begun them: what lies of them in
+        the streams goes. No worker may be at work. ServerError, and nothing changed, when one is not outstanding.
+        """
+        keys = [PROMPTS, ROLLOUTS, EXPERIENCE, "outstanding", "cursor"]
+        pairs = [item for pair in prompts.items() for item in pair]
+        self._space.run("reopen", keys, self.opened().group, *pairs)
 
     def fates(self) -> dict[str, int]:
         """Groups issued and by fate since the run began; ``skipped``: those the meta-RM did not see."""

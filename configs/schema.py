@@ -5,13 +5,14 @@ Two levels deep: a section and its leaves. What follows from other values is a p
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+LARGEST = 2**53  # of a whole number: a float holds it too, and it can be written down
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 ZeroStage = Literal[0, 1, 2, 3]
@@ -264,6 +265,6 @@ class Config(Section):
                 )
         if self.redis.url and not self.redis.url.startswith(("redis://", "rediss://", "unix://")):
             out.append("redis.url: expected redis://, rediss:// or unix:// in front")  # it may hold a password: not shown
-        if self.prompts.template_path and not Path(self.prompts.template_path).is_file():
+        if self.prompts.template_path and not os.path.isfile(self.prompts.template_path):
             out.append(f"prompts.template_path = {self.prompts.template_path!r}: no such file")
         return out

@@ -85,6 +85,12 @@ class Cluster:
         url = self._server.url_for(role) if self._server is not None else self._url
         return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
 
+    def stacks(self, name: str) -> Path:
+        """The file into which the part of this name writes its stacks when it is asked for them."""
+        folder = self._folder / "stacks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.txt"
+
     # ---- actors --------------------------------------------------------------------------------------------------
 
     def remote(
@@ -104,7 +110,7 @@ class Cluster:
         again (its state is lost). watched: the name of its pulse; its stacks can then be asked for.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        shown = self._folder / "stacks" / f"{watched}.txt"
+        shown = self.stacks(watched)
         if watched:
             arguments["stacks"] = str(shown)
         variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}

@@ -23,9 +23,30 @@ def issue(ledger: Ledger, config: Config, take: Take) -> int:
     return ledger.issue(offers, version=version, limit=config.credit)
 
 
+def reopen(ledger: Ledger, config: Config, take: Take) -> int:
+    """At eta = 0, when a run is resumed in the middle of a round: all prompts that were issued together are sampled again
+    together, as in a run that was never cut off; how many. (A log-prob depends in its last bits on what else is decoded.)
+
+    No worker may be at work yet. What of them was finished is thrown away, the meta-RM may see it a second time.
+    """
+    opened, outstanding = ledger.opened(), ledger.outstanding()
+    round_ = [number for number in range(opened.group, ledger.cursor().group) if number in outstanding]
+    if config.grpo.max_staleness or set(round_) <= ledger.finished():
+        return 0
+    drafts = take(opened, ledger.cursor().group - opened.group)
+    prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]
+    ledger.reopen({prompt.group: encode(prompt) for prompt in prompts})
+    return len(prompts)
+
+
 def _offer(config: Config, draft: Draft, after: Cursor, version: int) -> Offer:
+    prompt = _prompt(config, draft, after, version)
+    return Offer(group=prompt.group, payload=encode(prompt), after=after)
+
+
+def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt:
     group = after.group - 1
-    prompt = Prompt(
+    return Prompt(
         group=group,
         preference=draft.preference,
         permutation=draft.permutation,
@@ -34,7 +55,6 @@ def _offer(config: Config, draft: Draft, after: Cursor, version: int) -> Offer:
         samples=config.rollout.samples,
         seed=_seed(config, group),
     )
-    return Offer(group=group, payload=encode(prompt), after=after)
 
 
 def _seed(config: Config, group: int) -> int | None:

@@ -27,6 +27,7 @@ from buffer.streams import connect, remove, setup
 from buffer.wishes import next_worker, wished_rollouts
 from configs.schema import Config
 from grm.preferences import Preference
+from launch import stacks
 from launch.cluster import Cluster
 from launch.parts import PartFailed
 from launch.units import Unit
@@ -58,7 +59,11 @@ class Crew:
     def __enter__(self) -> Self:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
         self._prepare_streams()
-        self.pulse = Pulse(self.address, "driver", every_s=self._every_s, hang_s=self._config.waits.hang_s)
+        shown = self._cluster.stacks("driver")
+        stacks.listen(shown)
+        self.pulse = Pulse(
+            self.address, "driver", every_s=self._every_s, hang_s=self._config.waits.hang_s, stacks=str(shown)
+        )
         self._board = self._cluster.remote(WeightBoard, {}, lasting=True)
         self._weights = RayWeights(self._board, self._config.waits.start_s)
         self.reward_unit = self._worker("the reward actor", self._make_reward)

@@ -15,10 +15,10 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from grm.preferences import Question
 from launch.asking import Answer, Ask, NotJudged
@@ -63,7 +63,7 @@ class _Choice(BaseModel):
 
 
 class _Usage(BaseModel):
-    completion_tokens: int | None = None
+    completion_tokens: Annotated[int, Field(ge=0, le=2**53)] | None = None  # more would not go into a mean
 
 
 class _Completion(BaseModel):
@@ -144,7 +144,7 @@ class Endpoint:
         known = sorted(model.id for model in models.data)
         if self._model not in known:
             named = ", ".join([*known[:NAMED], *(["…"] if len(known) > NAMED else [])])
-            raise self._error("GET /models", f"the server does not know this model, it knows {named or 'none'}",
+            raise self._error("GET /models", f"the server does not know this model, it knows {self._quote(named) or 'none'}",
                               "give one of them as --model")  # fmt: skip
 
     async def _judge_all(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
@@ -201,7 +201,7 @@ class Endpoint:
         except APIConnectionError as error:
             raise self._unreached(tried, error) from None
         except APIError as error:
-            raise self._error(f"{tried}, {_tries(error)}", error.message, "look into the server's log") from None
+            raise self._error(f"{tried}, {_tries(error)}", self._quote(error.message), "look into the server's log") from None
         try:
             return shape.model_validate_json(response.content)
         except ValidationError as error:

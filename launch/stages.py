@@ -20,12 +20,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from buffer.ledger import Ledger
 from buffer.pulse import beats
 from buffer.streams import connect, in_use
 from configs.load import ConfigError, dump
 from configs.schema import Config
 from launch import lines, plan, sampling
 from launch.cluster import Cluster
+from launch.credit import reopen
 from launch.crew import Crew, TrainingCrew
 from launch.door import open_run, reopenable, told
 from launch.evaluation import Evaluation, When, evaluate
@@ -181,6 +183,8 @@ class Run:
             checkpoints=self.folder / "checkpoints",
             seed=seed,
         )
+        if self._resumed:
+            self._reopen_round()
         with crew:
             self._evaluate(crew, start, version=0)
             self._poll(crew, start, version=0)
@@ -199,6 +203,12 @@ class Run:
             version = self._standing.figures.version
             self._evaluate(crew, "after", version=version)
             self._poll(crew, "after", version=version)
+
+    def _reopen_round(self) -> None:
+        address = self._cluster.address()
+        with connect(address, timeout_s=self._config.waits.server_s) as client:
+            if again := reopen(Ledger(client, address.run_id), self._config, self._opened.prompts.take):
+                self._progress.note(f"resumed in the middle of a round: its {again} prompts are sampled again")
 
     # ---- judging -------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,13 @@ class Training:
 
     def run(self) -> None:
         """TimeoutError names the part that holds the others up when no optimiser step came within `waits.progress_s`."""
+        with self._crew.pulse.doing("drive the training"):
+            self._drive()
+        self._finish_evaluation()
+        self._save_meta_rm()
+        self.standing.figures.fates = self._ledger.fates()
+
+    def _drive(self) -> None:
         for part in [*self._steady, *self._workforce.parts]:
             part.submit()
         while self.standing.figures.version < self._config.grpo.steps:
@@ -79,9 +86,6 @@ class Training:
             self._crew.watch()
             self._advance_evaluation()
             self._check_progress()
-        self._finish_evaluation()
-        self._save_meta_rm()
-        self.standing.figures.fates = self._ledger.fates()
 
     def _save_meta_rm(self) -> None:
         """The policy's last step wrote its own checkpoint; the meta-RM, which has no last step, writes one now."""

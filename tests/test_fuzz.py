@@ -34,7 +34,7 @@ from tests.buffer.test_messages import EXPERIENCE, PROMPT, ROLLOUTS
 from tests.launch.fake_server import FakeServer, Reply, completion
 
 TIMES = int(os.environ.get("SPCT_FUZZ", "1"))
-MESSAGES, JUDGEMENTS, CONFIGS, OVERRIDES, DATA, SOURCES, ANSWERS, RECORDS = 300, 400, 300, 300, 200, 300, 60, 300
+MESSAGES, JUDGEMENTS, CONFIGS, OVERRIDES, DATA, SOURCES, ANSWERS, RECORDS = 300, 400, 300, 300, 200, 300, 40, 300
 DEPTH = 1024  # of msgpack's own stack: so many arrays are open at a time, each with its MAX_ITEMS places of 8 bytes
 KEY = "sk-correct-horse"
 
@@ -258,7 +258,7 @@ def replies(draw: st.DrawFn) -> Reply:
     if draw(st.booleans()):
         return status, draw(st.binary(max_size=200) | values | st.sampled_from([b"[" * 5000, KEY * 300])), headers
     odd = values | st.sampled_from([10**400, -1, "\ud800", "\x1b[2J", KEY, "long " * 2000])
-    answer = {**completion("a", "b", tokens=3)[1], "data": [{"id": "judge"}, {"id": draw(odd)}]}
+    answer = {**completion("a", "b")[1], "usage": {"completion_tokens": draw(odd)}, "data": [{"id": draw(odd)}]}
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.sampled_from(maps(answer)))
         at[draw(st.sampled_from([*at, "error", "message"]))] = draw(odd)

@@ -187,9 +187,10 @@ def test_nobody_may_what_is_dangerous(enter: Enter, role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_only_keys_of_runs_are_there(enter: Enter, role: Role) -> None:
     client = enter(role).client
-    for name in ("other", "spct", "x:spct:{r}:prompts"):
-        assert refused(client, "GET", name, keys=[name])
-        assert refused(client, "XADD", name, "*", "g", "1", keys=[name])
+    names = ["pulses", "spct", "x:spct:{r}:pulses"]
+    names += ["spct:r:pulses", "spct:{r}:pulses2"] if role != "driver" else []
+    for name in names:
+        assert refused(client, "HSET", name, "field", "value", keys=[name]), name
 
 
 def test_a_worker_cannot_hand_off_past_the_next(client: redis.Redis, address: Address, enter: Enter) -> None:

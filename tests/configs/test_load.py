@@ -79,6 +79,16 @@ def test_derived_values() -> None:
         ("grpo.lr", "write section.key=value"),
         ("lr=1", "write section.key=value"),
         ("grpo.lr=[", "the value is not YAML"),
+        ("run.seed=0b_", "the value is not YAML"),
+        ("run.dir=2001-99-99", "the value is not YAML: month must be in 1..12"),
+        ("run.seed=!!int ''", "the value is not YAML"),
+        ("run.seed=!!bool x", "the value is not YAML"),
+        ("run.dir=!!timestamp x", "the value is not YAML"),
+        (f"run.seed={'9' * 5000}", "the value is not YAML"),
+        (f"run.seed={'[' * 2000}", "the value is not YAML"),
+        ("data.train=[&a x, *a]", r"the value is not YAML: line 1: an alias \(\*name\)"),
+        (f"run.seed=0x{'f' * 6000}", "run.seed: .*less than or equal to 9007199254740992, found a number of absurd size"),
+        (f"prompts.template_path={'x' * 300}", "prompts.template_path = 'x+': no such file"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_number(override: str, message: str) -> None:
@@ -93,9 +103,28 @@ def test_all_problems_come_in_one_message() -> None:
     assert "rollout.top_p" in str(error.value)
 
 
-def test_no_such_preset_lists_them() -> None:
+@pytest.mark.parametrize("name", ["huge", "x" * 5000, "nul \x00", "/"])
+def test_no_such_preset_lists_them(name: str) -> None:
     with pytest.raises(ConfigError, match="presets are evaluate, gemma2-27b, qwen3-8b, smollm2-135m, tiny"):
-        load("huge")
+        load(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"\\e[2J\\u202e": 1', 'run: {"\\e[2J": 1}', 'run: {seed: "\\e[2J"}', "run: {seed: '\u202e", "a: \u202e: b"],
+)
+def test_an_error_never_brings_along_what_a_terminal_acts_on(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value).isprintable()
+
+
+def test_an_error_quotes_the_head_of_a_long_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("tiny", [f"run.seed={'x' * 100_000}"])
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "model: [\n", "", "7"])

@@ -177,6 +177,10 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         load(str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="cannot be read"):
         load(str(tmp_path))
+    for name in ("\x1b[2J\u202e\n.jsonl", "nul \x00", "x" * 300):
+        with pytest.raises(DataError) as caught:
+            load(str(tmp_path / name))
+        assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("source", ["tiny:", "tiny:1", "tiny:a:5", "tiny:1:5:2:3", "tiny:-1:5", "tinyheld:1: 5"])

@@ -23,7 +23,7 @@ def main(overrides: list[str]) -> list[float]:
     from grm.judgement import Judgement, parse, restore, training_scale
     from grm.preferences import load
     from grm.rewards import rule_reward
-    from launch.issuing import Tokenizer, source
+    from launch.issuing import Tokenizer, seed_of, source
     from launch.models import resolve
 
     config = load_config("tiny", overrides)
@@ -52,7 +52,8 @@ def main(overrides: list[str]) -> list[float]:
             drafts = prompts.take(cursor, config.grpo.batch_groups - len(batch))
             cursor = drafts[-1][1]
             asked = [Request(token_ids=draft.token_ids, samples=rollout.samples, temperature=rollout.temperature,
-                             max_new_tokens=rollout.max_new_tokens) for draft, _ in drafts]  # fmt: skip
+                             max_new_tokens=rollout.max_new_tokens,
+                             seed=seed_of(f"group/{config.run.seed}/{after.group - 1}")) for draft, after in drafts]  # fmt: skip
             for (draft, after), future in zip(drafts, engine.submit(asked), strict=True):
                 completions = future.result()
                 group = ExperienceGroup(

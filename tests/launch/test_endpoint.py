@@ -207,6 +207,8 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
     (b"\xff\xfe", "body: Invalid JSON"),
     ({"error": {"message": f"{'x' * 270}{KEY}"}}, "choices: Field required"),
     ({"choices": [{"message": {"content": 7}}]}, "choices.0.message.content: Input should be a valid string"),
+    ({"choices": [], "usage": {"completion_tokens": 10**400}}, "usage.completion_tokens: Input should be less than"),
+    ({"choices": [], "usage": {"completion_tokens": -1}}, "usage.completion_tokens: Input should be greater than"),
 ])  # fmt: skip
 def test_an_answer_of_another_form_is_an_error_that_quotes_it(
     server: FakeServer, made: Callable[..., Endpoint], body: Any, words: str
@@ -226,7 +228,9 @@ def test_the_door_names_the_models_that_are_known(server: FakeServer, made: Call
     assert "model jugde: GET /models: the server does not know this model, it knows judge, other�[2J; " in text
 
 
-@pytest.mark.parametrize(("data", "words"), [([], "it knows none;"), ([{"id": f"m{i}"} for i in range(30)], "m17, …;")])
+@pytest.mark.parametrize(("data", "words"), [
+    ([], "it knows none;"), ([{"id": f"m{i}"} for i in range(30)], "m17, …;"), ([{"id": "m" * 5000}], f"knows {'m' * 300}…;"),
+])  # fmt: skip
 def test_the_door_names_few_models(server: FakeServer, made: Callable[..., Endpoint], data: Any, words: str) -> None:
     server.models = (200, {"data": data}, {})
     assert words in refused(made(server.url))

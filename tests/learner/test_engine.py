@@ -204,7 +204,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 3])
-@pytest.mark.parametrize("save", [torch.save, lambda evil, path: path.write_bytes(pickle.dumps(evil))])
+@pytest.mark.parametrize("save", [torch.save, lambda evil, path: path.write_bytes(pickle.dumps(evil, 2))])
 def test_a_pickle_that_could_run_code_is_refused(
     ranks: Ranks, tmp_path: Path, zero_stage: int, save: Callable[..., object]
 ) -> None:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
@@ -30,6 +31,7 @@ from buffer.roles import ROLES, Role, account
 ACCESS = "access"
 LONGEST_SOCKET = 107  # bytes of a unix socket's path on Linux
 STOP_S = 10.0
+SYNC_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
 # Looked up before any fork: between fork and exec only async-signal-safe calls are sound.
@@ -155,7 +157,9 @@ class EmbeddedServer:
             f"dir {_quoted(self.folder)}",
             'save ""',
             "appendonly yes",
-            f"appendfsync {self._fsync}",
+            # Not `everysec`: while its background fsync lasts, the server answers before it has handed the write to the
+            # system, and what it answered is lost when it is killed. So it writes first, always, and `_keep` syncs.
+            f"appendfsync {'always' if self._fsync == 'always' else 'no'}",
             "maxmemory-policy noeviction",
             "daemonize no",
         ]
@@ -175,7 +179,22 @@ class EmbeddedServer:
             launched.set_exception(error)
             return
         launched.set_result(process)
-        process.wait()
+        while True:
+            try:
+                process.wait(SYNC_S)
+                return
+            except subprocess.TimeoutExpired:
+                self._sync()
+
+    def _sync(self) -> None:
+        """What the server has written is on the disk now, so that a power cut loses a second at most."""
+        for file in (self.folder / "appendonlydir").glob("*.aof"):
+            with suppress(FileNotFoundError):  # rewritten meanwhile
+                descriptor = os.open(file, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def _launch(self, binary: str, lock: int) -> subprocess.Popen[bytes]:
         """The server's process; its configuration goes to stdin, so that no account is in an argument list."""

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import ray
 
 from actors.engine import ENVIRONMENT as ENGINE_ENVIRONMENT
-from actors.engine import EngineSettings, VllmEngine
+from actors.engine import EngineSettings, Generator, VllmEngine
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from buffer.pulse import Pulse, beats, forget
@@ -198,16 +198,6 @@ class Crew:
     def _make_rollout(self) -> dict[str, Any]:
         config, number = self._config, next_worker(self.redis, self.address.run_id)
         name = f"rollout-{number}"
-        settings = EngineSettings(
-            model_path=self._model,
-            dtype=config.dtype,
-            context=config.model.context,
-            sequences=config.rollout.max_groups * config.rollout.samples,
-            kv_cache_bytes=config.rollout.kv_cache_mb << 20,
-            gpu_memory=config.rollout.gpu_memory,
-            seed=config.run.seed * 1009 + number,
-            device=config.cluster.device,
-        )
         actor = self._remote(
             RolloutActor,
             name,
@@ -218,9 +208,24 @@ class Crew:
             config=config,
             name=name,
             source=self._weights,
-            build=partial(VllmEngine, settings),
+            build=self._engine(number),
         )
         return {name: actor}
+
+    def _engine(self, number: int) -> Callable[[], Generator]:
+        """What builds the engine of the worker of this number, in its process."""
+        config = self._config
+        settings = EngineSettings(
+            model_path=self._model,
+            dtype=config.dtype,
+            context=config.model.context,
+            sequences=config.rollout.max_groups * config.rollout.samples,
+            kv_cache_bytes=config.rollout.kv_cache_mb << 20,
+            gpu_memory=config.rollout.gpu_memory,
+            seed=config.run.seed * 1009 + number,
+            device=config.cluster.device,
+        )
+        return partial(VllmEngine, settings)
 
     def _remote(
         self,

@@ -21,12 +21,13 @@ from actors.rollout import RolloutActor
 from buffer.ledger import Cursor, Ledger
 from buffer.pulse import Pulse
 from buffer.streams import Address, connect
-from buffer.weights import NONE, Edition, PublishedWeights, seal
+from buffer.weights import NONE, Edition, PublishedWeights, WeightSink, seal
 from configs.schema import Config
 from grm.preferences import Preference, Question
 from launch.credit import issue
 from launch.issuing import Draft
 from learner import checkpoint
+from learner.experience import Arrived
 from learner.intake import Intake
 from learner.meta_intake import MetaIntake
 from tests.fakes import FakeEngine
@@ -142,28 +143,42 @@ def reward(stage: Stage, name: str, seed: str) -> None:
 
 
 def learner(stage: Stage, name: str, seed: str) -> None:
-    """The steps of `GRPOLearner`, in its order, with a list in the place of a model."""
-    config, address = stage.config, stage.addresses["learner"]
-    folder, sink = stage.folder / "policy", FileWeights(stage.folder)
-    version, entries, weights = restored(folder)
-    intake = Intake(config, address, VOCABULARY)
-    incarnation = intake.recover(version, entries)
-    pulse = Pulse(address, name, every_s=0.2, hang_s=60)
-    sink.publish(sealed(Edition(incarnation, version)))
-    while version < config.grpo.steps:
-        batch = intake.wait(version, 0.2)
+    one = ListLearner(stage.config, stage.addresses["learner"], FileWeights(stage.folder), stage.folder / "policy", name)
+    while one.version < stage.config.grpo.steps:
+        one.step(0.2)
+    one.close()
+
+
+class ListLearner:
+    """The steps of `GRPOLearner`, in its order, with a list of (group, issue version, version) in the place of a model."""
+
+    def __init__(self, config: Config, address: Address, sink: WeightSink, folder: Path, name: str) -> None:
+        self._config, self._sink, self._folder = config, sink, folder
+        self.version, entries, self._weights = restored(folder)
+        self._intake = Intake(config, address, VOCABULARY)
+        self._incarnation = self._intake.recover(self.version, entries)
+        self._pulse = Pulse(address, name, every_s=config.redis.claim_timeout_s / 4, hang_s=60)
+        sink.publish(sealed(Edition(self._incarnation, self.version)))
+
+    def step(self, seconds: float) -> list[Arrived]:
+        """The batch that it was trained on; none when there was none within `seconds`."""
+        self._sink.restate()
+        batch = self._intake.wait(self.version, seconds)
         if not batch:
-            continue
+            return []
         time.sleep(0.005)  # the gradient
-        weights += [[one.group.group, one.group.issued_at, version] for one in batch]
-        version += 1
-        sink.publish(sealed(Edition(incarnation, version)))
-        intake.trained(version, batch)
-        pulse.done, pulse.version = len(weights), version
-        if version % config.learner.checkpoint_every == 0 or version == config.grpo.steps:
-            save(folder, version, intake.unacknowledged, weights)
-            intake.saved()
-    pulse.stop()
+        self._weights += [[one.group.group, one.group.issued_at, self.version] for one in batch]
+        self.version += 1
+        self._sink.publish(sealed(Edition(self._incarnation, self.version)))
+        self._intake.trained(self.version, batch)
+        self._pulse.done, self._pulse.version = len(self._weights), self.version
+        if self.version % self._config.learner.checkpoint_every == 0 or self.version == self._config.grpo.steps:
+            save(self._folder, self.version, self._intake.unacknowledged, self._weights)
+            self._intake.saved()
+        return batch
+
+    def close(self) -> None:
+        self._pulse.stop()
 
 
 def meta_rm(stage: Stage, name: str, seed: str) -> None:

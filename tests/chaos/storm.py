@@ -159,7 +159,10 @@ class Storm:
             self.outcome.blows[f"{strike.blow} {strike.role}"] += 1
             if strike.blow == "kill":
                 self._recovering.append(_Recovering(role=strike.role, since=time.monotonic(), done=self._done(strike.role)))
-            os.kill(pid, signal.SIGKILL if strike.blow == "kill" else signal.SIGSTOP)
+            try:
+                os.kill(pid, signal.SIGKILL if strike.blow == "kill" else signal.SIGSTOP)
+            except ProcessLookupError:  # it had just died
+                continue
             if strike.blow == "stop":
                 self._waking.append((time.monotonic() + STOPPED_S, pid))
         for at, pid in list(self._waking):

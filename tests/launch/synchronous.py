@@ -53,7 +53,8 @@ def main(overrides: list[str]) -> list[float]:
             cursor = drafts[-1][1]
             asked = [Request(token_ids=draft.token_ids, samples=rollout.samples, temperature=rollout.temperature,
                              max_new_tokens=rollout.max_new_tokens,
-                             seed=seed_of(f"group/{config.run.seed}/{after.group - 1}")) for draft, after in drafts]  # fmt: skip
+                             seed=seed_of(f"group/{config.run.seed}/{after.group - 1}"))
+                     for draft, after in drafts]  # fmt: skip
             for (draft, after), future in zip(drafts, engine.submit(asked), strict=True):
                 completions = future.result()
                 group = ExperienceGroup(

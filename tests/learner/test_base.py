@@ -75,9 +75,7 @@ def test_a_batch_that_is_not_finite_is_dropped_and_its_credit_refills(
     learner.close()
 
 
-def test_too_many_in_a_row_end_the_run_with_the_batch_on_disk(
-    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_in_a_row_end_the_run_with_the_batch_on_disk(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(model, grpo={"max_skips": 2})
     learner = run.grpo(settings)
     for _ in range(2):  # a good step in between: not in a row
@@ -217,9 +215,7 @@ def test_another_error_while_writing_is_left_as_it_is(run: Run, model: Path, mon
 # ---- corrupt checkpoints ---------------------------------------------------------------------------------------------
 
 
-def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(
-    run: Run, model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = config(model, learner={"checkpoint_every": 1, "keep_checkpoints": 3})
     learner, folder = run.grpo(settings), run.folder / "policy"
     for _ in range(3):

@@ -1,0 +1,78 @@
+"""What runs inside the fake crew's actors. Light: a worker that joins is there in a second or two."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buffer.messages import Completion
+from buffer.streams import Address
+from buffer.weights import WeightSink
+from configs.schema import Config
+from tests.chaos.parts import ListLearner, judgement
+from tests.fakes import FakeEngine
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What the driver reads of a `GRPOReport`, whose module imports torch."""
+
+    version: int
+    groups: tuple[int, ...]
+    completions: int
+    metrics: dict[str, float]
+
+
+class TimedEngine(FakeEngine):
+    """Finishes each request a fixed time after it was submitted, however many there are: as an engine with room does."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(judgement)
+        self.automatic = False
+        self._seconds, self._due = seconds, list[float]()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def submit(self, requests: Any) -> list[Future[tuple[Completion, ...]]]:
+        self._due += [time.monotonic() + self._seconds] * len(requests)
+        return super().submit(requests)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(0.005)
+            self.steps += 1
+            ready = sum(due <= time.monotonic() for due in self._due)
+            if ready:
+                del self._due[:ready]
+                self.finish(ready)
+
+
+class FakeLearner:
+    """`ListLearner` as the driver calls a learner."""
+
+    def __init__(
+        self, *, config: Config, address: Address, sink: WeightSink, checkpoints: Path, stacks: str
+    ) -> None:
+        self._make = lambda: ListLearner(config, address, sink, checkpoints, "grpo-0")
+
+    def start(self) -> None:
+        self._learner = self._make()
+
+    def step(self, seconds: float) -> Report | None:
+        began = time.monotonic()
+        version = self._learner.version
+        batch = self._learner.step(seconds)
+        if not batch:
+            return None
+        staleness = [version - one.group.issued_at for one in batch]
+        waited = time.monotonic() - began
+        metrics = {
+            "staleness/max": float(max(staleness)), "staleness/mean": sum(staleness) / len(staleness),
+            "time/wait_for_experience_s": waited, "time/step_s": waited, "idle/learner_ratio": 1.0,
+        }  # fmt: skip
+        groups = tuple(one.group.group for one in batch)
+        done = self._learner.version
+        return Report(version=done, groups=groups, completions=len(groups), metrics=metrics)

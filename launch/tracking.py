@@ -66,7 +66,7 @@ METRICS: Mapping[str, Metric] = {
         "groups/issued": ("groups issued since the run began", "groups"),
         "groups/trained": ("groups trained since the run began", "groups"),
         "groups/filtered": ("groups without a gradient since the run began", "groups"),
-        "groups/dropped": ("groups dropped as too stale since the run began", "groups"),
+        "groups/dropped": ("groups dropped since the run began: too stale, or with a loss that is not finite", "groups"),
         "groups/dead_letter": ("entries that no worker could read since the run began", "groups"),
         "off_policy/mismatch_kl": ("k3 estimate of KL(behaviour, learner before the step)", "nats/token"),
         "off_policy/ess": ("effective sample size of the importance weights over their number", "0..1"),

@@ -28,7 +28,7 @@ def test_the_presets_are_those_of_the_readme() -> None:
 
 
 def test_the_schema_stays_small_and_two_deep() -> None:
-    assert len(leaves(load("tiny"))) <= 82  # the budget is about 80
+    assert len(leaves(load("tiny"))) <= 90  # the budget was about 80 before there were faults and scaling to set
     assert not any(isinstance(value, dict) for value in leaves(load("tiny")).values())
 
 

@@ -159,8 +159,9 @@ def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:  # SIGTERM: test_ray_jo
     assert not mentioning(str(ended.folder))
 
 
-def test_a_part_that_dies_ends_the_run_with_its_name(tmp_path: Path) -> None:
-    process = start(tmp_path, "broken", *SMALL, "grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false")
+def test_a_part_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    lone = ("grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false", "cluster.restarts=0")
+    process = start(tmp_path, "broken", *SMALL, *lone)
     wait_for(tmp_path / "broken", '"learner/version": 2.0', process)
     (victim,) = (pid for pid, line in mentioning(str(tmp_path)).items() if line.startswith("ray::RewardActor"))
     os.kill(victim, signal.SIGKILL)

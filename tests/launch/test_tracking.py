@@ -25,6 +25,7 @@ DESIGNED = [
         "queue": "prompts rollouts experience", "meta_rm": "loss accuracy auc backlog skipped",
     }.items() for detail in details.split()),
 ]  # fmt: skip
+FAULTS = {"parts/restarts", "optim/skipped_steps"}  # neither does it name these
 AXES = {"learner/version", "meta_rm/step", "sft/step", "eval/version", "time/elapsed_s"}
 FINE_TUNING = {"sft/loss", "sft/heldout_loss", "sft/lr", "sft/grad_norm"}  # of the cold start, which section 6 does not name
 LONG = "two blocks and more " * 4000  # so that a record of the .wandb file runs over three blocks
@@ -81,7 +82,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_metrics_hold_every_name_of_the_design() -> None:
-    assert set(DESIGNED) | AXES | FINE_TUNING == set(METRICS)
+    assert set(DESIGNED) | AXES | FINE_TUNING | FAULTS == set(METRICS)
     assert {entry.axis for entry in METRICS.values()} == AXES
     assert all(METRICS[axis].axis == axis for axis in AXES)
 

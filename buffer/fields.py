@@ -37,6 +37,30 @@ def _brief(value: object) -> str:
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
+class ItemCount:
+    """Counts items while they are unpacked, so that it ends before many small ones have filled the memory."""
+
+    def __init__(self) -> None:
+        self._left = MAX_TOTAL
+
+    def array(self, items: list[object]) -> list[object]:
+        self._left -= 1 + len(items)
+        require(self._left >= 0, "payload", f"at most {MAX_TOTAL} items in all")
+        return items
+
+    def map(self, pairs: list[tuple[object, object]]) -> dict[object, object]:
+        self.array(cast("list[object]", pairs))
+        found = dict(pairs)
+        require(len(found) == len(pairs), "payload", "each field once")
+        return found
+
+
+def items(value: object) -> int:
+    """How many `ItemCount` will count."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
+    return 0 if inner is None else 1 + len(inner) + sum(map(items, inner))
+
+
 def exactly(body: object, names: Collection[str], where: str) -> dict[str, object]:
     """A decoded map that has exactly these fields."""
     require(isinstance(body, dict), where, "a map", body)

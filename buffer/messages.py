@@ -150,7 +150,7 @@ def encode(message: Prompt | RolloutGroup | ExperienceGroup, *, max_bytes: int =
         case ExperienceGroup():
             tag, body = "experience", _write_experience(message)
     body = {"v": SCHEMA, "t": tag, **body}
-    require(_items(body) <= MAX_TOTAL, "payload", f"at most {MAX_TOTAL} items in all")
+    require(fields.items(body) <= MAX_TOTAL, "payload", f"at most {MAX_TOTAL} items in all")
     payload = cast(bytes, msgpack.packb(body))
     require(len(payload) <= max_bytes, "payload", f"at most {max_bytes} bytes, not {len(payload)}")
     return payload
@@ -165,7 +165,7 @@ def _open(payload: bytes, tag: str, names: tuple[str, ...], max_bytes: int) -> _
     require(len(payload) <= max_bytes, "payload", f"at most {max_bytes} bytes, not {len(payload)}")
     limits = {"max_array_len": MAX_ITEMS, "max_map_len": 64, "max_ext_len": 0}
     try:
-        count = _Count()
+        count = fields.ItemCount()
         body = msgpack.unpackb(payload, object_pairs_hook=count.map, list_hook=count.array, **limits)
     except CodecError:
         raise
@@ -177,30 +177,6 @@ def _open(payload: bytes, tag: str, names: tuple[str, ...], max_bytes: int) -> _
     require(type(version) is int and version == SCHEMA, "v", f"schema version {SCHEMA}", version)
     require(found == tag, "t", f"message type {tag!r}", found)
     return exactly(body, names, tag)
-
-
-class _Count:
-    """Counts items while they are unpacked, so that it ends before many small ones have filled the memory."""
-
-    def __init__(self) -> None:
-        self._left = MAX_TOTAL
-
-    def array(self, items: list[object]) -> list[object]:
-        self._left -= 1 + len(items)
-        require(self._left >= 0, "payload", f"at most {MAX_TOTAL} items in all")
-        return items
-
-    def map(self, pairs: list[tuple[object, object]]) -> dict[object, object]:
-        self.array(cast("list[object]", pairs))
-        found = dict(pairs)
-        require(len(found) == len(pairs), "payload", "each field once")
-        return found
-
-
-def _items(value: object) -> int:
-    """How many `_Count` will count."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
-    return 0 if inner is None else 1 + len(inner) + sum(map(_items, inner))
 
 
 def _write_prompt(prompt: Prompt) -> _Body:

@@ -111,7 +111,8 @@ def at(folder: Path, version: int) -> Path:
 
 def versions(folder: Path) -> list[int]:
     """Versions of the whole checkpoints in ``folder``, ascending."""
-    return sorted(int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*"))
+    names = [path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")]
+    return sorted(int(name) for name in names if name.isdecimal())  # a copy that somebody made is none of ours
 
 
 def newest(folder: Path) -> tuple[Path, Record] | None:
@@ -163,8 +164,11 @@ def _read(path: Path) -> tuple[Record, dict[str, list[int]]]:
     try:
         fields: dict[str, Any] = json.loads((path / RECORD).read_text())
         files = dict(fields.pop("files"))
-        return Record(**{**fields, "entries": tuple(fields["entries"])}), files
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        record = Record(**{**fields, "entries": tuple(fields["entries"])})
+        if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage)):
+            raise TypeError("version, ranks and zero_stage are integers")
+        return record, files
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path / RECORD} cannot be read ({type(error).__name__}: {error})") from error
 
 
@@ -173,8 +177,8 @@ def _verify(path: Path, files: dict[str, list[int]]) -> None:
     for name, expected in files.items():
         try:
             found = _sealed(path / name)
-        except OSError as error:
-            raise CheckpointError(f"{path / name} cannot be read ({error})") from error
+        except (OSError, ValueError) as error:  # ValueError: no name of a file
+            raise CheckpointError(f"{str(path / name)!r} cannot be read ({error})") from error
         if found != expected:
             raise CheckpointError(f"{path / name} is not what was written: [size, CRC] {found}, {expected} when written")
 

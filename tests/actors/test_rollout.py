@@ -179,6 +179,22 @@ def test_a_learner_that_went_back_to_a_checkpoint_is_followed(client: redis.Redi
     assert (engine.loaded, report.version, report.groups) == ([7, 4], 4, 1)
 
 
+def test_a_prompt_waits_until_its_version_is_published_again(client: redis.Redis, address: Address) -> None:
+    """The learner went back to a checkpoint: prompts that were issued at a later version are not sampled by older weights."""
+    source, engine = LocalWeights(), FakeEngine()
+    worker = actor(address, engine, source)
+    issue(client, address, 1)
+    Ledger(client, address.run_id).advance(1, [])
+    issue(client, address, 1, version=1)
+    source.publish(weights(0, incarnation=2))
+    report = worker.work(0.3)
+    assert (report.groups, report.in_flight) == (1, 0)
+    assert len(worker._held) == 1  # the other one is kept, and its claim renewed
+    source.publish(weights(1, incarnation=2))
+    assert worker.work(0.3).groups == 1
+    assert [max(c.versions) for g in handed_on(client, address) for c in g.completions] == [0, 0, 1, 1]
+
+
 def test_weights_that_went_with_their_learner_are_waited_for(client: redis.Redis, address: Address) -> None:
     class Lost(LocalWeights):
         def pull(self) -> PublishedWeights | None:

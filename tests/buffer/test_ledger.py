@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from buffer import streams
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.streams import EXPERIENCE, META_RM, PROMPTS, ServerError, key, setup, waiting
 from tests.buffer.run_by_hand import Run, offers
@@ -218,6 +219,48 @@ def test_recover_refuses_to_forget_a_trained_group(run: Run) -> None:
         run.ledger.recover(0, [], {0: 0})
     assert run.ledger.version() == 1
     assert run.ledger.outstanding() == {}
+
+
+def test_a_learner_whose_place_was_taken_is_refused(run: Run) -> None:
+    """It was thought dead, hung, and wakes up: neither its step nor its checkpoint counts any more."""
+    run.issue(2)
+    run.score()
+    entries = run.learner().claim(2, block_s=0)
+    old, new = Ledger(run.client, run.run_id), Ledger(run.client, run.run_id)
+    first = old.recover(0, [], {0: 0, 1: 0})
+    assert new.recover(0, [], {0: 0, 1: 0}) > first
+    with pytest.raises(ServerError, match="FENCED another learner has taken this one's place"):
+        old.advance(1, [0])
+    with pytest.raises(ServerError, match="FENCED"):
+        old.acknowledge([entries[0].id])
+    assert (run.ledger.version(), run.ledger.outstanding()) == (0, {0: 0, 1: 0})
+    assert len(run.learner().own_pending()) == 2
+    new.advance(1, [0])
+
+
+def test_the_prompts_of_an_open_round_are_issued_again_and_what_was_done_of_them_goes(run: Run) -> None:
+    run.issue(2)
+    run.score()  # an earlier round, finished
+    run.issue(3)
+    run.score(1)  # of the open one, group 2 is scored, group 3 rolled out, group 4 waits
+    worker = run.consumer(streams.PROMPTS, claim_timeout_s=60)
+    (entry,) = worker.claim(1, block_s=0)
+    assert worker.hand_off(entry, streams.ROLLOUTS, b"rolled out")
+    run.learner().claim(9, block_s=0)
+    assert run.ledger.finished() == {0, 1, 2}
+    assert run.ledger.opened().group == 2
+    prompts = {group: b"again %d" % group for group in (2, 3, 4)}
+    run.ledger.reopen(prompts)
+    assert run.groups_in(streams.PROMPTS) == [2, 3, 4]
+    assert run.groups_in(streams.ROLLOUTS) == []
+    assert run.groups_in(streams.EXPERIENCE) == [0, 1]
+    assert [entry.group for entry in run.learner().own_pending()] == [0, 1]
+    assert run.ledger.outstanding() == dict.fromkeys(range(5), 0)
+    fresh = run.consumer(streams.PROMPTS, "b", claim_timeout_s=60).claim(9, block_s=0)
+    assert [(entry.group, entry.payload) for entry in fresh] == list(prompts.items())
+    with pytest.raises(ServerError, match="REOPEN group 9 is not outstanding"):
+        run.ledger.reopen({9: b"never issued"})
+    assert balanced(run.ledger)
 
 
 def test_experience_is_kept_until_both_readers_have_acknowledged_it(run: Run) -> None:

@@ -62,6 +62,16 @@ def test_lapsed_claims_do_not_starve_behind_new_entries(steady_run: Run) -> None
     assert len(claimed) < 100
 
 
+def test_who_leaves_gives_back_what_it_has_as_if_it_had_never_been_delivered(run: Run) -> None:
+    run.issue(3)
+    leaving, heir = (run.consumer(streams.PROMPTS, name, claim_timeout_s=60) for name in ("leaving", "heir"))
+    assert len(leaving.claim(2, block_s=0)) == 2
+    leaving.leave()
+    again = [*heir.claim(1, block_s=0), *heir.claim(2, block_s=0)]
+    assert sorted(entry.group for entry in again) == [0, 1, 2]
+    assert {entry.deliveries for entry in again} == {1}
+
+
 def test_a_renewed_claim_does_not_lapse(run: Run) -> None:
     run.issue(2)
     slow, other = run.consumer(PROMPTS, "slow", claim_timeout_s=1), run.consumer(PROMPTS, "other", claim_timeout_s=1)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -168,8 +169,9 @@ class Storm:
         for at, pid in list(self._waking):
             if time.monotonic() > at:
                 self._waking.remove((at, pid))
-                if pid in {process.pid for process in self._alive.values()}:
-                    os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    if pid in {process.pid for process in self._alive.values()}:
+                        os.kill(pid, signal.SIGCONT)
 
     def _victim(self, strike: Strike) -> int | None:
         if strike.role == "redis":

@@ -15,7 +15,7 @@ from buffer import streams
 from buffer.pulse import Beat, beats
 from buffer.server import access
 from buffer.streams import Address, ServerError
-from buffer.wishes import wish_rollouts
+from launch import scale, status
 from tests.launch.whole import SMALL, finish, mentioning, start, wait_for
 
 pytestmark = pytest.mark.slow
@@ -67,8 +67,8 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
 
     wait_until(folder, "all parts to be replaced", replaced)
     assert not Path(f"/proc/{before['rollout-1'].pid}").exists()  # it was taken for dead, and ended
-    with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
-        wish_rollouts(client, folder.name, 1)  # as launch/scale.py does
+    assert scale.main(["--run", str(folder), "--rollouts", "1"]) == 0
+    assert status.main(["--run", str(folder)]) == 0
     ended = finish(process, folder)
     assert ended.status == 0, ended.said
     summary = ended.summary

@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return 2
+    except TimeoutError as error:
+        print(f"failed: {clean_lines(str(error))}; start it again with the same --out to go on", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; start it again with the same --out to go on", file=sys.stderr)
         return 130

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import ray
+
 from buffer.ledger import Ledger
 from buffer.pulse import beats
 from buffer.streams import connect, in_use
@@ -255,7 +257,7 @@ class Run:
     ) -> bool:
         self._progress.__exit__(kind, error, trace)
         self._finish(error)
-        if isinstance(error, PartFailed | TimeoutError):
+        if isinstance(error, PartFailed | TimeoutError | ray.exceptions.RayError):  # RayError: a part of no crew, or Ray itself
             print(f"failed: {clean_lines(str(error))}", file=sys.stderr)
             return True
         return False

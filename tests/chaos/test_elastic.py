@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.elastic import run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 
 def test_workers_come_and_go_and_nothing_is_lost() -> None:

@@ -11,9 +11,8 @@ from tests.chaos.storm import TARGETS, schedule, storm
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("seed", [100, 101])
-def test_after_a_storm_every_group_is_accounted_for_exactly_once(seed: int) -> None:
-    found = storm(seed, groups=120, blows=16)
+def test_after_a_storm_every_group_is_accounted_for_exactly_once() -> None:
+    found = storm(100, groups=120, blows=16)
     assert sum(found.blows.values()) >= 12
     assert found.fates["trained"] == 120
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.launch.whole import SPCT, mentioning, run, start, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 RAYS_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 LONG = (*SPCT, "cold_start.preferences=40", "cold_start.steps=12", "rollout.max_groups=8")  # a kill falls in the middle

@@ -18,7 +18,7 @@ from buffer.streams import Address, ServerError
 from launch import scale, status
 from tests.launch.whole import SMALL, finish, mentioning, start, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 LONG = (
     *SMALL, "grpo.steps=40", "eval.every=0", "rollout.workers=2", "learner.checkpoint_every=2", "redis.claim_timeout_s=2",
@@ -84,4 +84,16 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     assert summary["staleness"]["max"] <= 1
     for name in ("the reward actor died", "the GRPO learner died", "the meta-RM learner died", "a rollout actor died"):
         assert name in ended.said
+    assert not mentioning(str(folder))
+
+
+def test_a_part_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    lone = ("grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false", "cluster.restarts=0")
+    process, folder = start(tmp_path, "broken", *SMALL, *lone), tmp_path / "broken"
+    wait_for(folder, '"learner/version": 2.0', process)
+    os.kill(alive(folder)["reward-0"].pid, signal.SIGKILL)
+    ended = finish(process, folder, timeout_s=180)
+    assert ended.status == 1, ended.said
+    assert "the reward actor failed 1 times in a row" in ended.said
+    assert ended.summary["finished"] == "failed"
     assert not mentioning(str(folder))

@@ -18,7 +18,7 @@ import pytest
 
 from tests.launch.whole import ROOT, SMALL, Ended, environment, finish, mentioning, run, start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.chaos
 
 SAME = (
     *SMALL, "grpo.steps=8", "grpo.max_staleness=0", "meta_rm.enabled=false", "eval.every=0", "learner.checkpoint_every=3",

@@ -12,8 +12,6 @@ import pytest
 
 from tests.launch.whole import ROOT, environment, mentioning
 
-pytestmark = pytest.mark.slow
-
 COUNT, REMOVED = 24, 5
 
 
@@ -31,24 +29,33 @@ def judgements(out: Path) -> list[str]:
     return (out / "judgements.jsonl").read_text().splitlines()
 
 
-def test_a_second_start_judges_what_is_missing_and_finds_the_same(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    said = evaluated(out)
-    assert f"judged {COUNT} of {COUNT} preferences, 4 votes each" in said
-    first, table = judgements(out), json.loads((out / "table.json").read_text())
-    assert len(first) == 1 + COUNT
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation that ran to its end."""
+    folder = tmp_path_factory.mktemp("evaluated") / "out"
+    assert f"judged {COUNT} of {COUNT} preferences, 4 votes each" in evaluated(folder)
+    return folder
 
+
+@pytest.mark.slow
+def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
+    lines = judgements(out)
+    assert len(lines) == 1 + COUNT
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines[1:]]
+    assert all(len(row["samples"]) == 1 + 4 for row in rows)
+    votes = {tuple(sample["text"] for sample in row["samples"][1:]) for row in rows}
+    assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
+    figures = json.loads((out / "table.json").read_text())["subsets"]["overall"]["figures"]
+    assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
+    assert {f"vote@{k}" for k in (1, 2, 4)} <= figures.keys()
+    assert not mentioning(str(out)), "no part outlives the evaluation"
+
+
+@pytest.mark.chaos
+def test_a_second_start_judges_what_is_missing_and_finds_the_same(out: Path) -> None:
+    first, table = judgements(out), json.loads((out / "table.json").read_text())
     (out / "judgements.jsonl").write_text("".join(f"{line}\n" for line in first[:-REMOVED]))
     said = evaluated(out)
     assert f"{COUNT - REMOVED} of {COUNT} preferences stand in judgements.jsonl already" in said
     assert judgements(out) == first
     assert json.loads((out / "table.json").read_text()) == table
-
-    rows: list[dict[str, Any]] = [json.loads(line) for line in first[1:]]
-    assert all(len(row["samples"]) == 1 + 4 for row in rows)
-    votes = {tuple(sample["text"] for sample in row["samples"][1:]) for row in rows}
-    assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
-    figures = table["subsets"]["overall"]["figures"]
-    assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
-    assert {f"vote@{k}" for k in (1, 2, 4)} <= figures.keys()
-    assert not mentioning(str(out)), "no part outlives the evaluation"

@@ -84,18 +84,12 @@ class RewardActor:
             max_deliveries=config.redis.max_deliveries,
         )
         self._held: list[str] = []  # entry ids that are being scored
-        limit = config.redis.claim_timeout_s
-        self._pulse = Pulse(
-            address, name, every_s=limit / 4, hang_s=config.waits.hang_s, keep=self._renew, stacks=stacks
-        )
+        every_s, hang_s = config.beat_every_s, config.waits.hang_s
+        self._pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> int:
         """Answers with the number of preferences it can score."""
         return len(self._preferences)
-
-    def close(self) -> None:
-        self._inbox.leave()
-        self._pulse.stop()
 
     def _renew(self) -> None:
         """Called by the pulse, in its thread."""

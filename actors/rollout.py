@@ -93,10 +93,8 @@ class RolloutActor:
         self._steps = 0  # of the engine, when last looked at
         self._tally = _Tally()
         self._looked = time.monotonic()
-        limit = config.redis.claim_timeout_s
-        self._pulse = Pulse(
-            address, name, every_s=limit / 4, hang_s=config.waits.hang_s, keep=self._renew, stacks=stacks
-        )
+        every_s, hang_s = config.beat_every_s, config.waits.hang_s
+        self._pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> str:
         """Answers when the engine is up: the driver waits on it."""

@@ -2,6 +2,7 @@
 -- what to look for first ('new' or 'lapsed'), seconds to remember.
 -- Claims up to count entries: new ones, or such as whose claim has lapsed. Returns {rows, last id}: rows of id,
 -- deliveries, fields (the same when the client asks again), and when there are none the last id ever claimed.
+-- include last_delivered
 local group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local rows = {}
 
@@ -33,18 +34,6 @@ local function claim_lapsed()
   end
 end
 
-local function last_id()
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-    if flat[2] == group then -- name, then consumers, pending, last-delivered-id
-      for i = 1, #flat, 2 do
-        if flat[i] == 'last-delivered-id' then
-          return flat[i + 1]
-        end
-      end
-    end
-  end
-end
-
 local known = redis.call('GET', KEYS[2])
 if known then
   for id in string.gmatch(known, '%S+') do
@@ -66,7 +55,7 @@ if #rows == 0 and ARGV[5] == 'new' then
   claim_lapsed()
 end
 if #rows == 0 then
-  return {rows, last_id()}
+  return {rows, last_delivered(KEYS[1], group)}
 end
 local ids = {}
 for i, row in ipairs(rows) do

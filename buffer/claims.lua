@@ -2,6 +2,7 @@
 -- KEYS stream; ARGV consumer group, how many entries to list.
 -- Returns {now in ms, number pending, rows of the oldest pending: id, owner, idle ms, deliveries, group number or '';
 -- rows of the oldest unclaimed: id, group number or ''}.
+-- include last_delivered
 local group, listed = ARGV[1], ARGV[2]
 
 local function number_of(fields)
@@ -13,24 +14,12 @@ local function number_of(fields)
   return ''
 end
 
-local function last_delivered()
-  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-    if flat[2] == group then -- name, then consumers, pending, last-delivered-id
-      for i = 1, #flat, 2 do
-        if flat[i] == 'last-delivered-id' then
-          return flat[i + 1]
-        end
-      end
-    end
-  end
-end
-
 local pending = redis.call('XPENDING', KEYS[1], group, '-', '+', listed)
 for _, row in ipairs(pending) do
   local entry = redis.call('XRANGE', KEYS[1], row[1], row[1])[1] -- one at a time: payloads pass through here
   row[5] = entry and number_of(entry[2]) or ''
 end
-local unclaimed, after = {}, '(' .. last_delivered()
+local unclaimed, after = {}, '(' .. last_delivered(KEYS[1], group)
 while #unclaimed < tonumber(listed) do
   local entry = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', 1)[1]
   if not entry then

@@ -27,6 +27,7 @@ ANSWER_S = 20.0  # longest silence of a server that is alive; blocking reads ask
 OLDEST = (7, 0)  # XAUTOCLAIM that forgets deleted entries; lag in XINFO GROUPS
 
 Argument = str | int | bytes
+_INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -155,7 +156,9 @@ def _remedy(address: Address, error: str) -> str:
 
 @cache
 def _source(name: str) -> str:
-    return files("buffer").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    """A script's text; a line `-- include other` stands for the text of other.lua."""
+    text = files("buffer").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 
 class Namespace:

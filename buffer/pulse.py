@@ -127,8 +127,7 @@ def beats(client: redis.Redis, run_id: str) -> dict[str, Beat]:
     seconds, micros = space.command("TIME")
     now = int(seconds) + int(micros) / 1e6
     found = space.command("HGETALL", space.key("pulses"))
-    pairs = zip(found[::2], found[1::2], strict=True) if isinstance(found, list) else found.items()
-    return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in pairs}
+    return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in found.items()}
 
 
 def forget(client: redis.Redis, run_id: str, name: str) -> None:

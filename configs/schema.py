@@ -180,6 +180,17 @@ class Config(Section):
         return (self.grpo.max_staleness + 1) * self.grpo.batch_groups
 
     @property
+    def sampling_credit(self) -> int:
+        """Groups per worker that may be outstanding where nothing is trained: twice what an engine holds, so that no worker
+        waits, and no more than that lies in Redis."""
+        return 2 * self.rollout.max_groups
+
+    @property
+    def beat_every_s(self) -> float:
+        """Seconds between two beats of a part, each of which renews its claims."""
+        return self.redis.claim_timeout_s / 4
+
+    @property
     def max_prompt_tokens(self) -> int:
         return self.model.context - self.rollout.max_new_tokens
 

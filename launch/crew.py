@@ -61,9 +61,8 @@ class Crew:
         self._prepare_streams()
         shown = self._cluster.stacks("driver")
         stacks.listen(shown)
-        self.pulse = Pulse(
-            self.address, "driver", every_s=self._every_s, hang_s=self._config.waits.hang_s, stacks=str(shown)
-        )
+        every_s, hang_s = self._config.beat_every_s, self._config.waits.hang_s
+        self.pulse = Pulse(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(shown))
         self._board = self._cluster.remote(WeightBoard, {}, lasting=True)
         self._weights = RayWeights(self._board, self._config.waits.start_s)
         self.reward_unit = self._worker("the reward actor", self._make_reward)
@@ -175,10 +174,6 @@ class Crew:
     def _make_learners(self) -> list[Unit]:
         """A crew that samples has none."""
         return []
-
-    @property
-    def _every_s(self) -> float:
-        return self._config.redis.claim_timeout_s / 4
 
     def _worker(self, name: str, make: Callable[[], Mapping[str, Any]]) -> Unit:
         return Unit(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=self._end)

@@ -71,7 +71,7 @@ def limits(config: Config, seen: Seen) -> Limits:
     sampling = seen.run_id.endswith(COLD_START)
     waits = config.waits
     return Limits(
-        credit=2 * len(seen.parts(ROLLOUT)) * config.rollout.max_groups if sampling else config.credit,
+        credit=len(seen.parts(ROLLOUT)) * config.sampling_credit if sampling else config.credit,
         batch=0 if sampling else config.grpo.batch_groups,
         stale=config.grpo.stale,
         pulse_s=waits.pulse_s,

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,7 +38,6 @@ class Part:
         self._deaths = 0  # in a row, with nothing done in between
         self.replaced = 0
         self.refs: list[Any] = [] if unit.ready else unit.refs
-        self.last = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -60,7 +58,7 @@ class Part:
         except ray.exceptions.RayError as error:
             self._replace(error)
             return
-        self.refs, self.last = [], time.monotonic()
+        self.refs = []
         if not self.unit.ready:
             self.unit.ready = True
             return
@@ -78,7 +76,7 @@ class Part:
             ) from error
         self._note(f"{self.name} died ({brief(error)}): replaced, try {self._deaths} of {self._restarts}")
         self.replaced += 1
-        self.refs, self.last = self.unit.replace(), time.monotonic()
+        self.refs = self.unit.replace()
 
 
 def listen(parts: Sequence[Part]) -> list[Part]:
@@ -93,19 +91,22 @@ def listen(parts: Sequence[Part]) -> list[Part]:
 
 def _over(refs: Sequence[Any]) -> bool:
     """All have answered, or one has failed: the others may then wait for it for ever."""
-    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-    if len(ready) == len(refs):
+    if all_ready(refs):
         return True
     try:
-        ray.get(ready)
+        ray.get(_ready(refs))
     except ray.exceptions.RayError:
         return True
     return False
 
 
 def all_ready(refs: Sequence[Any]) -> bool:
+    return len(_ready(refs)) == len(refs)
+
+
+def _ready(refs: Sequence[Any]) -> list[Any]:
     ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-    return len(ready) == len(refs)
+    return ready
 
 
 def brief(error: Exception) -> str:

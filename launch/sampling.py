@@ -110,8 +110,7 @@ class Sampling:
 
     def _issue(self) -> bool:
         """Offer as many groups as there is credit for; whether any is still under way."""
-        # Twice what the engines hold: no worker waits, and no more than that lies in Redis.
-        credit = 2 * len(self._crew.rollout_units) * self._config.rollout.max_groups
+        credit = len(self._crew.rollout_units) * self._config.sampling_credit
         outstanding = len(self._ledger.outstanding())
         at = self._ledger.cursor().group
         offers = [self._offer(at + i) for i in range(min(credit - outstanding, len(self._groups) - at))]

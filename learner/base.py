@@ -55,7 +55,7 @@ class Learner:
         self._ranks.leave()
 
     def _beat(self, address: Address, name: str, stacks: str) -> Pulse:
-        every_s, hang_s = self._config.redis.claim_timeout_s / 4, self._config.waits.hang_s
+        every_s, hang_s = self._config.beat_every_s, self._config.waits.hang_s
         pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
         pulse.version = self.version
         return pulse

@@ -55,14 +55,16 @@ class Watcher(threading.Thread):
             while len(self._crew.rollouts) != wish:
                 time.sleep(0.1)
             time.sleep(SETTLE_S)
-            before, began = self._settled(ledger), time.monotonic()
+            before, began = settled(ledger), time.monotonic()
             time.sleep(self._seconds)
-            self.rates.append((wish, (self._settled(ledger) - before) / (time.monotonic() - began)))
+            self.rates.append((wish, (settled(ledger) - before) / (time.monotonic() - began)))
         self.done = True
 
-    def _settled(self, ledger: Ledger) -> int:
-        fates = ledger.fates()
-        return fates["trained"] + fates["filtered"]
+
+def settled(ledger: Ledger) -> int:
+    """Groups that came out at the end of the loop."""
+    fates = ledger.fates()
+    return fates["trained"] + fates["filtered"]
 
 
 class Enough(Exception):

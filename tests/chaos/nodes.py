@@ -27,7 +27,7 @@ from configs.schema import Config
 from launch.cluster import ROOT, Cluster
 from learner.engine import free_port
 from tests.chaos.crew import FakeCrew, fake_crew, training
-from tests.chaos.elastic import Enough, Until, config, verify
+from tests.chaos.elastic import Enough, Until, config, settled, verify
 
 STORE = 80 << 20
 QUICK = {
@@ -70,13 +70,9 @@ class Changes:
                 raise AssertionError(f"{phase}: {len(self._crew.rollouts)} workers after 90 s, not {workers}")
             time.sleep(0.1)
         time.sleep(1.0)
-        before, began = self._settled(), time.monotonic()
+        before, began = settled(self._ledger), time.monotonic()
         time.sleep(seconds)
-        self.rates.append((phase, (self._settled() - before) / (time.monotonic() - began)))
-
-    def _settled(self) -> int:
-        fates = self._ledger.fates()
-        return fates["trained"] + fates["filtered"]
+        self.rates.append((phase, (settled(self._ledger) - before) / (time.monotonic() - began)))
 
 
 @contextmanager

@@ -157,7 +157,7 @@ class ListLearner:
         self.version, entries, self._weights = restored(folder)
         self._intake = Intake(config, address, VOCABULARY)
         self._incarnation = self._intake.recover(self.version, entries)
-        self._pulse = Pulse(address, name, every_s=config.redis.claim_timeout_s / 4, hang_s=60)
+        self._pulse = Pulse(address, name, every_s=config.beat_every_s, hang_s=60)
         sink.publish(sealed(Edition(self._incarnation, self.version)))
 
     def step(self, seconds: float) -> list[Arrived]:

@@ -128,7 +128,7 @@ def test_one_that_has_ended_is_said_to_have(start: Start, folder: Path) -> None:
     assert stacks.ask(worker, folder) == f"process {worker.pid} is gone"
 
 
-@pytest.mark.parametrize("run", [None, Path("/work/of/another/run")])
+@pytest.mark.parametrize("run", [None, Path("/another/run")])
 def test_a_process_of_no_run_or_another_is_left_alone(start: Start, folder: Path, tmp_path: Path, run: Path | None) -> None:
     stranger = start("deaf", run=run)  # the signal would end it
     assert "is none of this run" in stacks.ask(stranger, folder)

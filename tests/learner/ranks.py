@@ -5,7 +5,7 @@ Rank 0 writes what it found to FOLDER/found.npz.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,16 @@ def sft_cases(model: Path) -> dict[str, Config]:
 
 
 def train(settings: Config, ranks: Ranks) -> Found:
-    update = PolicyUpdate(settings, ranks, settings.model.path)
+    return stepped(PolicyUpdate(settings, ranks, settings.model.path))
+
+
+def stepped(update: PolicyUpdate, after: Callable[[int], None] = lambda step: None) -> Found:
+    """What some steps give; ``after`` is called between them."""
     rows = []
     for step in range(STEPS):
         loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
         rows.append([loss, *(metrics[name] for name in sorted(metrics))])
+        after(step)
     return {"metrics": np.array(rows), **weights(update.engine)}
 
 
@@ -74,14 +79,13 @@ class Spoilt(PolicyUpdate):
 def train_skipping(settings: Config, ranks: Ranks) -> Found:
     """As ``train``, with a batch after each step that no rank may learn from."""
     update = Spoilt(settings, ranks, settings.model.path)
-    rows = []
-    for step in range(STEPS):
-        loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
-        rows.append([loss, *(metrics[name] for name in sorted(metrics))])
+
+    def refuse(step: int) -> None:
         update.bad = True
         with pytest.raises(NotFinite):
             update.apply([experience(100 + 10 * step + number, step) for number in range(3)])
-    return {"metrics": np.array(rows), **weights(update.engine)}
+
+    return stepped(update, refuse)
 
 
 def train_meta(settings: Config, ranks: Ranks) -> Found:

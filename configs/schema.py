@@ -187,8 +187,9 @@ class Config(Section):
 
     @property
     def beat_every_s(self) -> float:
-        """Seconds between two beats of a part, each of which renews its claims."""
-        return self.redis.claim_timeout_s / 4
+        """Seconds between two beats of a part, each of which renews its claims: four in the time after which its claims
+        lapse, and four in the time after which it is taken for dead."""
+        return min(self.redis.claim_timeout_s, self.waits.pulse_s) / 4
 
     @property
     def max_prompt_tokens(self) -> int:

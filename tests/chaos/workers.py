@@ -53,9 +53,7 @@ class TimedEngine(FakeEngine):
 class FakeLearner:
     """`ListLearner` as the driver calls a learner."""
 
-    def __init__(
-        self, *, config: Config, address: Address, sink: WeightSink, checkpoints: Path, stacks: str
-    ) -> None:
+    def __init__(self, *, config: Config, address: Address, sink: WeightSink, checkpoints: Path, stacks: str) -> None:
         self._make = lambda: ListLearner(config, address, sink, checkpoints, "grpo-0")
 
     def start(self) -> None:

@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -20,18 +18,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray._private import ray_constants
 
 from buffer.keeper import ServerKeeper
 from buffer.roles import Role
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect
-from configs.load import ConfigError
 from configs.schema import Config
-from launch import stacks
+from launch import ray_session, stacks
 from launch.plan import object_store_bytes
 
-ROOT = Path(__file__).resolve().parent.parent
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
 CPU_SHARE = 0.1
 
@@ -169,51 +164,14 @@ class Cluster:
         return url
 
     def _join_ray(self) -> None:
-        address = self._config.cluster.address
-        if address != "auto" or "RAY_ADDRESS" in os.environ:
-            ray.init(address=address, log_to_driver=False)
-            self._check_room()
-            return
-        # Our own, on loopback only and with a token: who reaches Ray runs what he likes. All processes must agree on these, so
-        # they are set before the first one starts. Two of them Ray has read in this process when it was imported: one is set
-        # in the module too (which is private, so what came of it is checked), and `ray.init` itself turns tokens on where
-        # RAY_AUTH_MODE is not set. It finds a token in the environment, and so writes none into the home folder.
-        # PYTHONPATH: actors unpickle our classes wherever the driver was started (in a job, Ray's working_dir sees to it).
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        os.environ.pop("RAY_AUTH_MODE", None)
-        os.environ["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))  # short: Ray's socket names have 107 bytes
-        started: Any = ray.init(
-            address="local",
-            num_cpus=os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=object_store_bytes(self._model),
-            _temp_dir=str(self._ray_folder),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-        if not started.address_info["gcs_address"].startswith("127.0.0.1:") or os.environ.get("RAY_AUTH_MODE") != "token":
-            raise RuntimeError("this version of Ray would listen to other machines, or without a token: see _join_ray")
-        self._check_room()
-
-    def _check_room(self) -> None:
-        """Refuse at the door what the cluster could never place, instead of waiting for it."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        if len(nodes) > 1 and self._server is not None:
-            raise ConfigError(
-                f"the Ray cluster has {len(nodes)} nodes, and the embedded Redis is reached from one only:"
-                " set redis.url to a server that all nodes reach"
-            )
-        if self._config.cluster.device == "cuda":
-            there = int(ray.cluster_resources().get("GPU", 0))
-            if self._gpus > there:
-                raise ConfigError(
-                    f"{self._gpus} GPUs are wanted at a time, the cluster has {there}: lower rollout.workers, learner.ranks or"
-                    " meta_rm.ranks"
-                )
+        address = ray_session.given(self._config.cluster.address)
+        if address is not None:
+            ray_session.join(address, timeout_s=self._config.waits.server_s)
+        else:
+            self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
+            ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
+        wanted = self._gpus if self._config.cluster.device == "cuda" else 0
+        ray_session.check_room(gpus=wanted, embedded_redis=self._server is not None)
 
 
 def _own_address(actor: Any) -> str:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +24,8 @@ from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
 from buffer.wishes import wish_rollouts
 from configs.schema import Config
-from launch.cluster import ROOT, Cluster
+from launch.cluster import Cluster
+from launch.ray_session import ROOT
 from learner.engine import free_port
 from tests.chaos.crew import FakeCrew, fake_crew, training
 from tests.chaos.elastic import Enough, Until, config, settled, verify
@@ -38,36 +39,24 @@ QUICK = {
 }  # a node is found dead in about 3 s, not 15
 
 
-class Changes:
-    """1 node, then 3, then one is killed, then another comes; how many groups a second were settled in each phase."""
+class Meter:
+    """How many groups a second are settled, in one phase after another."""
 
-    def __init__(self, crew: FakeCrew, nodes: Any) -> None:
-        self._crew, self._nodes = crew, nodes
+    def __init__(self, crew: FakeCrew) -> None:
+        self.crew = crew
         self._ledger = Ledger(crew.redis, crew.address.run_id)
         self.rates: list[tuple[str, float]] = []
         self.done = False
 
-    def run(self) -> None:
-        """In the main thread: Ray starts nodes in no other."""
-        self._measure("1 node", workers=1)
-        doomed = self._add()
-        self._add()
-        wish_rollouts(self._crew.redis, self._crew.address.run_id, 3)
-        self._measure("3 nodes", workers=3)
-        doomed.all_processes["raylet"][0].process.kill()
-        self._measure("one of them killed", workers=2)
-        self._add()
-        self._measure("another one has come", workers=3)
-        self.done = True
+    def wish(self, workers: int) -> None:
+        wish_rollouts(self.crew.redis, self.crew.address.run_id, workers)
 
-    def _add(self) -> Any:
-        return self._nodes.add_node(num_cpus=1, resources={"rollout": 1}, object_store_memory=STORE)
-
-    def _measure(self, phase: str, *, workers: int, seconds: float = 4.0) -> None:
-        deadline = time.monotonic() + 90
-        while len(self._crew.rollouts) != workers:
+    def measure(self, phase: str, *, workers: int, seconds: float = 4.0, timeout_s: float = 90.0) -> None:
+        """Wait until so many workers are at work, then count for `seconds`."""
+        deadline = time.monotonic() + timeout_s
+        while len(self.crew.rollouts) != workers:
             if time.monotonic() > deadline:
-                raise AssertionError(f"{phase}: {len(self._crew.rollouts)} workers after 90 s, not {workers}")
+                raise AssertionError(f"{phase}: {len(self.crew.rollouts)} workers after {timeout_s:.0f} s, not {workers}")
             time.sleep(0.1)
         time.sleep(1.0)
         before, began = settled(self._ledger), time.monotonic()
@@ -75,13 +64,34 @@ class Changes:
         self.rates.append((phase, (settled(self._ledger) - before) / (time.monotonic() - began)))
 
 
-@contextmanager
-def ray_cluster(folder: Path) -> Iterator[Any]:
-    """A head without room for workers and one node with room for one."""
-    os.environ |= {
+def changes(meter: Meter, nodes: Any) -> None:
+    """1 node, then 3, then one is killed, then another comes."""
+
+    def add() -> Any:
+        return nodes.add_node(num_cpus=1, resources={"rollout": 1}, object_store_memory=STORE)
+
+    meter.measure("1 node", workers=1)
+    doomed = add()
+    add()
+    meter.wish(3)
+    meter.measure("3 nodes", workers=3)
+    doomed.all_processes["raylet"][0].process.kill()
+    meter.measure("one of them killed", workers=2)
+    add()
+    meter.measure("another one has come", workers=3)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder),
     }  # fmt: skip
+
+
+@contextmanager
+def ray_cluster(folder: Path) -> Iterator[Any]:
+    """A head without room for workers and one node with room for one."""
+    os.environ |= environment(folder)
     from ray.cluster_utils import Cluster as RayCluster
 
     (folder / "ray").mkdir()
@@ -105,28 +115,32 @@ def settings(address: str, url: str) -> Config:
     return plain.model_copy(update=update)
 
 
+def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[tuple[str, float]]:
+    """The rates of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
+    with (
+        Cluster(chosen, run_id="nodes", folder=place, model="", gpus=0) as cluster,
+        fake_crew(cluster, chosen, place) as crew,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        meter = Meter(crew)
+        driver = pool.submit(training(chosen, crew, place, Until(meter)).run)
+        try:
+            script(meter)
+        finally:
+            meter.done = True
+            with suppress(Enough):
+                driver.result(60)
+        print(json.dumps(verify(crew, chosen, place)))
+        return meter.rates
+
+
 def run() -> list[tuple[str, float]]:
     with (
         tempfile.TemporaryDirectory(prefix="spct-n-") as place,
         EmbeddedServer(Path(place) / "redis", port=free_port("127.0.0.1")) as server,
         ray_cluster(Path(place)) as nodes,
     ):
-        chosen = settings(nodes.address, server.url)
-        with (
-            Cluster(chosen, run_id="nodes", folder=Path(place), model="", gpus=0) as cluster,
-            fake_crew(cluster, chosen, Path(place)) as crew,
-        ):
-            changes = Changes(crew, nodes)
-            with ThreadPoolExecutor(1) as pool:
-                driver = pool.submit(training(chosen, crew, Path(place), Until(changes)).run)
-                try:
-                    changes.run()
-                finally:
-                    changes.done = True
-                    with suppress(Enough):
-                        driver.result(60)
-            print(json.dumps(verify(crew, chosen, Path(place))))
-    return changes.rates
+        return play(settings(nodes.address, server.url), Path(place), lambda meter: changes(meter, nodes))
 
 
 if __name__ == "__main__":

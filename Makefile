@@ -27,6 +27,8 @@ chaos: $(STAMP)
 	$(BIN)/python tests/chaos/storm.py --seeds 20 --groups 500 --blows 60
 	$(BIN)/python tests/chaos/elastic.py 1 6 2
 	$(BIN)/python tests/chaos/nodes.py
+	$(BIN)/python tests/chaos/autoscaler.py
+	$(BIN)/python tests/chaos/real.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ import ray
 from buffer.server import EmbeddedServer
 from learner.engine import free_port
 from tests.chaos.nodes import QUICK, STORE, Meter, environment, play, settings
+from tests.launch.whole import mentioning
 
 HEAD = "f" * 51 + "00000"  # the provider knows the head by this id
 IDLE_MIN = 0.2  # minutes after which a node that nobody uses goes
@@ -79,7 +80,7 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
-        for pid, _ in mentioning(folder):  # the nodes that it brought, and what they left
+        for pid in mentioning(f"{folder}/ray"):  # the nodes that it brought, and what they left
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -96,17 +97,9 @@ def await_port(host: str, port: int, process: subprocess.Popen[bytes], timeout_s
             time.sleep(0.1)
 
 
-def mentioning(folder: Path) -> Iterator[tuple[int, str]]:
-    """(pid, program) of the processes that name the folder in their command lines, in the order in which they came."""
-    for pid in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")):
-        with suppress(OSError):  # it has ended
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            if any(str(folder) in word for word in words):
-                yield pid, words[0]
-
-
 def raylets(folder: Path) -> list[int]:
-    return [pid for pid, program in mentioning(folder) if program.endswith("/raylet")]
+    """The nodes below `folder`, in the order in which they came."""
+    return sorted(pid for pid, line in mentioning(f"{folder}/ray").items() if "/raylet " in line)
 
 
 def demands(meter: Meter, folder: Path) -> list[tuple[str, int]]:

@@ -33,12 +33,12 @@ from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
-from launch import votes
-from launch.asking import Judge, NotJudged
 from launch.door import gather, told
-from launch.endpoint import Endpoint
-from launch.evaluated import print_table, rewardbench_rows, write_evaluation
 from launch.issuing import wording
+from launch.judging import votes
+from launch.judging.asking import Judge, NotJudged
+from launch.judging.endpoint import Endpoint
+from launch.judging.evaluated import print_table, rewardbench_rows, write_evaluation
 from launch.models import resolve
 from launch.progress import clean, clean_lines
 from launch.signals import end_on_signals
@@ -128,7 +128,7 @@ def _judge(config: Config, cluster: Any, preferences: Sequence[Preference], give
         return
     from launch.crew import Crew
     from launch.issuing import Tokenizer
-    from launch.judging import EngineJudge
+    from launch.judging.engines import EngineJudge
 
     model = resolve(config.model.path)
     with Crew(cluster, config, model=model, preferences=preferences) as crew:

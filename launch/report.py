@@ -21,11 +21,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/report.py` finds its siblings
 
-from launch.charts import Markup, join, tag
-from launch.curves import CARDS, drawn, finite
-from launch.figures import Summary, facts, hero, shares
-from launch.judgements import cases, prose
-from launch.story import stages
+from launch.page.charts import Markup, join, tag
+from launch.page.curves import CARDS, drawn, finite
+from launch.page.figures import Summary, facts, hero, shares
+from launch.page.judgements import cases, prose
+from launch.page.story import stages
 from launch.tracking import METRICS_FILE, SAMPLES_FILE, redacted
 
 TEMPLATE = Path(__file__).with_name("report.html")

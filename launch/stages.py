@@ -32,13 +32,13 @@ from launch.cluster import Cluster
 from launch.credit import reopen
 from launch.crew import Crew, TrainingCrew
 from launch.door import open_run, reopenable, told
-from launch.evaluation import Evaluation, When, evaluate
 from launch.fine_tuning import fine_tune, require_some, write_dataset
+from launch.judging.evaluation import Evaluation, When, evaluate
+from launch.judging.polling import Polling
+from launch.page.scaling import vote_metrics
 from launch.parts import PartFailed
-from launch.polling import Polling
 from launch.progress import Progress, clean_lines
 from launch.report import write_report
-from launch.scaling import vote_metrics
 from launch.signals import end_on_signals
 from launch.standing import Standing
 from launch.summary import Finished, Outcome, summary

@@ -12,7 +12,7 @@ from configs.schema import Config
 from grm.benchmarks import Figure, Row
 from grm.preferences import Preference
 from grm.rewards import chance_accuracy, longest_accuracy, shortest_accuracy
-from launch.evaluation import Evaluation
+from launch.judging.evaluation import Evaluation
 from launch.standing import Figures
 
 Finished = Literal["completed", "stopped", "failed"]

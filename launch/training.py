@@ -22,8 +22,8 @@ from configs.schema import Config
 from launch import diagnosis
 from launch.credit import issue
 from launch.crew import TrainingCrew
-from launch.evaluation import Evaluating, Evaluation
 from launch.issuing import Draft, PromptSource
+from launch.judging.evaluation import Evaluating, Evaluation
 from launch.parts import SLICE_S, Part, all_ready, brief, listen
 from launch.progress import Progress
 from launch.standing import Standing

@@ -26,8 +26,8 @@ from configs.schema import Config
 from grm import instructions, jsonl, preferences
 from grm.judgement import REASONS, Judgement, parse
 from grm.preferences import DataError
-from launch.asking import Answer, Ask
-from launch.endpoint import Endpoint, EndpointError
+from launch.judging.asking import Answer, Ask
+from launch.judging.endpoint import Endpoint, EndpointError
 from launch.progress import ACTING
 from learner import checkpoint
 from learner.checkpoint import CheckpointError, Record

@@ -12,9 +12,9 @@ from typing import Any
 
 from grm.preferences import Preference, Question
 from grm.prompts import template
-from launch import votes
-from launch.asking import Answer, Ask, Judge, NotJudged
-from launch.votes import Poll
+from launch.judging import votes
+from launch.judging.asking import Answer, Ask, Judge, NotJudged
+from launch.judging.votes import Poll
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
 SCORES = {f"answer {i}": i + 1 for i in range(10)}

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from grm.preferences import Question
-from launch.asking import Answer, Ask
-from launch.endpoint import Endpoint, EndpointError
+from launch.judging.asking import Answer, Ask
+from launch.judging.endpoint import Endpoint, EndpointError
 from tests.launch.fake_server import FakeServer, Reply, completion, echo, failure
 
 KEY = "sk-correct-horse"

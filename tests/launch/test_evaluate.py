@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from launch import votes
 from launch.evaluate import _name, _named, _parser, main
+from launch.judging import votes
 from tests.launch.fake_server import FakeServer, Reply, completion, failure
 from tests.launch.whole import ROOT
 

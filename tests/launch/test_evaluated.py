@@ -12,7 +12,7 @@ import pytest
 from configs.load import load
 from grm.benchmarks import Item, Row, Sample, table
 from grm.preferences import Preference, Question
-from launch.evaluated import print_table, rewardbench_rows, write_evaluation
+from launch.judging.evaluated import print_table, rewardbench_rows, write_evaluation
 from learner.ranking import auc
 from tests.launch.test_report import INVISIBLE, OWN_TAGS, Page
 

@@ -1,7 +1,7 @@
 """What an evaluation shows: a judgement in the order in which its critique numbers the responses."""
 
 from actors.reward import Grade
-from launch.evaluation import Evaluation
+from launch.judging.evaluation import Evaluation
 
 
 def grade(**changes: object) -> Grade:

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from grm.preferences import Question
-from launch import votes
+from launch.judging import votes
 from tests.launch.fake_judge import PREFERENCES, FakeJudge, collect, digest, poll
 
 

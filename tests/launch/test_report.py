@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch import charts, figures
-from launch.charts import HEIGHT, WIDTH, Markup, escape, running_mean, tag, thinned, ticks
-from launch.curves import CARDS, number, percent, points
-from launch.figures import duration, wilson
-from launch.judgements import LONGEST, prose
+from launch.page import charts, figures
+from launch.page.charts import HEIGHT, WIDTH, Markup, escape, running_mean, tag, thinned, ticks
+from launch.page.curves import CARDS, number, percent, points
+from launch.page.figures import duration, wilson
+from launch.page.judgements import LONGEST, prose
 from launch.report import ReportError, main, write_report
 from launch.tracking import METRICS
 from tests.launch import sample_run

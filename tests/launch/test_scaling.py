@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from launch.charts import HEIGHT, LEFT, RIGHT, WIDTH, Markup
-from launch.scaling import largest_k, scaling_card, value
+from launch.page.charts import HEIGHT, LEFT, RIGHT, WIDTH, Markup
+from launch.page.scaling import largest_k, scaling_card, value
 
 
 def figure(middle: Any, **more: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from launch.figures import Summary
-from launch.story import stages
+from launch.page.figures import Summary
+from launch.page.story import stages
 from tests.launch.sample_run import votes
 
 

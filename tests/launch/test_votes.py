@@ -12,8 +12,8 @@ import pytest
 
 from configs.load import ConfigError, load
 from grm.prompts import template
-from launch import votes
-from launch.asking import Answer, Ask, NotJudged
+from launch.judging import votes
+from launch.judging.asking import Answer, Ask, NotJudged
 from tests.launch.fake_judge import PREFERENCES, SETTINGS, SHOWN, FakeJudge, collect, digest, poll, preference, stored
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ from configs.load import dump
 from configs.schema import Config
 from grm.benchmarks import Item, Row
 from grm.preferences import Preference
-from launch.charts import Markup, join, tag
-from launch.curves import percent
+from launch.page.charts import Markup, join, tag
+from launch.page.curves import percent
+from launch.page.scaling import scaling_card, vote_metrics
 from launch.progress import clean
 from launch.report import TEMPLATE
-from launch.scaling import scaling_card, vote_metrics
 from launch.tracking import Tracker
 
 COUNTS = ("tokens", "vote_tokens")  # figures that are no shares

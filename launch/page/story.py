@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launch.charts import Markup, tag
-from launch.curves import number, percent
-from launch.figures import Summary, wilson
-from launch.scaling import largest_k, scaling_card, value
+from launch.page.charts import Markup, tag
+from launch.page.curves import number, percent
+from launch.page.figures import Summary, wilson
+from launch.page.scaling import largest_k, scaling_card, value
 
 POLICIES = (("before", "base"), ("cold_start", "cold start"), ("after", "online RL"))
 Cell = tuple[float, float, float] | None  # value, low, high

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from grm.benchmarks import Row
-from launch.charts import Axes, Level, Line, Markup, Point, svg, tag
-from launch.curves import finite, percent
+from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
+from launch.page.curves import finite, percent
 
 Figures = Mapping[str, Any]
 KINDS = (("vote@", "votes", "a"), ("guided@", "guided by the meta-RM", "b"), ("majority@", "majority", "c"))

@@ -13,13 +13,14 @@ from typing import Any
 from configs.schema import Config
 from grm.benchmarks import Row, table
 from grm.preferences import Preference
-from launch import lines, votes
+from launch import lines
 from launch.cluster import Cluster
 from launch.crew import Crew
-from launch.evaluation import When
 from launch.issuing import Tokenizer, wording
-from launch.judging import EngineJudge
-from launch.votes import Said
+from launch.judging import votes
+from launch.judging.engines import EngineJudge
+from launch.judging.evaluation import When
+from launch.judging.votes import Said
 from learner.meta_scorer import MetaScorer
 from learner.ranking import auc
 

@@ -1,5 +1,5 @@
-"""What is asked of a judge and what it answers, whoever it is: our own engines (`launch/judging.py`), or a model that is
-served elsewhere (`launch/endpoint.py`)."""
+"""What is asked of a judge and what it answers, whoever it is: our own engines (`engines.py`), or a model that is served
+elsewhere (`endpoint.py`)."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from actors.engine import Request
 from buffer.messages import Completion
 from configs.schema import Config
 from grm.preferences import Question
-from launch.asking import Answer, Ask, NotJudged
 from launch.crew import Crew
 from launch.issuing import Tokenizer
+from launch.judging.asking import Answer, Ask, NotJudged
 
 
 class EngineJudge:

@@ -25,8 +25,8 @@ from grm.judgement import Judgement, ParseFailure, Scale, parse, restore
 from grm.preferences import Preference, Question
 from grm.prompts import Template, render, shuffled
 from launch import lines
-from launch.asking import Answer, Ask, Judge, NotJudged
 from launch.issuing import Tokenizer, seed_of
+from launch.judging.asking import Answer, Ask, Judge, NotJudged
 
 if TYPE_CHECKING:
     from learner.meta_scorer import Asked

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from launch.charts import Markup, join, tag
-from launch.curves import Record, finite, number, percent, points, signed
+from launch.page.charts import Markup, join, tag
+from launch.page.curves import Record, finite, number, percent, points, signed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

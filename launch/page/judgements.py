@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch.charts import Markup, tag
-from launch.curves import finite
+from launch.page.charts import Markup, tag
+from launch.page.curves import finite
 
 Row = Mapping[str, Any]
 FOLD, LONGEST = 420, 20_000  # characters shown at once, and shown at all

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from grm.preferences import Question
-from launch.asking import Answer, Ask, NotJudged
+from launch.judging.asking import Answer, Ask, NotJudged
 from launch.progress import clean
 from launch.tracking import redacted
 

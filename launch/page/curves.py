@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from launch.charts import Axes, Level, Line, Markup, Point, svg, tag
+from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
 from launch.tracking import ELAPSED, metric
 
 Record = Mapping[str, Any]

@@ -168,12 +168,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _named(given: argparse.Namespace) -> list[str]:
-    """The options as overrides. No training data is read; a path of the config would not have to exist."""
+    """The options as overrides. No training data is read; a path of the config would not have to exist. All rows of --data are
+    judged, whatever a preset says of its own held-out data, unless the command line says otherwise."""
     given.data, extra = [d for d in given.data if "=" not in d], [d for d in given.data if "=" in d]
     data = json.dumps(given.data, ensure_ascii=False)  # YAML reads no surrogate pairs
     ks = [] if not given.k else [f"eval.votes=[{given.k if given.k != '0' else ''}]"]
     model = json.dumps("tiny" if given.endpoint else given.model, ensure_ascii=False)
-    return [*extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
+    return ["data.heldout_limit=0", *extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
 
 
 def _preferences(config: Config) -> list[Preference]:

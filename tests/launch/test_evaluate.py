@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from configs.load import load
 from launch.evaluate import _name, _named, _parser, main
 from launch.judging import votes
 from tests.launch.fake_server import FakeServer, Reply, completion, failure
@@ -72,11 +73,19 @@ def named(*arguments: str) -> dict[str, Any]:
 
 def test_options_are_overrides() -> None:
     assert named("--model", "./m", "--data", "a.jsonl", "b: c.jsonl", "--k", "1,2") == {
+        "data.heldout_limit": 0,
         "model.path": "./m",
         "data.train": ["a.jsonl", "b: c.jsonl"],
         "data.heldout": ["a.jsonl", "b: c.jsonl"],
         "eval.votes": [1, 2],
     }
+
+
+@pytest.mark.parametrize(("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7)])
+def test_all_rows_are_judged_whatever_a_preset_says_of_its_own(said: list[str], limit: int) -> None:
+    given = _parser().parse_args(["--model", "m", "--data", "a.jsonl", *said])
+    assert load("smollm2-135m").data.heldout_limit == 32
+    assert load("smollm2-135m", _named(given)).data.heldout_limit == limit
 
 
 def test_no_votes_and_votes_of_the_preset() -> None:
@@ -86,13 +95,14 @@ def test_no_votes_and_votes_of_the_preset() -> None:
 
 def test_overrides_behind_the_data_are_told_apart() -> None:
     given = _parser().parse_args(["--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"])
-    assert _named(given)[:2] == ["run.seed=3", 'model.path="m"']
+    assert _named(given)[1:3] == ["run.seed=3", 'model.path="m"']
     assert (given.data, given.overrides) == (["d"], ["eval.temperature=1.0"])
 
 
 @pytest.mark.parametrize("name", ["2024", "~", "null", "[x", "модель", "a/😀", 'a"b'])
 def test_names_are_texts_whatever_yaml_would_make_of_them(name: str) -> None:
-    assert named("--model", name, "--data", name) == {"model.path": name, "data.train": [name], "data.heldout": [name]}
+    found = named("--model", name, "--data", name)
+    assert (found["model.path"], found["data.train"], found["data.heldout"]) == (name, [name], [name])
 
 
 def test_a_served_model_is_no_folder() -> None:

@@ -1,21 +1,13 @@
-"""Preferences: a query, n responses and a label, from files, the tiny world or public sets.
+"""Preferences: a query, n responses and a label; and what every reader of them needs.
 
-`load(source)` takes
-
-    path/to/file.jsonl              one JSON object per line                           (grm.jsonl)
-    tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
-    tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
-    hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
-
-A malformed row is a `DataError` that names place, field and remedy. A well-formed row without a usable label
-(two best ratings, a single response with a 1..5 rating) is skipped and counted by reason.
+Where they come from is `grm.sources`. A malformed row is a `DataError` that names place, field and remedy. A well-formed
+row without a usable label (two best ratings, a single response with a 1..5 rating) is skipped and counted by reason.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 TWO_BEST = "two best labels"
 NOT_VERIFIABLE = "single response without a 0/1 score"
@@ -70,24 +62,6 @@ class Loaded:
     skipped: Mapping[str, int]
 
 
-def load(source: str, *, limit: int | None = None) -> Loaded:
-    """The preferences of a source (see the module's head), or its first `limit`. Raises DataError.
-
-    A public set comes in a fixed random order, so that `limit` takes a fair sample of it.
-    """
-    # The readers build on the types above, so they are imported when they are needed.
-    kind, colon, rest = source.partition(":")
-    if colon and kind in ("tiny", "tinyheld"):
-        return _load_tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
-    if colon and kind == "hf":
-        from grm import hf_sets
-
-        return hf_sets.load(rest, limit=limit)
-    from grm import jsonl
-
-    return jsonl.load(Path(source), limit=limit)
-
-
 def gather(found: Iterable[tuple[str, Preference | Skipped]], *, limit: int | None = None) -> Loaded:
     """Collect (where, preference or skip) pairs up to `limit` preferences.
 
@@ -123,17 +97,3 @@ def conversation(messages: Iterable[tuple[str, str]]) -> str:
     if len(turns) == 1:
         return turns[0][1]
     return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in turns)
-
-
-def _load_tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loaded:
-    from grm import tiny_world
-
-    parts = rest.split(":")
-    if len(parts) not in (2, 3) or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
-        raise DataError(f"source {source!r}: write tiny:<seed>:<count>[:<n>] in integers, as tiny:1:500:2")
-    seed, count, *n = (int(part) for part in parts)
-    if count == 0 or (n and n[0] not in tiny_world.SIZES):
-        sizes = ", ".join(str(size) for size in tiny_world.SIZES)
-        raise DataError(f"source {source!r}: count must be at least 1 and n one of {sizes}")
-    found = tiny_world.preferences(seed=seed, count=count, n=n[0] if n else None, held_out=held_out)
-    return Loaded(preferences=tuple(found[:limit]), skipped={})

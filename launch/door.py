@@ -19,7 +19,8 @@ from configs.schema import Config
 from grm import instructions
 from grm.instructions import Instruction
 from grm.judgement import training_scale
-from grm.preferences import Loaded, Preference, load
+from grm.preferences import Loaded, Preference
+from grm.sources import load
 from launch import plan
 from launch.issuing import Draft, PromptSource, Tokenizer, source
 from launch.models import architecture, resolve

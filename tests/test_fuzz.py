@@ -23,7 +23,7 @@ from buffer.fields import MAX_ITEMS
 from buffer.messages import CodecError, ExperienceGroup, Prompt, RolloutGroup, decode, encode
 from configs.load import PRESETS, ConfigError, load
 from configs.schema import Config
-from grm import instructions, jsonl, preferences
+from grm import instructions, jsonl, sources
 from grm.judgement import REASONS, Judgement, parse
 from grm.preferences import DataError
 from launch.judging.asking import Answer, Ask
@@ -215,7 +215,7 @@ def test_a_file_is_data_or_a_data_error(tmp_path_factory: Folders, content: list
     file = tmp_path_factory.getbasetemp() / "fuzzed.jsonl"
     file.write_bytes(b"\n".join(content))
     readers: list[Callable[[], object]] = [
-        lambda: jsonl.load(file), lambda: preferences.load(str(file), limit=2), lambda: instructions.load(file)
+        lambda: jsonl.load(file), lambda: sources.load(str(file), limit=2), lambda: instructions.load(file)
     ]  # fmt: skip
     for read in readers:
         str(outcome(read, DataError)).encode()  # no lone surrogate got in
@@ -226,7 +226,7 @@ def test_a_file_is_data_or_a_data_error(tmp_path_factory: Folders, content: list
 def test_a_source_is_data_or_a_data_error(source: str, limit: int | None) -> None:
     if source.startswith("hf:") or re.search("[0-9]{5}", source):
         return  # a public set, or more preferences than a test wants to make
-    outcome(lambda: preferences.load(source, limit=limit), DataError, most=10_000)
+    outcome(lambda: sources.load(source, limit=limit), DataError, most=10_000)
 
 
 # ---- the HTTP client -------------------------------------------------------------------------------------------------

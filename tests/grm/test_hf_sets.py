@@ -7,7 +7,8 @@ import pytest
 
 from grm import hf_sets
 from grm.jsonl import Row
-from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped, load
+from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
+from grm.sources import load
 
 ULTRAFEEDBACK: dict[str, object] = {
     "source": "evol_instruct",

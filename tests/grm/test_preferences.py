@@ -15,8 +15,8 @@ from grm.preferences import (
     Preference,
     Question,
     conversation,
-    load,
 )
+from grm.sources import load
 
 PAIR = {"id": "a", "prompt": "2 + 2?", "responses": ["4", "5"], "preferred": 0, "subset": "sums"}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm import judgement, preferences, prompts, rewards, tiny_world
+from grm import judgement, preferences, prompts, rewards, sources, tiny_world
 from grm.judgement import Scale
 from grm.tiny_world import PRINCIPLES, SIZES
 
@@ -70,8 +70,8 @@ def test_the_mix_of_sizes() -> None:
 
 
 def test_sources_of_the_preferences_module_reach_both_sides() -> None:
-    assert preferences.load("tiny:3:5:2").preferences == tuple(tiny_world.preferences(3, 5, 2))
-    assert preferences.load("tinyheld:3:5").preferences == tuple(tiny_world.preferences(3, 5, held_out=True))
+    assert sources.load("tiny:3:5:2").preferences == tuple(tiny_world.preferences(3, 5, 2))
+    assert sources.load("tinyheld:3:5").preferences == tuple(tiny_world.preferences(3, 5, held_out=True))
 
 
 @pytest.mark.parametrize(("count", "n"), [(-1, None), (1, 0), (1, 5)])

@@ -21,8 +21,8 @@ def main(overrides: list[str]) -> list[float]:
     from buffer.messages import ExperienceGroup
     from configs.load import load as load_config
     from grm.judgement import Judgement, parse, restore, training_scale
-    from grm.preferences import load
     from grm.rewards import rule_reward
+    from grm.sources import load
     from launch.issuing import Tokenizer, seed_of, source
     from launch.models import resolve
 

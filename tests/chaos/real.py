@@ -67,7 +67,7 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
 
 def verify(ended: Ended, killed: Counter[str]) -> None:
     """Every group has one fate, the bound holds, every death was mended and told, nothing is left running."""
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, f"status {ended.status} after {killed}: {ended.said}"
     summary, groups = ended.summary, ended.summary["groups"]
     assert summary["steps"] == STEPS
     assert groups["trained"] == STEPS * 8

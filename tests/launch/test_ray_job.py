@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.launch.whole import ROOT, SMALL, Ended, environment, mentioning
+from tests.launch.heads import RAY, Head, started
+from tests.launch.whole import ROOT, SMALL, Ended, mentioning
 
 pytestmark = pytest.mark.slow
 
-RAY = str(Path(sys.executable).with_name("ray"))
-
-
-@dataclass(frozen=True)
-class Head:
-    address: str
-    env: dict[str, str]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit."""
-    with tempfile.TemporaryDirectory(prefix="spct-head-") as folder:  # short: Ray's socket names have 107 bytes
-        gcs, dashboard, agent, client = free_ports(4)
-        env = environment(
-            RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", SPCT_TEST_HEAD=folder,
-            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        )  # fmt: skip
-        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={gcs}", "--dashboard-host=127.0.0.1",
-                   f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
-                   "--disable-usage-stats", "--object-store-memory=300000000",
-                   f"--ray-client-server-port={client}"]  # fmt: skip
-        started = subprocess.run(command, env=env, text=True, capture_output=True, timeout=180, check=False)
-        assert started.returncode == 0, started.stdout + started.stderr
-        try:
-            yield Head(address=f"http://127.0.0.1:{dashboard}", env=env)
-        finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                for pid in mentioning(folder):
-                    os.kill(pid, number)
-                time.sleep(2)
+    with started() as one:
+        yield one
 
 
 def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
     entry = ["python", "launch/run.py", "--config", "configs/tiny.yaml", f"run.dir={where}", f"run.id={name}", *overrides]
-    command = [RAY, "job", "submit", "--address", head.address, "--submission-id", name, "--working-dir", ".",
+    command = [RAY, "job", "submit", "--address", head.dashboard, "--submission-id", name, "--working-dir", ".",
                "--runtime-env-json", '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}', "--", *entry]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, env=head.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -87,7 +47,7 @@ def test_ray_job_stop_ends_the_run_and_all_its_parts(head: Head, tmp_path: Path)
         assert time.monotonic() < deadline, "no step within 300 s"
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.5)
-    stop = [RAY, "job", "stop", "--address", head.address, "job-stopped"]
+    stop = [RAY, "job", "stop", "--address", head.dashboard, "job-stopped"]
     subprocess.run(stop, env=head.env, timeout=120, check=True, capture_output=True)
     process.communicate(timeout=60)
     ended = Ended(status=0, said="", folder=tmp_path / "job-stopped")

@@ -44,11 +44,13 @@ def assail(process: subprocess.Popen[str], folder: Path, limit_s: float) -> Coun
         version, pids = look(folder)
         if version >= STEPS - EVERY:
             break
-        role = next(roles) if version >= reached else ""
+        if version < reached:
+            continue
+        role = next(roles)
         for pid in pids.get(role, []):
             os.kill(pid, signal.SIGKILL)
             killed[role] += 1
-        reached = version + EVERY if role else reached
+        reached = version + EVERY
     return killed
 
 

@@ -122,15 +122,25 @@ def test_hostile_names_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not INVISIBLE.search(said)
 
 
-def test_the_table_has_a_column_a_subset_and_a_line_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.CaptureFixture[str]) -> None:
     subsets = [f"a subset with a long name, number {i}" for i in range(30)]
     rows = counted("", *subsets)
     print_table(rows)
-    head, *lines = capsys.readouterr().out.splitlines()
-    names = [*(f"{subset} (2)" for subset in ("no subset", *sorted(subsets))), "overall (62)", "95 % interval"]
-    assert head.split("  ")[-1].strip() == "95 % interval"
-    assert [name for name in names if name not in head] == [], "a log is as wide as need be"
+    said = capsys.readouterr().out.splitlines()
+    cut = said.index("")
+    head, *lines = said[:cut]
+    assert head.split() == ["overall", "(62)", "95", "%", "interval"]
     assert [line.split()[0] for line in lines] == list(rows[-1].figures)
     shown: dict[str, Any] = {line.split()[0]: line.split()[1:] for line in lines}
-    assert shown["tokens"] == ["12.0"] * 32 + ["12.0", "..", "12.0"]
-    assert shown["greedy"][:32] == ["50.0"] * 32
+    assert shown["tokens"] == ["12.0", "12.0", "..", "12.0"]
+    assert shown["greedy"][0] == "50.0"
+    head, *lines = said[cut + 1 :]
+    assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
+    names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall (62)"]
+    assert [line.split("  ")[0] for line in lines] == names
+    assert lines[-1].split()[-7:] == ["100.0", "50.0", "50.0", "50.0", "50.0", "50.0", "50.0"]
+
+
+def test_one_subset_needs_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(counted("only"))
+    assert "" not in capsys.readouterr().out.splitlines()

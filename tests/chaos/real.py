@@ -27,7 +27,7 @@ from buffer.ledger import Ledger
 from buffer.pulse import beats
 from buffer.server import access
 from buffer.streams import Address, ServerError
-from tests.launch.whole import Ended, finish, mentioning, start
+from tests.launch.whole import Ended, finish, mentioning, shared_memory, start
 
 ROLES = ("rollout", "reward", "redis", "meta-rm", "grpo")
 EVERY = 4  # versions from one kill to the next
@@ -67,8 +67,9 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
     return version, found | {"redis": [pid for pid, line in mentioning(str(folder)).items() if "valkey-server" in line]}
 
 
-def verify(ended: Ended, killed: Counter[str]) -> None:
-    """Every group has one fate, the bound holds, every death was mended and told, nothing is left running."""
+def verify(ended: Ended, killed: Counter[str], shared: set[str]) -> None:
+    """Every group has one fate, the bound holds, every death was mended and told; nothing is left running, or in the shared
+    memory (`shared`: what was there before)."""
     assert ended.status == 0, f"status {ended.status} after {killed}: {ended.said}"
     summary, groups = ended.summary, ended.summary["groups"]
     assert summary["steps"] == STEPS
@@ -81,6 +82,7 @@ def verify(ended: Ended, killed: Counter[str]) -> None:
     }  # fmt: skip
     assert {role: summary["restarts"][name] for role, name in mended.items()} == {role: killed[role] for role in mended}
     assert not mentioning(str(ended.folder))
+    assert shared_memory() <= shared
 
 
 def main() -> int:
@@ -90,10 +92,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="spct-real-") as place:
         folder = Path(place) / "real"
         options = (f"run.seed={seed}", "eval.votes=[]", "eval.every=0", "learner.checkpoint_every=10")
+        shared = shared_memory()
         process = start(Path(place), folder.name, *options)
         killed = assail(process, folder, limit_s=3600)
         ended = finish(process, folder, timeout_s=900)
-        verify(ended, killed)
+        verify(ended, killed, shared)
         print(f"seed {seed}: {sum(killed.values())} kills, {json.dumps(killed)}; {json.dumps(ended.summary['accuracy'])}")
         print(json.dumps({name: ended.summary[name] for name in ("groups", "staleness", "restarts")}))
     return 0

@@ -16,7 +16,7 @@ from buffer.pulse import Beat, beats
 from buffer.server import access
 from buffer.streams import Address, ServerError
 from launch import scale, status
-from tests.launch.whole import SMALL, finish, mentioning, start, wait_for
+from tests.launch.whole import SMALL, finish, mentioning, shared_memory, start, wait_for
 
 pytestmark = pytest.mark.chaos
 
@@ -50,6 +50,7 @@ def wait_until_it_answers(folder: Path) -> None:
 
 
 def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
+    shared = shared_memory()
     process, folder = start(tmp_path, "faults", *LONG), tmp_path / "faults"
     wait_for(folder, '"learner/version": 3.0', process)
     before = alive(folder)
@@ -85,6 +86,7 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     for name in ("the reward actor died", "the GRPO learner died", "the meta-RM learner died", "a rollout actor died"):
         assert name in ended.said
     assert not mentioning(str(folder))
+    assert shared_memory() <= shared
 
 
 def test_a_part_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: Path) -> None:

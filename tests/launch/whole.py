@@ -90,6 +90,11 @@ def mentioning(text: str) -> dict[int, str]:
     return found
 
 
+def shared_memory() -> set[str]:
+    """What lies in the machine's shared memory, by name."""
+    return set(os.listdir("/dev/shm"))
+
+
 def wait_for(
     folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 300, *, file_name: str = "metrics.jsonl"
 ) -> None:

@@ -93,9 +93,9 @@ def write_evaluation(
 def _page(model: str, rows: Sequence[Row], failed: Mapping[str, str]) -> str:
     overall = {name: asdict(figure) for name, figure in rows[-1].figures.items()}
     card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; the meta-RM lets the better half vote.")
-    names = list(rows[-1].figures)
-    head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in rows))
-    lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in rows)) for name in names]
+    columns = [rows[-1], *rows[:-1]]  # all rows first: with many subsets the page scrolls sideways
+    head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in columns))
+    lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
     notice = tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice") if failed else None
     parts = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
     if card:

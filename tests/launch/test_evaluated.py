@@ -97,7 +97,7 @@ def test_the_page_refers_to_nothing_outside(tmp_path: Path) -> None:
     assert not names & {"src", "srcset", "href", "xlink:href", "action", "data", "background", "poster", "formaction"}
     assert "default-src 'none'" in source
     assert not re.search(r"url\(|@import", source)
-    assert "a (2)b (2)overall (4)" in page.text
+    assert "overall (4)a (2)b (2)" in page.text
     assert "Inference-time scaling" in page.text
     assert "vote@250\u00a0%" in page.text
     assert "got no answer" not in page.text

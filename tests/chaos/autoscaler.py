@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ import ray
 
 from buffer.server import EmbeddedServer
 from learner.engine import free_port
-from tests.chaos.nodes import QUICK, STORE, Meter, environment, play, settings
-from tests.launch.whole import mentioning
+from tests.chaos.elastic import Meter, play
+from tests.chaos.nodes import QUICK, STORE, environment, settings
+from tests.launch.whole import kill_mentioning, mentioning
 
 HEAD = "f" * 51 + "00000"  # the provider knows the head by this id
 IDLE_MIN = 0.2  # minutes after which a node that nobody uses goes
@@ -80,9 +81,7 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
-        for pid in mentioning(f"{folder}/ray"):  # the nodes that it brought, and what they left
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_mentioning(f"{folder}/ray")  # the nodes that it brought, and what they left
 
 
 def await_port(host: str, port: int, process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:

@@ -9,9 +9,9 @@ import io
 import json
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.chaos.parts import restored
 
 PER_WORKER = 4  # groups in an engine at a time
 SETTLE_S = 4.0
+JOIN_S = 90.0  # for workers to come or go
 
 
 def config(workers: int) -> Config:
@@ -39,26 +40,29 @@ def config(workers: int) -> Config:
     ])  # fmt: skip
 
 
-class Watcher(threading.Thread):
-    """Wishes for one number of workers after another, and measures what each number rolls out in `seconds`."""
+class Meter:
+    """How many groups a second are settled, in one phase after another."""
 
-    def __init__(self, crew: FakeCrew, wishes: Sequence[int], seconds: float) -> None:
-        super().__init__(daemon=True)
-        self._crew, self._wishes, self._seconds = crew, wishes, seconds
-        self.rates: list[tuple[int, float]] = []
+    def __init__(self, crew: FakeCrew) -> None:
+        self.crew = crew
+        self._ledger = Ledger(crew.redis, crew.address.run_id)
+        self.rates: list[tuple[str, float]] = []
         self.done = False
 
-    def run(self) -> None:
-        ledger = Ledger(self._crew.redis, self._crew.address.run_id)
-        for wish in self._wishes:
-            wish_rollouts(self._crew.redis, self._crew.address.run_id, wish)
-            while len(self._crew.rollouts) != wish:
-                time.sleep(0.1)
-            time.sleep(SETTLE_S)
-            before, began = settled(ledger), time.monotonic()
-            time.sleep(self._seconds)
-            self.rates.append((wish, (settled(ledger) - before) / (time.monotonic() - began)))
-        self.done = True
+    def wish(self, workers: int) -> None:
+        wish_rollouts(self.crew.redis, self.crew.address.run_id, workers)
+
+    def measure(self, phase: str, *, workers: int, seconds: float = 4.0, settle_s: float = 1.0) -> None:
+        """Wait until so many workers are at work and `settle_s` more, then count for `seconds`."""
+        deadline = time.monotonic() + JOIN_S
+        while len(self.crew.rollouts) != workers:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{phase}: {len(self.crew.rollouts)} workers after {JOIN_S:.0f} s, not {workers}")
+            time.sleep(0.1)
+        time.sleep(settle_s)
+        before, began = settled(self._ledger), time.monotonic()
+        time.sleep(seconds)
+        self.rates.append((phase, (settled(self._ledger) - before) / (time.monotonic() - began)))
 
 
 def settled(ledger: Ledger) -> int:
@@ -72,14 +76,14 @@ class Enough(Exception):
 
 
 class Until(Progress):
-    """Ends the training when the watcher is done."""
+    """Ends the training when the meter is done."""
 
-    def __init__(self, watcher: Any) -> None:
+    def __init__(self, meter: Meter) -> None:
         super().__init__(1, 1, io.StringIO())
-        self._watcher = watcher
+        self._meter = meter
 
     def update(self, **figures: Any) -> None:
-        if self._watcher.done:
+        if self._meter.done:
             raise Enough
 
 
@@ -97,21 +101,36 @@ def verify(crew: FakeCrew, settings: Config, folder: Path) -> dict[str, int]:
     return fates
 
 
+def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[tuple[str, float]]:
+    """(phase, rate) of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
+    with (
+        Cluster(chosen, run_id="chaos", folder=place, model="", gpus=0) as cluster,
+        fake_crew(cluster, chosen, place) as crew,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        meter = Meter(crew)
+        driver = pool.submit(training(chosen, crew, place, Until(meter)).run)
+        try:
+            script(meter)
+        finally:
+            meter.done = True
+            with suppress(Enough):
+                driver.result(60)
+        print(json.dumps(verify(crew, chosen, place)))
+        return meter.rates
+
+
 def run(wishes: Sequence[int], *, seconds: float) -> list[tuple[int, float]]:
     """Groups settled per second by number of workers."""
-    settings = config(wishes[0])
+
+    def script(meter: Meter) -> None:
+        for wish in wishes:
+            meter.wish(wish)
+            meter.measure(f"{wish} workers", workers=wish, seconds=seconds, settle_s=SETTLE_S)
+
     with tempfile.TemporaryDirectory(prefix="spct-elastic-") as place:
-        folder = Path(place)
-        with (
-            Cluster(settings, run_id="elastic", folder=folder, model="", gpus=0) as cluster,
-            fake_crew(cluster, settings, folder) as crew,
-        ):
-            watcher = Watcher(crew, wishes, seconds)
-            watcher.start()
-            with suppress(Enough):
-                training(settings, crew, folder, Until(watcher)).run()
-            print(json.dumps(verify(crew, settings, folder)))
-    return watcher.rates
+        rates = play(config(wishes[0]), Path(place), script)
+    return [(wish, rate) for wish, (_, rate) in zip(wishes, rates, strict=True)]
 
 
 if __name__ == "__main__":

@@ -7,28 +7,21 @@ A node is a raylet with all that is on it; SIGKILL takes both, as when a preempt
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
-from buffer.wishes import wish_rollouts
 from configs.schema import Config
-from launch.cluster import Cluster
 from launch.ray_session import ROOT
 from learner.engine import free_port
-from tests.chaos.crew import FakeCrew, fake_crew, training
-from tests.chaos.elastic import Enough, Until, config, settled, verify
+from tests.chaos.elastic import Meter, config, play
 
 STORE = 80 << 20
 QUICK = {
@@ -37,31 +30,6 @@ QUICK = {
     "health_check_failure_threshold": 3,
     "health_check_timeout_ms": 2000,
 }  # a node is found dead in about 3 s, not 15
-
-
-class Meter:
-    """How many groups a second are settled, in one phase after another."""
-
-    def __init__(self, crew: FakeCrew) -> None:
-        self.crew = crew
-        self._ledger = Ledger(crew.redis, crew.address.run_id)
-        self.rates: list[tuple[str, float]] = []
-        self.done = False
-
-    def wish(self, workers: int) -> None:
-        wish_rollouts(self.crew.redis, self.crew.address.run_id, workers)
-
-    def measure(self, phase: str, *, workers: int, seconds: float = 4.0, timeout_s: float = 90.0) -> None:
-        """Wait until so many workers are at work, then count for `seconds`."""
-        deadline = time.monotonic() + timeout_s
-        while len(self.crew.rollouts) != workers:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{phase}: {len(self.crew.rollouts)} workers after {timeout_s:.0f} s, not {workers}")
-            time.sleep(0.1)
-        time.sleep(1.0)
-        before, began = settled(self._ledger), time.monotonic()
-        time.sleep(seconds)
-        self.rates.append((phase, (settled(self._ledger) - before) / (time.monotonic() - began)))
 
 
 def changes(meter: Meter, nodes: Any) -> None:
@@ -113,25 +81,6 @@ def settings(address: str, url: str) -> Config:
         "waits": plain.waits.model_copy(update={"pulse_s": 6.0}),
     }
     return plain.model_copy(update=update)
-
-
-def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[tuple[str, float]]:
-    """The rates of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
-    with (
-        Cluster(chosen, run_id="nodes", folder=place, model="", gpus=0) as cluster,
-        fake_crew(cluster, chosen, place) as crew,
-        ThreadPoolExecutor(1) as pool,
-    ):
-        meter = Meter(crew)
-        driver = pool.submit(training(chosen, crew, place, Until(meter)).run)
-        try:
-            script(meter)
-        finally:
-            meter.done = True
-            with suppress(Enough):
-                driver.result(60)
-        print(json.dumps(verify(crew, chosen, place)))
-        return meter.rates
 
 
 def run() -> list[tuple[str, float]]:

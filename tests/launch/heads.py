@@ -10,11 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.launch.whole import environment, mentioning
+from tests.launch.whole import environment, kill_mentioning
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -31,9 +31,7 @@ class Head:
 
     def kill(self) -> None:
         """SIGKILL to all of its processes at once, the workers on it included."""
-        for pid in mentioning(self.mark):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill_mentioning(self.mark)
 
 
 def free_ports(count: int) -> list[int]:
@@ -63,7 +61,5 @@ def started() -> Iterator[Head]:
             yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
         finally:
             for number in (signal.SIGTERM, signal.SIGKILL):
-                for pid in mentioning(folder):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, number)
+                kill_mentioning(folder, number)
                 time.sleep(2)

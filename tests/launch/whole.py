@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,13 @@ def mentioning(text: str) -> dict[int, str]:
         if state != "Z" and (text in line or text in surroundings):
             found[int(entry.name)] = line
     return found
+
+
+def kill_mentioning(text: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """Send a signal to all processes that `mentioning` finds; who ends meanwhile has ended."""
+    for pid in mentioning(text):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def shared_memory() -> set[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
 import ray
 
 from buffer.keeper import ServerKeeper
@@ -29,6 +30,7 @@ from launch.plan import object_store_bytes
 
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
 CPU_SHARE = 0.1
+GRACE_S = 2.0  # in which the processes of a Ray of our own may end by themselves
 
 
 class Cluster:
@@ -44,6 +46,7 @@ class Cluster:
         self._server: EmbeddedServer | None = None
         self._keeper: ServerKeeper | None = None
         self._ray_folder: Path | None = None
+        self._daemons: list[psutil.Process] = []  # of a Ray of our own
         self._actors: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -64,9 +67,11 @@ class Cluster:
 
     def close(self) -> None:
         """End every part. Actors go by `ray.kill`: all they hold that matters is in Redis or in a checkpoint."""
+        left = ray_session.family(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
             ray.shutdown()
+        ray_session.see_off(left, wait_s=GRACE_S)
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = self._server = None
@@ -102,7 +107,8 @@ class Cluster:
         """An actor of a plain class, with the environment that its libraries read.
 
         gpu: on a GPU, if there are any. resource: a custom Ray resource that it takes one of. lasting: Ray itself starts it
-        again (its state is lost). watched: the name of its pulse; its stacks can then be asked for.
+        again (its state is lost; who asked it meanwhile gets a RayActorError). watched: the name of its pulse; its stacks
+        can then be asked for.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
         shown = self.stacks(watched)
@@ -115,7 +121,6 @@ class Cluster:
             num_cpus=1 if on_gpu else CPU_SHARE,
             num_gpus=1 if on_gpu else 0,
             max_restarts=-1 if lasting else 0,
-            max_task_retries=-1 if lasting else 0,
             resources={resource: 1} if resource else {},
             runtime_env={"env_vars": variables},
         )(cls)
@@ -169,7 +174,7 @@ class Cluster:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
         else:
             self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
-            ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
+            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
         wanted = self._gpus if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=wanted, embedded_redis=self._server is not None)
 

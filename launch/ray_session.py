@@ -6,9 +6,12 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private import ray_constants
 from ray._private.state import state
@@ -35,9 +38,9 @@ def join(address: str, *, timeout_s: float) -> None:
         raise ConfigError(f"cluster.address: no Ray to join at {address} ({why}): is its head running?") from error
 
 
-def start_own(folder: Path, object_store_bytes: int) -> None:
+def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
     """Start Ray on loopback only and with a token: who reaches Ray runs what he likes. folder: a short path, as Ray's socket
-    names have 107 bytes.
+    names have 107 bytes. Returns its daemons: every other process of this Ray descends from them.
 
     All processes must agree on these switches, so they are set before the first one starts. Two of them Ray has read in this
     process when it was imported: one is set in the module too (which is private, so what came of it is checked), and
@@ -51,6 +54,7 @@ def start_own(folder: Path, object_store_bytes: int) -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = psutil.Process().children()
     started: Any = ray.init(
         address="local",
         num_cpus=os.cpu_count(),
@@ -62,6 +66,27 @@ def start_own(folder: Path, object_store_bytes: int) -> None:
     )
     if not started.address_info["gcs_address"].startswith("127.0.0.1:") or os.environ.get("RAY_AUTH_MODE") != "token":
         raise RuntimeError("this version of Ray would listen to other machines, or without a token: see start_own")
+    return [child for child in psutil.Process().children() if child not in before]
+
+
+def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The daemons and all that descend from them and live. To be asked before the daemons end: who outlives its parent is no
+    longer seen to be its child."""
+    found = []
+    for daemon in daemons:
+        with suppress(psutil.NoSuchProcess):
+            found += [daemon, *daemon.children(recursive=True)]
+    return found
+
+
+def see_off(processes: Sequence[psutil.Process], *, wait_s: float) -> None:
+    """Until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. SIGKILL, which
+    none can refuse, to those that live after `wait_s`."""
+    _, left = psutil.wait_procs(processes, timeout=wait_s)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=wait_s)
 
 
 def check_room(*, gpus: int, embedded_redis: bool) -> None:

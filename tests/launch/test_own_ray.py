@@ -1,4 +1,5 @@
-"""The Ray that a run starts for itself: it listens on loopback only, to who has the token, and writes nothing at home."""
+"""The Ray that a run starts for itself: it listens on loopback only, to who has the token, writes nothing at home, and ends
+whole."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.whole import mentioning
+
 pytestmark = pytest.mark.slow
 
 IPV4_LOOPBACK, IPV6_LOOPBACK = "0100007F", "0000000000000000FFFF00000100007F"  # 127.0.0.1 as /proc/net writes it
 DRIVER = """
-import os, sys
+import os, subprocess, sys
 from pathlib import Path
 import ray
 from configs.load import load
@@ -25,11 +28,16 @@ class Plain:
     def environment(self):
         return os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]
 
+    def beget(self):  # what Ray does not end: a child's child in a session of its own
+        shell = subprocess.Popen(["sh", "-c", "setsid sleep 600 & echo $!; wait"], stdout=subprocess.PIPE, text=True)
+        return int(shell.stdout.readline())
+
 with Cluster(load("tiny"), run_id="own", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:
     actor = cluster.remote(Plain, {})
     mode, token = ray.get(actor.environment.remote(), timeout=120)
     assert mode == "token" and token == os.environ["RAY_AUTH_TOKEN"]
-    print(ray.get_runtime_context().gcs_address, token, flush=True)
+    grandchild = ray.get(actor.beget.remote(), timeout=120)
+    print(ray.get_runtime_context().gcs_address, token, grandchild, flush=True)
     sys.stdin.read()
 """
 STRANGER = """
@@ -63,7 +71,7 @@ def listening(pid: int) -> set[str]:
     return found
 
 
-def test_only_who_has_the_token_comes_in_and_only_from_this_machine(tmp_path: Path) -> None:
+def test_only_who_has_the_token_comes_in_from_this_machine_only_and_nothing_outlives_it(tmp_path: Path) -> None:
     home, run = tmp_path / "home", tmp_path / "run"
     home.mkdir()
     run.mkdir()
@@ -73,11 +81,12 @@ def test_only_who_has_the_token_comes_in_and_only_from_this_machine(tmp_path: Pa
         [sys.executable, "-c", DRIVER, str(run)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as driver:  # its end of input ends it, whatever happens here
         assert driver.stdout is not None
-        address, token = driver.stdout.readline().split()
+        address, token, grandchild = driver.stdout.readline().split()
         assert address.startswith("127.0.0.1:")
         found = listening(driver.pid)
         assert IPV6_LOOPBACK in found, "Ray's own daemons"
         assert found <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
+        assert int(grandchild) in mentioning(str(run))
 
         def enter(**auth: str) -> str:
             asked = [sys.executable, "-c", STRANGER, address]
@@ -89,3 +98,4 @@ def test_only_who_has_the_token_comes_in_and_only_from_this_machine(tmp_path: Pa
         assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) == "came in"
     assert driver.returncode == 0
     assert list(home.rglob("*")) == []
+    assert not mentioning(str(run))

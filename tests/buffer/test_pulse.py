@@ -55,10 +55,10 @@ def test_a_part_says_who_and_where_it_is_from_its_start(client: redis.Redis, add
 def test_it_beats_on_by_itself(client: redis.Redis, address: Address) -> None:
     with beating(address):
         ages = []
-        for _ in range(10):
+        for _ in range(20):
             ages.append(beats(client, address.run_id)["rollout-0"].age_s)
             time.sleep(0.05)
-        assert max(ages) < 0.4, "0.5 s went by"
+        assert max(ages) < 0.8, "a second went by"
 
 
 def test_it_tells_what_it_is_doing_and_what_it_has_done(client: redis.Redis, address: Address) -> None:

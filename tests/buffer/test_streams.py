@@ -27,7 +27,7 @@ def test_claim_waits_for_a_new_entry_and_no_longer(steady_run: Run) -> None:
     worker = steady_run.consumer(PROMPTS, claim_timeout_s=60)
     start = time.monotonic()
     assert worker.claim(1, block_s=0.2) == []
-    assert 0.2 <= time.monotonic() - start < 1.5
+    assert 0.2 <= time.monotonic() - start < 10
     issuing = threading.Timer(0.1, steady_run.issue, [1])
     issuing.start()
     start = time.monotonic()
@@ -89,12 +89,12 @@ def test_a_renewed_claim_does_not_lapse(run: Run) -> None:
 def test_many_live_claims_do_not_hide_a_lapsed_one(steady_run: Run) -> None:
     """XAUTOCLAIM looks at 10 * count pending entries a call; the search must go on behind them."""
     steady_run.issue(60)
-    live, dead = steady_run.consumer(PROMPTS, "live", claim_timeout_s=0.2), steady_run.consumer(PROMPTS, "dead")
+    live, dead = steady_run.consumer(PROMPTS, "live", claim_timeout_s=0.6), steady_run.consumer(PROMPTS, "dead")
     held = [entry.id for entry in live.claim(50, block_s=0)]
     lost = dead.claim(10, block_s=0)
-    time.sleep(0.25)
+    time.sleep(0.65)
     live.renew(held)
-    assert steady_run.consumer(PROMPTS, "new", claim_timeout_s=0.2).claim(1, block_s=0)[0].id == lost[0].id
+    assert steady_run.consumer(PROMPTS, "new", claim_timeout_s=0.6).claim(1, block_s=0)[0].id == lost[0].id
 
 
 def test_hand_off_moves_an_entry_and_leaves_nothing_behind(run: Run) -> None:

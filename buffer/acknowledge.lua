@@ -1,5 +1,5 @@
 -- I3: trained entries are acknowledged with the checkpoint that holds them, and only then.
--- KEYS experience, unsaved, incarnation; ARGV consumer group, incarnation, entry ids.
+-- KEYS experience, unsaved, incarnation, version, saved; ARGV consumer group, incarnation, entry ids.
 if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[2] then
   return redis.error_reply('FENCED another learner has taken this one\'s place')
 end
@@ -10,4 +10,5 @@ for i = 3, #ARGV do
   end
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
 end
+redis.call('SET', KEYS[5], redis.call('GET', KEYS[4]) or '0')
 return 1

@@ -1,5 +1,6 @@
--- KEYS stream, request; ARGV consumer group, consumer, claim timeout in ms ('' when nobody else may claim), count,
--- what to look for first ('new' or 'lapsed'), seconds to remember.
+-- KEYS stream, request and, for a learner, incarnation; ARGV consumer group, consumer, claim timeout in ms ('' when nobody
+-- else may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember and, for a learner, its own
+-- incarnation.
 -- Claims up to count entries: new ones, or such as whose claim has lapsed. Returns {rows, last id}: rows of id,
 -- deliveries, fields (the same when the client asks again), and when there are none the last id ever claimed.
 -- include last_delivered
@@ -32,6 +33,10 @@ local function claim_lapsed()
       break
     end
   end
+end
+
+if KEYS[3] and (redis.call('GET', KEYS[3]) or '0') ~= ARGV[7] then
+  return redis.error_reply('FENCED another learner has taken this one\'s place')
 end
 
 local known = redis.call('GET', KEYS[2])

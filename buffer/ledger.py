@@ -125,28 +125,34 @@ class Ledger:
         entries: ids of their entries that are claimed already. A group may be dropped before its entry arrives;
         that entry is then released with no group.
         """
-        keys = ["outstanding", "fates", EXPERIENCE]
-        self._space.run("release", keys, GRPO, fate, len(groups), *groups, *entries)
+        keys = ["outstanding", "fates", EXPERIENCE, "incarnation"]
+        self._space.run("release", keys, GRPO, self._incarnation, fate, len(groups), *groups, *entries)
 
     def acknowledge(self, entries: Sequence[str]) -> None:
-        """Acknowledge trained entries, once the checkpoint that holds their gradient is on disk (I3)."""
-        self._space.run("acknowledge", [EXPERIENCE, "unsaved", "incarnation"], GRPO, self._incarnation, *entries)
+        """Acknowledge trained entries, once the checkpoint of this version, which holds their gradient, is on disk (I3)."""
+        keys = [EXPERIENCE, "unsaved", "incarnation", "version", "saved"]
+        self._space.run("acknowledge", keys, GRPO, self._incarnation, *entries)
 
-    def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> int:
-        """At every start of the learner, also after a crash: back to its checkpoint. Returns its incarnation, 1 at first.
+    def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> tuple[int, int]:
+        """At every start of the learner, also after a crash: back to its checkpoint. Returns its incarnation, 1 at first,
+        and the version that it is at.
 
-        From now on only this ledger may ``advance`` and ``acknowledge``: a learner that was thought dead and wakes up is
-        refused (ServerError).
+        From now on only this ledger may ``advance``, ``acknowledge`` and ``release``: a learner that was thought dead and
+        wakes up is refused (ServerError).
+
+        The version is the checkpoint's, except where a newer one was acknowledged and is lost: then it is that one's. Its
+        gradient is gone, but prompts were issued at it, which no older version may sample.
 
         version: the checkpoint's. trained: entry ids that it lists; they are acknowledged. regained: {group: u} of
         the claims that it does not list: those trained since are outstanding again, with their own u (I3). One that
         is still not outstanding was dropped before: its entry wants ``release``. ServerError, and nothing changed,
         when a group was trained since the last ``acknowledge`` and is in neither.
         """
-        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE, "incarnation"]
+        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE, "incarnation", "saved"]
         pairs = [number for pair in regained.items() for number in pair]
-        self._incarnation = int(self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs))
-        return self._incarnation
+        incarnation, at = self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs)
+        self._incarnation = int(incarnation)
+        return self._incarnation, int(at)
 
     def trim(self) -> int:
         """Delete experience that every consumer group has acknowledged, from the oldest on; how much (I4)."""

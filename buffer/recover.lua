@@ -1,6 +1,8 @@
 -- I3: back to a checkpoint. What it lists is trained and acknowledged; what was trained since is outstanding again.
--- Returns the number of this incarnation of the learner; all that earlier ones still send is refused (a fence).
--- KEYS version, outstanding, unsaved, fates, experience, incarnation;
+-- Returns the number of this incarnation of the learner, and the version that it is at; all that earlier ones still send is
+-- refused (a fence). The version is the checkpoint's, but never older than the last that was acknowledged: of a newer
+-- checkpoint that is lost only the gradient is lost, and prompts that were issued at its version can still be sampled.
+-- KEYS version, outstanding, unsaved, fates, experience, incarnation, saved;
 -- ARGV consumer group, version, number of trained entries, their ids, then pairs of regained group and its u.
 local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
 
@@ -37,5 +39,7 @@ end
 if trained ~= 0 then
   redis.call('HINCRBY', KEYS[4], 'trained', trained)
 end
-redis.call('SET', KEYS[1], ARGV[2])
-return redis.call('INCR', KEYS[6])
+local version = math.max(tonumber(ARGV[2]), tonumber(redis.call('GET', KEYS[7]) or '0'))
+redis.call('SET', KEYS[1], version)
+redis.call('SET', KEYS[7], version)
+return {redis.call('INCR', KEYS[6]), version}

@@ -1,11 +1,14 @@
--- KEYS outstanding, fates, experience; ARGV consumer group, fate, number of groups, groups, entry ids.
+-- KEYS outstanding, fates, experience, incarnation; ARGV consumer group, incarnation, fate, number of groups, groups, entry ids.
 -- Settles groups and acknowledges entries; counts what was outstanding, so that running twice counts once.
-local settled, entries = 0, 4 + tonumber(ARGV[3])
-for i = 4, entries - 1 do
+if (redis.call('GET', KEYS[4]) or '0') ~= ARGV[2] then
+  return redis.error_reply('FENCED another learner has taken this one\'s place')
+end
+local settled, entries = 0, 5 + tonumber(ARGV[4])
+for i = 5, entries - 1 do
   settled = settled + redis.call('ZREM', KEYS[1], ARGV[i])
 end
 if settled > 0 then
-  redis.call('HINCRBY', KEYS[2], ARGV[2], settled)
+  redis.call('HINCRBY', KEYS[2], ARGV[3], settled)
 end
 for i = entries, #ARGV do
   redis.call('XACK', KEYS[3], ARGV[1], ARGV[i])

@@ -59,7 +59,7 @@ _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
     "learner": (
         *_anybody("experience"),
         Right("xlen xtrim", "experience"),
-        Right("get set", "version"),
+        Right("get set", "version saved"),
         Right("zadd zrem zscore zrange", "outstanding unsaved"),
         Right("hmget", "fates"),
         Right("get incr", "incarnation"),

@@ -90,6 +90,7 @@ class Consumer:
     claim_timeout_s: claims that were not renewed for so long may be taken by others; None for a consumer that is
     alone in its group (a learner), which regains its claims by ``own_pending`` under the same name.
     max_deliveries: an entry claimed more often goes to the dead letters, as it kills workers; None: never.
+    ``incarnation``, set once ``Ledger.recover`` has given it: when there is a newer one, claims are refused (ServerError).
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Consumer:
         self._sweep_s = SWEEP_S if claim_timeout_s is None else min(SWEEP_S, claim_timeout_s)
         self._max_deliveries = max_deliveries
         self._swept_at = time.monotonic()
+        self.incarnation: int | None = None
 
     def claim(self, count: int, *, block_s: float) -> list[Entry]:
         """Up to ``count`` entries: new ones, else some whose claim has lapsed; [] after ``block_s`` seconds.
@@ -179,7 +181,10 @@ class Consumer:
         due = self._timeout_s is not None and time.monotonic() - self._swept_at > self._timeout_s
         timeout_ms = "" if self._timeout_s is None else max(1, round(self._timeout_s * 1000))
         args = (self._group, self._name, timeout_ms, count, "lapsed" if due else "new", REQUEST_S)
-        rows, last_id = self._space.run("claim", [self._stream, self._space.request()], *args)
+        keys, fence = [self._stream, self._space.request()], []
+        if self.incarnation is not None:
+            keys, fence = [*keys, "incarnation"], [self.incarnation]
+        rows, last_id = self._space.run("claim", keys, *args, *fence)
         if due or not rows:
             self._swept_at = time.monotonic()
         return rows, last_id
@@ -215,8 +220,7 @@ def waiting(client: redis.Redis, run_id: str, stream: str, group: str) -> int:
         if info["name"] == group.encode():
             if info["lag"] is not None:
                 return int(info["lag"])
-            # Unknown after a deletion; but where entries are deleted, all that are done are, so this is exact.
-            return int(space.command("XLEN", name)) - int(info["pending"])
+            return int(space.run("unread", [stream], info["last-delivered-id"]))  # unknown after a deletion
     return 0
 
 

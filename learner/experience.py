@@ -53,6 +53,10 @@ class Reader:
     def __init__(self, consumer: Consumer, limits: Limits) -> None:
         self._consumer, self._limits = consumer, limits
 
+    def fence(self, incarnation: int) -> None:
+        """From now on this reader claims only while there is no newer incarnation of the learner."""
+        self._consumer.incarnation = incarnation
+
     def claim(self, seconds: float, *, count: int = CLAIM) -> list[Arrived]:
         """Up to ``count`` groups: at once if any have arrived, else whatever comes first within ``seconds``."""
         return self._decoded(self._consumer.claim(count, block_s=seconds))

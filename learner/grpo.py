@@ -152,7 +152,8 @@ class GRPOLearner(Learner):
         if self._rank == 0:
             vocabulary = self._model.config.get_text_config().vocab_size
             self._intake = Intake(self._config, self._address, vocabulary)
-            self._incarnation = self._intake.recover(self.version, contained)
+            self._incarnation, self.version = self._intake.recover(self.version, contained)
+        self.version = int(self._ranks.broadcast_bytes(str(self.version).encode()))
         self._publish()
         self._clock = Clock()
         self._pulse = self._beat(self._address, f"grpo-{self._rank}", self._stacks)

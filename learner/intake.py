@@ -31,16 +31,20 @@ class Intake:
         self._unacknowledged: list[str] = []
         self._tally = Tally()
 
-    def recover(self, version: int, contained: Sequence[str]) -> int:
-        """After a start: back to ``version``, whose checkpoint contains the entries ``contained`` (I3); the incarnation.
+    def recover(self, version: int, contained: Sequence[str]) -> tuple[int, int]:
+        """After a start: back to ``version``, whose checkpoint contains the entries ``contained`` (I3); the incarnation, and
+        the version that the learner is at (see ``Ledger.recover``).
 
         Groups that were trained after that checkpoint become outstanding again: their gradient was lost with the
         process that had computed it, and their claims are still here.
         """
-        claimed = [one for one in self._reader.claimed_before() if one.entry_id not in set(contained)]
-        incarnation = self._ledger.recover(version, contained, {one.group.group: one.group.issued_at for one in claimed})
+        claimed = self._claimed_but(contained)
+        regained = {one.group.group: one.group.issued_at for one in claimed}
+        incarnation, at = self._ledger.recover(version, contained, regained)
+        self._reader.fence(incarnation)
         self._arrive(claimed)
-        return incarnation
+        self._arrive(self._claimed_but([*contained, *(one.entry_id for one in claimed)]))  # by an older one, just before
+        return incarnation, at
 
     def wait(self, version: int, seconds: float) -> list[Arrived]:
         """The next batch for ``version`` in its order, or nothing when none is ready within ``seconds``.
@@ -49,7 +53,8 @@ class Intake:
         """
         deadline = time.monotonic() + seconds
         while True:
-            self._arrive(self._reader.claim(0.0))
+            while arrived := self._reader.claim(0.0):
+                self._arrive(arrived)
             choice = self._choose(version)
             if choice.train:
                 return [self._ready.pop(group) for group in choice.train]
@@ -88,6 +93,10 @@ class Intake:
 
     def close(self) -> None:
         self._redis.close()
+
+    def _claimed_but(self, entries: Sequence[str]) -> list[Arrived]:
+        known = set(entries)
+        return [one for one in self._reader.claimed_before() if one.entry_id not in known]
 
     def _arrive(self, arrived: Iterable[Arrived]) -> None:
         for one in arrived:

@@ -234,8 +234,42 @@ def test_a_learner_whose_place_was_taken_is_refused(run: Run) -> None:
     with pytest.raises(ServerError, match="FENCED"):
         old.acknowledge([entries[0].id])
     assert (run.ledger.version(), run.ledger.outstanding()) == (0, {0: 0, 1: 0})
+    with pytest.raises(ServerError, match="FENCED"):
+        old.release([0], fate="dropped", entries=[entries[0].id])
     assert len(run.learner().own_pending()) == 2
     new.advance(1, [0])
+
+
+def test_a_learner_whose_place_was_taken_claims_no_more(run: Run) -> None:
+    run.issue(2)
+    run.score()
+    old, new = run.learner(), run.learner()
+    old.incarnation, _ = run.ledger.recover(0, [], {})
+    new.incarnation, _ = run.ledger.recover(0, [], {})
+    with pytest.raises(ServerError, match="FENCED"):
+        old.claim(1, block_s=0)
+    assert [entry.group for entry in new.claim(2, block_s=0)] == [0, 1]
+
+
+def test_a_lost_checkpoint_costs_its_gradient_and_leaves_the_version(run: Run) -> None:
+    """Version 2 was saved and acknowledged, prompts were issued at it; then its checkpoint broke: only version 1's is left."""
+    learner = run.learner()
+    for version in (1, 2):
+        run.issue(1)
+        run.score()
+        (entry,) = learner.claim(9, block_s=0)
+        run.ledger.advance(version, [entry.group])
+        run.ledger.acknowledge([entry.id])
+    run.issue(1)
+    run.score()
+    (late,) = learner.claim(9, block_s=0)
+    run.issue(1)
+    run.ledger.advance(3, [late.group])
+    _, at = run.ledger.recover(1, [], {late.group: 2})
+    assert at == run.ledger.version() == 2, "not 1: nobody could sample what was issued at 2"
+    assert run.ledger.outstanding() == {2: 2, 3: 2}
+    run.ledger.advance(3, [late.group])
+    assert balanced(run.ledger)
 
 
 def test_the_prompts_of_an_open_round_are_issued_again_and_what_was_done_of_them_goes(run: Run) -> None:

@@ -72,18 +72,18 @@ def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, 
     driver.issue(8)
     driver.score()
     learner, ledger = run.learner(), Ledger(run.client, run.run_id)
-    assert ledger.recover(0, [], {}) == 1
+    assert ledger.recover(0, [], {}) == (1, 0)
     claimed = learner.claim(6, block_s=0)
     assert learner.claim(9, block_s=0)[-1].group == 7
     assert learner.claim(1, block_s=0.05) == []
     assert len(learner.own_pending()) == 8
     assert ledger.outstanding() == dict.fromkeys(range(8), 0)
     ledger.advance(1, [0, 1])
+    ledger.acknowledge([claimed[0].id])
     ledger.advance(2, [2])
     ledger.release([3], fate="filtered", entries=[claimed[3].id])
     assert learner.dead_letter(claimed[4], "of no use")
-    ledger.acknowledge([claimed[0].id, claimed[1].id])
-    assert ledger.recover(1, [claimed[1].id], {2: 0}) == 2
+    assert ledger.recover(1, [claimed[1].id], {2: 0}) == (2, 1)
     assert (ledger.version(), sorted(ledger.outstanding())) == (1, [2, 5, 6, 7])
     assert ledger.fates() == {"issued": 8, "trained": 2, "filtered": 1, "dropped": 0, "dead_letter": 1, "skipped": 0}
     assert ledger.trim() == 0, "the meta-RM has read nothing yet"

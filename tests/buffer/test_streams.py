@@ -228,6 +228,18 @@ def test_lengths_count_what_nobody_has_claimed(steady_run: Run) -> None:
     assert streams.waiting(steady_run.client, steady_run.run_id, EXPERIENCE, META_RM) == 2
 
 
+def test_what_waits_is_counted_exactly_after_a_deletion_too(steady_run: Run) -> None:
+    """Acknowledged entries that were not trimmed yet do not wait, whatever else was deleted."""
+    steady_run.issue(250)
+    steady_run.score()
+    learner = steady_run.learner(META_RM)
+    learner.ack([entry.id for entry in learner.claim(20, block_s=0)])
+    name = key(steady_run.run_id, EXPERIENCE)
+    unread = [entry_id for entry_id, _ in steady_run.client.xrange(name)][20:]
+    steady_run.client.xdel(name, unread[3], unread[-1])
+    assert streams.waiting(steady_run.client, steady_run.run_id, EXPERIENCE, META_RM) == 228
+
+
 def test_runs_on_one_server_do_not_meet(steady_run: Run, address: Address) -> None:
     """I5: every key starts with the run's prefix, and removing one run leaves the other whole."""
     others = Run(steady_run.client, f"{steady_run.run_id}2")

@@ -156,7 +156,7 @@ class ListLearner:
         self._config, self._sink, self._folder = config, sink, folder
         self.version, entries, self._weights = restored(folder)
         self._intake = Intake(config, address, VOCABULARY)
-        self._incarnation = self._intake.recover(self.version, entries)
+        self._incarnation, self.version = self._intake.recover(self.version, entries)
         self._pulse = Pulse(address, name, every_s=config.beat_every_s, hang_s=60)
         sink.publish(sealed(Edition(self._incarnation, self.version)))
 

@@ -222,6 +222,7 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
         run.feed(2)
         trained(learner.step(5.0))
     late = run.feed(2)
+    (unsampled,) = run.issue(1)
     learner.close()
     weights = folder / "version-000003" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -231,13 +232,15 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     assert "model.safetensors" in caplog.text
     assert ".corrupt-version-000003" in caplog.text
     assert "gradient of its 2 entries" in caplog.text
-    assert again.version == run.ledger.version() == run.sink.published[-1].version == 2
+    # the weights of version 2, but nobody could sample what was issued at 3 if that version were not to be had
+    assert again.version == run.ledger.version() == run.sink.published[-1].version == 3
+    assert run.ledger.outstanding()[unsampled] == 3
     assert run.pending("grpo") == 0, "acknowledged once: what was trimmed cannot come back"
     report = trained(again.step(5.0))
-    assert (report.version, report.groups) == (3, tuple(late))
-    assert run.ledger.outstanding() == {}
+    assert (report.version, report.groups) == (4, tuple(late))
+    assert run.ledger.outstanding() == {unsampled: 3}
     assert run.ledger.fates()["trained"] == 8
-    assert checkpoint.versions(folder) == [1, 2, 3]
+    assert checkpoint.versions(folder) == [1, 2, 4]
     assert (folder / ".corrupt-version-000003").is_dir(), "kept for whoever wants to know"
     again.close()
 

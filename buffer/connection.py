@@ -21,9 +21,9 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 PASSWORD_VARIABLE = "SPCT_REDIS_PASSWORD"
-REQUEST_S = 120  # how long a script remembers a request; a client gives up asking again long before
 RETRIES = 20  # at most 1 s apart: a client rides through about 17 s of a server that restarts
 ANSWER_S = 20.0  # longest silence of a server that is alive; blocking reads ask for less
+REQUEST_S = 600  # how long a script remembers a request; a client gives up after (RETRIES + 1) * (ANSWER_S + 1) s at most
 OLDEST = (7, 0)  # XAUTOCLAIM that forgets deleted entries; lag in XINFO GROUPS
 
 Argument = str | int | bytes
@@ -88,10 +88,12 @@ def connect(address: Address, *, timeout_s: float = 5.0) -> redis.Redis:
     ServerError within about ``timeout_s`` when nothing answers there, when it is no Redis or too old a one, when
     the password is wrong, TLS fails, or the server may evict keys (I4: no silent loss).
     """
-    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES)
+    # Without socket.timeout, which redis-py would repeat on its own when it connects, within each repetition of a call.
+    lost = (redis.ConnectionError, redis.TimeoutError)
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES, supported_errors=lost)
     with _named_errors(address):
         _check(_client(address, timeout_s, timeout_s, Retry(NoBackoff(), 0)), timeout_s)
-        return _client(address, timeout_s, ANSWER_S, retry)
+        return _client(address, min(timeout_s, ANSWER_S), ANSWER_S, retry)
 
 
 def _client(address: Address, connect_s: float, answer_s: float, retry: Retry) -> redis.Redis:

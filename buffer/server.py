@@ -175,8 +175,11 @@ class EmbeddedServer:
                 process = self._launch(binary, lock)
             finally:
                 os.close(lock)  # the server holds its own copy for as long as it lives
-        except (ServerError, OSError) as error:
+        except ServerError as error:
             launched.set_exception(error)
+            return
+        except OSError as error:
+            launched.set_exception(ServerError(f"the Redis server cannot use its folder {self.folder}: {error}"))
             return
         launched.set_result(process)
         while True:

@@ -366,3 +366,27 @@ def test_the_environments_password_can_travel_in_the_address(monkeypatch: pytest
     assert Address("redis://:own@somewhere:6380", "run").with_password().url == "redis://:own@somewhere:6380"
     monkeypatch.delenv("SPCT_REDIS_PASSWORD")
     assert Address("unix:///tmp/s", "run").with_password().url == "unix:///tmp/s"
+
+
+def test_a_host_that_answers_nothing_is_asked_again_as_often_as_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link dies under a call, and connecting again is not refused but times out, as where a firewall drops packets."""
+    monkeypatch.setattr(connection, "RETRIES", 3)
+    asked = []
+
+    def times_out(self: object) -> None:
+        asked.append(self)
+        raise TimeoutError("timed out")
+
+    def dies(self: object, *args: object, **options: object) -> None:
+        raise redis.ConnectionError("the link died")
+
+    port = free_port()
+    with EmbeddedServer(folder, port=port) as running:
+        client = connect(Address(running.url, "r"))
+        client.exists("spct:{r}:x")
+        monkeypatch.setattr(redis.Connection, "_connect", times_out)
+        monkeypatch.setattr(redis.Connection, "read_response", dies)
+        with pytest.raises(redis.TimeoutError):
+            client.exists("spct:{r}:x")
+    assert len(asked) == 3
+    assert connection.REQUEST_S > (20 + 1) * (connection.ANSWER_S + 1.0), "nobody asks for longer than scripts remember"

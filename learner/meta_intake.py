@@ -33,14 +33,11 @@ class MetaIntake:
         self._ready.extend(one for one in self._reader.claimed_before() if one.entry_id not in set(contained))
 
     def wait(self, seconds: float) -> list[Arrived]:
-        """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``.
-
-        What has piled up beyond ``max_backlog`` is skipped and counted (I4): the newest experience is the closest
-        to the judgements that the meta-RM will be asked about.
-        """
+        """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``. The backlog is
+        bounded meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
-            self._ledger.skip_backlog(META_RM, self._max_backlog)
+            self.bound()
             missing = self._batch - sum(len(one.group.rewards) for one in self._ready)
             if missing <= 0:
                 return self._take()
@@ -48,6 +45,11 @@ class MetaIntake:
             if left <= 0:
                 return []
             self._ready.extend(self._reader.claim(min(left, LOOK_S), count=-(-missing // self._samples)))
+
+    def bound(self) -> None:
+        """Skip and count what has piled up beyond ``max_backlog`` (I4): the newest experience is the closest to the
+        judgements that the meta-RM will be asked about."""
+        self._ledger.skip_backlog(META_RM, self._max_backlog)
 
     def trained(self, batch: Sequence[Arrived]) -> None:
         self._unacknowledged += [one.entry_id for one in batch]

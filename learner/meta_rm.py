@@ -152,6 +152,8 @@ class MetaRMLearner(Learner):
     def step(self, seconds: float) -> MetaRMReport | None:
         """One optimiser step, or None when too few completions were there within ``seconds``, or it was skipped."""
         if self.version < len(self._seed):  # the same on all ranks, and the next one after a restart
+            if self._rank == 0:
+                self._intake.bound()
             return self._learn(self._seed[self.version], f"batch {self.version} of the cold start's judgements")
         with self._pulse.doing("wait for experience"):
             batch = self._intake.wait(seconds) if self._rank == 0 else []
@@ -165,22 +167,24 @@ class MetaRMLearner(Learner):
         self, groups: Sequence[Judgements], what: str, batch: Sequence[Arrived] = (), message: bytes = b""
     ) -> MetaRMReport | None:
         """what: ``groups`` in words. batch, message: as they came from the stream, if they did."""
+        metrics: dict[str, float] | None = None
         try:
             with self._pulse.doing("train"):
                 metrics = self._update.apply(groups)
         except NotFinite:
             self._skip(what, replay=message, name="not-finite-meta-rm")
             self.version += 1
-            if self._rank == 0:
-                self._intake.trained(batch)
-            return None
-        self._advance()
+        else:
+            self._advance()
         self._pulse.version, self._pulse.done = self.version, self._pulse.done + len(groups)
         if self._rank == 0:
             self._intake.trained(batch)
-            metrics |= self._intake.metrics()
         if self.version % self._config.learner.checkpoint_every == 0:
             self.save()
+        if metrics is None:
+            return None
+        if self._rank == 0:
+            metrics |= self._intake.metrics()
         return MetaRMReport(
             version=self.version,
             groups=tuple(one.group.group for one in batch),

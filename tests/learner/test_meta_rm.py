@@ -144,6 +144,17 @@ def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, 
     learner.close()
 
 
+def test_its_backlog_is_bounded_while_it_learns_from_the_cold_start(run: Run, model: Path, seed: Path) -> None:
+    settings = config(model, meta_rm={"max_backlog": 4})
+    learner = seeded(run, settings, seed, "meta_rm")
+    run.feed(10)
+    report = learner.step(5.0)
+    assert report is not None
+    assert report.groups == (), "a batch of the seed"
+    assert run.ledger.fates()["skipped"] == 6
+    learner.close()
+
+
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_restarted_it_goes_on_behind_what_its_checkpoint_contains(run: Run, model: Path, seed: Path, every: int) -> None:
     settings = config(model, learner={"checkpoint_every": every})

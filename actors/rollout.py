@@ -229,7 +229,13 @@ class RolloutActor:
         for future in sorted(done, key=lambda f: self._running[f][1].group):
             entry, prompt = self._running.pop(future)
             completions = future.result()
-            if self._inbox.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=completions))):
+            try:
+                group = RolloutGroup(prompt=prompt, completions=completions)
+                payload = encode(group, max_bytes=self._config.max_entry_bytes)
+            except CodecError as error:
+                self._inbox.dead_letter(entry, f"a rollout that cannot be handed on ({error}): raise redis.max_entry_mb")
+                continue
+            if self._inbox.hand_off(entry, ROLLOUTS, payload):
                 self._tally.groups += 1
                 self._pulse.done += 1
                 self._tally.completions += len(completions)

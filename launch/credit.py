@@ -35,13 +35,13 @@ def reopen(ledger: Ledger, config: Config, take: Take) -> int:
         return 0
     drafts = take(opened, ledger.cursor().group - opened.group)
     prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]
-    ledger.reopen({prompt.group: encode(prompt) for prompt in prompts})
+    ledger.reopen({prompt.group: encode(prompt, max_bytes=config.max_entry_bytes) for prompt in prompts})
     return len(prompts)
 
 
 def _offer(config: Config, draft: Draft, after: Cursor, version: int) -> Offer:
     prompt = _prompt(config, draft, after, version)
-    return Offer(group=prompt.group, payload=encode(prompt), after=after)
+    return Offer(group=prompt.group, payload=encode(prompt, max_bytes=config.max_entry_bytes), after=after)
 
 
 def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt:

@@ -127,7 +127,8 @@ class Sampling:
             samples=group.samples,
             seed=group.seed,
         )
-        return Offer(group=number, payload=encode(prompt), after=Cursor(group=number + 1, index=number + 1))
+        payload = encode(prompt, max_bytes=self._config.max_entry_bytes)
+        return Offer(group=number, payload=payload, after=Cursor(group=number + 1, index=number + 1))
 
     def _collect(self) -> None:
         """Onto disk first, then acknowledged: a kill in between samples nothing twice."""

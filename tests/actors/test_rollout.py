@@ -210,13 +210,28 @@ def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address
     issue(client, address, 3)
     slow = FakeEngine()
     slow.automatic = False
-    worker = actor(address, slow, LocalWeights(), name="slow")
-    thief = actor(address, FakeEngine(), LocalWeights(), name="thief")
+    patient = load("tiny", [*SMALL, "redis.claim_timeout_s=2.0"])
+    worker = actor(address, slow, LocalWeights(), name="slow", config=patient)
+    thief = actor(address, FakeEngine(), LocalWeights(), name="thief", config=patient)
     for _ in range(6):
-        worker.work(0.15)
+        worker.work(0.4)
         assert thief.work(0.05).groups == 0
     slow.finish()
     assert worker.work(0.2).groups == 3
+
+
+def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_setting(
+    client: redis.Redis, address: Address
+) -> None:
+    issue(client, address, 2)
+    long = {(7, 8, 1): "x" * (1 << 20)}
+    engine = FakeEngine(text=lambda request, sample: long.get(request.token_ids, "short"))
+    worker = actor(address, engine, LocalWeights(), config=load("tiny", [*SMALL, "redis.max_entry_mb=1"]))
+    assert worker.work(0.5).groups == 1
+    (letter,) = dead_letters(client, address.run_id)
+    assert letter.group == 0
+    assert "redis.max_entry_mb" in letter.reason
+    assert Ledger(client, address.run_id).outstanding() == {1: 0}, "its credit refills"
 
 
 def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(client: redis.Redis, address: Address) -> None:

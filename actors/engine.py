@@ -4,7 +4,8 @@
 
 Commands run between two decode steps, so a weight pull never meets a step half done: the running requests stay, the
 new weights are copied in place, and the next step samples from them. vLLM tags every token with the version in force.
-A prefix-cache entry is salted with the edition that made it, so no request ever reads one of older weights.
+The prefix cache is salted with the edition under which a request was submitted: a group's samples share its prompt, and no
+group that is submitted after a pull reads what older weights left there.
 """
 
 from __future__ import annotations

@@ -132,29 +132,29 @@ class Crew:
         return ray.get(list(refs))
 
     def persist(self, act: Callable[[], T]) -> T:
-        """What `act` returns; when a part dies under it, the crew is mended and all of it is done again."""
+        """What `act` returns, which needs a rollout actor: when the only one has died, its successor is waited for. When a
+        part dies under it, the crew is mended and all of it is done again."""
         deaths = 0
         while True:
             try:
+                if deaths or not self.rollouts:
+                    self.mend()
                 return act()
             except ray.exceptions.RayActorError as error:
                 deaths += 1
                 if deaths > self._config.cluster.restarts:
                     what = f"a part died {deaths} times in a row under one request"
                     raise PartFailed(f"{what}; the last time: {error}") from error
-                self.mend()
 
     def mend(self) -> None:
-        """Replace the units that do not answer, and wait until the new ones are ready."""
-        broken = []
+        """Replace the units that do not answer, and wait until they, and those that were being made, are ready."""
         for unit in self.units:
             try:
                 ready = [actor.__ray_ready__.remote() for actor in unit.actors]
                 self.answers(ready, limit_s=self._config.waits.judge_s, what=f"{unit.name} to answer")
             except ray.exceptions.RayError:
                 unit.replace()
-                broken.append(unit)
-        self._await_ready(broken)
+        self._await_ready([unit for unit in self.units if not unit.ready])
 
     def _await_ready(self, units: Sequence[Unit]) -> None:
         waiting = {ref: name for unit in units for ref, name in zip(unit.refs, unit.members, strict=True)}

@@ -193,6 +193,9 @@ class Training:
         is issued meanwhile, so at eta = 0 the engine has nothing else to do and the run stays reproducible."""
         every, version = self._config.eval.every, self.standing.figures.version
         if every and version % every == 0 and version < self._config.grpo.steps and self._evaluating is None:
+            if not self._crew.rollouts:
+                self._progress.note("an evaluation is left out, as the rollout actors are being replaced")
+                return
             drafts = self._heldout[: self._config.eval.during_limit]
             self._evaluating = Evaluating(self._crew, self._config, drafts, when="during", version=version)
 

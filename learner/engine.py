@@ -138,7 +138,8 @@ class Ranks:
 class Engine:
     """A module in training: its optimiser, its partitioning over ranks, its schedule.
 
-    One optimiser step is ``step(losses)``: the gradient of the sum of all losses over all ranks.
+    One optimiser step is ``backward(loss, last=...)`` for each micro-batch, then ``step()``: the gradient of the sum of all
+    losses over all ranks.
     """
 
     def __init__(self, build: Callable[[], nn.Module], settings: EngineSettings, ranks: Ranks) -> None:

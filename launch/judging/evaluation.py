@@ -50,7 +50,8 @@ class Evaluation:
 
 
 class Evaluating:
-    """An evaluation under way: `submit` its judging, then `grade` when that is done; the driver waits on `refs`."""
+    """An evaluation under way on the rollout actors that are ready, of which there must be one: when every reference in `refs`
+    is ready, `grade`."""
 
     def __init__(self, crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
         self.when: When = when

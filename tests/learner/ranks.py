@@ -130,16 +130,16 @@ def everything(model: Path, ranks: Ranks) -> Found:
     return found
 
 
-def learn(rank: int, world: int, port: int, model: Path, folder: Path, url: str) -> Found:
+def learn(rank: int, world: int, ports: Sequence[int], model: Path, folder: Path, url: str) -> Found:
     """The whole GRPO learner: nothing, then a step, a checkpoint, and the same again after a restart."""
     settings = config(model, learner={"zero_stage": 2, "checkpoint_every": 1, "ranks": world})
     arguments: dict[str, Any] = {"rank": rank, "world": world, "model_path": settings.model.path}
     arguments |= {"address": Address(url, "ranks"), "checkpoints": folder / "policy"}
     found: Found = {}
-    for life in range(2):
+    for life, port in enumerate(ports):
         sink = Sink()
         learner = GRPOLearner(settings, sink=sink, **arguments)
-        learner.start("127.0.0.1", port + life)
+        learner.start("127.0.0.1", port)
         assert learner.version == life
         report = learner.step(20.0)
         assert report is not None
@@ -151,17 +151,17 @@ def learn(rank: int, world: int, port: int, model: Path, folder: Path, url: str)
     return found
 
 
-def fine_tune(rank: int, world: int, port: int, model: Path, folder: Path) -> Found:
+def fine_tune(rank: int, world: int, ports: Sequence[int], model: Path, folder: Path) -> Found:
     """The whole SFT learner: killed after two steps, then until it stops by itself."""
     cold_start = {"lr": 1e-2, "batch": 8, "steps": 30, "eval_every": 2, "patience": 2}
     settings = config(model, learner={"zero_stage": 2, "ranks": world}, cold_start=cold_start)
     dataset = write(folder / f"sft-{rank}.jsonl", examples(24, seed=1))
     reports: list[SFTReport] = []
-    for life, steps in enumerate((2, 30, 1)):
+    for port, steps in zip(ports, (2, 30, 1), strict=True):
         learner = SFTLearner(
             settings, rank=rank, world=world, model_path=str(model), dataset=dataset, checkpoints=folder / "sft"
         )
-        learner.start("127.0.0.1", port + life)
+        learner.start("127.0.0.1", port)
         assert learner.version == (reports[-1].best if reports else 0)
         reports += [report for report in (learner.step() for _ in range(steps)) if report is not None]
         learner.close()
@@ -171,13 +171,14 @@ def fine_tune(rank: int, world: int, port: int, model: Path, folder: Path) -> Fo
 
 
 def main() -> None:
-    rank, world, port = (int(text) for text in sys.argv[1:4])
+    rank, world = int(sys.argv[1]), int(sys.argv[2])
+    ports = [int(text) for text in sys.argv[3].split(",")]
     model, folder, url = Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6]
-    ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=port, device="cpu", timeout_s=120)
+    ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=ports[0], device="cpu", timeout_s=120)
     found = everything(model, ranks)
     ranks.leave()
-    found |= learn(rank, world, port + 1, model, folder, url)
-    found |= fine_tune(rank, world, port + 3, model, folder)
+    found |= learn(rank, world, ports[1:3], model, folder, url)
+    found |= fine_tune(rank, world, ports[3:6], model, folder)
     if rank == 0:
         np.savez(folder / "found.npz", **found)  # type: ignore[arg-type]
 

@@ -19,11 +19,14 @@ ROOT = Path(__file__).parents[2]
 
 def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndarray]:
     """What rank 0 of ``world`` processes found; the output of all of them when one fails."""
-    port = free_port("127.0.0.1")
+    ports: set[int] = set()
+    while len(ports) < 6:
+        ports.add(free_port("127.0.0.1"))
+    named = ",".join(map(str, ports))
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
     started = []
     for rank, log in enumerate(logs):
-        command = [sys.executable, "-m", "tests.learner.ranks", rank, world, port, model, folder, url]
+        command = [sys.executable, "-m", "tests.learner.ranks", rank, world, named, model, folder, url]
         started.append(
             subprocess.Popen(
                 [str(part) for part in command],

@@ -16,7 +16,7 @@ become frame.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -80,18 +80,21 @@ def render(
     *,
     hint: int | None = None,
     scale: Scale | None = None,
+    defuse: Callable[[str], str] = str,
 ) -> str:
     """The user message that asks for a judgement of `question`, responses in the order of `permutation`.
 
     scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; evaluation passes GRADED for every n.
     hint (cold start only): n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
+    defuse: breaks the special tokens of the tokenizer that will read it. It is given texts that are fenced already: what
+    the fence removes may have held a token apart.
     """
     n = len(question.responses)
     if sorted(permutation) != list(range(n)):
         raise ValueError(f"{tuple(permutation)} is not an order of {n} responses")
-    blocks = [_block(i, question.responses[own]) for i, own in enumerate(permutation, start=1)]
+    blocks = [_block(i, defuse(fence(question.responses[own]))) for i, own in enumerate(permutation, start=1)]
     values = {
-        "query": fence(question.query),
+        "query": defuse(fence(question.query)),
         "responses": "\n".join(blocks),
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
@@ -108,7 +111,7 @@ def render(
 
 
 def _block(position: int, response: str) -> str:
-    return f"[The Begin of Response {position}]\n{fence(response)}\n[The End of Response {position}]"
+    return f"[The Begin of Response {position}]\n{response}\n[The End of Response {position}]"
 
 
 def _hint(hint: int, n: int) -> str:

@@ -62,7 +62,7 @@ def _general(mixed: Sequence[Instruction], tokenizer: Tokenizer) -> Iterator[dic
             "kind": "general",
             "prompt": one.prompt,
             "completion": one.completion,
-            "prompt_ids": tokenizer.encode(tokenizer.defuse_text(one.prompt)),
+            "prompt_ids": tokenizer.encode(tokenizer.defuse(one.prompt)),
             "completion_ids": tokenizer.completion(one.completion),
         }
 

@@ -32,24 +32,24 @@ class Draft:
 
 
 class Tokenizer:
-    """The policy's tokenizer and chat format. Text of others can never become a special token."""
+    """The policy's tokenizer and chat format. Text of others can never become a special token: it is given to `defuse`.
+
+    ConfigError when the folder (or hub name) holds no tokenizer.
+    """
 
     def __init__(self, folder: str) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"model.path: no tokenizer can be loaded from {folder} ({why})") from error
         added = self._tokenizer.added_tokens_decoder.values()
         self._special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
 
-    def defuse(self, question: Question) -> Question:
-        """Break the tokenizer's special tokens inside query and responses visibly: `<|im_end|>` -> `<\\|im_end|>`."""
-        return Question(
-            id=question.id,
-            query=self.defuse_text(question.query),
-            responses=tuple(self.defuse_text(response) for response in question.responses),
-        )
-
-    def defuse_text(self, text: str) -> str:
+    def defuse(self, text: str) -> str:
+        """Break the tokenizer's special tokens in a text visibly: `<|im_end|>` -> `<\\|im_end|>`."""
         for token in self._special:
             if token in text:
                 text = text.replace(token, f"{token[0]}\\{token[1:]}")
@@ -69,7 +69,7 @@ class Tokenizer:
 
     def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
         """Token ids of a completion to be learnt or scored, with its end unless it was cut short."""
-        ids = self._tokenizer(self.defuse_text(text), add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer(self.defuse(text), add_special_tokens=False)["input_ids"]
         return (*ids, self._tokenizer.eos_token_id) if ended else tuple(ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -88,7 +88,7 @@ class PromptSource:
     def __init__(
         self, questions: Iterable[Question], *, tokenizer: Tokenizer, wording: Template, seed: int, max_tokens: int
     ) -> None:
-        self._questions = [tokenizer.defuse(question) for question in questions]
+        self._questions = list(questions)
         self._tokenizer = tokenizer
         self._wording = wording
         self._seed = seed
@@ -145,7 +145,10 @@ class PromptSource:
         question = self._questions[index]
         permutation = shuffled(len(question.responses), random.Random(salt))
         hint = best if best is None or len(permutation) == 1 else permutation.index(best)
-        token_ids = self._tokenizer.encode(render(question, permutation, self._wording, hint=hint, scale=scale))
+        message = render(
+            question, permutation, self._wording, hint=hint, scale=scale, defuse=self._tokenizer.defuse
+        )
+        token_ids = self._tokenizer.encode(message)
         if len(token_ids) > self._max_tokens:
             return None
         return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)

@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from grm.preferences import Question
 from launch.judging.asking import Answer, Ask, NotJudged
 from launch.progress import clean
 from launch.tracking import redacted
@@ -108,13 +107,9 @@ class Endpoint:
         """EndpointError within DOOR_S, after a single try, unless the endpoint answers and serves the model."""
         self._runner.run(self._check())
 
-    def defuse(self, question: Question) -> Question:
+    def defuse(self, text: str) -> str:
         """Break what looks like a special token of some chat format, visibly: the server's tokenizer is not known here."""
-        return Question(
-            id=question.id,
-            query=SPECIAL.sub(r"<\\|\1|>", question.query),
-            responses=tuple(SPECIAL.sub(r"<\\|\1|>", response) for response in question.responses),
-        )
+        return SPECIAL.sub(r"<\\|\1|>", text)
 
     def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
         """In the order of `asks`, `samples` answers for each, or the error that it ended with after `tries` tries."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from actors.engine import Request
 from buffer.messages import Completion
 from configs.schema import Config
-from grm.preferences import Question
 from launch.crew import Crew
 from launch.issuing import Tokenizer
 from launch.judging.asking import Answer, Ask, NotJudged
@@ -19,8 +18,8 @@ class EngineJudge:
     def __init__(self, config: Config, *, crew: Crew, tokenizer: Tokenizer, version: int) -> None:
         self._config, self._crew, self._tokenizer, self._version = config, crew, tokenizer, version
 
-    def defuse(self, question: Question) -> Question:
-        return self._tokenizer.defuse(question)
+    def defuse(self, text: str) -> str:
+        return self._tokenizer.defuse(text)
 
     def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
         """TimeoutError when an engine does not answer within `waits.judge_s`."""

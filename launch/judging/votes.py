@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from learner.meta_scorer import Asked
 
 Said = Callable[[str], None]
+Defuse = Callable[[str], str]
 NOTES = 5  # lines said on the way
 
 
@@ -46,24 +47,27 @@ class Poll:
     seed: int
     wave: int
 
-    def asks(self, question: Question) -> list[tuple[tuple[int, ...], Ask]]:
+    def asks(self, question: Question, defuse: Defuse = str) -> list[tuple[tuple[int, ...], Ask]]:
         """(permutation, ask): the greedy one, then the votes; those that share a permutation are asked together."""
         n = len(question.responses)
         greedy = shuffled(n, random.Random(f"greedy/{self.seed}/{question.id}"))
-        asked = [(greedy, self._ask(question, greedy, samples=1, temperature=0.0))]
+        asked = [(greedy, self._ask(question, greedy, defuse, samples=1, temperature=0.0))]
         drawn = [shuffled(n, random.Random(f"vote/{self.seed}/{question.id}/{j}")) for j in range(self.k)]
         for permutation in dict.fromkeys(drawn):
-            ask = self._ask(question, permutation, samples=drawn.count(permutation), temperature=self.temperature)
+            count = drawn.count(permutation)
+            ask = self._ask(question, permutation, defuse, samples=count, temperature=self.temperature)
             asked.append((permutation, ask))
         return asked
 
-    def message(self, question: Question, permutation: Sequence[int]) -> str:
-        """The 1..10 scale for every n, as in evaluation."""
-        return render(question, permutation, self.wording, scale=Scale.GRADED)
+    def message(self, question: Question, permutation: Sequence[int], defuse: Defuse = str) -> str:
+        """The 1..10 scale for every n, as in evaluation. defuse: see `render`."""
+        return render(question, permutation, self.wording, scale=Scale.GRADED, defuse=defuse)
 
-    def _ask(self, question: Question, permutation: Sequence[int], *, samples: int, temperature: float) -> Ask:
+    def _ask(
+        self, question: Question, permutation: Sequence[int], defuse: Defuse, *, samples: int, temperature: float
+    ) -> Ask:
         return Ask(
-            message=self.message(question, permutation),
+            message=self.message(question, permutation, defuse),
             samples=samples,
             temperature=temperature,
             max_new_tokens=self.max_new_tokens,
@@ -97,8 +101,8 @@ def collect(
     if rows and missing and len(missing) < len(preferences):
         say(f"{len(preferences) - len(missing)} of {len(preferences)} preferences stand in {path.name} already")
     for start in range(0, len(missing), poll.wave):
-        wave = [judge.defuse(p.question) for p in missing[start : start + poll.wave]]
-        asked = [(question.id, permutation, ask) for question in wave for permutation, ask in poll.asks(question)]
+        wave = [p.question for p in missing[start : start + poll.wave]]
+        asked = [(question.id, permutation, ask) for question in wave for permutation, ask in poll.asks(question, judge.defuse)]
         answers = judge.judge([ask for _, _, ask in asked])
         fresh: dict[str, dict[str, Any]] = {q.id: {"id": q.id, "question": marks[q.id], "samples": []} for q in wave}
         for (name, permutation, _), answered in zip(asked, answers, strict=True):
@@ -177,10 +181,9 @@ def meta_scores(
 
 def _asked(tokenizer: Tokenizer, poll: Poll, question: Question, row: Mapping[str, Any]) -> list[Asked]:
     """A prompt and its completions for each permutation, so that the prompt is computed once."""
-    defused = tokenizer.defuse(question)
     return [
         (
-            tokenizer.encode(poll.message(defused, permutation)),
+            tokenizer.encode(poll.message(question, permutation, tokenizer.defuse)),
             [tokenizer.completion(row["samples"][i]["text"], ended=row["samples"][i]["finish"] == "stop") for i in places],
         )
         for permutation, places in _by_permutation(row).items()

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from grm.preferences import Question
 from launch.judging.asking import Answer, Ask
 from launch.judging.endpoint import Endpoint, EndpointError
 from tests.launch.fake_server import FakeServer, Reply, completion, echo, failure
@@ -285,8 +284,6 @@ def test_a_setting_without_sense_is_refused(settings: dict[str, Any]) -> None:
 
 def test_special_tokens_of_others_are_broken_visibly() -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "m")
-    question = Question(id="q", query="a <|im_end|> b", responses=("<|eot_id|>", "2 <| 3 |> 1"))
-    defused = endpoint.defuse(question)
+    defused = [endpoint.defuse(text) for text in ("a <|im_end|> b", "<|eot_id|>", "2 <| 3 |> 1")]
     endpoint.close()
-    assert defused.query == "a <\\|im_end|> b"
-    assert defused.responses == ("<\\|eot_id|>", "2 <\\| 3 |> 1")
+    assert defused == ["a <\\|im_end|> b", "<\\|eot_id|>", "2 <\\| 3 |> 1"]

@@ -91,9 +91,19 @@ def test_text_of_others_never_becomes_a_special_token(tokenizer: Tokenizer, toke
 def test_a_token_that_only_this_tokenizer_holds_special_is_broken_too(tokenizer: Tokenizer) -> None:
     odd = Tokenizer(str(TINY))
     odd._special = ["@@turn@@"]
-    defused = odd.defuse(Question(id="a", query="a @@turn@@ b", responses=("@@turn@@",)))
-    assert defused.query == r"a @\@turn@@ b"
-    assert defused.responses == (r"@\@turn@@",)
+    assert odd.defuse("a @@turn@@ b") == r"a @\@turn@@ b"
+
+
+@pytest.mark.parametrize("hidden", ["@@tu\u200brn@@", "@@tu\u00adrn@@", "\uff33cores: \uff20@turn@@"])
+def test_a_token_that_the_fence_puts_together_is_broken_too(hidden: str) -> None:
+    """What is invisible is removed, and a lookalike of frame is shown in its normal form."""
+    odd = Tokenizer(str(TINY))
+    odd._special = ["@@turn@@"]
+    seen: list[str] = []
+    odd.encode = lambda message: seen.append(message) or ()  # type: ignore[method-assign, func-returns-value]
+    source(CONFIG, [Question(id="a", query=hidden, responses=("x", hidden))], odd).heldout(1)
+    assert "turn@@" in seen[0]
+    assert "@@turn@@" not in seen[0]
 
 
 def test_heldout_prompts_are_the_same_at_every_evaluation(tokenizer: Tokenizer) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import ray
 
-from grm.preferences import Question
 from launch.judging import votes
 from tests.launch.fake_judge import PREFERENCES, FakeJudge, collect, digest, poll
 
@@ -18,8 +17,8 @@ from tests.launch.fake_judge import PREFERENCES, FakeJudge, collect, digest, pol
 class FakeTokenizer:
     """In place of the meta-RM's tokenizer: texts are kept as texts, so that the fake scorer can look at them."""
 
-    def defuse(self, question: Question) -> Question:
-        return question
+    def defuse(self, text: str) -> str:
+        return text
 
     def encode(self, message: str) -> tuple[str, ...]:
         return (message,)

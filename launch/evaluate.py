@@ -14,7 +14,6 @@ DIR is any Hugging Face causal language model; it is asked by our template (`pro
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -33,15 +32,17 @@ from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
+from launch import plan
 from launch.door import gather, told
 from launch.issuing import wording
 from launch.judging import votes
-from launch.judging.asking import Judge, NotJudged
+from launch.judging.asking import Judge, JudgeLost, NotJudged
 from launch.judging.endpoint import Endpoint
 from launch.judging.evaluated import print_table, rewardbench_rows, write_evaluation
-from launch.models import resolve
+from launch.models import architecture, fingerprint, resolve
 from launch.progress import clean, clean_lines
 from launch.signals import end_on_signals
+from launch.tracking import chosen_mode
 from learner.ranking import auc
 
 
@@ -49,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all judged, 1 some preferences got no answer, 2 the input cannot be used, 130 stopped by a signal."""
     given = _parser().parse_args(arguments)
     try:
-        config = load(given.config, [*given.overrides, *_named(given)])
+        config = _config(given)
         preferences = _preferences(config)
         return evaluate(config, preferences, given)
     except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return 2
-    except TimeoutError as error:
+    except (TimeoutError, JudgeLost) as error:
         print(f"failed: {clean_lines(str(error))}; start it again with the same --out to go on", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -65,13 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.Namespace) -> int:
     """Judge, count, write. What is on disk already is not done again."""
-    meta_rm = resolve(given.meta_rm) if given.meta_rm else ""  # at the door: it is needed at the end
+    meta_rm = _checked(config, given)
     out = _folder(given)
     ks = config.eval.votes
     poll = votes.poll_of(config, wording(config), max(ks, default=0))
     settings = {
         "model": given.model,
         "endpoint": given.endpoint or "",
+        "fingerprint": "" if given.endpoint else fingerprint(resolve(config.model.path)),
         "template": poll.wording.graded,
         "k": poll.k,
         "temperature": poll.temperature,
@@ -109,13 +111,19 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
     if given.endpoint and not given.meta_rm:
         yield None
         return
-    from launch.cluster import Cluster  # Ray and the engines: seconds that an endpoint alone need not pay
+    from ray.exceptions import RayError  # Ray and the engines: seconds that an endpoint alone need not pay
+
+    from launch.cluster import Cluster
+    from launch.parts import PartFailed
 
     model = resolve(given.meta_rm if given.endpoint else config.model.path)
     gpus = 1 if given.endpoint else config.rollout.workers
-    with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model, gpus=gpus) as cluster:
-        end_on_signals()  # again: Ray put its own handlers in place
-        yield cluster
+    try:
+        with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model, gpus=gpus) as cluster:
+            end_on_signals()  # again: Ray put its own handlers in place
+            yield cluster
+    except (RayError, PartFailed) as error:
+        raise JudgeLost(str(error)) from error
 
 
 @contextmanager
@@ -142,7 +150,7 @@ def _meta(
     from launch.issuing import Tokenizer
     from learner.meta_scorer import MetaScorer
 
-    digest = hashlib.sha256(meta_rm.encode()).hexdigest()[:8]  # the meta-RMs of two runs may well have one name
+    digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
     scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
     cluster.await_all({scorer.ready.remote(): "the meta-RM"})
     return votes.meta_scores(
@@ -167,14 +175,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _config(given: argparse.Namespace) -> Config:
+    """All rows of --data are judged, whatever a preset says of its own, unless the command line says otherwise."""
+    return load(given.config, ["data.heldout_limit=0", *given.overrides, *_named(given)])
+
+
 def _named(given: argparse.Namespace) -> list[str]:
-    """The options as overrides. No training data is read; a path of the config would not have to exist. All rows of --data are
-    judged, whatever a preset says of its own held-out data, unless the command line says otherwise."""
+    """The options as overrides. No training data is read; a path of the config would not have to exist."""
     given.data, extra = [d for d in given.data if "=" not in d], [d for d in given.data if "=" in d]
     data = json.dumps(given.data, ensure_ascii=False)  # YAML reads no surrogate pairs
     ks = [] if not given.k else [f"eval.votes=[{given.k if given.k != '0' else ''}]"]
     model = json.dumps("tiny" if given.endpoint else given.model, ensure_ascii=False)
-    return ["data.heldout_limit=0", *extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
+    return [*extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
+
+
+def _checked(config: Config, given: argparse.Namespace) -> str:
+    """The meta-RM's folder, "" without one. ConfigError for what an engine would find out, or nobody until all is judged."""
+    chosen_mode(config.tracking.mode, os.environ)
+    meta_rm = resolve(given.meta_rm) if given.meta_rm else ""
+    kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
+    if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
+        raise ConfigError(
+            f"--meta-rm {given.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder, such as"
+            " checkpoints/meta-rm/version-*/model of a run"
+        )
+    if not given.endpoint:
+        from launch.issuing import Tokenizer
+
+        model = resolve(config.model.path)
+        plan.check_context(config, architecture(model))
+        Tokenizer(model)
+    return meta_rm
 
 
 def _preferences(config: Config) -> list[Preference]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from configs.load import ConfigError
 
 TINY = Path(__file__).resolve().parent.parent / "grm" / "tiny_base"
+PIECES, PIECE_BYTES = 16, 1 << 16  # of each file, evenly spread
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
@@ -41,9 +43,34 @@ def resolve(path: str) -> str:
 
 
 def architecture(folder: str) -> dict[str, object] | None:
-    """The model's config.json, or None when the model is not on this disk."""
+    """The model's config.json, or None when the model is not on this disk. ConfigError when it is none."""
     file = Path(folder) / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: {file} cannot be read ({error}); give a Hugging Face model folder") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"model.path: {file} is no object; give a Hugging Face model folder")
+    return found
+
+
+def fingerprint(model: str) -> str:
+    """Tells models apart, also two that lie in one folder one after the other: of each file's name, its size and some of its
+    bytes (a model of many gigabytes is not read whole). Of a model that is not on this disk its name is all there is."""
+    digest = hashlib.sha256()
+    folder = Path(model)
+    if not folder.is_dir():
+        digest.update(model.encode())
+    for file in sorted(file for file in folder.glob("*") if file.is_file()) if folder.is_dir() else ():
+        size = file.stat().st_size
+        digest.update(f"{file.name}/{size}/".encode())
+        with file.open("rb") as opened:
+            for piece in range(PIECES):
+                opened.seek(size * piece // PIECES)
+                digest.update(opened.read(PIECE_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def cache() -> Path:

@@ -48,7 +48,7 @@ def object_store_bytes(model: str) -> int:
 def parts(config: Config, model: str) -> list[Part]:
     """The processes of the run with their planned memory; ConfigError when one cannot fit its device."""
     arch = architecture(model)
-    _check_context(config, arch)
+    check_context(config, arch)
     count = _parameters(config, arch)
     width = 4 if config.dtype == "float32" else 2
     cpu = config.cluster.device == "cpu"
@@ -128,7 +128,8 @@ def _rank_gib(parameters: float, width: int, ranks: int, stage: int) -> float:
     return parameters * (whole + (16 - whole) / ranks) / GIB
 
 
-def _check_context(config: Config, arch: Mapping[str, object] | None) -> None:
+def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
+    """ConfigError when the model cannot read so many tokens. arch: its config.json, None when it is not known."""
     limit = arch.get("max_position_embeddings") if arch else None
     if isinstance(limit, int) and config.model.context > limit:
         raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")

@@ -24,6 +24,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from configs.load import ConfigError
 from launch import lines
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
     modes: dict[str, Mode] = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline",
                               "disabled": "disabled", "": "online" if environ.get("WANDB_API_KEY") else "offline"}  # fmt: skip
     if wish not in modes:
-        raise ValueError(f"WANDB_MODE={wish!r} is not one this run can follow: use online, offline or disabled")
+        raise ConfigError(f"WANDB_MODE={wish!r} is not one this run can follow: use online, offline or disabled")
     return modes[wish]
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from grm.preferences import Question
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
@@ -34,8 +32,13 @@ class NotJudged(RuntimeError):
     """One item got no answer: says why and what to do. A value, so that the others are not lost with it."""
 
 
-class Judge(Protocol):
-    """Answers in the order of what was asked; an item that failed is there as its error."""
+class JudgeLost(RuntimeError):
+    """The judge itself failed, not an item: what was answered stands, and the rest can be asked later."""
 
-    def defuse(self, question: Question) -> Question: ...
+
+class Judge(Protocol):
+    """Answers in the order of what was asked; an item that failed is there as its error. defuse: breaks in a text of others
+    what its tokenizer would read as a special token."""
+
+    def defuse(self, text: str) -> str: ...
     def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]: ...

@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from configs.load import load
-from launch.evaluate import _name, _named, _parser, main
+from launch.evaluate import _config, _name, _named, _parser, main
 from launch.judging import votes
+from launch.models import TINY
 from tests.launch.fake_server import FakeServer, Reply, completion, failure
 from tests.launch.whole import ROOT
 
@@ -73,7 +74,6 @@ def named(*arguments: str) -> dict[str, Any]:
 
 def test_options_are_overrides() -> None:
     assert named("--model", "./m", "--data", "a.jsonl", "b: c.jsonl", "--k", "1,2") == {
-        "data.heldout_limit": 0,
         "model.path": "./m",
         "data.train": ["a.jsonl", "b: c.jsonl"],
         "data.heldout": ["a.jsonl", "b: c.jsonl"],
@@ -81,11 +81,13 @@ def test_options_are_overrides() -> None:
     }
 
 
-@pytest.mark.parametrize(("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7)])
+@pytest.mark.parametrize(
+    ("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)]
+)
 def test_all_rows_are_judged_whatever_a_preset_says_of_its_own(said: list[str], limit: int) -> None:
-    given = _parser().parse_args(["--model", "m", "--data", "a.jsonl", *said])
     assert load("smollm2-135m").data.heldout_limit == 32
-    assert load("smollm2-135m", _named(given)).data.heldout_limit == limit
+    given = _parser().parse_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *said])
+    assert _config(given).data.heldout_limit == limit
 
 
 def test_no_votes_and_votes_of_the_preset() -> None:
@@ -95,7 +97,7 @@ def test_no_votes_and_votes_of_the_preset() -> None:
 
 def test_overrides_behind_the_data_are_told_apart() -> None:
     given = _parser().parse_args(["--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"])
-    assert _named(given)[1:3] == ["run.seed=3", 'model.path="m"']
+    assert _named(given)[:2] == ["run.seed=3", 'model.path="m"']
     assert (given.data, given.overrides) == (["d"], ["eval.temperature=1.0"])
 
 
@@ -180,7 +182,7 @@ def test_ids_of_two_files_must_differ(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "d.jsonl" / "out"
     assert f"--out: cannot make {out}: Not a directory" in refused(
-        capsys, ["--model", "tiny", "--data", data, "--out", str(out)]
+        capsys, ["--config", "tiny", "--model", "tiny", "--data", data, "--out", str(out)]
     )
 
 
@@ -258,6 +260,21 @@ def test_a_second_start_with_other_settings_is_refused(
     assert started("eval.temperature=0.9", "--k", "1,2") == 2
     assert "judgements.jsonl was begun with another k, temperature: use another folder" in capsys.readouterr().err
     assert len(server.asked) == asked
+
+
+def test_what_cannot_judge_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    usual = ["--model", "tiny", "--data", "tinyheld:3:4", "--out", str(out)]
+    assert main(usual) == 2
+    assert "model.context = 4096 is over the model's own limit of" in capsys.readouterr().err
+    assert main([*usual, "--config", "tiny", "--meta-rm", str(TINY)]) == 2
+    assert "a LlamaForCausalLM, which scores nothing; give a meta-RM's folder" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_MODE", "shared")
+    assert main([*usual, "--config", "tiny"]) == 2
+    assert "WANDB_MODE='shared'" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import time
 from collections import Counter
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffer.ledger import Cursor
-from configs.load import ConfigError, dump
+from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
 from configs.schema import Config
 from grm import instructions
@@ -166,9 +168,22 @@ def reopenable(folder: Path) -> bool:
     return (folder / "cold_start").is_dir() and not (folder / "checkpoints").exists()
 
 
+def hold(folder: Path) -> int:
+    """Keep other drivers out of a run's folder, until the descriptor is closed or this process ends. ConfigError when one is
+    at work there."""
+    lock = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError(f"{folder}: the run goes on, another driver is at work there (see launch/status.py)") from None
+    return lock
+
+
 def _content(config: Config) -> str:
-    """A config without the name of its run: one that was named by the clock is taken up by giving that name."""
-    return dump(config.model_copy(update={"run": config.run.model_copy(update={"id": "", "dir": ""})}))
+    """A config without the name of its run (one that was named by the clock is taken up by giving that name), and without
+    a password, which the folder's copy does not have."""
+    return dump(config.model_copy(update={"run": config.run.model_copy(update={"id": "", "dir": ""})})).replace(MASK, "@")
 
 
 def told(skipped: Mapping[str, int]) -> str:

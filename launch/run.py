@@ -48,15 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def start(given: argparse.Namespace) -> int:
     if given.resume:
-        return resume(Path(given.resume), given.overrides)
+        return resume(Path(given.resume), given.overrides, dry_run=given.dry_run)
     config = load(given.config, given.overrides)
     if given.dry_run:
-        print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
-        return 0
+        return show(config)
     return train(config, preset=Path(given.config).stem)
 
 
-def resume(folder: Path, overrides: Sequence[str]) -> int:
+def show(config: Config) -> int:
+    """The resolved config and the plan."""
+    print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
+    return 0
+
+
+def resume(folder: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
     if overrides:
         raise ConfigError(f"--resume: a run goes on with its own config; {overrides[0]} cannot be changed")
     if not (folder / "config.yaml").is_file():
@@ -64,7 +69,7 @@ def resume(folder: Path, overrides: Sequence[str]) -> int:
     config = load(folder / "config.yaml")
     place = {"dir": str(folder.absolute().parent), "id": folder.absolute().name}
     config = config.model_copy(update={"run": config.run.model_copy(update=place)})
-    return train(config, preset=folder.name, resume=True)
+    return show(config) if dry_run else train(config, preset=folder.name, resume=True)
 
 
 def at_the_door(enter: Callable[[], int]) -> int:

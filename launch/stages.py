@@ -13,6 +13,7 @@ A run that was cut off is resumed from this folder: each stage looks for what an
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,8 @@ from launch import lines, plan, sampling
 from launch.cluster import Cluster
 from launch.credit import reopen
 from launch.crew import Crew, TrainingCrew
-from launch.door import open_run, reopenable, told
+from launch.diagnosis import COLD_START
+from launch.door import hold, open_run, reopenable, told
 from launch.fine_tuning import fine_tune, require_some, write_dataset
 from launch.judging.evaluation import Evaluation, When, evaluate
 from launch.judging.polling import Polling
@@ -42,7 +44,7 @@ from launch.report import write_report
 from launch.signals import end_on_signals
 from launch.standing import Standing
 from launch.summary import Finished, Outcome, summary
-from launch.tracking import Tracker
+from launch.tracking import Tracker, chosen_mode
 from launch.training import Training
 from learner import checkpoint
 from learner.sft import SFTReport
@@ -55,6 +57,7 @@ class Run:
     def __init__(self, config: Config, *, preset: str, resume: bool = False) -> None:
         """resume: the folder that the config names holds a run that was cut off, and that goes on."""
         self._began = time.monotonic()
+        chosen_mode(config.tracking.mode, os.environ)
         self._config, self._preset = config, preset
         self._opened = open_run(config, preset=preset, resume=resume)
         self.folder = self._opened.folder
@@ -69,20 +72,22 @@ class Run:
 
     def __enter__(self) -> Self:
         config, opened = self._config, self._opened
+        self._held = hold(self.folder)
         if not self._resumed:
             (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
         print(f"run        {self.folder}\n{plan.describe(config, opened.parts)}{told(opened.skipped)}", flush=True)
-        self._tracker = Tracker(
-            self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
-        )
         gpus = plan.gpus_wanted(config)
         self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model, gpus=gpus)
         end_on_signals()
         try:
             self._cluster.__enter__()
             self._require_own_streams()
-        except BaseException as error:
-            self._finish(error)
+            self._tracker = Tracker(
+                self.folder, self.folder.name, config.model_dump(), config.tracking.project, config.tracking.mode
+            )
+        except BaseException:  # what an earlier try has recorded stays as it is
+            self._cluster.close()
+            os.close(self._held)
             raise
         end_on_signals()  # again: Ray put its own handlers in place
         self._progress = Progress(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
@@ -98,24 +103,26 @@ class Run:
         the streams of a run that is to be resumed."""
         address = self._cluster.address()
         with connect(address, timeout_s=self._config.waits.server_s) as client:
-            known = in_use(client, address.run_id)
+            names = (address.run_id, address.run_id + COLD_START)
+            known = [name for name in names if in_use(client, name)]
             if known and not self._continued:
                 raise ConfigError(
                     f"run.id: {address.run_id} is in use on the Redis server; choose another run.id, or go on with it:"
                     f" --resume {self.folder}"
                 )
-            if not known and (self.folder / "checkpoints").exists():
+            if address.run_id not in known and (self.folder / "checkpoints").exists():
                 raise ConfigError(
                     f"--resume: the streams of {address.run_id} are not on the Redis server any more, so what was issued is"
                     f" not known; start a new run from {self.folder / 'checkpoints' / 'policy'}"
                 )
-            driver = beats(client, address.run_id).get("driver")
+            drivers = [found["driver"] for name in names if "driver" in (found := beats(client, name))]
             # (An embedded server has one driver: another one would not have got it started.)
-            if self._config.redis.url and driver is not None and driver.age_s < self._config.waits.pulse_s:
-                raise ConfigError(
-                    f"--resume: the run goes on, its driver (process {driver.pid} on {driver.host}) was heard of"
-                    f" {driver.age_s:.0f} s ago; if it was killed just now, wait {self._config.waits.pulse_s:.0f} s"
-                )
+            for driver in drivers if self._config.redis.url else ():
+                if driver.age_s < self._config.waits.pulse_s:
+                    raise ConfigError(
+                        f"--resume: the run goes on, its driver (process {driver.pid} on {driver.host}) was heard of"
+                        f" {driver.age_s:.0f} s ago; if it was killed just now, wait {self._config.waits.pulse_s:.0f} s"
+                    )
 
     # ---- cold start ----------------------------------------------------------------------------------------------
 
@@ -280,6 +287,7 @@ class Run:
             said = ", ".join(f"{when} {value:.1%}" for when, value in known)
             print(f"accuracy   {said} (chance {found['baselines']['chance']:.1%})")
         print(f"report     {report}", flush=True)
+        os.close(self._held)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -13,10 +14,12 @@ from typing import Any
 import pytest
 
 from buffer.server import EmbeddedServer
+from buffer.streams import Address, connect, in_use, setup
 from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch import stages
+from launch.door import hold
 from tests.launch.whole import mentioning
 from tests.random_models import make
 
@@ -115,9 +118,45 @@ def test_something_else_that_listens_there_is_no_redis(tmp_path: Path, capsys: p
     assert str(port) in said
 
 
+@pytest.mark.slow
+def test_streams_of_a_run_of_the_same_name_are_left_alone(
+    server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with connect(Address(server.url, "x.cold-start")) as client:  # it samples
+        setup(client, "x.cold-start", meta_rm=False)
+        said = refused(capsys, tmp_path, f"redis.url={server.url}", "tracking.mode=disabled")
+        assert "run.id: x is in use on the Redis server; choose another run.id" in said
+        assert in_use(client, "x.cold-start")
+    assert not (tmp_path / "runs" / "x" / "summary.json").exists()
+
+
 def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs" / "x").mkdir(parents=True)
     assert "choose another run.id" in refused(capsys, tmp_path)
+
+
+def test_a_run_that_goes_on_is_neither_taken_over_nor_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = interrupted(tmp_path, "run.id=x")
+    folder = tmp_path / "runs" / "x"
+    driver = hold(folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for started in (["--resume", str(folder)], ["--config", str(folder / "config.yaml")]):
+        assert entry.main(started) == 2
+        assert "the run goes on, another driver is at work there" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    os.close(driver)
+    os.close(hold(folder))
+    assert load(folder / "config.yaml") == config
+
+
+def test_a_run_that_would_go_on_is_shown_and_not_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(tmp_path, "run.id=x", "grpo.steps=77")
+    folder = tmp_path / "runs" / "x"
+    assert entry.main(["--resume", str(folder), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "steps: 77" in said
+    assert "77 optimiser steps" in said
+    assert not (folder / "driver.lock").exists()
 
 
 def interrupted(where: Path, *overrides: str) -> Config:

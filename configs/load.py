@@ -38,6 +38,7 @@ _Yaml.add_implicit_resolver(
 # PyYAML lets some through: 2001-99-99, `0b_`, `!!int ''`, `!!bool x`, `!!timestamp x`, a number of 5000 digits, absurd nesting.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 LONGEST = 200  # characters of a value in an error
+MASK = ":***@"  # in the place of a password
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -53,6 +54,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: expected sections such as `model:` and `data:`, found {type(tree).__name__}")
     for override in overrides:
         _apply(tree, override)
+    _forget_masked(tree)
     return parse(tree, origin=str(path))
 
 
@@ -67,10 +69,10 @@ def parse(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML, defaults included, any password in `redis.url` masked; loads back to an equal one
-    unless it held a password."""
+    """The resolved config as YAML, defaults included, any password in `redis.url` masked. Loads back to an equal one, without
+    the password: that is in the environment then (SPCT_REDIS_PASSWORD)."""
     tree = config.model_dump()
-    tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", tree["redis"]["url"])
+    tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", rf"\1{MASK}", tree["redis"]["url"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
@@ -101,6 +103,12 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     if leaf in {"train", "heldout"} and section == "data" and isinstance(value, str):
         value = [value]  # one file is the usual case on a command line
     branch[leaf] = value
+
+
+def _forget_masked(tree: dict[str, Any]) -> None:
+    redis = tree.get("redis")
+    if isinstance(redis, dict) and isinstance(redis.get("url"), str):
+        redis["url"] = redis["url"].replace(MASK, "@")
 
 
 def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> list[str]:

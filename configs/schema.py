@@ -6,6 +6,7 @@ Two levels deep: a section and its leaves. What follows from other values is a p
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -208,7 +209,7 @@ class Config(Section):
     @model_validator(mode="after")
     def laws(self) -> Self:
         problems = [
-            *self._sampling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()
+            *self._sampling_laws(), *self._scaling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()
         ]  # fmt: skip
         if problems:
             raise ValueError("; ".join(problems))
@@ -225,6 +226,12 @@ class Config(Section):
                 " weight; set top_p to 1.0 and top_k to -1"
             )
         return out
+
+    def _scaling_laws(self) -> list[str]:
+        low, high = self.rollout.autoscale_min, self.rollout.autoscale_max
+        if low > high:
+            return [f"rollout.autoscale_min = {low} is over rollout.autoscale_max = {high} (0: no autoscaling); raise that"]
+        return []
 
     def _cold_start_laws(self) -> list[str]:
         c, out = self.cold_start, []
@@ -277,6 +284,8 @@ class Config(Section):
                 )
         if self.redis.url and not self.redis.url.startswith(("redis://", "rediss://", "unix://")):
             out.append("redis.url: expected redis://, rediss:// or unix:// in front")  # it may hold a password: not shown
+        if re.search(r"[?&]password=", self.redis.url):
+            out.append("redis.url: a password after the `?` would be written down; put it in SPCT_REDIS_PASSWORD")
         if self.prompts.template_path and not os.path.isfile(self.prompts.template_path):
             out.append(f"prompts.template_path = {self.prompts.template_path!r}: no such file")
         return out

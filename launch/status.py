@@ -77,8 +77,7 @@ def where(run: str) -> tuple[Path, Address]:
     if not found:
         raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs")
     folder = found[0].resolve()
-    # The folder's copy of the config has no password: that is in the environment then, as when the run was started.
-    url = load(folder / "config.yaml").redis.url.replace(":***@", "@")
+    url = load(folder / "config.yaml").redis.url
     try:
         return folder, Address(url or access(folder / "redis"), folder.name)
     except ValueError as error:

@@ -159,6 +159,27 @@ def test_a_password_is_not_written_down() -> None:
     assert "redis://:***@127.0.0.1:6380/0" in text
 
 
+def test_a_masked_password_is_none(tmp_path: Path) -> None:
+    """Else a resumed run would send the mask, and not ask the environment."""
+    copy = tmp_path / "config.yaml"
+    for url, left in (("redis://:hunter22@h:1/0", "redis://@h:1/0"), ("rediss://me:hunter22@h", "rediss://me@h")):
+        copy.write_text(dump(load("tiny", [f"redis.url={url}"])), encoding="utf-8")
+        assert load(copy).redis.url == left
+
+
+@pytest.mark.parametrize("url", ["redis://h?password=hunter22", "redis://h/0?db=1&password=hunter22"])
+def test_a_password_that_would_be_written_down_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="SPCT_REDIS_PASSWORD") as refused:
+        load("tiny", [f"redis.url={url}"])
+    assert "hunter22" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [(4, 2), (1, 0)])
+def test_autoscaling_between_two_numbers(low: int, high: int) -> None:
+    with pytest.raises(ConfigError, match=f"autoscale_min = {low} is over rollout.autoscale_max = {high}"):
+        load("tiny", [f"rollout.autoscale_min={low}", f"rollout.autoscale_max={high}"])
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -39,6 +39,8 @@ class LocalRay:
     def get(refs: Sequence[Future[Any]]) -> list[Any]:
         try:
             return [ref.result() for ref in refs]
+        except RayError:  # the actor died
+            raise
         except Exception as error:  # as Ray does: an error that is of both kinds
             kind = type(error)
             said = repr(error)

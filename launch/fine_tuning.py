@@ -20,7 +20,7 @@ from grm.rejection import is_kept
 from launch import lines
 from launch.cluster import Cluster
 from launch.issuing import Tokenizer
-from launch.parts import PartFailed
+from launch.parts import FATAL, PartFailed, brief
 from learner import checkpoint
 from learner.sft import SFTLearner, SFTReport, Standing
 
@@ -68,21 +68,49 @@ def _general(mixed: Sequence[Instruction], tokenizer: Tokenizer) -> Iterator[dic
 
 
 def fine_tune(
-    cluster: Cluster, config: Config, *, model: str, folder: Path, heard: Callable[[SFTReport], None]
+    cluster: Cluster,
+    config: Config,
+    *,
+    model: str,
+    folder: Path,
+    heard: Callable[[SFTReport], None],
+    note: Callable[[str], None],
 ) -> tuple[Path, Standing]:
     """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest; the folder of the best model,
     and where the fine-tuning stood when it ended.
 
-    Killed and started again, it goes on from its newest checkpoint and ends with the same model.
+    Killed and started again, it goes on from its newest checkpoint and ends with the same model. When a rank dies all of
+    them are started again, up to `cluster.restarts` times; then PartFailed. note: told of each death.
     """
+    for death in range(config.cluster.restarts + 1):
+        ranks = _ranks(cluster, config, model, folder)
+        try:
+            standing = _trained(cluster, config, ranks, heard)
+            break
+        except FATAL as error:
+            raise PartFailed(f"the fine-tuning failed: {error}") from error
+        except ray.exceptions.RayError as error:
+            if death == config.cluster.restarts:
+                what = f"the fine-tuning failed {death + 1} times (cluster.restarts)"
+                raise PartFailed(f"{what}; the last time: {error}") from error
+            note(f"the fine-tuning died ({brief(error)}): started again, try {death + 1} of {config.cluster.restarts}")
+        finally:
+            cluster.end(ranks)
+    return _linked(folder), standing
+
+
+def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[Any]:
     world = config.learner.ranks
-    ranks = [
+    return [
         cluster.remote(
             SFTLearner, {}, gpu=True, config=config, rank=rank, world=world, model_path=model,
             dataset=folder / "dataset.jsonl", checkpoints=folder / "checkpoints",
         )
         for rank in range(world)
     ]  # fmt: skip
+
+
+def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], heard: Callable[[SFTReport], None]) -> Standing:
     cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
     limit = config.waits.progress_s
     try:
@@ -91,10 +119,7 @@ def fine_tune(
         standing: Standing = ray.get(ranks[0].standing.remote(), timeout=limit)
     except ray.exceptions.GetTimeoutError as error:
         raise TimeoutError(f"the driver waited {limit:.0f} s for a step of the fine-tuning (waits.progress_s)") from error
-    except ray.exceptions.RayError as error:
-        raise PartFailed(f"the fine-tuning failed: {error}") from error
-    cluster.end(ranks)
-    return _linked(folder), standing
+    return standing
 
 
 def _linked(folder: Path) -> Path:

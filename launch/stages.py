@@ -152,7 +152,9 @@ class Run:
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
         require_some(examples, verdicts)
         with self._timed("fine_tune"):
-            policy, standing = fine_tune(self._cluster, config, model=opened.model, folder=folder, heard=self._heard_sft)
+            policy, standing = fine_tune(
+                self._cluster, config, model=opened.model, folder=folder, heard=self._heard_sft, note=self._progress.note
+            )
         self._policy = str(policy)
         self._outcome.cold_start |= {
             "steps": standing.version, "best_step": standing.best, "heldout_loss": standing.best_loss

@@ -1,6 +1,5 @@
-"""The cold start is killed while it samples and started again: the end is the same, and nothing is done twice.
-
-The other half, killed in the middle of the fine-tuning, is in tests/learner/test_sft.py.
+"""The cold start is killed while it samples and started again, and a rank of its fine-tuning is killed under it: the end is
+the same, and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.launch.whole import SPCT, mentioning, run, start, wait_for
+from tests.launch.whole import SPCT, finish, mentioning, run, start, wait_for
 
 pytestmark = pytest.mark.chaos
 
@@ -49,6 +48,17 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     for file in ("dataset.jsonl", "verdicts.json"):
         assert (folder / "cold_start" / file).read_text() == (whole.folder / "cold_start" / file).read_text()
     assert ended.summary["cold_start"] == whole.summary["cold_start"]  # the steps, the best one, its held-out loss
+    assert ended.summary["accuracy"] == whole.summary["accuracy"]
+
+    process = start(tmp_path, "struck", *LONG, entry="cold_start.py")
+    wait_for(tmp_path / "struck", '"sft/step": 3.0', process)
+    (rank,) = [pid for pid, line in mentioning(str(tmp_path / "struck")).items() if line.startswith("ray::SFTLearner")]
+    os.kill(rank, signal.SIGKILL)
+    ended = finish(process, tmp_path / "struck")
+    assert ended.status == 0, ended.said
+    assert "the fine-tuning died" in ended.said
+    assert "started again, try 1 of 5" in ended.said
+    assert ended.summary["cold_start"] == whole.summary["cold_start"]
     assert ended.summary["accuracy"] == whole.summary["accuracy"]
 
 

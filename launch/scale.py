@@ -1,9 +1,10 @@
-"""Changes the number of rollout workers of a run that goes on; the run's driver sees to it within seconds.
+"""Changes the number of rollout workers of a run that goes on; while it trains, its driver sees to it within seconds.
 
     python launch/scale.py --run runs/mine --rollouts 8
 
 More: new workers start, pull the current weights and join. Fewer: the newest finish or give back what they have, and
-leave. The wish is a key on the run's Redis server, and holds until the next one, also when the run is resumed.
+leave. The wish is a key on the run's Redis server, and holds until the next one, also when the run is resumed; said during
+the cold start, it is fulfilled when training begins.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from buffer.streams import connect
 from buffer.wishes import wish_rollouts, wished_rollouts
 from configs.load import ConfigError, load
 from launch.run import at_the_door
-from launch.status import where
+from launch.status import look, where
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,10 +36,13 @@ def scale(run: str, rollouts: int) -> int:
     if rollouts < 1:
         raise ConfigError(f"--rollouts {rollouts}: expected 1 or more; to end the run, stop its driver")
     folder, address = where(run)
+    config = load(folder / "config.yaml")
+    found = look(address, config)
     with connect(address) as client:
-        before = wished_rollouts(client, address.run_id) or load(folder / "config.yaml").rollout.workers
+        before = wished_rollouts(client, address.run_id) or config.rollout.workers
         wish_rollouts(client, address.run_id, rollouts)
-    print(f"rollout workers: {before} -> {rollouts} (python launch/status.py --run {folder})")
+    when = "" if found.seen.run_id == address.run_id else " when training begins: the cold start goes on as it is"
+    print(f"rollout workers: {before} -> {rollouts}{when} (python launch/status.py --run {folder})")
     return 0
 
 

@@ -24,8 +24,9 @@ from buffer import streams
 from buffer.pulse import Pulse
 from buffer.server import EmbeddedServer
 from buffer.streams import PROMPTS, ROLLOUTS, Address, connect
+from buffer.wishes import wished_rollouts
 from configs.load import ConfigError, dump, load
-from launch import status
+from launch import scale, status
 from launch.diagnosis import Culprit, Diagnosis, gather
 from launch.seen import Seen
 from tests.buffer.run_by_hand import Run
@@ -245,6 +246,34 @@ def test_the_password_of_an_own_server_comes_from_the_environment(tmp_path: Path
     (tmp_path / "config.yaml").write_text(dump(config), encoding="utf-8")
     folder, address = status.where(str(tmp_path))
     assert (folder, address) == (tmp_path.resolve(), Address("redis://spct@127.0.0.1:1", tmp_path.name))
+
+
+# ---- more workers, or fewer ------------------------------------------------------------------------------------------
+
+
+def test_a_wish_for_workers_is_kept_for_the_driver(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
+    assert "rollout workers: 1 -> 3 (" in capsys.readouterr().out
+    assert wished_rollouts(run.client, run.run_id) == 3
+    assert scale.main(["--run", "mine", "--rollouts", "0"]) == 2
+    assert "--rollouts 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_wish_during_the_cold_start_says_when_it_is_fulfilled(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for key in [*run.client.scan_iter("spct:*")]:
+        run.client.rename(key, key.replace(b"{mine}", b"{mine.cold-start}"))
+    assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
+    assert "1 -> 3 when training begins: the cold start goes on as it is" in capsys.readouterr().out
+    assert wished_rollouts(run.client, "mine") == 3
+    streams.remove(run.client, "mine.cold-start")
+
+
+def test_a_run_that_has_ended_gets_no_workers(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    assert scale.main(["--run", "mine", "--rollouts", "3"]) == 2
+    assert "it is starting, or not going on" in capsys.readouterr().err
 
 
 # ---- the live view -----------------------------------------------------------------------------------------------

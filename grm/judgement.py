@@ -60,7 +60,8 @@ class ParseFailure:
 
 
 def training_scale(n: int) -> Scale:
-    """0/1 for a single response, 1..10 otherwise; in evaluation the scale is GRADED for every n."""
+    """0/1 for a single response, 1..10 otherwise: in training, and where a run judges greedily by the training rule. Votes, and
+    whatever `launch/evaluate.py` asks, are GRADED for every n."""
     return Scale.VERDICT if n == 1 else Scale.GRADED
 
 

@@ -84,7 +84,7 @@ def render(
 ) -> str:
     """The user message that asks for a judgement of `question`, responses in the order of `permutation`.
 
-    scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; evaluation passes GRADED for every n.
+    scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; votes pass GRADED for every n.
     hint (cold start only): n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
     defuse: breaks the special tokens of the tokenizer that will read it. It is given texts that are fenced already: what
     the fence removes may have held a token apart.

@@ -53,12 +53,13 @@ class Polling:
         polled: tuple[When, ...] = ("before", "cold_start", "after")
         for when in polled:
             if (self._folder / f"{when}.jsonl").exists():
-                counted[when] = self._count(when, scorer, tokenizer)
+                counted |= self._count(when, scorer, tokenizer)
         if scorer is not None:
             cluster.end([scorer])
         return counted
 
-    def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> Row:
+    def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> dict[str, Row]:
+        """{when: figures}, or nothing where no preference has votes."""
         known = {row["id"]: row for row in lines.read(self._folder / f"{when}.jsonl")[1:]}
         rows = [known[p.question.id] for p in self._preferences]
         meta: Mapping[str, Sequence[float]] = {}
@@ -68,5 +69,9 @@ class Polling:
                 path=self._folder / f"meta-{when}.jsonl", timeout_s=self._config.waits.judge_s,
             )  # fmt: skip
         found = votes.items(self._preferences, rows, meta)
+        if missed := [row["error"] for row in rows if "error" in row]:
+            self._say(f"votes {when}: {len(missed)} of {len(rows)} preferences have none, and do not count: {missed[0]}")
+        if not found:
+            return {}
         whole = [replace(item, subset="") for item in found]  # a run reports no subsets
-        return table(whole, ks=self._config.eval.votes, area=auc, seed=self._config.run.seed)[-1]
+        return {when: table(whole, ks=self._config.eval.votes, area=auc, seed=self._config.run.seed)[-1]}

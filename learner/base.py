@@ -3,6 +3,7 @@
 import errno
 import logging
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from buffer.streams import Address
 from configs.schema import Config
 from learner import checkpoint, models
 from learner.checkpoint import CheckpointError
-from learner.engine import Engine, Ranks, free_port
+from learner.engine import Engine, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,12 @@ class Learner:
         self._model_path, self._checkpoints = model_path, checkpoints
         self._keep = config.learner.keep_checkpoints
         self.version = self.skipped = self._skipped_in_a_row = 0
+        self._listener: socket.socket | None = None
 
-    @staticmethod
-    def rendezvous(host: str = "127.0.0.1") -> tuple[str, int]:
-        """Where rank 0 will listen; host: an address of its node that the other ranks can reach."""
-        return host, free_port(host)
+    def rendezvous(self, host: str = "127.0.0.1") -> tuple[str, int]:
+        """Where rank 0 listens from now on; host: an address of its node that the other ranks can reach."""
+        self._listener = socket.create_server((host, 0))
+        return host, int(self._listener.getsockname()[1])
 
     def close(self) -> None:
         """Leaves the other ranks; saves nothing."""
@@ -69,6 +71,7 @@ class Learner:
             port=port,
             device=config.cluster.device,
             timeout_s=max(config.waits.start_s, config.waits.progress_s),
+            listener=self._listener,
         )
 
     def _advance(self) -> None:

@@ -70,20 +70,25 @@ def deepspeed(device: str) -> ModuleType:
     return module
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on now; another process may take it before it is used, so start again then."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 class Ranks:
     """The processes of one learner: one process per rank, a group of its own, collectives in the same order."""
 
     def __init__(
-        self, *, rank: int, world: int, host: str, port: int, device: Literal["cpu", "cuda"], timeout_s: float
+        self,
+        *,
+        rank: int,
+        world: int,
+        host: str,
+        port: int,
+        device: Literal["cpu", "cuda"],
+        timeout_s: float,
+        listener: socket.socket | None = None,
     ) -> None:
-        """Joins the group; returns when all ranks have joined, RuntimeError after ``timeout_s`` without them."""
+        """Joins the group; returns when all ranks have joined, RuntimeError after ``timeout_s`` without them.
+
+        host, port: where rank 0 listens; 0 is any free port, for a rank that is alone. listener: rank 0's socket, if it
+        listens there already: a port that was only looked up may be another's by the time that it is used.
+        """
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"rank {rank} sees no GPU, but cluster.device is cuda: give it one, or set it to cpu")
         self.rank, self.world = rank, world
@@ -99,8 +104,16 @@ class Ranks:
         os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
         self._deepspeed = deepspeed(device)
         backend, timeout = "nccl" if device == "cuda" else "gloo", timedelta(seconds=timeout_s)
+        listening = listener.detach() if listener else None
         try:
-            self._deepspeed.init_distributed(backend, verbose=False, timeout=timeout)
+            self._store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+                host, port, world, is_master=rank == 0, timeout=timeout, master_listen_fd=listening
+            )
+            torch.distributed.init_process_group(
+                backend, store=self._store, rank=rank, world_size=world, timeout=timeout,
+                device_id=self.device if device == "cuda" and world > 1 else None,  # as DeepSpeed does
+            )  # fmt: skip
+            self._deepspeed.init_distributed(backend, verbose=False, timeout=timeout)  # finds the group and takes it
         except RuntimeError as error:
             raise RuntimeError(
                 f"rank {rank} waited up to {timeout_s:.0f} s at {host}:{port} for all {world} ranks to join: {error}"
@@ -133,6 +146,7 @@ class Ranks:
         """Ends the group; the process may then join another."""
         self._deepspeed.comm.destroy_process_group()
         self._deepspeed.comm.comm.cdb = None
+        del self._store  # rank 0 listens no more
 
 
 class Engine:

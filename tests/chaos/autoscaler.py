@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import ray
 
 from buffer.server import EmbeddedServer
-from learner.engine import free_port
 from tests.chaos.elastic import Meter, play
 from tests.chaos.nodes import QUICK, STORE, environment, settings
+from tests.launch.heads import free_ports
 from tests.launch.whole import kill_mentioning, mentioning
 
 HEAD = "f" * 51 + "00000"  # the provider knows the head by this id
@@ -63,7 +63,7 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     """A head with an autoscaler and no room for workers; its address."""
     os.environ |= environment(folder) | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}  # the head is found by the machine's address
     host = ray.util.get_node_ip_address()
-    port = free_port(host)
+    (port,) = free_ports(1)
     address = f"{host}:{port}"
     (folder / "cluster.json").write_text(json.dumps(cluster_config(address)))
     ids = {"RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}  # of the head alone
@@ -126,7 +126,7 @@ def run() -> list[tuple[str, int, float]]:
     counted: list[tuple[str, int]] = []
     with (
         tempfile.TemporaryDirectory(prefix="spct-a-") as place,
-        EmbeddedServer(Path(place) / "redis", port=free_port("127.0.0.1")) as server,
+        EmbeddedServer(Path(place) / "redis", port=free_ports(1)[0]) as server,
         ray_cluster(Path(place)) as address,
     ):
         rates = play(settings(address, server.url), Path(place), lambda meter: counted.extend(demands(meter, Path(place))))

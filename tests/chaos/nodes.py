@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from buffer.server import EmbeddedServer
 from configs.schema import Config
 from launch.ray_session import ROOT
-from learner.engine import free_port
 from tests.chaos.elastic import Meter, config, play
+from tests.launch.heads import free_ports
 
 STORE = 80 << 20
 QUICK = {
@@ -86,7 +86,7 @@ def settings(address: str, url: str) -> Config:
 def run() -> list[tuple[str, float]]:
     with (
         tempfile.TemporaryDirectory(prefix="spct-n-") as place,
-        EmbeddedServer(Path(place) / "redis", port=free_port("127.0.0.1")) as server,
+        EmbeddedServer(Path(place) / "redis", port=free_ports(1)[0]) as server,
         ray_cluster(Path(place)) as nodes,
     ):
         return play(settings(nodes.address, server.url), Path(place), lambda meter: changes(meter, nodes))

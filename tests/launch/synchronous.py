@@ -76,12 +76,12 @@ def learn(pipe: Connection, overrides: list[str]) -> None:
     """The other process: batch in, loss and new weights out (vLLM and DeepSpeed do not share a process)."""
     from configs.load import load
     from launch.models import resolve
-    from learner.engine import Ranks, free_port
+    from learner.engine import Ranks
     from learner.grpo import PolicyUpdate
     from learner.weights import published
 
     config = load("tiny", overrides)
-    ranks = Ranks(rank=0, world=1, host="127.0.0.1", port=free_port("127.0.0.1"), device="cpu", timeout_s=60)
+    ranks = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     update = PolicyUpdate(config, ranks, resolve(config.model.path))
     for version in range(1, config.grpo.steps + 1):
         loss, _ = update.apply(pipe.recv())

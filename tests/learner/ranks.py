@@ -4,7 +4,9 @@ Rank 0 writes what it found to FOLDER/found.npz.
 """
 
 import math
+import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,16 +132,16 @@ def everything(model: Path, ranks: Ranks) -> Found:
     return found
 
 
-def learn(rank: int, world: int, ports: Sequence[int], model: Path, folder: Path, url: str) -> Found:
+def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Found:
     """The whole GRPO learner: nothing, then a step, a checkpoint, and the same again after a restart."""
     settings = config(model, learner={"zero_stage": 2, "checkpoint_every": 1, "ranks": world})
     arguments: dict[str, Any] = {"rank": rank, "world": world, "model_path": settings.model.path}
     arguments |= {"address": Address(url, "ranks"), "checkpoints": folder / "policy"}
     found: Found = {}
-    for life, port in enumerate(ports):
+    for life in range(2):
         sink = Sink()
         learner = GRPOLearner(settings, sink=sink, **arguments)
-        learner.start("127.0.0.1", port)
+        learner.start("127.0.0.1", meeting(folder / f"learn-{life}", rank, lambda learner=learner: learner.rendezvous()[1]))
         assert learner.version == life
         report = learner.step(20.0)
         assert report is not None
@@ -151,16 +153,17 @@ def learn(rank: int, world: int, ports: Sequence[int], model: Path, folder: Path
     return found
 
 
-def fine_tune(rank: int, world: int, ports: Sequence[int], model: Path, folder: Path) -> Found:
+def fine_tune(rank: int, world: int, model: Path, folder: Path) -> Found:
     """The whole SFT learner: killed after two steps, then until it stops by itself."""
     cold_start = {"lr": 1e-2, "batch": 8, "steps": 30, "eval_every": 2, "patience": 2}
     settings = config(model, learner={"zero_stage": 2, "ranks": world}, cold_start=cold_start)
     dataset = write(folder / f"sft-{rank}.jsonl", examples(24, seed=1))
     reports: list[SFTReport] = []
-    for port, steps in zip(ports, (2, 30, 1), strict=True):
+    for life, steps in enumerate((2, 30, 1)):
         learner = SFTLearner(
             settings, rank=rank, world=world, model_path=str(model), dataset=dataset, checkpoints=folder / "sft"
         )
+        port = meeting(folder / f"tune-{life}", rank, lambda learner=learner: learner.rendezvous()[1])
         learner.start("127.0.0.1", port)
         assert learner.version == (reports[-1].best if reports else 0)
         reports += [report for report in (learner.step() for _ in range(steps)) if report is not None]
@@ -170,15 +173,29 @@ def fine_tune(rank: int, world: int, ports: Sequence[int], model: Path, folder: 
     return {"learner: sft": np.array([report.loss for report in reports])}
 
 
+def meeting(file: Path, rank: int, listen: Callable[[], int]) -> int:
+    """The port where rank 0 listens; the others read it from the file."""
+    if rank == 0:
+        draft = file.with_suffix(".draft")
+        draft.write_text(str(listen()))
+        draft.rename(file)
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert time.monotonic() < deadline, f"rank {rank} waited 120 s for rank 0 at {file.name}"
+        time.sleep(0.05)
+    return int(file.read_text())
+
+
 def main() -> None:
     rank, world = int(sys.argv[1]), int(sys.argv[2])
-    ports = [int(text) for text in sys.argv[3].split(",")]
-    model, folder, url = Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6]
-    ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=ports[0], device="cpu", timeout_s=120)
+    model, folder, url = Path(sys.argv[3]), Path(sys.argv[4]), sys.argv[5]
+    listener = socket.create_server(("127.0.0.1", 0)) if rank == 0 else None
+    port = meeting(folder / "maths", rank, lambda: listener.getsockname()[1] if listener else 0)
+    ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=port, device="cpu", timeout_s=120, listener=listener)
     found = everything(model, ranks)
     ranks.leave()
-    found |= learn(rank, world, ports[1:3], model, folder, url)
-    found |= fine_tune(rank, world, ports[3:6], model, folder)
+    found |= learn(rank, world, model, folder, url)
+    found |= fine_tune(rank, world, model, folder)
     if rank == 0:
         np.savez(folder / "found.npz", **found)  # type: ignore[arg-type]
 

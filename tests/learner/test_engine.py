@@ -3,6 +3,7 @@
 import math
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from buffer.messages import ExperienceGroup
+from buffer.streams import Address
 from configs.schema import Config
-from learner import engine
 from learner.checkpoint import CheckpointError
 from learner.engine import Engine, EngineSettings, NotFinite, Ranks
-from learner.grpo import PolicyUpdate
+from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.models import load_classifier, load_policy
-from tests.learner.run_by_hand import config, experience
+from tests.learner.run_by_hand import Sink, config, experience
 
 
 @pytest.fixture
 def ranks() -> Iterator[Ranks]:
-    joined = Ranks(
-        rank=0, world=1, host="127.0.0.1", port=engine.free_port("127.0.0.1"), device="cpu", timeout_s=60
-    )
+    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     yield joined
     joined.leave()
 
@@ -225,9 +224,24 @@ def test_a_pickle_that_could_run_code_is_refused(
 
 
 def test_a_rank_that_never_comes_is_named() -> None:
-    port = engine.free_port("127.0.0.1")
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
     with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
-        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2)
+        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2, listener=listener)
+
+
+def test_nobody_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
+    learner = GRPOLearner(
+        config(model), rank=0, world=1, model_path=str(model), address=Address("redis://unused", "r"), sink=Sink(),
+        checkpoints=tmp_path,
+    )  # fmt: skip
+    host, port = learner.rendezvous()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((host, port))
+    joined = learner._join(host, port)
+    assert joined.broadcast_bytes(b"here") == b"here"
+    joined.leave()
+    socket.create_server((host, port)).close()
 
 
 def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
-from learner.engine import Ranks, free_port
+from learner.engine import Ranks
 from tests.learner import ranks as cases
 from tests.learner.run_by_hand import Run
 
@@ -19,14 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndarray]:
     """What rank 0 of ``world`` processes found; the output of all of them when one fails."""
-    ports: set[int] = set()
-    while len(ports) < 6:
-        ports.add(free_port("127.0.0.1"))
-    named = ",".join(map(str, ports))
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
     started = []
     for rank, log in enumerate(logs):
-        command = [sys.executable, "-m", "tests.learner.ranks", rank, world, named, model, folder, url]
+        command = [sys.executable, "-m", "tests.learner.ranks", rank, world, model, folder, url]
         started.append(
             subprocess.Popen(
                 [str(part) for part in command],
@@ -52,7 +48,7 @@ def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path
     two = launch(2, model, tmp_path, server.url)
     run.close()
 
-    alone = Ranks(rank=0, world=1, host="127.0.0.1", port=free_port("127.0.0.1"), device="cpu", timeout_s=60)
+    alone = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     one = cases.everything(model, alone)
     alone.leave()
     assert one.keys() == {name for name in two if not name.startswith("learner: ")}

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.schema import Config
 from learner import checkpoint
-from learner.engine import Ranks, free_port
+from learner.engine import Ranks
 from learner.examples import Example, split
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
 from tests.learner.run_by_hand import config
@@ -32,7 +32,7 @@ def settings(model: Path, /, *, zero_stage: int = 0, micro_tokens: int = 128, **
 
 @pytest.fixture
 def ranks() -> Iterator[Ranks]:
-    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=free_port("127.0.0.1"), device="cpu", timeout_s=60)
+    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     yield joined
     joined.leave()
 

@@ -71,7 +71,7 @@ class Cluster:
         if ray.is_initialized():
             self.end(list(self._actors))
             ray.shutdown()
-        ray_session.see_off(left, wait_s=GRACE_S)
+        ray_session.see_off(left, grace_s=GRACE_S)
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = self._server = None

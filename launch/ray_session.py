@@ -18,6 +18,7 @@ from ray._private.state import state
 
 from configs.load import ConfigError
 
+KILLED_S = 30.0  # a process that was killed frees its memory first, at the lowest priority
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -79,14 +80,14 @@ def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-def see_off(processes: Sequence[psutil.Process], *, wait_s: float) -> None:
+def see_off(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
     """Until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. SIGKILL, which
-    none can refuse, to those that live after `wait_s`."""
-    _, left = psutil.wait_procs(processes, timeout=wait_s)
+    none can refuse, to those that live after `grace_s`."""
+    _, left = psutil.wait_procs(processes, timeout=grace_s)
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=wait_s)
+    psutil.wait_procs(left, timeout=KILLED_S)
 
 
 def check_room(*, gpus: int, embedded_redis: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import redis
 
 from actors.engine import Request
 from actors.rollout import RolloutActor
+from buffer.claims import claims
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
 from buffer.pulse import beats
-from buffer.streams import REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
+from buffer.streams import PROMPTS, REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from configs.load import load
 from configs.schema import Config
@@ -36,10 +38,27 @@ def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0
     assert ledger.issue(offers, version=version, limit=100) == count
 
 
+_made: list[RolloutActor] = []
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """The actors of a test beat no longer than the test lasts."""
+    yield
+    while _made:
+        _made.pop()._pulse.stop()
+
+
 def actor(
     address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0", config: Config = CONFIG
 ) -> RolloutActor:
-    return RolloutActor(config=config, name=name, address=address, source=source, build=lambda: engine)
+    _made.append(RolloutActor(config=config, name=name, address=address, source=source, build=lambda: engine))
+    return _made[-1]
+
+
+def look_now(worker: RolloutActor) -> None:
+    """Its next turn looks for newer weights, however short ago the last look was."""
+    worker._looked = -1e9
 
 
 def handed_on(client: redis.Redis, address: Address) -> list[RolloutGroup]:
@@ -54,7 +73,7 @@ def weights(version: int, *, incarnation: int = 0) -> PublishedWeights:
 def test_each_prompt_becomes_one_group(client: redis.Redis, address: Address) -> None:
     issue(client, address, 10)
     worker = actor(address, FakeEngine(), LocalWeights())
-    report = worker.work(0.5)
+    report = worker.work(2.0)
     groups = handed_on(client, address)
     assert sorted(g.prompt.group for g in groups) == list(range(10))
     assert all(len(g.completions) == 2 for g in groups)
@@ -69,9 +88,9 @@ def test_it_takes_no_more_groups_than_it_may(client: redis.Redis, address: Addre
     engine = FakeEngine()
     engine.automatic = False
     worker = actor(address, engine, LocalWeights())
-    assert worker.work(0.3).in_flight == 4
+    assert worker.work(1.0).in_flight == 4
     engine.finish(3)
-    assert worker.work(0.3).in_flight == 4  # one still running, three new ones
+    assert worker.work(2.0).in_flight == 4  # one still running, three new ones
     assert sum(engine.batches) == 7
     assert len(handed_on(client, address)) == 3
 
@@ -103,7 +122,8 @@ def test_newer_weights_are_pulled_while_groups_run(client: redis.Redis, address:
     worker.work(0.2)
     source.publish(weights(1))
     source.publish(weights(2))
-    report = worker.work(0.3)
+    look_now(worker)
+    report = worker.work(0.5)
     assert engine.loaded == [2]  # the newest, at once
     assert (report.pulls, report.version, report.in_flight) == (1, 2, 2)
     assert report.pause_s > 0
@@ -117,9 +137,8 @@ def test_stale_weights_stop_the_worker(client: redis.Redis, address: Address) ->
     source = Backwards()
     source.publish(weights(0))
     worker = actor(address, FakeEngine(), source)
-    worker.work(0.1)
     with pytest.raises(WeightsRefused, match="stale"):
-        worker.work(0.1)
+        worker.work(5.0)
 
 
 def test_a_silent_worker_loses_its_groups_to_another_and_its_late_hand_off_too(client: redis.Redis, address: Address) -> None:
@@ -170,11 +189,13 @@ def test_a_learner_that_went_back_to_a_checkpoint_is_followed(client: redis.Redi
     source, engine = LocalWeights(), FakeEngine()
     worker = actor(address, engine, source)
     source.publish(weights(7, incarnation=1))
-    worker.work(1.2)
+    look_now(worker)
+    worker.work(0.2)
     source.publish(weights(4, incarnation=2))
     Ledger(client, address.run_id).advance(1, [])
     issue(client, address, 1, version=1)
-    report = worker.work(0.2)
+    look_now(worker)
+    report = worker.work(1.0)
     assert (engine.loaded, report.version, report.groups) == ([7, 4], 4, 1)
 
 
@@ -210,14 +231,16 @@ def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address
     issue(client, address, 3)
     slow = FakeEngine()
     slow.automatic = False
-    patient = load("tiny", [*SMALL, "redis.claim_timeout_s=2.0"])
+    patient = load("tiny", [*SMALL, "redis.claim_timeout_s=8.0"])
     worker = actor(address, slow, LocalWeights(), name="slow", config=patient)
     thief = actor(address, FakeEngine(), LocalWeights(), name="thief", config=patient)
-    for _ in range(6):
-        worker.work(0.4)
-        assert thief.work(0.05).groups == 0
+    worker.work(3.5)  # a beat, each of which renews, is a quarter of the timeout
+    (queue,) = [queue for queue in claims(client, address.run_id) if queue.stream == PROMPTS]
+    assert len(queue.claims) == 3
+    assert all(claim.age_s < claim.since_s - 1.0 for claim in queue.claims), "claimed long ago, and young"
+    assert thief.work(0.05).groups == 0
     slow.finish()
-    assert worker.work(0.2).groups == 3
+    assert worker.work(1.0).groups == 3
 
 
 def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_setting(

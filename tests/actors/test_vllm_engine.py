@@ -127,9 +127,10 @@ def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]
 def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines["llama-tied"]
     old = engine.edition.version
-    running = engine.submit([request(p, samples=4, tokens=190) for p in PROMPTS])
     model = noised(folder, seed=3)
-    engine.load(publish(model, old + 1))
+    weights = publish(model, old + 1)
+    running = engine.submit([request(p, samples=4, tokens=190) for p in PROMPTS])
+    engine.load(weights)
     late = engine.submit([request(PROMPTS[0])])[0].result(timeout=120)
     spans = [c.versions for future in running for c in future.result(timeout=120) if c.finish == "length"]
     assert spans
@@ -187,7 +188,7 @@ def test_a_seeded_request_gives_the_same_tokens_whatever_else_is_running(
     asked = [request(prompt, samples=3, temperature=1.0, seed=7 + i) for i, prompt in enumerate(PROMPTS)]
     first = [ids(future.result(timeout=120)) for future in engine.submit(asked)]
     alone = [ids(engine.submit([one])[0].result(timeout=120)) for one in asked]
-    others = engine.submit([request(prompt, samples=4, temperature=1.0, tokens=100) for prompt in PROMPTS])
+    others = engine.submit([request(prompt, samples=4, temperature=1.0, tokens=190) for prompt in PROMPTS])
     among = [ids(future.result(timeout=120)) for future in engine.submit(asked[::-1])][::-1]
     assert not all(future.done() for future in others), "others were running all the time"
     assert first == alone == among

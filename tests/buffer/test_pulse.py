@@ -54,11 +54,9 @@ def test_a_part_says_who_and_where_it_is_from_its_start(client: redis.Redis, add
 
 def test_it_beats_on_by_itself(client: redis.Redis, address: Address) -> None:
     with beating(address):
-        ages = []
-        for _ in range(20):
-            ages.append(beats(client, address.run_id)["rollout-0"].age_s)
-            time.sleep(0.05)
-        assert max(ages) < 0.8, "a second went by"
+        for _ in range(5):
+            old = until(client, address, lambda beat: beat.age_s > EVERY_S / 2).age_s
+            until(client, address, lambda beat, old=old: beat.age_s < old)  # type: ignore[misc]
 
 
 def test_it_tells_what_it_is_doing_and_what_it_has_done(client: redis.Redis, address: Address) -> None:
@@ -77,8 +75,7 @@ def test_it_says_for_how_long_nothing_has_moved(client: redis.Redis, address: Ad
     with beating(address) as pulse:
         with pulse.doing("train"):
             until(client, address, lambda beat: beat.stuck_s > 0.3)
-            pulse.moved()
-            assert until(client, address, lambda beat: beat.stuck_s < 0.3).doing == "train"
+            assert until(client, address, lambda beat: pulse.moved() or beat.stuck_s < 0.3).doing == "train"
             until(client, address, lambda beat: beat.stuck_s > 0.3)
         time.sleep(0.3)
         assert until(client, address, lambda beat: beat.doing == IDLE).stuck_s == 0.0, "who has nothing to do is not stuck"
@@ -99,9 +96,8 @@ def test_an_error_in_what_it_does_ends_the_doing(client: redis.Redis, address: A
 def test_claims_are_kept_unless_it_hangs(client: redis.Redis, address: Address) -> None:
     kept: list[float] = []
     with beating(address, hang_s=0.3, keep=lambda: kept.append(time.monotonic())) as pulse:
-        time.sleep(0.5)
-        assert len(kept) >= 3, "idle for long is no hanging"
-        assert not pulse.hung
+        until(client, address, lambda beat: len(kept) >= 5)  # for longer than hang_s
+        assert not pulse.hung, "idle for long is no hanging"
         with pulse.doing("roll out"):
             began = time.monotonic()
             until(client, address, lambda beat: beat.stuck_s > 0.7)
@@ -112,6 +108,7 @@ def test_claims_are_kept_unless_it_hangs(client: redis.Redis, address: Address) 
             moved = time.monotonic()
             deadline = moved + 5
             while max(kept) < moved:
+                pulse.moved()
                 assert time.monotonic() < deadline, "it works again, and keeps its claims no more"
                 time.sleep(0.01)
 

@@ -181,11 +181,12 @@ def test_a_folder_whose_name_needs_quoting(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["short", "very-long-name-" * 8])
 def test_two_servers_never_share_a_folder(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "STOP_S", 0.2)
     with EmbeddedServer(folder / name) as running:
         second = EmbeddedServer(folder / name)
-        with pytest.raises(ServerError, match="in use by another run's server: choose another folder"):
-            second.start()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(server, "STOP_S", 0.2)
+            with pytest.raises(ServerError, match="in use by another run's server: choose another folder"):
+                second.start()
         second.stop()
         assert server.access(folder / name) == running.url
         connect(Address(running.url, "r")).close()
@@ -231,8 +232,8 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(folder: Path, mon
     silent.chmod(0o700)
     monkeypatch.setattr(server, "find_binary", lambda: str(silent))
     running = EmbeddedServer(folder / "b")
-    with pytest.raises(ServerError, match=r"(?s)did not answer within 0 s.*nothing to say"):
-        running.start(timeout_s=0.3)
+    with pytest.raises(ServerError, match=r"(?s)did not answer within 2 s.*nothing to say"):
+        running.start(timeout_s=2.0)
     assert not running.running
 
 
@@ -296,7 +297,7 @@ def test_nobody_there(url: str, said: str) -> None:
     with pytest.raises(ServerError, match=said) as caught:
         connect(Address(url, "r"), timeout_s=2)
     assert "pw" not in str(caught.value)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60, "not for ever (a name server may take its time)"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", ""])

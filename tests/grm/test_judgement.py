@@ -202,9 +202,9 @@ def test_restore_refuses_what_is_no_permutation(permutation: tuple[int, ...]) ->
 )
 def test_long_hostile_completions_take_linear_time(unit: str) -> None:
     for completion in (unit * (300_000 // len(unit)), "\\boxed{" + unit * (300_000 // len(unit)) + "}"):
-        start = time.process_time()
+        start = time.thread_time()
         parse(completion, 2)
-        assert time.process_time() - start < 2.0  # quadratic time would be minutes
+        assert time.thread_time() - start < 2.0  # quadratic time would be minutes
 
 
 PUBLIC = """**Specific Criteria:**

@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.launch.whole import mentioning
@@ -51,17 +52,15 @@ except Exception as error:
 """
 
 
-def family(pid: int) -> Iterator[int]:
-    """A process and all that descend from it."""
-    yield pid
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            yield from family(int(child))
-
-
 def listening(pid: int) -> set[str]:
     """Addresses on which a process or one of its family listens."""
-    held = {os.readlink(file) for one in family(pid) for file in Path(f"/proc/{one}/fd").iterdir() if file.is_symlink()}
+    held = set()
+    parent = psutil.Process(pid)
+    for process in (parent, *parent.children(recursive=True)):
+        with suppress(OSError):  # it ended while we looked
+            for file in Path(f"/proc/{process.pid}/fd").iterdir():
+                with suppress(OSError):  # it was closed
+                    held.add(os.readlink(file))
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

@@ -29,7 +29,7 @@ def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Po
 
 def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp_path: Path) -> None:
     more = ("rollout.workers=2", "learner.ranks=2", "learner.zero_stage=2")
-    said, _ = submit(head, tmp_path, "job-whole", *SMALL, *more).communicate(timeout=500)
+    said, _ = submit(head, tmp_path, "job-whole", *SMALL, *more).communicate(timeout=900)
     assert "succeeded" in said, said
     ended = Ended(status=0, said=said, folder=tmp_path / "job-whole")
     assert ended.summary["finished"] == "completed"
@@ -42,16 +42,16 @@ def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp
 def test_ray_job_stop_ends_the_run_and_all_its_parts(head: Head, tmp_path: Path) -> None:
     process = submit(head, tmp_path, "job-stopped", *SMALL, "grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false")
     metrics = tmp_path / "job-stopped" / "metrics.jsonl"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while not (metrics.exists() and '"learner/version": 2.0' in metrics.read_text()):
-        assert time.monotonic() < deadline, "no step within 300 s"
+        assert time.monotonic() < deadline, "no step within 900 s"
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.5)
     stop = [RAY, "job", "stop", "--address", head.dashboard, "job-stopped"]
     subprocess.run(stop, env=head.env, timeout=120, check=True, capture_output=True)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     ended = Ended(status=0, said="", folder=tmp_path / "job-stopped")
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while mentioning(str(ended.folder)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not mentioning(str(ended.folder))

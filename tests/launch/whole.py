@@ -104,7 +104,7 @@ def shared_memory() -> set[str]:
 
 
 def wait_for(
-    folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 300, *, file_name: str = "metrics.jsonl"
+    folder: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 900, *, file_name: str = "metrics.jsonl"
 ) -> None:
     """Until a file of the run, its metrics by default, holds a text."""
     deadline = time.monotonic() + timeout_s

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,11 +84,27 @@ def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
 def see_off(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
     """Until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. SIGKILL, which
     none can refuse, to those that live after `grace_s`."""
-    _, left = psutil.wait_procs(processes, timeout=grace_s)
-    for process in left:
+    for process in _await_end(processes, grace_s):
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=KILLED_S)
+    _await_end(processes, KILLED_S)
+
+
+def _await_end(processes: Iterable[psutil.Process], limit_s: float) -> list[psutil.Process]:
+    """Those that run after `limit_s`. One that nobody has reaped has ended (in a container nobody may)."""
+    deadline = time.monotonic() + limit_s
+    while left := [process for process in processes if _runs(process)]:
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+    return []
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def check_room(*, gpus: int, embedded_redis: bool) -> None:

@@ -1,7 +1,9 @@
 -- I3: trained entries are acknowledged with the checkpoint that holds them, and only then.
 -- KEYS experience, unsaved, incarnation, version, saved; ARGV consumer group, incarnation, entry ids.
-if (redis.call('GET', KEYS[3]) or '0') ~= ARGV[2] then
-  return redis.error_reply('FENCED another learner has taken this one\'s place')
+-- include fenced
+local refusal = fenced(KEYS[3], ARGV[2])
+if refusal then
+  return refusal
 end
 for i = 3, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]

@@ -1,8 +1,10 @@
 -- KEYS version, outstanding, unsaved, fates, incarnation; ARGV incarnation, version, trained groups.
 -- Version v + 1 is published: its groups leave 'outstanding' for 'unsaved', where they stay until a checkpoint holds
 -- them. A second run of the same call finds the version there and the groups gone, and changes nothing.
-if (redis.call('GET', KEYS[5]) or '0') ~= ARGV[1] then
-  return redis.error_reply('FENCED another learner has taken this one\'s place')
+-- include fenced
+local refusal = fenced(KEYS[5], ARGV[1])
+if refusal then
+  return refusal
 end
 local now, version = tonumber(redis.call('GET', KEYS[1]) or '0'), tonumber(ARGV[2])
 local again = version == now

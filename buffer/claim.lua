@@ -4,6 +4,7 @@
 -- Claims up to count entries: new ones, or such as whose claim has lapsed. Returns {rows, last id}: rows of id,
 -- deliveries, fields (the same when the client asks again), and when there are none the last id ever claimed.
 -- include last_delivered
+-- include fenced
 local group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local rows = {}
 
@@ -35,8 +36,9 @@ local function claim_lapsed()
   end
 end
 
-if KEYS[3] and (redis.call('GET', KEYS[3]) or '0') ~= ARGV[7] then
-  return redis.error_reply('FENCED another learner has taken this one\'s place')
+local refusal = KEYS[3] and fenced(KEYS[3], ARGV[7])
+if refusal then
+  return refusal
 end
 
 local known = redis.call('GET', KEYS[2])

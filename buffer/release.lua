@@ -1,7 +1,9 @@
 -- KEYS outstanding, fates, experience, incarnation; ARGV consumer group, incarnation, fate, number of groups, groups, entry ids.
 -- Settles groups and acknowledges entries; counts what was outstanding, so that running twice counts once.
-if (redis.call('GET', KEYS[4]) or '0') ~= ARGV[2] then
-  return redis.error_reply('FENCED another learner has taken this one\'s place')
+-- include fenced
+local refusal = fenced(KEYS[4], ARGV[2])
+if refusal then
+  return refusal
 end
 local settled, entries = 0, 5 + tonumber(ARGV[4])
 for i = 5, entries - 1 do

@@ -131,10 +131,11 @@ class Consumer:
             if not rows:
                 self._await_new(last_id, min(left, self._sweep_s))
 
-    def own_pending(self) -> list[Entry]:
-        """All that was claimed under this name and is not yet acknowledged, oldest first (after a restart)."""
+    def own_pending(self, *, behind: str = "") -> list[Entry]:
+        """All that was claimed under this name and is not yet acknowledged, oldest first (after a restart). behind: an entry's
+        id; only what came later."""
         found: list[Entry] = []
-        after = "-"
+        after = f"({behind}" if behind else "-"
         while True:
             rows = self._space.run("own_pending", [self._stream], self._group, self._name, after, PAGE)
             found += self._usable(rows)

@@ -61,9 +61,9 @@ class Reader:
         """Up to ``count`` groups: at once if any have arrived, else whatever comes first within ``seconds``."""
         return self._decoded(self._consumer.claim(count, block_s=seconds))
 
-    def claimed_before(self) -> list[Arrived]:
-        """What this learner had claimed and not acknowledged when it was last alive."""
-        return self._decoded(self._consumer.own_pending())
+    def claimed_before(self, *, behind: str = "") -> list[Arrived]:
+        """What this learner had claimed and not acknowledged when it was last alive. behind: an entry's id; only later ones."""
+        return self._decoded(self._consumer.own_pending(behind=behind))
 
     def acknowledge(self, entries: Sequence[str]) -> None:
         """These entry ids need never come back."""

@@ -38,12 +38,14 @@ class Intake:
         Groups that were trained after that checkpoint become outstanding again: their gradient was lost with the
         process that had computed it, and their claims are still here.
         """
-        claimed = self._claimed_but(contained)
+        pending, known = self._reader.claimed_before(), set(contained)
+        claimed = [one for one in pending if one.entry_id not in known]
         regained = {one.group.group: one.group.issued_at for one in claimed}
         incarnation, at = self._ledger.recover(version, contained, regained)
         self._reader.fence(incarnation)
         self._arrive(claimed)
-        self._arrive(self._claimed_but([*contained, *(one.entry_id for one in claimed)]))  # by an older one, just before
+        # and what an older one claimed until the fence stood, which is newer than all that had been claimed before
+        self._arrive(self._reader.claimed_before(behind=pending[-1].entry_id if pending else ""))
         return incarnation, at
 
     def wait(self, version: int, seconds: float) -> list[Arrived]:
@@ -93,10 +95,6 @@ class Intake:
 
     def close(self) -> None:
         self._redis.close()
-
-    def _claimed_but(self, entries: Sequence[str]) -> list[Arrived]:
-        known = set(entries)
-        return [one for one in self._reader.claimed_before() if one.entry_id not in known]
 
     def _arrive(self, arrived: Iterable[Arrived]) -> None:
         for one in arrived:

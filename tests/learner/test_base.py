@@ -18,6 +18,7 @@ from learner.checkpoint import CheckpointError
 from learner.engine import Engine
 from learner.experience import unpack
 from learner.grpo import GRPOReport
+from learner.intake import Intake
 from learner.meta_rm import MetaRMReport
 from learner.sft import SFTLearner
 from tests.learner.run_by_hand import Run, config, experience
@@ -243,6 +244,26 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     assert checkpoint.versions(folder) == [1, 2, 4]
     assert (folder / ".corrupt-version-000003").is_dir(), "kept for whoever wants to know"
     again.close()
+
+
+def test_what_an_older_learner_claims_until_the_fence_stands_is_regained(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.feed(3)
+    older = run.claim_nothing()
+    older.claim(1, block_s=0)
+    intake = Intake(config(model), run.address, 250)
+    recover = intake._ledger.recover
+
+    def just_before(*given: Any) -> tuple[int, int]:
+        older.claim(1, block_s=0)
+        return recover(*given)
+
+    monkeypatch.setattr(intake._ledger, "recover", just_before)
+    intake.recover(0, ())
+    assert sorted(intake._ready) == [0, 1]
+    assert [one.group.group for one in intake.wait(0, 5.0)] == [0, 1]
+    intake.close()
 
 
 def test_a_checkpoint_that_broke_before_it_was_acknowledged_costs_nothing(run: Run, model: Path) -> None:

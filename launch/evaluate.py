@@ -34,7 +34,7 @@ from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
 from launch import plan
 from launch.door import gather, told
-from launch.issuing import wording
+from launch.issuing import Tokenizer, wording
 from launch.judging import votes
 from launch.judging.asking import Judge, JudgeLost, NotJudged
 from launch.judging.endpoint import Endpoint
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.Namespace) -> int:
     """Judge, count, write. What is on disk already is not done again."""
-    meta_rm = _checked(config, given)
+    meta_rm, tokenizer = _checked(config, given)
     out = _folder(given)
     ks = config.eval.votes
     poll = votes.poll_of(config, wording(config), max(ks, default=0))
@@ -81,7 +81,7 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
         "seed": poll.seed,
     }
     with _cluster(config, given, out) as cluster:
-        with _judge(config, cluster, preferences, given) as judge:
+        with _judge(config, cluster, preferences, given, tokenizer) as judge:
             path = out / "judgements.jsonl"
             rows = votes.collect(judge, poll, preferences, path=path, settings=settings, say=partial(print, flush=True))
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
@@ -127,7 +127,9 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
 
 
 @contextmanager
-def _judge(config: Config, cluster: Any, preferences: Sequence[Preference], given: argparse.Namespace) -> Iterator[Judge]:
+def _judge(
+    config: Config, cluster: Any, preferences: Sequence[Preference], given: argparse.Namespace, tokenizer: Tokenizer | None
+) -> Iterator[Judge]:
     if given.endpoint:
         sequences = config.rollout.workers * config.rollout.max_groups
         with closing(Endpoint(given.endpoint, given.model, concurrency=sequences)) as endpoint:
@@ -135,19 +137,18 @@ def _judge(config: Config, cluster: Any, preferences: Sequence[Preference], give
             yield endpoint
         return
     from launch.crew import Crew
-    from launch.issuing import Tokenizer
     from launch.judging.engines import EngineJudge
 
+    assert tokenizer is not None  # only an endpoint has none
     model = resolve(config.model.path)
     with Crew(cluster, config, model=model, preferences=preferences) as crew:
-        yield EngineJudge(config, crew=crew, tokenizer=Tokenizer(model), version=0)
+        yield EngineJudge(config, crew=crew, tokenizer=tokenizer, version=0)
 
 
 def _meta(
     config: Config, cluster: Any, meta_rm: str, poll: votes.Poll, preferences: Sequence[Preference],
     rows: Sequence[dict[str, Any]], out: Path,
 ) -> dict[str, list[float]]:  # fmt: skip
-    from launch.issuing import Tokenizer
     from learner.meta_scorer import MetaScorer
 
     digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
@@ -189,8 +190,9 @@ def _named(given: argparse.Namespace) -> list[str]:
     return [*extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
 
 
-def _checked(config: Config, given: argparse.Namespace) -> str:
-    """The meta-RM's folder, "" without one. ConfigError for what an engine would find out, or nobody until all is judged."""
+def _checked(config: Config, given: argparse.Namespace) -> tuple[str, Tokenizer | None]:
+    """The meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what an engine would find
+    out, or nobody until all is judged."""
     chosen_mode(config.tracking.mode, os.environ)
     meta_rm = resolve(given.meta_rm) if given.meta_rm else ""
     kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
@@ -199,13 +201,11 @@ def _checked(config: Config, given: argparse.Namespace) -> str:
             f"--meta-rm {given.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder, such as"
             " checkpoints/meta-rm/version-*/model of a run"
         )
-    if not given.endpoint:
-        from launch.issuing import Tokenizer
-
-        model = resolve(config.model.path)
-        plan.check_context(config, architecture(model))
-        Tokenizer(model)
-    return meta_rm
+    if given.endpoint:
+        return meta_rm, None
+    model = resolve(config.model.path)
+    plan.check_context(config, architecture(model))
+    return meta_rm, Tokenizer(model)
 
 
 def _preferences(config: Config) -> list[Preference]:

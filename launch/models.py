@@ -59,11 +59,11 @@ def architecture(folder: str) -> dict[str, object] | None:
 def fingerprint(model: str) -> str:
     """Tells models apart, also two that lie in one folder one after the other: of each file's name, its size and some of its
     bytes (a model of many gigabytes is not read whole). Of a model that is not on this disk its name is all there is."""
-    digest = hashlib.sha256()
     folder = Path(model)
     if not folder.is_dir():
-        digest.update(model.encode())
-    for file in sorted(file for file in folder.glob("*") if file.is_file()) if folder.is_dir() else ():
+        return hashlib.sha256(model.encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
         size = file.stat().st_size
         digest.update(f"{file.name}/{size}/".encode())
         with file.open("rb") as opened:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
-from buffer.pulse import Pulse
+from buffer.heartbeat import Pulse
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
 from grm.judgement import Judgement, ParseFailure, parse, restore, training_scale

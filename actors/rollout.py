@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
-from actors.engine import Generator, Request
+from actors.vllm_engine import Generator, Request
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
-from buffer.pulse import Pulse
+from buffer.heartbeat import Pulse
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
 from buffer.weights import WeightSource
 from configs.schema import Config

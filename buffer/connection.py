@@ -159,7 +159,7 @@ def _remedy(address: Address, error: str) -> str:
 @cache
 def _source(name: str) -> str:
     """A script's text; a line `-- include other` stands for the text of other.lua."""
-    text = files("buffer").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    text = files("buffer").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 

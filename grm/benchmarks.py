@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from grm.figures import Area, Figure, area_figure, mean_figure
+from grm.statistics import Area, Figure, area_figure, mean_figure
 from grm.voting import (
     Credit,
     Rule,

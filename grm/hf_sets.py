@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grm.jsonl import Row, messages
+from grm.preference_files import Row, messages
 from grm.preferences import (
     EMPTY_RESPONSE,
     TWO_BEST,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.jsonl import Row, messages, place, rows
+from grm.preference_files import Row, messages, place, rows
 from grm.preferences import DataError, conversation
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from grm.fence import fence
+from grm.escaping import fence
 from grm.judgement import Scale, training_scale
 from grm.preferences import Question
 

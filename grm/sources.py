@@ -9,7 +9,7 @@
 import re
 from pathlib import Path
 
-from grm import hf_sets, jsonl, tiny_world
+from grm import hf_sets, preference_files, tiny_world
 from grm.preferences import DataError, Loaded
 
 
@@ -23,7 +23,7 @@ def load(source: str, *, limit: int | None = None) -> Loaded:
         return _tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
     if colon and kind == "hf":
         return hf_sets.load(rest, limit=limit)
-    return jsonl.load(Path(source), limit=limit)
+    return preference_files.load(Path(source), limit=limit)
 
 
 def _tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loaded:

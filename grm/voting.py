@@ -11,7 +11,7 @@ and where none parsed there is no result, which earns no credit. Pure functions.
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
-from math import comb, fsum, isnan, lcm
+from math import comb, isnan, lcm
 from typing import NamedTuple
 
 Scores = tuple[int, ...]
@@ -167,21 +167,8 @@ def subsets(size: int, k: int, draws: int, rng: random.Random) -> Iterable[Seque
     return (sorted(rng.sample(range(size), k)) for _ in range(draws))
 
 
-def bootstrap(values: Sequence[float], *, resamples: int, rng: random.Random, level: float = 0.95) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of `values`, one value a preference."""
-    if not values or resamples < 1:
-        raise ValueError(f"{len(values)} values, {resamples} resamples: give at least one of each")
-    count = len(values)
-    return percentiles([fsum(rng.choices(values, k=count)) / count for _ in range(resamples)], level=level)
 
 
-def percentiles(estimates: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """The interval that is left of the estimates when (1 - level)/2 of them are cut off at either end."""
-    if not estimates or not 0 < level < 1:
-        raise ValueError(f"{len(estimates)} estimates at level {level}: give at least one, and a level inside 0..1")
-    cut = int(len(estimates) * (1 - level) / 2 + 1e-9)  # 1000 * (1 - 0.9) / 2 is 49.999... in floats
-    ordered = sorted(estimates)
-    return ordered[cut], ordered[-1 - cut]
 
 
 def _parsed(judgements: Sequence[Scores | None]) -> list[Scores]:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 
 from configs.load import load
 from configs.schema import Config
-from launch.run import at_the_door
+from launch.cli import at_the_door
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def cold_start(config: Config, *, preset: str) -> int:
     """Both halves of the cold start, and the fine-tuned policy on the held-out preferences."""
-    from launch.stages import Run
+    from launch.driver.pipeline import Run
 
     with Run(config, preset=preset) as run:
         run.cold_start()

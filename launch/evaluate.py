@@ -32,18 +32,19 @@ from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
-from launch import plan
-from launch.door import gather, told
-from launch.issuing import Tokenizer, wording
+from launch.setup import resource_plan
+from launch.setup.preflight import gather, told
+from launch.setup.tokenizer import Tokenizer
+from launch.setup.prompt_source import wording
 from launch.judging import votes
-from launch.judging.asking import Judge, JudgeLost, NotJudged
+from launch.judging.protocol import Judge, JudgeLost, NotJudged
 from launch.judging.endpoint import Endpoint
-from launch.judging.evaluated import print_table, rewardbench_rows, write_evaluation
-from launch.models import architecture, fingerprint, resolve
-from launch.progress import clean, clean_lines
-from launch.signals import end_on_signals
-from launch.tracking import chosen_mode
-from learner.ranking import auc
+from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.monitoring.plain_text import clean, clean_lines
+from launch.setup.signals import end_on_signals
+from launch.monitoring.tracker import chosen_mode
+from grm.statistics import auc
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,8 +114,8 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
         return
     from ray.exceptions import RayError  # Ray and the engines: seconds that an endpoint alone need not pay
 
-    from launch.cluster import Cluster
-    from launch.parts import PartFailed
+    from launch.cluster.ray_cluster import Cluster
+    from launch.cluster.supervision import PartFailed
 
     model = resolve(given.meta_rm if given.endpoint else config.model.path)
     gpus = 1 if given.endpoint else config.rollout.workers
@@ -136,8 +137,8 @@ def _judge(
             endpoint.check()
             yield endpoint
         return
-    from launch.crew import Crew
-    from launch.judging.engines import EngineJudge
+    from launch.cluster.stage_actors import Crew
+    from launch.judging.engine_judge import EngineJudge
 
     assert tokenizer is not None  # only an endpoint has none
     model = resolve(config.model.path)
@@ -204,7 +205,7 @@ def _checked(config: Config, given: argparse.Namespace) -> tuple[str, Tokenizer 
     if given.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
-    plan.check_context(config, architecture(model))
+    resource_plan.check_context(config, architecture(model))
     return meta_rm, Tokenizer(model)
 
 

@@ -9,132 +9,34 @@ missing because a part was off or the run ended early, and says what is missing.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
-import string
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from launch.page.run_page import ReportError, write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/report.py` finds its siblings
 
-from launch.page.charts import Markup, join, tag
-from launch.page.curves import CARDS, drawn, finite
-from launch.page.figures import Summary, facts, hero, shares
-from launch.page.judgements import cases, prose
-from launch.page.story import stages
-from launch.tracking import METRICS_FILE, SAMPLES_FILE, redacted
-
-TEMPLATE = Path(__file__).with_name("report.html")
 
 
-class ReportError(ValueError):
-    """There is nothing to report on."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """What a run folder held. `problems` are sentences about what could not be read."""
-
-    summary: Summary
-    config: str
-    records: Sequence[Mapping[str, Any]]
-    samples: Sequence[Mapping[str, Any]]
-    problems: list[str] = field(default_factory=list)
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write run_folder/report.html and return its path. ReportError: the folder is missing or holds no run at all."""
-    page = render(read(run_folder))
-    path = run_folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
-def read(run_folder: Path) -> Run:
-    """Everything the page needs; unreadable lines become problems, because a crash leaves some."""
-    names = ("summary.json", "config.yaml", METRICS_FILE, SAMPLES_FILE)
-    if not any((run_folder / name).is_file() for name in names):
-        raise ReportError(f"{run_folder} holds none of {', '.join(names)}: name the folder of a run, runs/<run id>")
-    problems: list[str] = []
-    summary: Any = {}
-    if (run_folder / "summary.json").is_file():
-        try:
-            summary = json.loads((run_folder / "summary.json").read_text(encoding="utf-8", errors="replace"))
-        except json.JSONDecodeError as error:
-            problems.append(f"summary.json could not be read: {error}.")
-    else:
-        problems.append("There is no summary.json: the run still goes on, or ended before it could write one.")
-    config = run_folder / "config.yaml"
-    records = [row for row in _rows(run_folder / METRICS_FILE, problems)
-               if isinstance(row.get("metrics"), dict) and finite(row.get("elapsed_s"))]  # fmt: skip
-    return Run(summary=Summary(values=summary if isinstance(summary, dict) else {}), records=records, problems=problems,
-               config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-               samples=_rows(run_folder / SAMPLES_FILE, problems))  # fmt: skip
 
 
-def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    rows, bad = list[dict[str, Any]](), 0
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
-        try:
-            row = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError:
-            row = False
-        bad += row is not None and not isinstance(row, dict)
-        if isinstance(row, dict):
-            rows.append(row)
-    if bad:
-        problems.append(f"{path.name}: {bad} line{'s' * (bad != 1)} could not be read and left out.")
-    return rows
 
 
-def render(run: Run) -> str:
-    """The whole page."""
-    title = " · ".join(filter(None, ("SPCT", run.summary.text("preset"), run.summary.text("run_id"))))
-    summary = run.summary
-    sections = (_head(run), hero(summary, run.records), facts(summary), stages(summary), _curves(run), shares(summary),
-                cases(run.samples), _config(run), _foot())  # fmt: skip
-    template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(title=join([title]), body=join(section for section in sections if section is not None))
 
 
-def _head(run: Run) -> Markup:
-    """Which run this is, how it ended, and what is to be known before reading on."""
-    text = run.summary.text
-    state = text("finished") or "unfinished"
-    tone = {"completed": "state good", "failed": "state bad"}.get(state, "state")
-    names = (text("preset"), f"seed {text('seed')}" if text("seed") else "", text("run_id"))
-    ends = {"stopped": "was stopped", "failed": "failed"}
-    end = f"The run {ends[state]} before its end; the figures are those of what it had done." if state in ends else ""
-    error = re.sub(r"\x1b\[[0-9;]*m", "", text("error"))  # Ray colours its tracebacks
-    said = [sentence for sentence in (end, error, *run.problems) if sentence]
-    notice = tag("div", *map(prose, said), class_="notice") if said else None
-    line = (tag("b", "SPCT run"), *(tag("span", name) for name in names if name), tag("span", state, class_=tone))
-    return tag("header", tag("div", *line, class_="over"), notice)
 
 
-def _curves(run: Run) -> Markup:
-    figures = [(card.title, drawn(card, run.records, run.summary.figure)) for card in CARDS]
-    absent = [title for title, figure in figures if figure is None]
-    note = tag("p", f"Not recorded in this run: {', '.join(absent)}.", class_="absent") if absent else None
-    intro = "Point at a curve for its values. Of a line that is drawn twice, the strong one is the faint one's running mean."
-    return tag("section", tag("h2", "Curves"), tag("p", intro),
-               tag("div", *(figure for _, figure in figures), class_="grid"), note)  # fmt: skip
 
 
-def _config(run: Run) -> Markup:
-    text = redacted(run.config, os.environ) or "config.yaml is missing from the run folder."
-    return tag("section", tag("details", tag("summary", "Configuration"), tag("pre", text), class_="box"))
 
 
-def _foot() -> Markup:
-    parts = ["Made by launch/report.py from the run folder. For every metric: ", tag("code", "wandb leet <run folder>/wandb"),
-             " shows the offline run in a terminal, ", tag("code", "wandb sync"), " uploads it; ",
-             tag("code", METRICS_FILE), " is the same as plain lines."]  # fmt: skip
-    return tag("footer", *parts)
+
 
 
 def main(arguments: Sequence[str]) -> int:

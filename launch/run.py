@@ -19,19 +19,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/run.py` finds its siblings
 
-from buffer.streams import ServerError
 from configs.load import ConfigError, dump, load
 from configs.schema import Config
-from grm.preferences import DataError
-from grm.prompts import TemplateError
-from launch import plan
-from launch.models import resolve
-from launch.progress import clean_lines
+from launch.setup import resource_plan
+from launch.setup.model_files import resolve
+from launch.cli import at_the_door
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +54,7 @@ def start(given: argparse.Namespace) -> int:
 
 def show(config: Config) -> int:
     """The resolved config and the plan."""
-    print(dump(config) + "\n" + plan.describe(config, plan.parts(config, resolve(config.model.path))))
+    print(dump(config) + "\n" + resource_plan.describe(config, resource_plan.parts(config, resolve(config.model.path))))
     return 0
 
 
@@ -72,21 +69,11 @@ def resume(folder: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
     return show(config) if dry_run else train(config, preset=folder.name, resume=True)
 
 
-def at_the_door(enter: Callable[[], int]) -> int:
-    """What `enter` returns; input that cannot be used and signals become a sentence and an exit status."""
-    try:
-        return enter()
-    except (ConfigError, DataError, TemplateError, ServerError) as error:
-        print(f"error: {clean_lines(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """All stages of a run, from the data at the door to the report."""
-    from launch.stages import Run
+    from launch.driver.pipeline import Run
 
     with Run(config, preset=preset, resume=resume) as run:
         if config.cold_start.enabled:

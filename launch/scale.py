@@ -17,10 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/scale.py` finds its siblings
 
 from buffer.streams import connect
-from buffer.wishes import wish_rollouts, wished_rollouts
+from buffer.rollout_target import wish_rollouts, wished_rollouts
 from configs.load import ConfigError, load
-from launch.run import at_the_door
-from launch.status import look, where
+from launch.cli import at_the_door
+from launch.monitoring.lookup import look, where
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,18 +23,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from buffer.server import access
-from buffer.streams import Address, ServerError, connect, dead_letters, in_use
+from buffer.streams import Address, ServerError, connect, dead_letters
 from configs.load import ConfigError, load
 from configs.schema import Config
-from launch import stacks
-from launch.diagnosis import COLD_START, Diagnosis, describe, gather, limits, verdict
-from launch.progress import clean, clean_lines
-from launch.run import at_the_door
-from launch.seen import PART_HEAD, QUEUE_HEAD, Seen, part_rows, queue_rows, standing, table
-from launch.signals import end_on_signals
+from launch.monitoring import stacks
+from launch.monitoring.diagnosis import COLD_START, Diagnosis, describe, limits, verdict
+from launch.monitoring.plain_text import clean, clean_lines
+from launch.cli import at_the_door
+from launch.monitoring.snapshot import PART_HEAD, QUEUE_HEAD, Seen, part_rows, queue_rows, standing, table
+from launch.setup.signals import end_on_signals
+from launch.monitoring.lookup import ANSWER_S, look, where
 
-ANSWER_S = 5.0  # for the server to answer
 LOOK_S = 1.0  # between two looks
 DEAD_HEAD = ("stream", "entry", "group", "bytes", "reason")
 
@@ -70,33 +69,8 @@ def show(given: argparse.Namespace) -> int:
     return 0
 
 
-def where(run: str) -> tuple[Path, Address]:
-    """A run's folder, and where its streams are. ConfigError when there is no such run, ServerError when it is not going
-    on."""
-    found = [folder for folder in (Path(run), Path("runs") / run) if (folder / "config.yaml").is_file()]
-    if not found:
-        raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs")
-    folder = found[0].resolve()
-    url = load(folder / "config.yaml").redis.url
-    try:
-        return folder, Address(url or access(folder / "redis"), folder.name)
-    except ValueError as error:
-        raise ConfigError(f"--run {run}: not the folder of a run: {error}") from None
 
 
-def look(address: Address, config: Config) -> Diagnosis:
-    """The run as it is now: its own streams, or those of its cold start. ServerError when nothing of it lives."""
-    run_id = address.run_id
-    with connect(address, timeout_s=ANSWER_S) as client:
-        stage = next((name for name in (run_id, run_id + COLD_START) if in_use(client, name)), None)
-        if stage is None:
-            raise ServerError(f"run {run_id} has no streams at {address.public_url}: it is starting, or not going on")
-        found = gather(client, stage, config)
-    if found.seen.failure:
-        raise ServerError(found.seen.failure)
-    if not found.seen.beats:
-        raise ServerError(f"run {run_id} is between two stages, or not going on: no part of it has a pulse")
-    return found
 
 
 def settled(address: Address, config: Config) -> Diagnosis:

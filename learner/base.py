@@ -13,12 +13,12 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from buffer.pulse import Pulse
+from buffer.heartbeat import Pulse
 from buffer.streams import Address
 from configs.schema import Config
 from learner import checkpoint, models
 from learner.checkpoint import CheckpointError
-from learner.engine import Engine, Ranks
+from learner.deepspeed_engine import Engine, Ranks
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from buffer.weights import WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
-from learner.attention import can_branch
+from learner.shared_prefix import can_branch
 from learner.base import Clock, Learner
-from learner.engine import Engine, EngineSettings, Frozen, NotFinite, Ranks
+from learner.deepspeed_engine import Engine, EngineSettings, Frozen, NotFinite, Ranks
 from learner.experience import pack, unpack
-from learner.intake import Intake
+from learner.grpo_intake import Intake
 from learner.logprobs import TokenLogProbs
-from learner.weights import published
+from learner.weight_export import published
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from learner.attention import hidden_states
+from learner.shared_prefix import hidden_states
 from learner.batching import Tokens
 
 CHUNK_LOGITS = 1 << 24

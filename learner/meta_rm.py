@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from buffer.streams import Address
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models, ranking
-from learner.attention import can_branch, hidden_states
+from learner.shared_prefix import can_branch, hidden_states
 from learner.base import Learner
 from learner.batching import Tokens
-from learner.engine import Engine, EngineSettings, NotFinite, Ranks
+from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
 from learner.experience import Arrived, pack, unpack
 from learner.meta_intake import MetaIntake
-from learner.meta_seed import seed_batches
+from learner.cold_start_batches import seed_batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

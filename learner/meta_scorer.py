@@ -9,7 +9,7 @@ import torch
 
 from configs.schema import Config
 from learner import batching, models
-from learner.attention import can_branch
+from learner.shared_prefix import can_branch
 from learner.meta_rm import Score
 
 Asked = tuple[Sequence[int], Sequence[Sequence[int]]]

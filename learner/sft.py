@@ -19,10 +19,10 @@ from torch import Tensor
 
 from configs.schema import Config
 from learner import batching, checkpoint, models
-from learner.attention import can_branch
+from learner.shared_prefix import can_branch
 from learner.base import Learner
-from learner.engine import Engine, EngineSettings, NotFinite, Ranks
-from learner.examples import Example, Limits, batch_at, read_examples, split
+from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
+from learner.sft_examples import Example, Limits, batch_at, read_examples, split
 from learner.logprobs import TokenLogProbs
 
 FINISHED = "finished.json"

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from actors.engine import Request
+from actors.vllm_engine import Request
 from buffer.messages import Completion
 from buffer.weights import NONE, Edition, PublishedWeights
 

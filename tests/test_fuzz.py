@@ -23,16 +23,16 @@ from buffer.fields import MAX_ITEMS
 from buffer.messages import CodecError, ExperienceGroup, Prompt, RolloutGroup, decode, encode
 from configs.load import PRESETS, ConfigError, load
 from configs.schema import Config
-from grm import instructions, jsonl, sources
+from grm import instructions, preference_files, sources
 from grm.judgement import REASONS, Judgement, parse
 from grm.preferences import DataError
-from launch.judging.asking import Answer, Ask
+from launch.judging.protocol import Answer, Ask
 from launch.judging.endpoint import Endpoint, EndpointError
-from launch.progress import ACTING
+from launch.monitoring.plain_text import ACTING
 from learner import checkpoint
 from learner.checkpoint import CheckpointError, Record
 from tests.buffer.test_messages import EXPERIENCE, PROMPT, ROLLOUTS
-from tests.launch.fake_server import FakeServer, Reply, completion
+from tests.launch.judging.fake_server import FakeServer, Reply, completion
 
 TIMES = int(os.environ.get("SPCT_FUZZ", "1"))
 MESSAGES, JUDGEMENTS, CONFIGS, OVERRIDES, DATA, SOURCES, ANSWERS, RECORDS = 300, 400, 300, 300, 200, 300, 40, 300
@@ -215,7 +215,7 @@ def test_a_file_is_data_or_a_data_error(tmp_path_factory: Folders, content: list
     file = tmp_path_factory.getbasetemp() / "fuzzed.jsonl"
     file.write_bytes(b"\n".join(content))
     readers: list[Callable[[], object]] = [
-        lambda: jsonl.load(file), lambda: sources.load(str(file), limit=2), lambda: instructions.load(file)
+        lambda: preference_files.load(file), lambda: sources.load(str(file), limit=2), lambda: instructions.load(file)
     ]  # fmt: skip
     for read in readers:
         str(outcome(read, DataError)).encode()  # no lone surrogate got in

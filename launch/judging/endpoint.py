@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
-from launch.judging.asking import Answer, Ask, NotJudged
-from launch.progress import clean
-from launch.tracking import redacted
+from launch.judging.protocol import Answer, Ask, NotJudged
+from launch.monitoring.plain_text import clean
+from launch.monitoring.plain_text import redacted
 
 if TYPE_CHECKING:  # imported where a client is made: it costs a second that a run without an endpoint need not pay
     from openai import APIConnectionError, APIError, APIStatusError

@@ -24,9 +24,10 @@ from grm.benchmarks import Item, Sample
 from grm.judgement import Judgement, ParseFailure, Scale, parse, restore
 from grm.preferences import Preference, Question
 from grm.prompts import Template, render, shuffled
-from launch import lines
-from launch.issuing import Tokenizer, seed_of
-from launch.judging.asking import Answer, Ask, Judge, NotJudged
+from launch.monitoring import jsonl_log
+from launch.setup.tokenizer import Tokenizer
+from launch.setup.prompt_source import seed_of
+from launch.judging.protocol import Answer, Ask, Judge, NotJudged
 
 if TYPE_CHECKING:
     from learner.meta_scorer import Asked
@@ -110,7 +111,7 @@ def collect(
                 fresh[name] = {"id": name, "question": marks[name], "error": str(answered)}
             elif "samples" in fresh[name]:
                 fresh[name]["samples"] += [_sampled(answer, permutation) for answer in answered]
-        lines.append(path, fresh.values())
+        jsonl_log.append(path, fresh.values())
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
         if last or done * NOTES // len(preferences) > (done - len(wave)) * NOTES // len(preferences):
@@ -120,9 +121,9 @@ def collect(
 
 def _opened(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows of a file by id (later lines win), after checking its head; writes the head of a new one."""
-    found = lines.read(path)
+    found = jsonl_log.read(path)
     if not found:
-        lines.append(path, [{"settings": dict(settings)}])
+        jsonl_log.append(path, [{"settings": dict(settings)}])
         return {}
     begun = found[0].get("settings", {})
     if begun != dict(settings):
@@ -164,7 +165,7 @@ def meta_scores(
     import ray  # a judge that is served elsewhere needs none
 
     marks = {row["id"]: _mark(row["samples"]) for row in rows if "samples" in row}
-    known = {row["id"]: row["meta"] for row in lines.read(path) if row.get("of") == marks.get(row["id"])}
+    known = {row["id"]: row["meta"] for row in jsonl_log.read(path) if row.get("of") == marks.get(row["id"])}
     missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
     for start in range(0, len(missing), poll.wave):
         wave = missing[start : start + poll.wave]
@@ -174,7 +175,7 @@ def meta_scores(
         except ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(f"the driver waited {timeout_s:.0f} s for the meta-RM to score (waits.judge_s)") from error
         fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_place(row, logits)} for _, row in wave]
-        lines.append(path, fresh)
+        jsonl_log.append(path, fresh)
         known |= {row["id"]: row["meta"] for row in fresh}
     return known
 

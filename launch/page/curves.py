@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
-from launch.tracking import ELAPSED, metric
+from launch.monitoring.metrics import ELAPSED, metric
 
 Record = Mapping[str, Any]
 TONES = "abcd"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import redis
 
-from actors.engine import Request
+from actors.vllm_engine import Request
 from actors.rollout import RolloutActor
-from buffer.claims import claims
+from buffer.stream_state import claims
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
-from buffer.pulse import beats
+from buffer.heartbeat import beats
 from buffer.streams import PROMPTS, REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from configs.load import load

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm.exceptions import VLLMValidationError
 
-from actors.engine import BATCHED_TOKENS, EngineDead, EngineSettings, Request, VllmEngine
+from actors.vllm_engine import BATCHED_TOKENS, EngineDead, EngineSettings, Request, VllmEngine
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
-from learner.weights import published
+from learner.weight_export import published
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from buffer import streams
 from buffer.ledger import Ledger
-from buffer.pulse import Pulse, beats
+from buffer.heartbeat import Pulse, beats
 from buffer.roles import ROLES, Role
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, ROLLOUTS, Address, ServerError, connect, key, waiting

@@ -9,7 +9,18 @@ import pytest
 import redis
 
 from buffer import streams
-from buffer.streams import DEAD, EXPERIENCE, META_RM, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, ServerError, key
+from buffer.streams import (
+    DEAD,
+    EXPERIENCE,
+    META_RM,
+    PROMPTS,
+    ROLLOUT,
+    ROLLOUTS,
+    Address,
+    Consumer,
+    ServerError,
+    key,
+)
 from tests.buffer.run_by_hand import Run
 
 

@@ -28,8 +28,8 @@ import ray
 from buffer.server import EmbeddedServer
 from tests.chaos.elastic import Meter, play
 from tests.chaos.nodes import QUICK, STORE, environment, settings
-from tests.launch.heads import free_ports
-from tests.launch.whole import kill_mentioning, mentioning
+from tests.launch.cluster.ray_head import free_ports
+from tests.launch.whole_run import kill_mentioning, mentioning
 
 HEAD = "f" * 51 + "00000"  # the provider knows the head by this id
 IDLE_MIN = 0.2  # minutes after which a node that nobody uses goes

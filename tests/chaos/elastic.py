@@ -19,13 +19,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer.ledger import Ledger
-from buffer.wishes import wish_rollouts
+from buffer.rollout_target import wish_rollouts
 from configs.load import load
 from configs.schema import Config
-from launch.cluster import Cluster
-from launch.progress import Progress
-from tests.chaos.crew import FakeCrew, fake_crew, training
-from tests.chaos.parts import restored
+from launch.cluster.ray_cluster import Cluster
+from launch.monitoring.console import Progress
+from tests.chaos.actors import FakeCrew, fake_crew, training
+from tests.chaos.components import restored
 
 PER_WORKER = 4  # groups in an engine at a time
 SETTLE_S = 4.0

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer.server import EmbeddedServer
 from configs.schema import Config
-from launch.ray_session import ROOT
+from launch.cluster.ray_session import ROOT
 from tests.chaos.elastic import Meter, config, play
-from tests.launch.heads import free_ports
+from tests.launch.cluster.ray_head import free_ports
 
 STORE = 80 << 20
 QUICK = {

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer import streams
 from buffer.ledger import Ledger
-from buffer.pulse import beats
+from buffer.heartbeat import beats
 from buffer.server import access
 from buffer.streams import Address, ServerError
-from tests.launch.whole import Ended, finish, mentioning, shared_memory, start
+from tests.launch.whole_run import Ended, finish, mentioning, shared_memory, start
 
 ROLES = ("rollout", "reward", "redis", "meta-rm", "grpo")
 EVERY = 4  # versions from one kill to the next

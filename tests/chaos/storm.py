@@ -28,14 +28,14 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer import streams
-from buffer.keeper import ServerKeeper
+from buffer.server_watchdog import ServerKeeper
 from buffer.ledger import Ledger
-from buffer.pulse import beats
+from buffer.heartbeat import beats
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
 from configs.load import load
 from configs.schema import Config
-from tests.chaos.parts import DULL, ROLES, Stage, restored
+from tests.chaos.components import DULL, ROLES, Stage, restored
 
 Blow = Literal["kill", "stop"]
 TARGETS = ("rollout", "rollout", "rollout", "reward", "learner", "meta-rm", "driver", "redis")  # rollouts are many

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from buffer import streams
-from buffer.keeper import ServerKeeper
+from buffer.server_watchdog import ServerKeeper
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, PROMPTS, REWARD, ROLLOUT, ROLLOUTS, Address, Consumer, connect

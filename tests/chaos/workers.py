@@ -13,7 +13,7 @@ from buffer.messages import Completion
 from buffer.streams import Address
 from buffer.weights import WeightSink
 from configs.schema import Config
-from tests.chaos.parts import ListLearner, judgement
+from tests.chaos.components import ListLearner, judgement
 from tests.fakes import FakeEngine
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grm import hf_sets
-from grm.jsonl import Row
+from grm.preference_files import Row
 from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
 from grm.sources import load
 

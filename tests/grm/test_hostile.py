@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.fence import fence
+from grm.escaping import fence
 from grm.judgement import Judgement, ParseFailure, parse, write
 from grm.preferences import Question
 from grm.prompts import STYLES, Template, render, template

@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.preferences import (
-    NOT_VERIFIABLE,
-    TWO_BEST,
-    DataError,
-    Loaded,
-    Preference,
-    Question,
-    conversation,
-)
+from grm.preferences import NOT_VERIFIABLE, TWO_BEST, DataError, Loaded, Preference, Question, conversation
 from grm.sources import load
 
 PAIR = {"id": "a", "prompt": "2 + 2?", "responses": ["4", "5"], "preferred": 0, "subset": "sums"}

@@ -17,7 +17,6 @@ from grm.voting import (
     Scores,
     average,
     best,
-    bootstrap,
     chosen,
     credit,
     default_k_meta,
@@ -25,11 +24,11 @@ from grm.voting import (
     guided,
     guided_vote,
     majority,
-    percentiles,
     subsets,
     unguided,
     vote,
 )
+from grm.statistics import bootstrap, percentiles
 
 JUDGEMENTS = [(8, 6, 8), None, (2, 9, 3), (5, 4, 4)]
 META = [0.9, 0.99, 0.1, 0.5]

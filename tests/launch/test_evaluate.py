@@ -16,9 +16,9 @@ import yaml
 from configs.load import load
 from launch.evaluate import _config, _name, _named, _parser, main
 from launch.judging import votes
-from launch.models import TINY
-from tests.launch.fake_server import FakeServer, Reply, completion, failure
-from tests.launch.whole import ROOT
+from launch.setup.model_files import TINY
+from tests.launch.judging.fake_server import FakeServer, Reply, completion, failure
+from tests.launch.whole_run import ROOT
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
 ROWS: list[dict[str, Any]] = [

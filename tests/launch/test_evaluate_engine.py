@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.launch.whole import ROOT, environment, mentioning
+from tests.launch.whole_run import ROOT, environment, mentioning
 
 COUNT, REMOVED = 24, 5
 

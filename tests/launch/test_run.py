@@ -14,10 +14,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.load import load
-from launch.models import TINY
-from launch.tracking import METRICS
+from launch.setup.model_files import TINY
+from launch.monitoring.metrics import METRICS
 from tests import wandb_file
-from tests.launch.whole import SMALL, SPCT, Ended, finish, mentioning, run, start, wait_for
+from tests.launch.whole_run import SMALL, SPCT, Ended, finish, mentioning, run, start, wait_for
 from tests.random_models import make, teach_format
 
 pytestmark = pytest.mark.slow

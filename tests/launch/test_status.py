@@ -21,16 +21,16 @@ import pytest
 from rich.console import Console
 
 from buffer import streams
-from buffer.pulse import Pulse
+from buffer.heartbeat import Pulse
 from buffer.server import EmbeddedServer
 from buffer.streams import PROMPTS, ROLLOUTS, Address, connect
-from buffer.wishes import wished_rollouts
+from buffer.rollout_target import wished_rollouts
 from configs.load import ConfigError, dump, load
 from launch import scale, status
-from launch.diagnosis import Culprit, Diagnosis, gather
-from launch.seen import Seen
+from launch.monitoring.diagnosis import Culprit, Diagnosis, gather
+from launch.monitoring.snapshot import Seen
 from tests.buffer.run_by_hand import Run
-from tests.launch.whole import ROOT
+from tests.launch.whole_run import ROOT
 
 CONFIG = load("tiny", ["grpo.batch_groups=2", "grpo.max_staleness=1", "waits.pulse_s=1", "redis.claim_timeout_s=60"])
 
@@ -139,9 +139,9 @@ def test_the_cold_start_has_streams_of_its_own(home: Path, monkeypatch: pytest.M
 PART = """
 import sys, time
 from pathlib import Path
-from buffer.pulse import Pulse
-from launch.stacks import listen
-from launch.status import where
+from buffer.heartbeat import Pulse
+from launch.monitoring.stacks import listen
+from launch.monitoring.lookup import where
 listen(Path(sys.argv[1]))
 pulse = Pulse(where("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
 

@@ -18,7 +18,7 @@ import pytest
 from buffer.streams import Address
 from configs.schema import Config
 from learner import batching, losses
-from learner.engine import Engine, NotFinite, Ranks
+from learner.deepspeed_engine import Engine, NotFinite, Ranks
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.meta_rm import ScoreUpdate
 from learner.sft import SFTLearner, SFTReport, SupervisedUpdate

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from learner.examples import Example
+from learner.sft_examples import Example
 from tests.learner.run_by_hand import END
 
 

@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 
 from learner import base, checkpoint, losses, models
 from learner.checkpoint import CheckpointError
-from learner.engine import Engine
+from learner.deepspeed_engine import Engine
 from learner.experience import unpack
 from learner.grpo import GRPOReport
-from learner.intake import Intake
+from learner.grpo_intake import Intake
 from learner.meta_rm import MetaRMReport
 from learner.sft import SFTLearner
 from tests.learner.run_by_hand import Run, config, experience

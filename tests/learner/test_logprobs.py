@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from learner.attention import can_branch
+from learner.shared_prefix import can_branch
 from learner.batching import Tokens, arrange, collate
 from learner.logprobs import TokenLogProbs
 from learner.models import load_policy

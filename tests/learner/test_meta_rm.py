@@ -11,7 +11,7 @@ from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner import checkpoint
 from learner.meta_rm import MetaRMLearner, MetaRMReport
-from learner.meta_seed import seed_batches
+from learner.cold_start_batches import seed_batches
 from tests.learner.run_by_hand import Run, config, experience
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
-from learner.engine import Ranks
+from learner.deepspeed_engine import Ranks
 from tests.learner import ranks as cases
 from tests.learner.run_by_hand import Run
 

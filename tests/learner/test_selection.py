@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.selection import (
-    Choice,
-    ReadyGroup,
-    Selector,
-    StalenessError,
-    select_or_drop,
-    select_or_wait,
-)
+from learner.selection import Choice, ReadyGroup, Selector, StalenessError, select_or_drop, select_or_wait
 
 
 def ready(group: int, issued_at: int, informative: bool = True) -> ReadyGroup:

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.schema import Config
 from learner import checkpoint
-from learner.engine import Ranks
-from learner.examples import Example, split
+from learner.deepspeed_engine import Ranks
+from learner.sft_examples import Example, split
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
 from tests.learner.run_by_hand import config
 from tests.learner.sft_by_hand import examples, write

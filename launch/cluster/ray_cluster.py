@@ -1,0 +1,191 @@
+"""Ray and the Redis server of a run, and how a plain class becomes an actor: what every stage of a run shares.
+
+    with Cluster(config, …) as cluster:      Ray (joined or started), the Redis server (given or embedded)
+        actor = cluster.remote(cls, …)       a plain class made remote
+        cluster.await_all({ref: name})       until all have answered, or who has not
+    leaving the block                        ends every actor; nothing that this run started outlives it
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import ray
+
+from buffer.server_watchdog import ServerKeeper
+from buffer.roles import Role
+from buffer.server import EmbeddedServer
+from buffer.streams import Address, connect
+from configs.schema import Config
+from launch.cluster import ray_session
+from launch.monitoring import stacks
+from launch.setup.resource_plan import object_store_bytes
+
+# Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
+CPU_SHARE = 0.1
+GRACE_S = 2.0  # in which the processes of a Ray of our own may end by themselves
+
+
+class Cluster:
+    """Everything of a run that is not the driver. Use as a context manager."""
+
+    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> None:
+        """model: the largest that will travel through Ray's object store (a folder or hub name). gpus: needed at a time,
+        where the device is cuda."""
+        self._config, self._gpus = config, gpus
+        self._run_id = run_id
+        self._folder = folder
+        self._model = model
+        self._server: EmbeddedServer | None = None
+        self._keeper: ServerKeeper | None = None
+        self._ray_folder: Path | None = None
+        self._daemons: list[psutil.Process] = []  # of a Ray of our own
+        self._actors: list[Any] = []
+
+    def __enter__(self) -> Self:
+        os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: whose is this one?
+        try:
+            self._url = self._redis_url()
+            connect(self.address(), timeout_s=self._config.waits.server_s).close()  # answers, or says why not
+            self._join_ray()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every part. Actors go by `ray.kill`: all they hold that matters is in Redis or in a checkpoint."""
+        left = ray_session.family(self._daemons)
+        if ray.is_initialized():
+            self.end(list(self._actors))
+            ray.shutdown()
+        ray_session.see_off(left, grace_s=GRACE_S)
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = self._server = None
+        if self._ray_folder is not None:
+            shutil.rmtree(self._ray_folder, ignore_errors=True)  # a dying daemon may still write its last log line
+            self._ray_folder = None
+
+    def address(self, stage: str = "", *, role: Role = "driver") -> Address:
+        """Where the streams of a stage are: each stage that has streams has a namespace of its own. The embedded server
+        lets each role do its own work only; on a server of the user's, all are the user that `redis.url` names."""
+        url = self._server.url_for(role) if self._server is not None else self._url
+        return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
+
+    def stacks(self, name: str) -> Path:
+        """The file into which the part of this name writes its stacks when it is asked for them."""
+        folder = self._folder / "stacks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.txt"
+
+    # ---- actors --------------------------------------------------------------------------------------------------
+
+    def remote(
+        self,
+        cls: type,
+        environment: Mapping[str, str],
+        *,
+        gpu: bool = False,
+        resource: str = "",
+        lasting: bool = False,
+        watched: str = "",
+        **arguments: Any,
+    ) -> Any:
+        """An actor of a plain class, with the environment that its libraries read.
+
+        gpu: on a GPU, if there are any. resource: a custom Ray resource that it takes one of. lasting: Ray itself starts it
+        again (its state is lost; who asked it meanwhile gets a RayActorError). watched: the name of its pulse; its stacks
+        can then be asked for.
+        """
+        on_gpu = gpu and self._config.cluster.device == "cuda"
+        shown = self.stacks(watched)
+        if watched:
+            arguments["stacks"] = str(shown)
+        variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
+        if self._config.cluster.device == "cpu":
+            variables["DS_ACCELERATOR"] = "cpu"
+        made: Any = ray.remote(
+            num_cpus=1 if on_gpu else CPU_SHARE,
+            num_gpus=1 if on_gpu else 0,
+            max_restarts=-1 if lasting else 0,
+            resources={resource: 1} if resource else {},
+            runtime_env={"env_vars": variables},
+        )(cls)
+        actor = made.remote(**arguments)
+        if watched:
+            actor.__ray_call__.remote(_listen_for_stacks, shown)
+        self._actors.append(actor)
+        return actor
+
+    def end(self, actors: Iterable[Any]) -> None:
+        """End some actors, for ever; harmless for those that have ended."""
+        for actor in actors:
+            if actor in self._actors:
+                ray.kill(actor)
+                self._actors.remove(actor)
+
+    def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
+        """Let the ranks of a learner meet and start; the references to wait on. Waits for nothing itself."""
+        alone = len([node for node in ray.nodes() if node["Alive"]]) == 1
+        own = "127.0.0.1" if alone else ranks[0].__ray_call__.remote(_own_address)
+        host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
+        return [rank.start.remote(host, port) for rank in ranks]
+
+    def await_all(self, waiting: Mapping[Any, str]) -> None:
+        """Until all have answered; TimeoutError names those that did not within `waits.start_s`."""
+        left = dict(waiting)
+        deadline = time.monotonic() + self._config.waits.start_s
+        while left:
+            done, _ = ray.wait(list(left), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                raise TimeoutError(
+                    f"the driver waited {self._config.waits.start_s:.0f} s for {', '.join(left.values())} to start"
+                    " (waits.start_s)"
+                )
+            ray.get(done[0])  # a part that failed to start raises here, with its own error
+            del left[done[0]]
+
+    # ---- servers -------------------------------------------------------------------------------------------------
+
+    def _redis_url(self) -> str:
+        if self._config.redis.url:
+            return self._config.redis.url
+        self._server = EmbeddedServer(self._folder / "redis", fsync=self._config.redis.fsync)
+        url = self._server.start(timeout_s=self._config.waits.server_s)
+        self._keeper = ServerKeeper(self._server, tries=self._config.cluster.restarts)
+        return url
+
+    def _join_ray(self) -> None:
+        address = ray_session.given(self._config.cluster.address)
+        if address is not None:
+            ray_session.join(address, timeout_s=self._config.waits.server_s)
+        else:
+            self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
+            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
+        wanted = self._gpus if self._config.cluster.device == "cuda" else 0
+        ray_session.check_room(gpus=wanted, embedded_redis=self._server is not None)
+
+
+def _own_address(actor: Any) -> str:
+    """Runs inside an actor: where the other ranks reach it."""
+    return str(ray.util.get_node_ip_address())
+
+
+def _listen_for_stacks(actor: Any, file: Path) -> None:
+    """Runs inside an actor."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stacks.listen(file)

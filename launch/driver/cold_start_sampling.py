@@ -1,0 +1,185 @@
+"""Cold-start sampling (RFT): N_RFT judgements of each preference, and one more that was told which response is best.
+
+    planned ─credit─▶ [prompts] ─▶ RolloutActor xN ─▶ [rollouts] ─▶ RewardActor ─▶ [experience] ─▶ verdicts ─▶ sampled.jsonl
+
+`sampled.jsonl` holds a line per group and is the truth: what stands in it is never sampled again, and the streams of an
+interrupted try are not needed. Each group has a seed of its own, so a try that goes on samples what the first would have.
+A line keeps the prompt *without* the hint: that, and nothing else, is what the policy is fine-tuned on (I6).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buffer.ledger import Cursor, Ledger, Offer
+from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode
+from buffer.streams import EXPERIENCE, GRPO, Consumer
+from configs.schema import Config
+from grm.preferences import Preference
+from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
+from launch.monitoring import diagnosis, jsonl_log
+from launch.cluster.stage_actors import Crew
+from launch.setup.prompt_source import Draft, PromptSource, seed_of
+from launch.setup.tokenizer import Tokenizer
+from launch.cluster.supervision import Part, listen
+from launch.monitoring.console import Progress
+
+CLAIM = 64
+NOTES = 10  # lines said on the way
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """One group to sample: what is asked, and the plain prompt that its completions are learnt under."""
+
+    asked: Draft
+    plain: Draft
+    hinted: bool
+    samples: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        return self.asked.preference, self.hinted
+
+
+def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference]) -> list[Planned]:
+    """All groups of the cold start, in order: a pure function of the config and the data. Prompts that are too long are
+    left out whole, hinted ones with their hint. `prompts` are those of the preferences, in the same order."""
+    cold, seed = config.cold_start, config.run.seed
+    order = list(range(len(preferences)))
+    random.Random(f"cold-start/{seed}").shuffle(order)
+    planned = []
+    for index in order[: cold.preferences or None]:
+        preference = preferences[index]
+        name = preference.question.id
+        plain = prompts.draft(index, f"cold-start/{seed}/{name}")
+        if plain is None:
+            continue
+        if cold.samples:
+            planned.append(Planned(asked=plain, plain=plain, hinted=False, samples=cold.samples, seed=_seed(seed, name, False)))
+        if cold.hinted and (told := prompts.draft(index, f"cold-start/{seed}/{name}", best=preference.label)):
+            planned.append(Planned(asked=told, plain=plain, hinted=True, samples=1, seed=_seed(seed, name, True)))
+    return planned
+
+
+def _seed(run: int, preference: str, hinted: bool) -> int:
+    return seed_of(f"cold-start/{run}/{preference}/{hinted}")
+
+
+def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
+    """The groups that do not stand in `path` yet."""
+    done = {(row["preference"], row["hinted"]) for row in jsonl_log.read(path)}
+    return [group for group in planned if group.key not in done]
+
+
+class Sampling:
+    """Samples what is planned and does not stand in `path` yet, through the crew's streams."""
+
+    def __init__(
+        self, config: Config, *, crew: Crew, planned: Sequence[Planned], tokenizer: Tokenizer, path: Path, progress: Progress
+    ) -> None:
+        self._config, self._crew, self._tokenizer, self._path, self._progress = config, crew, tokenizer, path, progress
+        self._groups = missing(planned, path)
+        self._all, self._written = len(planned), len(planned) - len(self._groups)
+        self._ledger = Ledger(crew.redis, crew.address.run_id)
+        self._inbox = Consumer(
+            crew.redis, crew.address.run_id, EXPERIENCE, GRPO, "cold-start", claim_timeout_s=None, max_deliveries=None
+        )
+        self._parts = [
+            Part(unit, "work", _unheard, restarts=config.cluster.restarts, note=progress.note)
+            for unit in [crew.reward_unit, *crew.rollout_units]
+        ]
+        self._arrived = time.monotonic()
+
+    def run(self) -> None:
+        """Until every group is on disk or in the dead letters. TimeoutError when none came within `waits.progress_s`."""
+        for part in self._parts:
+            part.submit()
+        while self._issue():
+            for part in listen(self._parts):
+                part.submit()
+            self._crew.watch()
+            self._collect()
+            self._check_progress()
+
+    def _issue(self) -> bool:
+        """Offer as many groups as there is credit for; whether any is still under way."""
+        credit = len(self._crew.rollout_units) * self._config.sampling_credit
+        outstanding = len(self._ledger.outstanding())
+        at = self._ledger.cursor().group
+        offers = [self._offer(at + i) for i in range(min(credit - outstanding, len(self._groups) - at))]
+        return self._ledger.issue(offers, version=0, limit=credit) + outstanding > 0
+
+    def _offer(self, number: int) -> Offer:
+        group = self._groups[number]
+        prompt = Prompt(
+            group=number,
+            preference=group.asked.preference,
+            permutation=group.asked.permutation,
+            token_ids=group.asked.token_ids,
+            issued_at=0,
+            samples=group.samples,
+            seed=group.seed,
+        )
+        payload = encode(prompt, max_bytes=self._config.max_entry_bytes)
+        return Offer(group=number, payload=payload, after=Cursor(group=number + 1, index=number + 1))
+
+    def _collect(self) -> None:
+        """Onto disk first, then acknowledged: a kill in between samples nothing twice."""
+        for entry in self._inbox.claim(CLAIM, block_s=0.0):
+            try:
+                scored = decode(entry.payload, ExperienceGroup, max_bytes=self._config.max_entry_bytes)
+            except CodecError as error:
+                self._inbox.dead_letter(entry, str(error))
+                continue
+            row = self._row(scored)
+            jsonl_log.append(self._path, [row])
+            kept = any(is_kept(one["verdict"]) for one in row["completions"])
+            self._ledger.release([scored.group], fate="trained" if kept else "filtered", entries=[entry.id])
+            self._written += 1
+            self._arrived = time.monotonic()
+            if self._written * NOTES // self._all > (self._written - 1) * NOTES // self._all:
+                self._progress.note(f"cold start: {self._written} of {self._all} groups sampled")
+        self._ledger.trim()
+
+    def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
+        group = self._groups[scored.group]
+        verdicts = (hinted_verdicts if group.hinted else plain_verdicts)(scored.rewards)
+        return {
+            "preference": scored.preference,
+            "hinted": group.hinted,
+            "permutation": group.plain.permutation,
+            "prompt_ids": group.plain.token_ids,
+            "completions": [
+                {"ids": ids, "text": self._tokenizer.decode(ids), "reward": reward, "failure": failure, "verdict": verdict}
+                for ids, reward, failure, verdict in zip(
+                    scored.completion_ids, scored.rewards, scored.failures, verdicts, strict=True
+                )
+            ],
+        }
+
+    def _check_progress(self) -> None:
+        limit = self._config.waits.progress_s
+        if time.monotonic() - self._arrived > limit:
+            found = diagnosis.gather(self._crew.redis, self._crew.address.run_id, self._config)
+            raise TimeoutError(
+                f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s); {self._written} of {self._all} are"
+                f" on disk\n{diagnosis.describe(found)}"
+            )
+
+
+def _unheard(report: object) -> None:
+    """What was sampled is read from the stream; of the workers only the pulse counts."""
+
+
+def verdict_counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Judgements by verdict."""
+    found = Counter(one["verdict"] for row in rows for one in row["completions"])
+    return {verdict: found[verdict] for verdict in VERDICTS}

@@ -1,0 +1,63 @@
+"""The driver's side of I2 and I7: prompts are issued while there is credit, and the data cursor moves with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from buffer.ledger import Cursor, Ledger, Offer
+from buffer.messages import Prompt, encode
+from configs.schema import Config
+from launch.setup.prompt_source import Draft, seed_of
+
+Take = Callable[[Cursor, int], list[tuple[Draft, Cursor]]]
+
+
+def issue(ledger: Ledger, config: Config, take: Take) -> int:
+    """Offer as many prompts as there is credit for; how many were issued. The ledger's script has the last word (I2) and
+    moves the data cursor with them (I7). All in one script: a worker that looks sees all of them."""
+    credit = config.credit - len(ledger.outstanding())
+    if credit <= 0:
+        return 0
+    cursor, version = ledger.cursor(), ledger.version()
+    offers = [_offer(config, draft, after, version) for draft, after in take(cursor, credit)]
+    return ledger.issue(offers, version=version, limit=config.credit)
+
+
+def reopen(ledger: Ledger, config: Config, take: Take) -> int:
+    """At eta = 0, when a run is resumed in the middle of a round: all prompts that were issued together are sampled again
+    together, as in a run that was never cut off; how many. (A log-prob depends in its last bits on what else is decoded.)
+
+    No worker may be at work yet. What of them was finished is thrown away, the meta-RM may see it a second time.
+    """
+    opened, outstanding = ledger.opened(), ledger.outstanding()
+    round_ = [number for number in range(opened.group, ledger.cursor().group) if number in outstanding]
+    if config.grpo.max_staleness or set(round_) <= ledger.finished():
+        return 0
+    drafts = take(opened, ledger.cursor().group - opened.group)
+    prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]
+    ledger.reopen({prompt.group: encode(prompt, max_bytes=config.max_entry_bytes) for prompt in prompts})
+    return len(prompts)
+
+
+def _offer(config: Config, draft: Draft, after: Cursor, version: int) -> Offer:
+    prompt = _prompt(config, draft, after, version)
+    return Offer(group=prompt.group, payload=encode(prompt, max_bytes=config.max_entry_bytes), after=after)
+
+
+def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt:
+    group = after.group - 1
+    return Prompt(
+        group=group,
+        preference=draft.preference,
+        permutation=draft.permutation,
+        token_ids=draft.token_ids,
+        issued_at=version,
+        samples=config.rollout.samples,
+        seed=_seed(config, group),
+    )
+
+
+def _seed(config: Config, group: int) -> int | None:
+    """At eta = 0 a prompt gives the same completions whoever samples it and whenever: a run that was cut off and goes on
+    ends as one that was not. Otherwise the engine draws from its own stream, which is faster."""
+    return seed_of(f"group/{config.run.seed}/{group}") if config.grpo.max_staleness == 0 else None

@@ -1,0 +1,131 @@
+"""What an evaluation leaves: a table in the terminal, table.json, a page with the scaling plot, W&B, rewardbench's rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from configs.load import dump
+from configs.schema import Config
+from grm.benchmarks import Item, Row
+from grm.preferences import Preference
+from launch.page.charts import Markup, join, tag
+from launch.page.curves import percent
+from launch.page.scaling import scaling_card, vote_metrics
+from launch.monitoring.plain_text import clean
+from launch.page.run_page import TEMPLATE
+from launch.monitoring.tracker import Tracker
+
+COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
+LOG_WIDTH = 2000  # characters of a line that no terminal breaks
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """A line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with the
+    main figures. The rest of the subsets' figures is in table.json and on the page."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    overall = rows[-1]
+    shown = _table(f"{clean(overall.subset)} ({overall.rows})", "95 % interval")
+    for name, figure in overall.figures.items():
+        shown.add_row(name, _cell(name, figure.value), f"{_cell(name, figure.low)} .. {_cell(name, figure.high)}")
+    console.print(shown)
+    if len(rows) == 1:
+        return
+    main = _main(overall)
+    by_subset = _table(*main)
+    for row in rows:
+        cells = (_cell(name, row.figures[name].value) if name in row.figures else "" for name in main)
+        by_subset.add_row(Text(f"{clean(row.subset) or 'no subset'} ({row.rows})"), *cells)
+    console.print()
+    console.print(by_subset)
+
+
+def _table(*columns: str) -> Table:
+    found = Table(title=None, box=None, pad_edge=False)
+    found.add_column("", overflow="fold")
+    for name in columns:
+        found.add_column(name, justify="right", no_wrap=True, overflow="crop")
+    return found
+
+
+def _main(overall: Row) -> list[str]:
+    """What tells a judge from a trivial one: parse rate, baselines, greedy, and the most votes, plain and guided."""
+    always = ("parse_rate", "chance", "longest", "shortest", "greedy", "auc_greedy")
+    found = [name for name in always if name in overall.figures]
+    for kind in ("vote", "guided", "auc_vote", "auc_guided"):
+        counted = [name for name in overall.figures if re.fullmatch(rf"{kind}@\d+", name)]
+        found += counted[-1:]
+    return found
+
+
+def _cell(name: str, value: float) -> str:
+    return f"{value:.1f}" if name in COUNTS else f"{100 * value:.1f}"
+
+
+def write_evaluation(
+    out: Path, rows: Sequence[Row], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
+) -> None:
+    """table.json, report.html and the W&B run. failed: preferences without an answer, with the reason."""
+    figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
+    found = {**named, "failed": dict(failed), "subsets": figures}
+    (out / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (out / "config.yaml").write_text(dump(config), encoding="utf-8")
+    (out / "report.html").write_text(_page(str(named["model"]), rows, failed), encoding="utf-8")
+    tracker = Tracker(out, f"evaluate-{out.name}", config.model_dump(), config.tracking.project, config.tracking.mode)
+    overall = rows[-1]
+    greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1"}
+    metrics = {metric: overall.figures[name].value for name, metric in greedy.items() if name in overall.figures}
+    tracker.log({"eval/version": 0, **metrics, **vote_metrics(overall)})
+    tracker.finish({"finished": "completed", **found})
+
+
+def _page(model: str, rows: Sequence[Row], failed: Mapping[str, str]) -> str:
+    overall = {name: asdict(figure) for name, figure in rows[-1].figures.items()}
+    card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; the meta-RM lets the better half vote.")
+    columns = [rows[-1], *rows[:-1]]  # all rows first: with many subsets the page scrolls sideways
+    head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in columns))
+    lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
+    notice = tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice") if failed else None
+    parts = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
+    if card:
+        parts.append(tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid")))
+    parts.append(tag("section", tag("h2", "Figures"), tag("div", tag("table", head, *lines, class_="figures"), class_="wide")))
+    template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(parts))
+
+
+def _shown(name: str, row: Row) -> Markup | str:
+    figure = row.figures.get(name)
+    if figure is None:
+        return ""
+    show = (lambda value: f"{value:.1f}") if name in COUNTS else percent
+    return join([show(figure.value), tag("small", f" {show(figure.low)} – {show(figure.high)}")])
+
+
+def rewardbench_rows(preferences: Sequence[Preference], items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    """Rows of rewardbench's `<model>_outputs.jsonl` for the pairs: greedy scores, a tie counts as wrong there. An
+    unparsable judgement scores 0 for both."""
+    by_id = {item.id: item for item in items}
+    for preference in preferences:
+        item = by_id.get(preference.question.id)
+        if item is None or item.greedy is None or len(item.lengths) != 2:
+            continue
+        scores = item.greedy.scores or (0, 0)
+        chosen, rejected = scores[item.label], scores[1 - item.label]
+        yield {
+            "prompt": preference.question.query,
+            "results": int(chosen > rejected),
+            "scores_chosen": chosen,
+            "scores_rejected": rejected,
+        }

@@ -1,0 +1,78 @@
+"""The votes of a run: each policy is polled while its engines are up, and counted once the meta-RM is trained.
+
+    votes/<when>.jsonl  ◀─ K judgements of each held-out preference        votes/meta-<when>.jsonl  ◀─ the meta-RM
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from configs.schema import Config
+from grm.benchmarks import Row, table
+from grm.preferences import Preference
+from launch.monitoring import jsonl_log
+from launch.cluster.ray_cluster import Cluster
+from launch.cluster.stage_actors import Crew
+from launch.setup.tokenizer import Tokenizer
+from launch.setup.prompt_source import wording
+from launch.judging import votes
+from launch.judging.engine_judge import EngineJudge
+from launch.judging.heldout import When
+from launch.judging.votes import Said
+from learner.meta_scorer import MetaScorer
+from grm.statistics import auc
+
+
+class Polling:
+    """The policies of one run on the same preferences, with the same permutations."""
+
+    def __init__(self, config: Config, preferences: Sequence[Preference], *, folder: Path, say: Said) -> None:
+        self._config, self._folder, self._say = config, folder, say
+        self._preferences = preferences[: config.eval.votes_limit or None]
+        self._poll = votes.poll_of(config, wording(config), max(config.eval.votes))
+
+    def poll(self, crew: Crew, tokenizer: Tokenizer, when: When, *, version: int) -> None:
+        """Judge with the crew's policy; what is on disk already is not judged again."""
+        self._folder.mkdir(exist_ok=True)
+        judge = EngineJudge(self._config, crew=crew, tokenizer=tokenizer, version=version)
+        settings = {"version": version, "k": self._poll.k, "temperature": self._poll.temperature, "seed": self._poll.seed}
+        votes.collect(
+            judge, self._poll, self._preferences, path=self._folder / f"{when}.jsonl", settings=settings, say=self._say
+        )
+
+    def count(self, cluster: Cluster, meta_model: Path | None) -> dict[str, Row]:
+        """{when: the figures of that policy over all preferences}; meta_model chooses who votes in the guided ones."""
+        scorer = tokenizer = None
+        if meta_model is not None:
+            scorer = cluster.remote(MetaScorer, {}, gpu=True, config=self._config, model_path=str(meta_model))
+            tokenizer = Tokenizer(str(meta_model))
+            cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+        counted: dict[str, Row] = {}
+        polled: tuple[When, ...] = ("before", "cold_start", "after")
+        for when in polled:
+            if (self._folder / f"{when}.jsonl").exists():
+                counted |= self._count(when, scorer, tokenizer)
+        if scorer is not None:
+            cluster.end([scorer])
+        return counted
+
+    def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> dict[str, Row]:
+        """{when: figures}, or nothing where no preference has votes."""
+        known = {row["id"]: row for row in jsonl_log.read(self._folder / f"{when}.jsonl")[1:]}
+        rows = [known[p.question.id] for p in self._preferences]
+        meta: Mapping[str, Sequence[float]] = {}
+        if tokenizer is not None:
+            meta = votes.meta_scores(
+                scorer, tokenizer, self._poll, self._preferences, rows,
+                path=self._folder / f"meta-{when}.jsonl", timeout_s=self._config.waits.judge_s,
+            )  # fmt: skip
+        found = votes.items(self._preferences, rows, meta)
+        if missed := [row["error"] for row in rows if "error" in row]:
+            self._say(f"votes {when}: {len(missed)} of {len(rows)} preferences have none, and do not count: {missed[0]}")
+        if not found:
+            return {}
+        whole = [replace(item, subset="") for item in found]  # a run reports no subsets
+        return {when: table(whole, ks=self._config.eval.votes, area=auc, seed=self._config.run.seed)[-1]}

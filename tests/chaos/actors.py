@@ -1,0 +1,59 @@
+"""Fake engines and a fake learner under the real driver: Ray, the crew, the workforce and the streams are those of a run.
+
+For what needs many workers, or several nodes, on a machine that has room for one engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from actors.vllm_engine import Generator
+from configs.schema import Config
+from launch.cluster.stage_actors import TrainingCrew
+from launch.monitoring.console import Progress
+from launch.driver.run_state import Standing
+from launch.monitoring.tracker import Tracker
+from launch.driver.online_rl import Training
+from launch.cluster.actor_group import Unit
+from tests.chaos.components import preferences, take
+from tests.chaos.workers import FakeLearner, TimedEngine
+
+
+class FakeCrew(TrainingCrew):
+    """seconds: what a group takes in an engine."""
+
+    seconds = 0.4
+
+    def _engine(self, number: int) -> Callable[[], Generator]:
+        return partial(TimedEngine, self.seconds)
+
+    def _make_learners(self) -> list[Unit]:
+        return [
+            Unit("the GRPO learner", make=self._make_fake, start=lambda made: [a.start.remote() for a in made], end=self._end)
+        ]
+
+    def _make_fake(self) -> dict[str, Any]:
+        actor = self._remote(
+            FakeLearner, "grpo-0", "learner", {}, config=self._config, sink=self._weights, checkpoints=self._checkpoints
+        )
+        return {"grpo-0": actor}
+
+
+def fake_crew(cluster: Any, config: Config, folder: Path) -> FakeCrew:
+    return FakeCrew(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
+
+
+def training(config: Config, crew: FakeCrew, folder: Path, progress: Progress) -> Training:
+    return Training(
+        config,
+        crew=crew,
+        prompts=SimpleNamespace(take=take),  # type: ignore[arg-type]
+        heldout=(),
+        tracker=Tracker(folder, "fake", {}, "spct", "disabled"),
+        progress=progress,
+        standing=Standing(folder / "standing.json"),
+    )

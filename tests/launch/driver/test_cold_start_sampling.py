@@ -1,0 +1,403 @@
+"""The cold start's sampling: what is planned, then real actors on a real server with a fake engine, in threads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from actors.vllm_engine import Request
+from actors.reward import RewardActor
+from actors.rollout import RolloutActor
+from buffer import streams
+from buffer.ledger import Ledger
+from buffer.server import EmbeddedServer
+from buffer.streams import EXPERIENCE, Address, dead_letters
+from configs.load import load
+from configs.schema import Config
+from grm.preferences import Preference, Question
+from grm.tiny_world import preferences
+from launch.monitoring import jsonl_log
+from launch.cluster import supervision
+from launch.setup.prompt_source import PromptSource, source, wording
+from launch.setup.tokenizer import Tokenizer
+from launch.setup.model_files import TINY
+from launch.cluster.supervision import PartFailed
+from launch.monitoring.console import Progress
+from launch.driver.cold_start_sampling import Planned, Sampling, plan, verdict_counts
+from launch.cluster.actor_group import Unit
+from tests.fakes import FakeEngine, LocalWeights
+from tests.launch.cluster.local_ray import LocalActor, LocalRay
+
+TRAIN = preferences(seed=3, count=12)
+assert {len(p.question.responses) for p in TRAIN} == {1, 2, 3}
+
+
+def settings(*overrides: str) -> Config:
+    return load("tiny", ["cold_start.samples=3", "cold_start.preferences=0", "rollout.max_groups=4", *overrides])
+
+
+CONFIG = settings()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(str(TINY))
+
+
+def planned(tokenizer: Tokenizer, config: Config = CONFIG, train: list[Preference] = TRAIN) -> list[Planned]:
+    return plan(config, source(config, [p.question for p in train], tokenizer), train)
+
+
+# ---- the plan --------------------------------------------------------------------------------------------------------
+
+
+def test_each_preference_is_sampled_without_a_hint_and_once_with_one(tokenizer: Tokenizer) -> None:
+    groups = planned(tokenizer)
+    assert sorted(group.key for group in groups) == sorted((p.question.id, hinted) for p in TRAIN for hinted in (False, True))
+    assert {(group.hinted, group.samples) for group in groups} == {(False, 3), (True, 1)}
+    for group in groups:
+        assert group.asked.permutation == group.plain.permutation, "the judgement is learnt under what it was written for"
+        assert group.asked.preference == group.plain.preference
+        assert (group.asked == group.plain) is not group.hinted
+
+
+def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
+    groups, other = planned(tokenizer), planned(tokenizer, settings("run.seed=1"))
+    assert groups == planned(tokenizer)
+    order, other_order = ([g.asked.preference for g in found if g.hinted] for found in (groups, other))
+    assert sorted(order) == sorted(other_order)
+    assert order != other_order
+    assert order != [p.question.id for p in TRAIN]
+    assert [g.asked.permutation for g in other] != [g.asked.permutation for g in groups]
+
+
+def test_no_two_groups_share_a_seed_and_no_two_runs(tokenizer: Tokenizer) -> None:
+    seeds = [group.seed for run in (0, 1) for group in planned(tokenizer, settings(f"run.seed={run}"))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_group_does_not_depend_on_the_others(tokenizer: Tokenizer) -> None:
+    groups = {group.key: group for group in planned(tokenizer)}
+    for overrides in (["cold_start.samples=0"], ["cold_start.hinted=false"], ["cold_start.preferences=5"]):
+        for group in planned(tokenizer, settings(*overrides)):
+            assert group == groups[group.key]
+
+
+@pytest.mark.parametrize(("override", "hinted"), [("cold_start.samples=0", {True}), ("cold_start.hinted=false", {False})])
+def test_either_kind_can_be_left_out(tokenizer: Tokenizer, override: str, hinted: set[bool]) -> None:
+    groups = planned(tokenizer, settings(override))
+    assert len(groups) == len(TRAIN)
+    assert {group.hinted for group in groups} == hinted
+
+
+def test_a_limit_takes_the_first_of_the_shuffled_order(tokenizer: Tokenizer) -> None:
+    assert planned(tokenizer, settings("cold_start.preferences=4")) == planned(tokenizer)[:8]
+
+
+def test_what_is_too_long_is_left_out_whole(tokenizer: Tokenizer) -> None:
+    question = Question(id="long", query="q", responses=("word " * 2000, "x"))
+    long = Preference(question=question, label=0, subset="s")
+    groups = planned(tokenizer, train=[*TRAIN, long])
+    assert {group.asked.preference for group in groups} == {p.question.id for p in TRAIN}
+
+
+def test_what_is_too_long_with_its_hint_alone_is_left_out_alone(tokenizer: Tokenizer) -> None:
+    train = TRAIN[:1]
+    (plain,) = planned(tokenizer, settings("cold_start.hinted=false"), train)
+    exact = PromptSource(
+        [p.question for p in train],
+        tokenizer=tokenizer,
+        wording=wording(CONFIG),
+        seed=CONFIG.run.seed,
+        max_tokens=len(plain.plain.token_ids),
+    )
+    assert plan(CONFIG, exact, train) == [plain]
+
+
+def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_prompt(tokenizer: Tokenizer) -> None:
+    by_id = {p.question.id: p for p in TRAIN}
+    moved = 0
+    for group in planned(tokenizer):
+        preference = by_id[group.asked.preference]
+        assert "Hint" not in tokenizer.decode(group.plain.token_ids)
+        hints = re.findall(r"Hint: (.*)\.\n", tokenizer.decode(group.asked.token_ids))
+        if not group.hinted:
+            assert hints == []
+        elif len(preference.question.responses) == 1:
+            assert hints == [f"the response is {'right' if preference.label else 'wrong'}"]
+        else:
+            shown = group.asked.permutation.index(preference.label)
+            assert hints == [f"Response {shown + 1} is the best"]
+            moved += shown != preference.label
+    assert moved, "or own position and shown position could not be told apart"
+
+
+# ---- the sampling ----------------------------------------------------------------------------------------------------
+
+SCRIPTS = {  # what the fake engine writes for the samples of a preference, and the verdicts that must come of it
+    "mixed": ("rwu", "r", ["kept", "wrong", "wrong"], ["hinted_kept"]),
+    "easy": ("rrr", "w", ["too_easy"] * 3, ["hinted_wrong"]),
+    "hard": ("uwu", "u", ["wrong"] * 3, ["hinted_wrong"]),
+}
+
+
+def script_of(preference: str) -> str:
+    return list(SCRIPTS)[int(preference.rpartition("-")[2]) % len(SCRIPTS)]
+
+
+def judgement(preference: Preference, permutation: tuple[int, ...], kind: str) -> str:
+    """kind: r(ight), w(rong) or u(nparsable)."""
+    label = preference.label
+    if len(permutation) == 1:
+        scores = [label if kind == "r" else 1 - label]
+    else:
+        scores = [9 if own == label else 2 for own in permutation] if kind == "r" else [5] * len(permutation)
+    box = f"\\boxed{{{', '.join(map(str, scores))}}}" if kind != "u" else "none"
+    return f"Specific Criteria: brevity 70%\nAnalysis: fine.\nScores: {box}"
+
+
+class ScriptedEngine(FakeEngine):
+    """Writes what the scripts say, and remembers what it was asked."""
+
+    def __init__(self, groups: list[Planned]) -> None:
+        super().__init__(self._write)
+        self._groups = {group.asked.token_ids: group for group in groups}
+        self.asked: list[Request] = []
+
+    def submit(self, requests: Any) -> Any:
+        self.asked += requests
+        return super().submit(requests)
+
+    def _write(self, request: Request, sample: int) -> str:
+        group = self._groups[request.token_ids]
+        preference = next(p for p in TRAIN if p.question.id == group.asked.preference)
+        plain, hinted, _, _ = SCRIPTS[script_of(group.asked.preference)]
+        return judgement(preference, group.asked.permutation, (hinted if group.hinted else plain)[sample])
+
+
+@dataclass(kw_only=True)
+class LocalCrew:
+    """A fake of `launch.crew.Crew`: real actors, in threads."""
+
+    redis: redis.Redis
+    address: Address
+    reward_unit: Unit
+    rollout_units: list[Unit]
+    engines: list[ScriptedEngine]
+    looks: int = 0
+
+    def watch(self) -> None:
+        self.looks += 1
+
+    @property
+    def asked(self) -> list[Request]:
+        return [request for engine in self.engines for request in engine.asked]
+
+
+def unit(name: str, inner: Any) -> Unit:
+    """A worker that is ready."""
+    actor = LocalActor(inner)
+    made = Unit(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
+    made.begin()
+    made.ready = True
+    return made
+
+
+def end(actor: LocalActor, inner: Any) -> None:
+    actor.end()
+    inner._pulse.stop()
+
+
+@dataclass
+class Said(Progress):
+    """A progress display that only remembers; `stop_at` notes it is interrupted."""
+
+    stop_at: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        if len(self.notes) == self.stop_at:
+            raise KeyboardInterrupt
+
+
+Hire = Callable[..., LocalCrew]
+
+
+@pytest.fixture
+def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
+    """Makes crews; each finds a fresh namespace under the same name, as `Crew` does."""
+    monkeypatch.setattr(supervision, "ray", LocalRay)
+    monkeypatch.setattr(supervision, "SLICE_S", 0.1)
+    hired: list[LocalCrew] = []
+
+    def end(crew: LocalCrew) -> None:
+        for unit in (crew.reward_unit, *crew.rollout_units):
+            unit.end()
+        crew.redis.close()
+
+    def made(groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1) -> LocalCrew:
+        for crew in hired:
+            end(crew)
+        client = streams.connect(address)
+        streams.remove(client, address.run_id)
+        streams.setup(client, address.run_id, meta_rm=False)
+        engines = [ScriptedEngine(groups) for _ in range(workers)]
+        rollouts = [
+            RolloutActor(config=config, name=f"r{i}", address=address, source=LocalWeights(), build=lambda e=engine: e)
+            for i, engine in enumerate(engines)
+        ]
+        reward = RewardActor(config=config, name="reward-0", address=address, preferences=known)
+        hired.append(
+            LocalCrew(
+                redis=client,
+                address=address,
+                reward_unit=unit("the reward actor", reward),
+                rollout_units=[unit(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
+                engines=engines,
+            )
+        )
+        return hired[-1]
+
+    yield made
+    for crew in hired:
+        end(crew)
+    with streams.connect(address) as client:
+        streams.remove(client, address.run_id)
+
+
+def sampling(
+    crew: Any, groups: list[Planned], tokenizer: Tokenizer, path: Path, *, config: Config = CONFIG, said: Said | None = None
+) -> Sampling:
+    return Sampling(config, crew=crew, planned=groups, tokenizer=tokenizer, path=path, progress=said or Said())
+
+
+def by_key(path: Path) -> dict[tuple[str, bool], dict[str, Any]]:
+    rows = jsonl_log.read(path)
+    found = {(row["preference"], row["hinted"]): row for row in rows}
+    assert len(found) == len(rows), "a group stands there twice"
+    return found
+
+
+def test_every_planned_group_becomes_a_line_with_the_right_verdicts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, said, path = planned(tokenizer), Said(), tmp_path / "sampled.jsonl"
+    crew = hire(groups, workers=2)
+    sampling(crew, groups, tokenizer, path, said=said).run()
+    rows = by_key(path)
+    assert rows.keys() == {group.key for group in groups}
+    for group in groups:
+        row = rows[group.key]
+        written, written_hinted, plain, hinted = SCRIPTS[script_of(group.asked.preference)]
+        assert [one["verdict"] for one in row["completions"]] == (hinted if group.hinted else plain)
+        kinds = written_hinted if group.hinted else written
+        assert [one["reward"] > 0 for one in row["completions"]] == [kind == "r" for kind in kinds]
+        assert [one["failure"] for one in row["completions"]] == ["no_box" if kind == "u" else "" for kind in kinds]
+        assert [one["ids"] for one in row["completions"]] == [[3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))]
+        assert all(one["text"] == tokenizer.decode(one["ids"]) for one in row["completions"])
+    assert verdict_counts(rows.values()) == {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8}
+    assert {(r.seed, r.samples, r.temperature) for r in crew.asked} == {(g.seed, g.samples, 1.0) for g in groups}
+    assert len(said.notes) == 10
+    assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
+
+
+def test_a_line_holds_the_plain_prompt_whatever_was_asked(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
+    crew = hire(groups)
+    sampling(crew, groups, tokenizer, path).run()
+    assert {request.token_ids for request in crew.asked} == {group.asked.token_ids for group in groups}
+    for group in groups:
+        row = by_key(path)[group.key]
+        assert tuple(row["prompt_ids"]) == group.plain.token_ids
+        assert tuple(row["permutation"]) == group.plain.permutation
+    assert "Hint" not in "".join(tokenizer.decode(row["prompt_ids"]) for row in by_key(path).values())
+
+
+def test_the_accounts_are_settled_and_the_streams_empty(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups = planned(tokenizer)
+    crew = hire(groups)
+    sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl").run()
+    fates = Ledger(crew.redis, crew.address.run_id).fates()
+    assert (fates["issued"], fates["trained"], fates["filtered"], fates["dead_letter"]) == (24, 8, 16, 0)
+    assert all(crew.redis.xlen(streams.key(crew.address.run_id, name)) == 0 for name in ("prompts", "rollouts", EXPERIENCE))
+
+
+@pytest.mark.parametrize("killed", ["after a group", "between disk and acknowledgement", "inside a line"])
+def test_what_was_sampled_is_not_sampled_again(
+    killed: str, hire: Hire, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, path, whole = planned(tokenizer), tmp_path / "sampled.jsonl", tmp_path / "whole.jsonl"
+    sampling(hire(groups), groups, tokenizer, whole).run()
+    if killed == "between disk and acknowledgement":
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "release", lambda *given, **more: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                sampling(hire(groups), groups, tokenizer, path).run()
+        assert len(by_key(path)) == 1
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            sampling(hire(groups), groups, tokenizer, path, said=Said(stop_at=4)).run()
+        assert len(by_key(path)) == 10
+    if killed == "inside a line":
+        path.write_text(path.read_text()[:-20])
+    done = set(by_key(path))
+    said = Said()
+    crew = hire(groups)
+    sampling(crew, groups, tokenizer, path, said=said).run()
+    rest = [group for group in groups if group.key not in done]
+    assert sorted(request.seed or 0 for request in crew.asked) == sorted(group.seed for group in rest)
+    assert by_key(path) == by_key(whole)
+    assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
+    again = hire(groups)
+    sampling(again, groups, tokenizer, path).run()
+    assert again.asked == [], "nothing is left to sample"
+    assert by_key(path) == by_key(whole)
+
+
+def test_dead_letters_do_not_hang_it_and_are_tried_again(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
+    crew = hire(groups, known=TRAIN[1:])
+    sampling(crew, groups, tokenizer, path).run()
+    lost = {(TRAIN[0].question.id, hinted) for hinted in (False, True)}
+    assert by_key(path).keys() == {group.key for group in groups} - lost
+    letters = dead_letters(crew.redis, crew.address.run_id)
+    assert [letter.reason for letter in letters] == [f"no label for preference {TRAIN[0].question.id!r}"] * 2
+    sampling(hire(groups), groups, tokenizer, path).run()
+    assert by_key(path).keys() == {group.key for group in groups}
+
+
+def test_a_wait_that_comes_to_nothing_names_the_parts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, config = planned(tokenizer), settings("waits.progress_s=1.0", "rollout.max_groups=2")
+    crew = hire(groups, config=config, workers=2)
+    for engine in crew.engines:
+        engine.automatic = False
+    with pytest.raises(TimeoutError) as caught:
+        sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
+    said = str(caught.value)
+    assert "the cold start waited 1 s for a scored group (waits.progress_s); 0 of 24 are on disk" in said
+    assert re.search(r"\nr0 .*\nr1 .*\nreward-0 ", said, re.DOTALL)  # the parts, and what each is doing
+    assert re.search(r"\nprompts +rollout +4 +4 +group ", said)
+    outstanding = Ledger(crew.redis, crew.address.run_id).outstanding()
+    assert len(outstanding) == 8, "twice what the engines hold, and no more"
+
+
+def test_a_part_that_fails_ends_it_under_its_name(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, config = planned(tokenizer), settings("cluster.restarts=0")
+    crew = hire(groups, config=config)
+    crew.engines[0]._groups = {}
+    with pytest.raises(PartFailed, match=r"rollout actor 0 failed 1 times in a row .*KeyError"):
+        sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
+
+
+def test_lines_are_plain_json(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, path = planned(tokenizer)[:2], tmp_path / "sampled.jsonl"
+    sampling(hire(groups), groups, tokenizer, path).run()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert json.loads(line).keys() == {"preference", "hinted", "permutation", "prompt_ids", "completions"}

@@ -1,0 +1,85 @@
+"""A fake judge, and the polls of it that several tests make."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grm.preferences import Preference, Question
+from grm.prompts import template
+from launch.judging import votes
+from launch.judging.protocol import Answer, Ask, Judge, NotJudged
+from launch.judging.votes import Poll
+
+SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
+SCORES = {f"answer {i}": i + 1 for i in range(10)}
+SETTINGS = {"model": "m", "k": 3, "temperature": 0.5}
+
+
+def poll(**changes: Any) -> Poll:
+    base = {"wording": template("compact"), "k": 3, "temperature": 0.5, "max_new_tokens": 64, "seed": 1, "wave": 2}
+    return Poll(**(base | changes))
+
+
+def preference(name: str, n: int = 2, query: str = "which?") -> Preference:
+    """Response i of its own order is "answer i", which the fake judge scores i + 1."""
+    return Preference(
+        question=Question(id=name, query=query, responses=tuple(f"answer {i}" for i in range(n))), label=n - 1, subset="s"
+    )
+
+
+PREFERENCES = [preference("a"), preference("b", 3), preference("c", 1), preference("d", 4), preference("e")]
+
+
+@dataclass(kw_only=True)
+class FakeJudge:
+    """In place of a model: scores shown responses by their text, words depend on message, seed and sample.
+
+    failing: a word in the query of items that get no answer; broken: of those whose answer has no scores; waves: how many
+    it answers before it is interrupted. asked, sizes: all that it was asked for, and how much of it at a time."""
+
+    failing: str = "\0"
+    broken: str = "\0"
+    waves: int = 10**6
+    asked: list[Ask] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+    def defuse(self, text: str) -> str:
+        return text.replace("END", "E-N-D")
+
+    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
+        if len(self.sizes) == self.waves:
+            raise KeyboardInterrupt
+        self.sizes.append(len(asks))
+        self.asked += asks
+        return [self._answer(ask) for ask in asks]
+
+    def _answer(self, ask: Ask) -> tuple[Answer, ...] | NotJudged:
+        if self.failing in ask.message:
+            return NotJudged("the server said no; ask again")
+        scores = ", ".join(str(SCORES[text]) for text in SHOWN.findall(ask.message))
+        box = "no scores" if self.broken in ask.message else f"\\boxed{{{scores}}}"
+        return tuple(
+            Answer(text=f"{digest(ask.message)} {ask.seed} {i} {box}", tokens=5 + i, finish="stop") for i in range(ask.samples)
+        )
+
+
+def digest(message: str) -> int:
+    return zlib.crc32(message.encode())
+
+
+def collect(
+    folder: Path, judge: Judge, preferences: Sequence[Preference] = PREFERENCES, **changes: Any
+) -> list[dict[str, Any]]:
+    """The rows of a poll of k = 3, two preferences a wave, unless the changes say otherwise."""
+    settings, say = changes.pop("settings", SETTINGS), changes.pop("say", lambda line: None)
+    return votes.collect(judge, poll(**changes), preferences, path=folder / "judgements.jsonl", settings=settings, say=say)
+
+
+def stored(folder: Path, name: str = "judgements.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]

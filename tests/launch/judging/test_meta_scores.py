@@ -1,0 +1,118 @@
+"""What the meta-RM thinks of votes: asked by permutation, kept on disk, put back in the order of the samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from launch.judging import votes
+from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, digest, poll
+
+
+class FakeTokenizer:
+    """In place of the meta-RM's tokenizer: texts are kept as texts, so that the fake scorer can look at them."""
+
+    def defuse(self, text: str) -> str:
+        return text
+
+    def encode(self, message: str) -> tuple[str, ...]:
+        return (message,)
+
+    def completion(self, text: str, *, ended: bool) -> tuple[str, bool]:
+        return text, ended
+
+
+class FakeScorer:
+    """In place of a `MetaScorer` actor: the logit of a judgement is a digest of its text. `asked` counts completions."""
+
+    def __init__(self, batches: int = 10**6) -> None:
+        self.left, self.asked, self.prompts, self.ended = batches, list[str](), list[str](), list[bool]()
+        self.score = self  # scorer.score.remote(...)
+
+    def remote(self, asked: Sequence[Any]) -> Callable[[], list[list[float]]]:
+        def answer() -> list[list[float]]:
+            if not self.left:
+                raise ray.exceptions.GetTimeoutError
+            self.left -= 1
+            self.prompts += [prompt for (prompt,), _ in asked]
+            self.asked += [text for _, found in asked for text, _ in found]
+            self.ended += [ended for _, found in asked for _, ended in found]
+            return [[logit(text) for text, _ in found] for _, found in asked]
+
+        return answer
+
+
+def logit(text: str) -> float:
+    return digest(text) * 0.25 - int(text.split()[2])
+
+
+def meta(folder: Path, scorer: FakeScorer, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    return votes.meta_scores(
+        scorer, FakeTokenizer(), poll(k=8), PREFERENCES, rows, path=folder / "meta.jsonl", timeout_s=3.0  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "get", lambda reference, timeout: reference())
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_logits_stand_in_the_order_of_the_samples(tmp_path: Path) -> None:
+    rows = collect(tmp_path, FakeJudge(), k=8)
+    scorer = FakeScorer()
+    found = meta(tmp_path, scorer, rows)
+    assert found == {row["id"]: [logit(sample["text"]) for sample in row["samples"]] for row in rows}
+    assert Counter(scorer.asked) == Counter(sample["text"] for row in rows for sample in row["samples"])
+    orders = [len({tuple(sample["permutation"]) for sample in row["samples"]}) for row in rows]
+    assert len(scorer.prompts) == sum(orders), "a prompt for each permutation"
+    assert scorer.prompts[0] == poll().message(PREFERENCES[0].question, rows[0]["samples"][0]["permutation"])
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_completion_that_was_cut_is_scored_without_an_end(tmp_path: Path) -> None:
+    (row, *_) = collect(tmp_path, FakeJudge(), PREFERENCES[:1], k=8)
+    row["samples"][0]["finish"] = "length"
+    scorer = FakeScorer()
+    votes.meta_scores(
+        scorer, FakeTokenizer(), poll(k=8), PREFERENCES[:1], [row], path=tmp_path / "m", timeout_s=1  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert Counter(scorer.ended) == {True: 8, False: 1}
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
+    rows = collect(tmp_path, FakeJudge(), k=8)
+    rows[4] = {"id": "e", "error": "the server said no"}
+    first, second, third = FakeScorer(batches=1), FakeScorer(), FakeScorer()
+    with pytest.raises(TimeoutError, match=r"waited 3 s for the meta-RM to score \(waits.judge_s\)"):
+        meta(tmp_path, first, rows)
+    found = meta(tmp_path, second, rows)
+    assert list(found) == list("abcd"), "what has no judgement has no score"
+    assert len(first.asked) == 2 * 9
+    assert second.asked == [sample["text"] for row in rows[2:4] for sample in in_turn(row)]
+    assert meta(tmp_path, third, rows) == found
+    assert third.asked == []
+
+
+def in_turn(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The samples of a row by permutation, in the order in which these come first."""
+    orders = list(dict.fromkeys(tuple(sample["permutation"]) for sample in row["samples"]))
+    return sorted(row["samples"], key=lambda sample: orders.index(tuple(sample["permutation"])))
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_scores_of_other_judgements_are_not_used(tmp_path: Path) -> None:
+    """`judgements.jsonl` was removed and made anew, the file of the scores was left."""
+    rows = collect(tmp_path, FakeJudge(), k=8)
+    meta(tmp_path, FakeScorer(), rows)
+    (tmp_path / "judgements.jsonl").unlink()
+    fresh = collect(tmp_path, FakeJudge(), k=8, seed=2)
+    assert meta(tmp_path, FakeScorer(), fresh) == {
+        row["id"]: [logit(sample["text"]) for sample in row["samples"]] for row in fresh
+    }

@@ -1,0 +1,146 @@
+"""What an evaluation leaves: rewardbench's rows, the table, and a page on which hostile names are text."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.load import load
+from grm.benchmarks import Item, Row, Sample, table
+from grm.preferences import Preference, Question
+from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from grm.statistics import auc
+from tests.launch.page.test_run_page import INVISIBLE, OWN_TAGS, Page
+
+HOSTILE = '<img src=x onerror=alert(1)> [/bold] [red]x :smile: \x1b[2J\u202e "quoted"'
+
+
+def sample(scores: tuple[int, ...] | None, n: int = 2) -> Sample:
+    return Sample(scores=scores, permutation=tuple(range(n)), tokens=12, failure="" if scores else "no_box", meta=0.5)
+
+
+def item(name: str, scores: tuple[int, ...] | None, *, label: int = 0, subset: str = "", n: int = 2) -> Item:
+    judged = sample(scores, n)
+    return Item(id=name, subset=subset, label=label, lengths=(9,) * n, greedy=judged, votes=(judged,) * 2)
+
+
+def preference(name: str, n: int = 2, label: int = 0) -> Preference:
+    return Preference(question=Question(id=name, query=f"query {name}", responses=("text",) * n), label=label)
+
+
+def counted(*subsets: str) -> list[Row]:
+    items = [item(f"{subset} {i}", (9, 2), label=i, subset=subset) for subset in subsets for i in (0, 1)]
+    return table(items, ks=[1, 2], area=auc, resamples=10)
+
+
+def left(folder: Path, rows: list[Row], *, failed: dict[str, str] | None = None, model: str = "m") -> Path:
+    config = load("tiny", ["tracking.mode=disabled"])
+    write_evaluation(folder, rows, named={"model": model, "meta_rm": "", "data": ["d"]}, failed=failed or {}, config=config)
+    return folder
+
+
+def test_rewardbench_rows_are_the_pairs_in_order() -> None:
+    preferences = [
+        preference("right", label=1), preference("unjudged"), preference("three", 3), preference("tie"),
+        preference("unparsable"), preference("single", 1), preference("wrong"),
+    ]  # fmt: skip
+    items = [
+        item("wrong", (2, 3)), item("unparsable", None), item("tie", (5, 5)), item("three", (1, 2, 3), n=3),
+        item("right", (2, 9), label=1), item("single", (9,), n=1),
+    ]  # fmt: skip
+    assert list(rewardbench_rows(preferences, items)) == [
+        {"prompt": "query right", "results": 1, "scores_chosen": 9, "scores_rejected": 2},
+        {"prompt": "query tie", "results": 0, "scores_chosen": 5, "scores_rejected": 5},
+        {"prompt": "query unparsable", "results": 0, "scores_chosen": 0, "scores_rejected": 0},
+        {"prompt": "query wrong", "results": 0, "scores_chosen": 2, "scores_rejected": 3},
+    ]
+
+
+def test_table_json_holds_every_figure_with_its_interval(tmp_path: Path) -> None:
+    rows = counted("a", "b")
+    left(tmp_path, rows, failed={"x": "the server said no"})
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert (found["model"], found["data"], found["failed"]) == ("m", ["d"], {"x": "the server said no"})
+    assert list(found["subsets"]) == ["a", "b", "overall"]
+    assert found["subsets"]["a"]["rows"] == 2
+    overall = rows[-1].figures["vote@2"]
+    assert found["subsets"]["overall"]["figures"]["vote@2"] == {
+        "value": overall.value, "low": overall.low, "high": overall.high, "rows": 4
+    }  # fmt: skip
+    (record,) = (json.loads(line)["metrics"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert record == {
+        "eval/version": 0, "eval/accuracy@1": 0.5, "eval/parse_rate@1": 1.0, "eval/accuracy@2": 0.5,
+        "eval/meta_accuracy@2": 0.5,
+    }  # fmt: skip
+
+
+def test_single_responses_alone_have_no_accuracy(tmp_path: Path) -> None:
+    items = [item(str(i), (score,), label=i, n=1) for i, score in enumerate((2, 9))]
+    left(tmp_path, table(items, ks=[1], area=auc, resamples=10))
+    (record,) = (json.loads(line)["metrics"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert record == {"eval/version": 0, "eval/parse_rate@1": 1.0}
+    page = Page((tmp_path / "report.html").read_text())
+    assert "auc_vote@1" in page.text
+    assert "Inference-time scaling" not in page.text, "the curve is of accuracies"
+
+
+def test_the_page_refers_to_nothing_outside(tmp_path: Path) -> None:
+    source = (left(tmp_path, counted("a", "b")) / "report.html").read_text()
+    page = Page(source)
+    assert {name for name, _ in page.tags} <= OWN_TAGS
+    names = {key for _, attributes in page.tags for key in attributes}
+    assert not {name for name in names if name.startswith("on")}
+    assert not names & {"src", "srcset", "href", "xlink:href", "action", "data", "background", "poster", "formaction"}
+    assert "default-src 'none'" in source
+    assert not re.search(r"url\(|@import", source)
+    assert "overall (4)a (2)b (2)" in page.text
+    assert "Inference-time scaling" in page.text
+    assert "vote@250\u00a0%" in page.text
+    assert "got no answer" not in page.text
+
+
+@pytest.mark.parametrize(("failed", "said"), [(["x"], "1 preference got no answer."), (["x", "y"], "2 preferences got no")])
+def test_the_page_says_what_failed(tmp_path: Path, failed: list[str], said: str) -> None:
+    left(tmp_path, counted("a"), failed=dict.fromkeys(failed, "why"))
+    assert said in Page((tmp_path / "report.html").read_text()).text
+
+
+def test_hostile_names_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = counted(HOSTILE, "b")
+    source = (left(tmp_path, rows, model=HOSTILE) / "report.html").read_text()
+    page = Page(source)
+    assert {name for name, _ in page.tags} <= OWN_TAGS
+    assert not INVISIBLE.search(source)
+    assert page.text.count("<img src=x onerror=alert(1)> [/bold] [red]x :smile: [U+001B][2J[U+202E]") == 3
+    print_table(rows)
+    said = capsys.readouterr().out
+    assert "<img src=x onerror=alert(1)> [/bold] [red]x :smile: �[2J� " in said
+    assert not INVISIBLE.search(said)
+
+
+def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.CaptureFixture[str]) -> None:
+    subsets = [f"a subset with a long name, number {i}" for i in range(30)]
+    rows = counted("", *subsets)
+    print_table(rows)
+    said = capsys.readouterr().out.splitlines()
+    cut = said.index("")
+    head, *lines = said[:cut]
+    assert head.split() == ["overall", "(62)", "95", "%", "interval"]
+    assert [line.split()[0] for line in lines] == list(rows[-1].figures)
+    shown: dict[str, Any] = {line.split()[0]: line.split()[1:] for line in lines}
+    assert shown["tokens"] == ["12.0", "12.0", "..", "12.0"]
+    assert shown["greedy"][0] == "50.0"
+    head, *lines = said[cut + 1 :]
+    assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
+    names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall (62)"]
+    assert [line.split("  ")[0] for line in lines] == names
+    assert lines[-1].split()[-7:] == ["100.0", "50.0", "50.0", "50.0", "50.0", "50.0", "50.0"]
+
+
+def test_one_subset_needs_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(counted("only"))
+    assert "" not in capsys.readouterr().out.splitlines()

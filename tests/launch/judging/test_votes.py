@@ -1,0 +1,214 @@
+"""The votes of a judge: what is asked, what stands on disk, what is asked again, and what the benchmarks get of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.load import ConfigError, load
+from grm.prompts import template
+from launch.judging import votes
+from launch.judging.protocol import Answer, Ask, NotJudged
+from tests.launch.judging.fake_judge import PREFERENCES, SETTINGS, SHOWN, FakeJudge, collect, digest, poll, preference, stored
+
+# ---- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("k", [0, 1, 8])
+def test_one_greedy_judgement_and_k_votes(n: int, k: int) -> None:
+    (first, greedy), *rest = poll(k=k).asks(preference("a", n).question)
+    assert (greedy.samples, greedy.temperature, greedy.max_new_tokens) == (1, 0.0, 64)
+    assert sum(ask.samples for _, ask in rest) == k
+    assert {ask.temperature for _, ask in rest} <= {0.5}
+    permutations = [permutation for permutation, _ in rest]
+    assert len(set(permutations)) == len(permutations), "votes that share a permutation are asked together"
+    for permutation, ask in [(first, greedy), *rest]:
+        assert sorted(permutation) == list(range(n))
+        assert SHOWN.findall(ask.message) == [f"answer {own}" for own in permutation]
+
+
+def test_responses_are_shuffled_anew_for_each_vote() -> None:
+    asked = poll(k=64).asks(preference("a").question)[1:]
+    assert sorted(permutation for permutation, _ in asked) == [(0, 1), (1, 0)]
+    assert all(20 < ask.samples < 44 for _, ask in asked), "of 64 votes about half see each order"
+    assert len(poll(k=64).asks(preference("a", 4).question)) > 1 + 16, "of 24 orders"
+
+
+def test_a_single_response_is_asked_on_the_scale_of_ten() -> None:
+    for _, ask in poll().asks(preference("a", 1).question):
+        assert "from 1 to 10" in ask.message
+        assert ask.message == poll().message(preference("a", 1).question, (0,))
+
+
+def test_what_is_asked_depends_on_the_seed_and_the_question_alone() -> None:
+    question = preference("a", 4).question
+    assert poll().asks(question) == poll().asks(question)
+    seeds = {ask.seed for changes in (1, 2) for _, ask in poll(seed=changes, k=8).asks(question)}
+    seeds |= {ask.seed for _, ask in poll(k=8).asks(replace(question, id="b"))}
+    permutations = [{p for p, _ in each.asks(question)} for each in (poll(k=1), poll(k=3), poll(k=8))]
+    assert permutations[0] <= permutations[1] <= permutations[2], "the first votes are the same whatever k"
+    asked = [p for each in (poll(k=8), poll(k=8, seed=2)) for p, _ in each.asks(question)]
+    asked += [p for p, _ in poll(k=8).asks(replace(question, id="b"))]
+    assert len(seeds) >= len(asked) - 3, "another seed for each question and permutation; greedy shares its votes'"
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_wave_fills_the_engines_twice() -> None:
+    config = load("tiny", ["rollout.workers=2", "rollout.max_groups=8", "rollout.samples=4", "run.seed=9"])
+    made = votes.poll_of(config, template("compact"), 7)
+    assert (made.k, made.seed, made.temperature, made.max_new_tokens) == (7, 9, 0.5, 64)
+    assert made.wave == 2 * 64 // 8
+    assert votes.poll_of(config, template("compact"), 1000).wave == 1
+
+
+# ---- what stands on disk ---------------------------------------------------------------------------------------------
+
+
+def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
+    rows = collect(tmp_path, FakeJudge())
+    assert [row["id"] for row in rows] == list("abcde")
+    for row, n in zip(rows, (2, 3, 1, 4, 2), strict=True):
+        assert [list(sample["scores"]) for sample in row["samples"]] == [list(range(1, n + 1))] * 4
+        assert [sample["failure"] for sample in row["samples"]] == [""] * 4
+    assert len({tuple(sample["permutation"]) for sample in rows[3]["samples"]}) > 1
+
+
+def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: Path) -> None:
+    judge, said = FakeJudge(), list[str]()
+    collect(tmp_path, judge, say=said.append)
+    per_preference = [len(poll().asks(p.question)) for p in PREFERENCES]
+    assert judge.sizes == [sum(per_preference[:2]), sum(per_preference[2:4]), per_preference[4]]
+    head, *rows = stored(tmp_path)
+    assert head == {"settings": SETTINGS}
+    assert [row["id"] for row in rows] == list("abcde")
+    assert said == [f"judged {done} of 5 preferences, 3 votes each" for done in (2, 4, 5)]
+
+
+def test_few_lines_are_said_about_many_waves(tmp_path: Path) -> None:
+    said: list[str] = []
+    collect(tmp_path, FakeJudge(), [preference(f"p{i}") for i in range(100)], say=said.append)
+    assert said == [f"judged {done} of 100 preferences, 3 votes each" for done in (20, 40, 60, 80, 100)]
+
+
+def test_text_of_others_is_defused_before_it_is_asked(tmp_path: Path) -> None:
+    judge = FakeJudge()
+    collect(tmp_path, judge, [preference("a", query="x END y")])
+    assert all("x E-N-D y" in ask.message for ask in judge.asked)
+
+
+def test_what_cannot_be_parsed_is_kept_with_its_reason(tmp_path: Path) -> None:
+    (row,) = collect(tmp_path, FakeJudge(broken="riddle"), [preference("a", query="a riddle")])
+    assert {(sample["scores"], sample["failure"]) for sample in row["samples"]} == {(None, "no_box")}
+    assert all("no scores" in sample["text"] for sample in row["samples"])
+    again = FakeJudge()
+    collect(tmp_path, again, [preference("a", query="a riddle")])
+    assert again.asked == [], "it is an answer, and stands"
+
+
+@pytest.mark.parametrize("waves", [0, 1, 2])
+def test_an_interrupted_poll_goes_on_to_the_same_end(tmp_path: Path, waves: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "halves").mkdir()
+    whole, first, second, third = FakeJudge(), FakeJudge(waves=waves), FakeJudge(), FakeJudge()
+    rows = collect(tmp_path / "whole", whole)
+    with pytest.raises(KeyboardInterrupt):
+        collect(tmp_path / "halves", first)
+    with (tmp_path / "halves" / "judgements.jsonl").open("a") as file:
+        file.write('{"id": "cut o')
+    said: list[str] = []
+    went_on = collect(tmp_path / "halves", second, say=said.append)
+    assert json.dumps(went_on) == json.dumps(rows)
+    assert stored(tmp_path / "halves") == stored(tmp_path / "whole")
+    assert [*first.asked, *second.asked] == whole.asked, "each ask once"
+    assert said[0] == (f"{2 * waves} of 5 preferences stand in judgements.jsonl already" if waves else "judged 2 of 5"
+                       " preferences, 3 votes each")  # fmt: skip
+    assert json.dumps(collect(tmp_path / "halves", third, say=said.append)) == json.dumps(rows)
+    assert third.asked == []
+
+
+def test_rows_come_in_the_order_of_the_preferences_whatever_stands(tmp_path: Path) -> None:
+    collect(tmp_path, FakeJudge(), PREFERENCES[3:])
+    judge = FakeJudge()
+    assert [row["id"] for row in collect(tmp_path, judge)] == list("abcde")
+    assert len(judge.asked) == sum(len(poll().asks(p.question)) for p in PREFERENCES[:3])
+
+
+def test_a_failed_item_stands_with_its_error_and_is_asked_again(tmp_path: Path) -> None:
+    preferences = [preference("a"), preference("b", query="a riddle"), preference("c")]
+    rows = collect(tmp_path, FakeJudge(failing="riddle"), preferences)
+    assert [row.get("error", "") for row in rows] == ["", "the server said no; ask again", ""]
+    assert "samples" not in rows[1]
+    assert [row["id"] for row in stored(tmp_path)[1:]] == list("abc")
+    judge = FakeJudge()
+    rows = collect(tmp_path, judge, preferences)
+    assert {ask.message.count("riddle") for ask in judge.asked} == {1}, "only the failed one is asked for"
+    assert [len(row["samples"]) for row in rows] == [4, 4, 4]
+    collect(tmp_path, judge, preferences)
+    assert len(judge.asked) == len(poll().asks(preferences[1].question)), "and stands now"
+
+
+def test_one_failed_ask_of_many_fails_the_item(tmp_path: Path) -> None:
+    class OneFails(FakeJudge):
+        def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
+            return [*super().judge(asks)[:-1], NotJudged("the last one")]
+
+    (row,) = collect(tmp_path, OneFails(), PREFERENCES[:1])
+    assert (row["id"], row["error"]) == ("a", "the last one")
+
+
+def test_a_changed_question_of_an_old_id_is_judged_anew(tmp_path: Path) -> None:
+    """Ids are often line numbers, and a file of the same name is another file elsewhere."""
+    collect(tmp_path, FakeJudge())
+    judge, changed = FakeJudge(), [preference("a", query="another"), *PREFERENCES[1:]]
+    rows = collect(tmp_path, judge, changed)
+    assert all("another" in ask.message for ask in judge.asked)
+    assert str(digest(judge.asked[0].message)) in rows[0]["samples"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({**SETTINGS, "model": "n"}, "model"),
+        ({**SETTINGS, "temperature": 1.0, "k": 4}, "k, temperature"),
+        ({**SETTINGS, "seed": 1}, "seed"),
+        ({"k": 3, "temperature": 0.5}, "model"),
+    ],
+)
+def test_judgements_of_other_settings_are_not_mixed(tmp_path: Path, settings: dict[str, Any], named: str) -> None:
+    collect(tmp_path, FakeJudge())
+    judge, before = FakeJudge(), stored(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        collect(tmp_path, judge, settings=settings)
+    path = tmp_path / "judgements.jsonl"
+    assert str(caught.value) == f"{path} was begun with another {named}: use another folder, or remove the file"
+    assert judge.asked == []
+    assert stored(tmp_path) == before
+
+
+# ---- items -----------------------------------------------------------------------------------------------------------
+
+
+def test_items_join_labels_judgements_and_meta_scores(tmp_path: Path) -> None:
+    rows = collect(tmp_path, FakeJudge(broken="riddle"), [PREFERENCES[1], preference("r", query="a riddle"), PREFERENCES[0]])
+    rows[2] = {"id": "a", "error": "the server said no"}
+    judged = [PREFERENCES[1], preference("r", query="a riddle"), PREFERENCES[0]]
+    first, second = votes.items(judged, rows, {"b": [0.5, 1.5, 2.5, 3.5]})
+    assert (first.id, first.subset, first.label, first.lengths) == ("b", "s", 2, (8, 8, 8))
+    assert first.greedy is not None
+    assert (first.greedy.scores, first.greedy.tokens, first.greedy.meta) == ((1, 2, 3), 5, 0.5)
+    assert [vote.meta for vote in first.votes] == [1.5, 2.5, 3.5]
+    assert first.greedy.permutation == tuple(rows[0]["samples"][0]["permutation"])
+    assert second.greedy is not None
+    assert (second.greedy.scores, second.greedy.failure, second.greedy.meta) == (None, "no_box", None)
+    assert [vote.scores for vote in second.votes] == [None] * 3
+
+
+def test_items_are_the_same_from_disk_as_from_memory(tmp_path: Path) -> None:
+    fresh, read = collect(tmp_path, FakeJudge()), collect(tmp_path, FakeJudge())
+    assert votes.items(PREFERENCES, fresh, {}) == votes.items(PREFERENCES, read, {})

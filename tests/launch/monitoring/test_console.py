@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import io
+import re
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grm.preferences import DataError
+from launch.monitoring.console import Progress, duration
+from launch.monitoring.plain_text import clean, clean_lines
+from launch.cli import at_the_door
+
+FIGURES: dict[str, Any] = {
+    "reward": -0.214, "accuracy": 0.6124, "parse_failure_rate": 0.018, "staleness_max": 3, "tokens_per_s": 2310.4, "workers": 2,
+    "queues": {"prompts": 3, "rollouts": 0},
+}  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_output_is_one_line_a_step() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress(120, 4, stream, clock=clock) as progress:
+        for step in (1, 1, 2, 2, 3):
+            clock.now = 2.0 * step
+            progress.update(step=step, **FIGURES)
+            progress.update(reward=0.5)
+        progress.note("evaluated: accuracy 61.2 % → 74.8 %")
+    first, second, third, event = stream.getvalue().splitlines()
+    assert first == (
+        "step 1/120 · reward -0.21 · accuracy 61.2 % · parse failures 1.8 % · staleness 3/4 · 2,310 tokens/s"
+        " · 2 workers · queues prompts 3 rollouts 0"
+    )
+    assert second.startswith("step 2/120 · ")
+    assert third.endswith(" · 3:54 to go"), "117 steps of 2 s"
+    assert event == "evaluated: accuracy 61.2 % → 74.8 %"
+
+
+def test_a_figure_stays_until_it_is_given_again() -> None:
+    stream = io.StringIO()
+    with Progress(9, 0, stream) as progress:
+        progress.update(step=1, accuracy=0.5)
+        progress.update(step=2, accuracy=None, workers=1)
+    assert stream.getvalue().splitlines()[1].startswith("step 2/9 · accuracy 50.0 % · 1 worker · ")
+
+
+def test_nothing_is_printed_before_the_first_step() -> None:
+    stream = io.StringIO()
+    with Progress(9, 0, stream) as progress:
+        progress.update(accuracy=0.5)
+    assert stream.getvalue() == ""
+
+
+def test_unknown_figure_is_refused() -> None:
+    with Progress(9, 0, io.StringIO()) as progress, pytest.raises(TypeError, match="rewrad"):
+        progress.update(step=1, rewrad=0.5)
+
+
+def test_time_to_go_follows_the_last_steps() -> None:
+    clock = Clock()
+    progress = Progress(100, 1, io.StringIO(), clock=clock)
+    assert progress.remaining_s() is None
+    for step in range(31, 81):  # resumed at 30; the first steps were slow
+        clock.now += 60.0 if step < 50 else 3.0
+        progress.update(step=step)
+    assert progress.remaining_s() == pytest.approx(20 * 3.0)
+
+
+@given(st.text())
+def test_no_message_brings_control_codes_or_lines_along(message: str) -> None:
+    stream = io.StringIO()
+    with Progress(9, 0, stream) as progress:
+        progress.note(message)
+    line = stream.getvalue()
+    assert line.endswith("\n")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", line)
+    assert line.count("\n") == 1
+
+
+def test_a_stream_of_another_encoding_is_no_error() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    with Progress(9, 0, stream) as progress:
+        progress.note("61 % → 70 %")
+    assert raw.getvalue() == b"61 % ? 70 %\n"
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", term)
+    stream = Terminal()
+    with Progress(9, 0, stream) as progress:
+        progress.update(step=1, workers=2)
+    assert stream.getvalue() == "step 1/9 · 2 workers\n"
+
+
+def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with suppress(KeyboardInterrupt), Progress(120, 4, stream, title="spct \x1b[2J tiny") as progress:
+        progress.update(step=12, **FIGURES | {"staleness_max": 5})
+        progress.note("[bold]evaluated[/bold]: 61 %")
+        raise KeyboardInterrupt
+    raw = stream.getvalue()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
+    for said in ("step 12/120", "reward -0.21", "accuracy 61.2 %", "parse failures 1.8 %", "staleness 5/4", "2,310 tokens/s",
+                 "2 workers", "prompts 3 rollouts 0", "[bold]evaluated[/bold]: 61 %", "▄"):  # fmt: skip
+        assert said in text
+    assert "\x1b[2J" not in raw
+    assert "\x1b[1;31m5/4" in raw, "a broken bound stands out"
+    assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l"), "the cursor is shown again"
+
+
+def test_words() -> None:
+    assert [duration(seconds) for seconds in (4.2, 75, 3700)] == ["0:04", "1:15", "1:01:40"]
+    assert clean("a\n\tb\x1b[0m \u202ec") == "a b�[0m �c"
+
+
+@given(st.text())
+def test_an_error_keeps_its_lines_and_nothing_that_acts(message: str) -> None:
+    said = clean_lines(message)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", said)
+    assert said.count("\n") == message.count("\n")
+    assert clean_lines(said) == said
+
+
+def test_an_error_loses_its_colours_and_keeps_its_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    def enter() -> int:
+        raise DataError("\x1b[1;31mred\x1b[0m\n  in line 2:\tשלום\x1b]0;title\x07\x1b[2J \u202eevil")
+
+    assert at_the_door(enter) == 2
+    assert capsys.readouterr().err == "error: red\n  in line 2:    שלום�]0;title��[2J �evil\n"

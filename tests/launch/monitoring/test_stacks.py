@@ -1,0 +1,183 @@
+"""Stacks of real processes: one that works, one that hangs in C, one that is stopped, one that is gone, strangers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from buffer.heartbeat import Beat
+from launch.monitoring import stacks
+from tests.launch.whole_run import ROOT
+
+WORKER = """
+import ctypes, sys, threading, time
+from pathlib import Path
+from launch.monitoring.stacks import listen
+
+def wait_for_prompts():
+    print("up", flush=True)
+    if "hang" in sys.argv:
+        ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock: no Python code runs any more
+    time.sleep(60)
+
+def beat():
+    beating.set()
+    time.sleep(60)
+
+beating = threading.Event()
+
+if "deaf" not in sys.argv:
+    listen(Path(sys.argv[1]))
+threading.Thread(target=beat, daemon=True).start()
+beating.wait()
+wait_for_prompts()
+"""
+
+Start = Callable[..., Beat]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    (run / "stacks").mkdir(parents=True)
+    return run
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts a worker and waits until it is up; run: as which run's."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*how: str, run: Path | None = folder) -> Beat:
+        file = folder / "stacks" / f"rollout-{len(started)}.txt"
+        file.touch()
+        environment = {name: value for name, value in os.environ.items() if name != "SPCT_RUN"} | {"PYTHONPATH": str(ROOT)}
+        if run is not None:
+            environment["SPCT_RUN"] = str(run)
+        command = [sys.executable, "-c", WORKER, str(file), *how]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        return beat(process.pid, file)
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def beat(pid: int, file: Path | str, host: str | None = None) -> Beat:
+    return Beat(
+        name="rollout-0", host=host or socket.gethostname(), pid=pid, age_s=0.1, doing="roll out", stuck_s=0.0, version=0,
+        done=0, stacks=str(file),
+    )  # fmt: skip
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_every_thread_is_shown_where_it_is(start: Start, folder: Path) -> None:
+    worker = start()
+    said = stacks.ask(worker, folder)
+    assert "in wait_for_prompts" in said
+    assert "in beat" in said
+    assert said.count("most recent call first") == 2
+    again = stacks.ask(worker, folder)
+    assert again.count("most recent call first") == 2, "only what is new"
+    assert alive(worker.pid)
+
+
+def test_one_that_hangs_in_c_with_the_interpreters_lock_answers_all_the_same(start: Start, folder: Path) -> None:
+    worker = start("hang")
+    time.sleep(0.2)
+    assert "in wait_for_prompts" in stacks.ask(worker, folder)
+
+
+def test_one_that_is_stopped_is_said_to_be(start: Start, folder: Path) -> None:
+    worker = start()
+    os.kill(worker.pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 5
+    while "is stopped (state T)" not in (said := stacks.ask(worker, folder)):
+        assert time.monotonic() < deadline, said
+    assert f"kill -CONT {worker.pid}" in said
+    os.kill(worker.pid, signal.SIGCONT)
+    assert "in wait_for_prompts" in stacks.ask(worker, folder)
+
+
+def test_one_that_has_ended_is_said_to_have(start: Start, folder: Path) -> None:
+    worker = start()
+    os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while alive(worker.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert stacks.ask(worker, folder) == f"process {worker.pid} has ended (state Z)"
+    os.waitpid(worker.pid, 0)
+    assert stacks.ask(worker, folder) == f"process {worker.pid} is gone"
+
+
+@pytest.mark.parametrize("run", [None, Path("/another/run")])
+def test_a_process_of_no_run_or_another_is_left_alone(start: Start, folder: Path, tmp_path: Path, run: Path | None) -> None:
+    stranger = start("deaf", run=run)  # the signal would end it
+    assert "is none of this run" in stacks.ask(stranger, folder)
+    listener = start(run=run)
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.touch()
+    assert "is none of this run" in stacks.ask(beat(listener.pid, elsewhere), folder)
+    time.sleep(0.1)
+    assert alive(stranger.pid)
+    assert Path(listener.stacks).read_text() == ""
+
+
+def test_a_process_of_the_run_that_does_not_listen_is_left_alone(start: Start, folder: Path) -> None:
+    worker = start("deaf")
+    assert "does not listen" in stacks.ask(worker, folder)
+    time.sleep(0.1)
+    assert alive(worker.pid)
+
+
+def test_the_driver_is_known_by_its_open_file(start: Start, folder: Path) -> None:
+    """It sets SPCT_RUN for the processes that it starts; its own environment was fixed before."""
+    assert "in wait_for_prompts" in stacks.ask(start(run=None), folder)
+
+
+def test_the_run_may_be_named_by_another_path(start: Start, folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest"
+    link.symlink_to(folder)
+    assert "in wait_for_prompts" in stacks.ask(start(), link)
+
+
+def test_another_machine_is_said_to_be(folder: Path) -> None:
+    assert stacks.ask(beat(1, folder / "x", host="node-b"), folder) == "it runs on node-b: ask there"
+
+
+def test_a_part_that_was_given_no_file_is_said_to_have_none(folder: Path) -> None:
+    assert "not told where" in stacks.ask(beat(os.getpid(), ""), folder)
+
+
+def test_another_users_process_is_left_alone(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may look into every process")
+    assert stacks.ask(beat(1, folder / "x"), folder) == "process 1 is another user's"
+
+
+def test_a_part_that_listens_and_does_not_answer_is_waited_for_no_longer_than_said(start: Start, folder: Path) -> None:
+    worker = start()
+    other = folder / "stacks" / "other.txt"
+    other.touch()
+    began = time.monotonic()
+    said = stacks.ask(beat(worker.pid, other), folder)  # it writes, but elsewhere
+    assert "wrote nothing within 2 s" in said
+    assert stacks.ANSWER_S <= time.monotonic() - began < stacks.ANSWER_S + 10

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launch.monitoring import tracker
+from launch.monitoring.metrics import METRICS, MetricError, checked, metric
+from launch.monitoring.tracker import SampleJudgement, Tracker, chosen_mode
+from launch.monitoring.plain_text import redacted
+from tests import wandb_file
+
+# The names of design.md section 6, {a,b} written out.
+DESIGNED = [
+    "reward/mean", "reward/solved_all", "reward/solved_none", "parse/failure_rate", "loss/policy", "loss/kl", "optim/lr",
+    "optim/grad_norm", "length/trained", "length/dropped", "rollout/workers", "idle/learner_ratio", "idle/rollout_ratio",
+    "throughput/completions_per_s", "throughput/tokens_per_s", "eval/accuracy@k", "eval/parse_rate@k", "eval/meta_accuracy@k",
+    *(f"{noun}/{detail}" for noun, details in {
+        "staleness": "mean max in_flight in_queue", "groups": "issued trained filtered dropped dead_letter",
+        "off_policy": "mismatch_kl ess clip_fraction tis_truncated_fraction",
+        "time": "step_s wait_for_experience_s train_s publish_s pull_s pause_s",
+        "queue": "prompts rollouts experience", "meta_rm": "loss accuracy auc backlog skipped",
+    }.items() for detail in details.split()),
+]  # fmt: skip
+FAULTS = {"parts/restarts", "optim/skipped_steps"}  # neither does it name these
+AXES = {"learner/version", "meta_rm/step", "sft/step", "eval/version", "time/elapsed_s"}
+FINE_TUNING = {"sft/loss", "sft/heldout_loss", "sft/lr", "sft/grad_norm"}  # of the cold start, which section 6 does not name
+LONG = "two blocks and more " * 4000  # so that a record of the .wandb file runs over three blocks
+SAMPLE = SampleJudgement(
+    when="before", version=0, preference="p1", query="<b>why?</b>", responses=("one", "two \u202e\ud800"), label=1,
+    principles="brevity", critique="two is short", scores=(3, 8), reward=1.0,
+)  # fmt: skip
+
+
+def some(name: str) -> float:
+    """A value that tells names apart."""
+    return float(sorted(METRICS).index(name) + 1)
+
+
+def record(suffix: str = "8") -> dict[str, float]:
+    """Every metric there is, except the one that the tracker adds."""
+    return {name.replace("@k", f"@{suffix}"): some(name) for name in METRICS if name != "time/elapsed_s"}
+
+
+def services() -> list[str]:
+    """Names of W&B's processes that this process has started and that still run."""
+    children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+    names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+    return [name for name in names if "wandb" in name]
+
+
+@pytest.fixture
+def no_wandb_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run folder with an offline W&B run of three records, two sample tables and a summary (W&B is started once)."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("SPCT_REDIS_PASSWORD", "correct horse")
+        config = {"grpo": {"steps": 3}, "redis": {"url": "rediss://u:pw@host:1/0", "note": "not the correct horse"},
+                  "long": LONG}  # fmt: skip
+        tracker = Tracker(folder, "run-1", config, "spct-test", "auto")
+        assert tracker.mode == "offline"
+        assert services() == ["wandb-core"]
+        tracker.log(record())
+        tracker.log({"learner/version": 2, "loss/kl": math.nan, "rollout/workers": 2})
+        tracker.log({"eval/version": 2, "eval/accuracy@1": np.float32(0.5)})
+        tracker.samples([SAMPLE])
+        tracker.samples([])
+        tracker.finish({"finished": "completed", "accuracy": {"before": 0.5, "after": None}})
+        yield folder
+
+
+def test_metrics_hold_every_name_of_the_design() -> None:
+    assert set(DESIGNED) | AXES | FINE_TUNING | FAULTS == set(METRICS)
+    assert {entry.axis for entry in METRICS.values()} == AXES
+    assert all(METRICS[axis].axis == axis for axis in AXES)
+
+
+def test_offline_file_holds_every_metric_with_its_value(tracked: Path) -> None:
+    run = wandb_file.read(wandb_file.find(tracked))
+    assert run.whole
+    assert (run.run_id, run.project, run.exit_code) == ("run-1", "spct-test", 0)
+    for name, value in record().items():
+        assert run.series(name)[0] == value
+    assert math.isnan(run.series("loss/kl")[1])
+    assert run.series("eval/accuracy@1") == [0.5]
+    assert len(run.series("time/elapsed_s")) == 3
+
+
+def test_offline_file_plots_each_metric_over_its_roles_counter(tracked: Path) -> None:
+    steps = wandb_file.read(wandb_file.find(tracked)).step_metrics
+    assert steps == {name.replace("@k", "@*"): "" if name in AXES else entry.axis for name, entry in METRICS.items()}
+
+
+def test_offline_file_holds_no_secret(tracked: Path) -> None:
+    run = wandb_file.read(wandb_file.find(tracked))
+    assert run.config["long"] == LONG
+    assert run.config["redis"] == {"url": "rediss://***@host:1/0", "note": "not the ***"}
+    everything = b"".join(path.read_bytes() for path in tracked.rglob("*") if path.is_file())
+    assert b"correct horse" not in everything
+    assert b"u:pw" not in everything
+
+
+def test_summary_and_samples_reach_wandb(tracked: Path) -> None:
+    run = wandb_file.read(wandb_file.find(tracked))
+    assert run.summary["accuracy"] == {"before": 0.5, "after": None}
+    (table,) = {path.resolve() for path in tracked.rglob("*.table.json")}
+    content = json.loads(table.read_text())
+    row = dict(zip(content["columns"], content["data"][0], strict=True))
+    assert row["scores"] == "3, 8"
+    assert row["responses"] == "[1] one\n\n[2] two \u202e\ud800"
+    assert (row["query"], row["reward"], row["version"]) == ("<b>why?</b>", 1, 0)
+
+
+def test_plain_files_hold_the_same(tracked: Path) -> None:
+    first, second, third = [json.loads(line) for line in (tracked / "metrics.jsonl").read_text().splitlines()]
+    assert first["metrics"] == record()
+    assert second["metrics"] == {"learner/version": 2, "loss/kl": None, "rollout/workers": 2}
+    assert 0 <= first["elapsed_s"] <= third["elapsed_s"]
+    (sample,) = [json.loads(line) for line in (tracked / "samples.jsonl").read_text().splitlines()]
+    assert (sample["when"], sample["scores"], sample["responses"][1]) == ("before", [3, 8], "two \u202e\ud800")
+
+
+@pytest.mark.usefixtures("tracked")
+def test_no_service_is_left_behind() -> None:
+    assert services() == []
+
+
+@pytest.mark.usefixtures("no_wandb_environment")
+def test_unreachable_server_is_said_and_tracked_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracker, "INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    tracker = Tracker(tmp_path, "run-2", {}, "spct-test", "auto")
+    tracker.log({"learner/version": 1, "reward/mean": 0.5})
+    tracker.finish({"finished": "failed"})
+    assert tracker.mode == "offline"
+    assert "W&B cannot be reached" in caplog.text
+    (path,) = {found.resolve() for found in tmp_path.glob("wandb/offline-run-*/run-*.wandb")}
+    run = wandb_file.read(path)
+    assert run.series("reward/mean") == [0.5]
+    assert run.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("reward/men", "did you mean 'reward/mean'"),
+        ("staleness", "unknown metric 'staleness'"),
+        ("eval/accuracy@k", "unknown metric"),
+        ("eval/accuracy@0", "unknown metric"),
+        ("eval/accuracy@-1", "unknown metric"),
+        ("eval/accuracy", "did you mean 'eval/accuracy@k'"),
+        ("reward/mean@2", "unknown metric"),
+    ],
+)
+def test_unknown_name_is_refused(name: str, said: str) -> None:
+    with pytest.raises(MetricError, match=said):
+        checked({"learner/version": 1, "eval/version": 1, name: 0.5})
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [1.0], {"a": 1}, 1j])
+def test_what_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(MetricError, match="not a number"):
+        checked({"learner/version": 1, "reward/mean": value})  # type: ignore[dict-item]
+
+
+def test_a_record_without_its_axis_is_refused() -> None:
+    with pytest.raises(MetricError, match="'reward/mean' is plotted against 'learner/version'"):
+        checked({"reward/mean": 0.5})
+
+
+def test_refused_record_leaves_no_trace(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, "r", {}, "p", "disabled")
+    with pytest.raises(MetricError):
+        tracker.log({"learner/version": 1, "rewards/mean": 1.0})
+    tracker.finish({})
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_numbers_of_other_libraries_become_floats() -> None:
+    assert checked({"learner/version": np.int64(3), "reward/mean": np.float64(0.25)}) == {
+        "learner/version": 3.0,
+        "reward/mean": 0.25,
+    }
+    assert metric("eval/accuracy@32") is METRICS["eval/accuracy@k"]
+
+
+def test_resumed_run_goes_on_where_it_stood(tmp_path: Path) -> None:
+    for start, version in ((100.0, 1), (7.0, 2)):
+        times = iter((start, start + 5.0))
+        tracker = Tracker(tmp_path, "r", {}, "p", "disabled", clock=lambda times=times: next(times))
+        tracker.log({"learner/version": version})
+        tracker.samples([SAMPLE])
+        tracker.finish({})
+        for name in ("metrics.jsonl", "samples.jsonl"):  # what a process leaves that is killed while it writes
+            with (tmp_path / name).open("a") as file:
+                file.write('{"elapsed_s": 99')
+    tracker = Tracker(tmp_path, "r", {}, "p", "disabled")
+    tracker.finish({})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["elapsed_s"], row["metrics"]["learner/version"]) for row in rows] == [(5.0, 1), (10.0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "environ", "expected"),
+    [
+        ("auto", {}, "offline"),
+        ("auto", {"WANDB_API_KEY": ""}, "offline"),
+        ("auto", {"WANDB_API_KEY": "k"}, "online"),
+        ("auto", {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"}, "offline"),
+        ("auto", {"WANDB_MODE": "online"}, "online"),
+        ("auto", {"WANDB_MODE": "disabled"}, "disabled"),
+        ("offline", {"WANDB_MODE": "online", "WANDB_API_KEY": "k"}, "offline"),
+        ("online", {"WANDB_MODE": "offline"}, "online"),
+    ],
+)
+def test_mode(mode: tracker.Mode, environ: dict[str, str], expected: str) -> None:
+    assert chosen_mode(mode, environ) == expected
+
+
+def test_mode_that_cannot_be_followed_is_named() -> None:
+    with pytest.raises(ValueError, match=r"WANDB_MODE='shared'.*use online, offline or disabled"):
+        chosen_mode("auto", {"WANDB_MODE": "shared"})
+
+
+def test_redacted_keeps_what_is_no_secret() -> None:
+    config = {"rollout": {"max_new_tokens": 96, "top_k": None}, "url": "unix:///tmp/a@b", "list": ["redis://:x@h", 2.5, True]}
+    kept = redacted(config | {"wandb_api_key": "abc", "password": ""}, {"HOME": "/root", "WANDB_API_KEY": "abcdef"})
+    assert kept == {
+        "rollout": {"max_new_tokens": 96, "top_k": None}, "url": "unix:///tmp/a@b", "list": ["redis://***@h", 2.5, True],
+        "wandb_api_key": "***", "password": "",
+    }  # fmt: skip
+
+
+def test_wandb_file_stops_at_a_torn_tail_and_refuses_damage(tracked: Path, tmp_path: Path) -> None:
+    whole = wandb_file.find(tracked).read_bytes()
+    assert len(whole) > 2 * wandb_file.BLOCK
+    torn = tmp_path / "torn.wandb"
+    torn.write_bytes(whole[:-9])
+    assert not wandb_file.read(torn).whole
+    torn.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    with pytest.raises(wandb_file.WandbFileError, match="damaged chunk at byte"):
+        wandb_file.read(torn)
+    torn.write_bytes(b"PK")
+    with pytest.raises(wandb_file.WandbFileError, match="does not begin like"):
+        wandb_file.read(torn)

@@ -1,0 +1,280 @@
+"""Bad input is answered at the door: one clear line, exit status 2, and nothing was started."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buffer.server import EmbeddedServer
+from buffer.streams import Address, connect, in_use, setup
+from configs.load import dump, load
+from configs.schema import Config
+from launch import run as entry
+from launch.driver import pipeline
+from launch.setup.run_folder import hold
+from tests.launch.whole_run import mentioning
+from tests.random_models import make
+
+SMALL = ("data.train=tiny:1:30", "data.heldout=tinyheld:2:5:2")
+GOOD = {"id": "a", "prompt": "q", "responses": ["x", "y"], "preferred": 1}
+
+
+def rows(file: Path, *rows: Any) -> Path:
+    file.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows) + "\n")
+    return file
+
+
+def refused(capsys: pytest.CaptureFixture[str], where: Path, *overrides: str, config: str = "tiny") -> str:
+    """What the door says; checks that nothing but a line was left."""
+    status = entry.main(["--config", config, f"run.dir={where / 'runs'}", "run.id=x", *overrides])
+    said = capsys.readouterr().err
+    assert status == 2, said
+    assert "Traceback" not in said
+    assert not mentioning(str(where / "runs"))
+    return said
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"id": "b", "prompt": ', r"bad.jsonl:2.*JSON"),
+        ({**GOOD, "id": "b", "preferred": 2}, r"bad.jsonl:2.*preferred"),
+        ({**GOOD, "id": "b", "preferred": [0, 1]}, r"bad.jsonl:2.*preferred"),
+        ({**GOOD, "id": "b", "responses": []}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "responses": ["x", "  "]}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "responses": "x"}, r"bad.jsonl:2.*responses"),
+        ({**GOOD, "id": "b", "prompt": 7}, r"bad.jsonl:2.*prompt"),
+        ({"id": "b", "responses": ["x", "y"], "preferred": 0}, r"bad.jsonl:2.*prompt"),
+        (GOOD, r"bad.jsonl:2.*'a' was used"),
+        ("[]", r"bad.jsonl:2"),
+    ],
+)
+def test_a_bad_row_is_named_by_line_and_field(
+    row: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+
+    file = rows(tmp_path / "bad.jsonl", GOOD, row)
+    assert re.search(message, refused(capsys, tmp_path, f"data.train={file}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train=nowhere.jsonl"], "nowhere.jsonl"),
+        (["data.heldout=hf:nobody/nothing"], "nobody/nothing"),
+        (["data.train=tiny:1"], "tiny:<seed>:<count>"),
+        (["data.train=tiny:1:50", "data.heldout=tiny:1:50"], "occurs twice in data.train and data.heldout"),
+        (["model.path=./no-such-model"], "no config.json"),
+        (["model.path=gpt5"], "neither a folder, nor owner/name"),
+        (["model.path=owner/name"], "not on this disk"),
+        (["model.context=4096", "learner.micro_tokens=8192", "meta_rm.micro_tokens=8192"], "over the model's own limit"),
+        (["rollout.kv_cache_mb=400000"], "GiB are planned, this machine has"),
+        (["model.context=80", "rollout.max_new_tokens=64"], "prompt fits in 16 tokens; raise model.context"),
+        (["grpo.lr=quick"], "grpo.lr"),
+        (["rollout.wrokers=2"], "did you mean rollout.workers?"),
+        (["redis.url=redis://127.0.0.1:1"], "127.0.0.1:1"),
+        (["redis.url=http://127.0.0.1"], "expected redis://, rediss:// or unix://"),
+        (["cluster.address=127.0.0.1:1"], "cluster.address: nothing listens at 127.0.0.1:1"),
+        (["cluster.address=head"], "expected auto or HOST:PORT"),
+        (["cluster.address=ray://127.0.0.1:1"], "a run's driver lives in the cluster"),
+        (["cold_start.samples=1"], "a lone right judgement counts as too easy"),
+        (["cold_start.samples=0", "cold_start.hinted=false"], "nothing would be sampled; set one of them"),
+        (["cold_start.general=[nowhere.jsonl]"], "nowhere.jsonl"),
+        (["prompts.principles=false", "prompts.template_path=mine.txt"], "an own template_path says what it asks for"),
+        (["eval.votes=[1,8,4]"], "give each k once, in ascending order"),
+        (["eval.votes=[1,4,4]"], "give each k once, in ascending order"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(capsys, tmp_path, "waits.server_s=2.0", "tracking.mode=disabled", *overrides)
+
+
+def test_a_wrong_password_is_told_and_not_shown(
+    server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "unix://:wrong-word@" + server.url.rpartition("@")[2]
+    said = refused(capsys, tmp_path, f"redis.url={url}", "tracking.mode=disabled")
+    assert "refuses the password" in said
+    assert "wrong-word" not in said
+    assert not any(
+        "wrong-word" in file.read_text(errors="replace") for file in (tmp_path / "runs").rglob("*") if file.is_file()
+    )
+
+
+def test_something_else_that_listens_there_is_no_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        said = refused(capsys, tmp_path, f"redis.url=redis://127.0.0.1:{port}", "waits.server_s=1.0", "tracking.mode=disabled")
+    assert str(port) in said
+
+
+@pytest.mark.slow
+def test_streams_of_a_run_of_the_same_name_are_left_alone(
+    server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with connect(Address(server.url, "x.cold-start")) as client:  # it samples
+        setup(client, "x.cold-start", meta_rm=False)
+        said = refused(capsys, tmp_path, f"redis.url={server.url}", "tracking.mode=disabled")
+        assert "run.id: x is in use on the Redis server; choose another run.id" in said
+        assert in_use(client, "x.cold-start")
+    assert not (tmp_path / "runs" / "x" / "summary.json").exists()
+
+
+def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    assert "choose another run.id" in refused(capsys, tmp_path)
+
+
+def test_a_run_that_goes_on_is_neither_taken_over_nor_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = interrupted(tmp_path, "run.id=x")
+    folder = tmp_path / "runs" / "x"
+    driver = hold(folder)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for started in (["--resume", str(folder)], ["--config", str(folder / "config.yaml")]):
+        assert entry.main(started) == 2
+        assert "the run goes on, another driver is at work there" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    os.close(driver)
+    os.close(hold(folder))
+    assert load(folder / "config.yaml") == config
+
+
+def test_a_run_that_would_go_on_is_shown_and_not_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(tmp_path, "run.id=x", "grpo.steps=77")
+    folder = tmp_path / "runs" / "x"
+    assert entry.main(["--resume", str(folder), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "steps: 77" in said
+    assert "77 optimiser steps" in said
+    assert not (folder / "driver.lock").exists()
+
+
+def interrupted(where: Path, *overrides: str) -> Config:
+    """The folder of a run that ended in its cold start, as such a run leaves it; its config."""
+    config = load("tiny", [*SMALL, f"run.dir={where / 'runs'}", *overrides])
+    folder = pipeline.Run(config, preset="tiny").folder
+    (folder / "config.yaml").write_text(dump(config))
+    (folder / "cold_start").mkdir()
+    (folder / "cold_start" / "sampled.jsonl").write_text("{}\n")
+    return config
+
+
+def test_an_interrupted_cold_start_is_taken_up_again(tmp_path: Path) -> None:
+    config = interrupted(tmp_path, "run.id=x")
+    again = pipeline.Run(config, preset="tiny")
+    assert again.folder == tmp_path / "runs" / "x"
+    assert (again.folder / "cold_start" / "sampled.jsonl").read_text() == "{}\n"
+
+
+def test_an_interrupted_run_that_was_given_no_id_is_taken_up_by_its_folders_name(tmp_path: Path) -> None:
+    config = interrupted(tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert config.run.id == ""
+    again = load("tiny", [*SMALL, f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
+    assert pipeline.Run(again, preset="tiny").folder == folder
+
+
+@pytest.mark.parametrize("override", ["run.seed=1", "cold_start.samples=4", "grpo.lr=1e-4"])
+def test_an_interrupted_cold_start_is_not_taken_up_with_another_config(
+    override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(tmp_path, "run.id=x")
+    assert "was begun with another config; give that one, or choose another run.id" in refused(
+        capsys, tmp_path, *SMALL, override
+    )
+
+
+def test_a_run_that_went_on_to_train_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(tmp_path, "run.id=x")
+    (tmp_path / "runs" / "x" / "checkpoints").mkdir()
+    assert "x exists; choose another run.id" in refused(capsys, tmp_path, *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"prompt": ', r"bad.jsonl:2.*JSON"),
+        ({"prompt": "q"}, r"bad.jsonl:2.*'completion'"),
+        ({"prompt": "q", "completion": " "}, r"bad.jsonl:2.*'completion'"),
+        ({"prompt": 7, "completion": "a"}, r"bad.jsonl:2.*'prompt'"),
+        ({"messages": [{"role": "user", "content": "q"}]}, r"bad.jsonl:2.*'messages'"),
+    ],
+)
+def test_bad_general_data_is_named_by_line_and_field(
+    row: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rows(tmp_path / "bad.jsonl", {"prompt": "q", "completion": "a"}, row)
+    assert re.search(message, refused(capsys, tmp_path, *SMALL, f"cold_start.general=[{file}]"))
+
+
+def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, single = tmp_path / "own.txt", tmp_path / "own_single.txt"
+    for file in (own, single):
+        file.write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
+    overrides = [*SMALL, f"prompts.template_path={own}", "cold_start.enabled=true"]
+    config = load("tiny", [*overrides, f"run.dir={tmp_path / 'good'}"])
+    pipeline.Run(config, preset="tiny")
+    for file in (own, single):  # either wording alone may lack it
+        whole = file.read_text()
+        file.write_text(whole.replace("{{hint}}\n", ""))
+        assert "has no {{hint}}; add it, alone on a line, for hints" in refused(capsys, tmp_path, *overrides)
+        without = load("tiny", [*overrides, "cold_start.hinted=false", f"run.dir={tmp_path / file.stem}"])
+        pipeline.Run(without, preset="tiny")
+        file.write_text(whole)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file, not a folder")
+    assert "run.dir" in refused(capsys, tmp_path)
+
+
+def test_a_full_disk_is_told_in_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    assert "0.0 GiB are free" in refused(capsys, tmp_path)
+
+
+def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Path) -> None:
+    long = {**GOOD, "id": "long", "responses": ["x " * 3000, "y"]}
+    tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
+    file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
+    config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
+    waiting = pipeline.Run(config, preset="tiny")
+    assert waiting._opened.skipped == {"two best labels": 1, "prompt longer than the context": 1}
+    assert len(waiting._opened.drafts) == 5
+
+
+def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for preset in ("tiny", "qwen3-8b", "gemma2-27b"):
+        assert entry.main(["--config", preset, "--dry-run"]) == 0
+        said = capsys.readouterr().out
+        for expected in ("grpo:", "process ", "device ", "memory ", "steps ", "staleness "):
+            assert expected in said
+
+
+def test_a_model_of_another_shape_is_planned_from_its_own_config(tmp_path: Path) -> None:
+    from launch.setup.model_files import architecture
+    from launch.setup.resource_plan import parameters_of
+
+    for kind in ("llama", "qwen3", "gemma2"):
+        folder = make(tmp_path / kind, kind)
+        from transformers import AutoModelForCausalLM
+
+        real = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folder).parameters())
+        arch = architecture(str(folder))
+        assert arch is not None
+        assert parameters_of(arch) == pytest.approx(real, rel=0.02)

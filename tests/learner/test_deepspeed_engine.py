@@ -1,0 +1,304 @@
+"""The optimiser step against plain torch, and what the engine promises about DeepSpeed."""
+
+import math
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from buffer.messages import ExperienceGroup
+from buffer.streams import Address
+from configs.schema import Config
+from learner.checkpoint import CheckpointError
+from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
+from learner.grpo import GRPOLearner, PolicyUpdate
+from learner.models import load_classifier, load_policy
+from tests.learner.run_by_hand import Sink, config, experience
+
+
+@pytest.fixture
+def ranks() -> Iterator[Ranks]:
+    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
+    yield joined
+    joined.leave()
+
+
+def settings(**changes: Any) -> EngineSettings:
+    base: dict[str, Any] = {
+        "zero_stage": 0, "lr": 0.1, "warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 1e9,
+        "gradient_checkpointing": False, "device": "cpu", "dtype": "float32",
+    }  # fmt: skip
+    return EngineSettings(**base | changes)
+
+
+class Plain:
+    """GRPO as one would write it on a page: plain torch, one completion at a time, the model's own logits."""
+
+    def __init__(self, settings: Config) -> None:
+        self.grpo = settings.grpo
+        load: Callable[..., Any] = AutoModelForCausalLM.from_pretrained
+        self.policy, self.reference = (load(settings.model.path, attn_implementation="eager") for _ in range(2))
+        self.optimiser = torch.optim.AdamW(
+            self.policy.parameters(), lr=settings.grpo.lr, weight_decay=settings.grpo.weight_decay
+        )
+
+    def step(self, groups: list[ExperienceGroup], lr: float) -> tuple[float, float]:
+        """Loss and gradient norm of one optimiser step."""
+        total = torch.tensor(0.0)
+        count = sum(len(group.rewards) for group in groups)
+        for group in groups:
+            rewards = torch.tensor(group.rewards)
+            advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
+            for i, completion in enumerate(group.completion_ids):
+                new = self.logprobs(self.policy, group.prompt_ids, completion)
+                reference = self.logprobs(self.reference, group.prompt_ids, completion).detach()
+                weight = (new.detach() - torch.tensor(group.logprobs[i])).exp().clamp(max=self.grpo.tis_cap)
+                ratio = (new - new.detach()).exp()
+                k3 = (reference - new).exp() - (reference - new) - 1
+                total = total + (-weight * ratio * advantages[i] + self.grpo.beta * k3).mean() / count
+        self.optimiser.zero_grad()
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.grpo.grad_clip)
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+        return total.item(), norm.item()
+
+    @staticmethod
+    def logprobs(model: Any, prompt: tuple[int, ...], completion: tuple[int, ...]) -> Tensor:
+        logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        return torch.log_softmax(logits, -1)[range(len(completion)), completion]
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_three_steps_of_grpo_equal_plain_torch(model: Path, ranks: Ranks, zero_stage: int) -> None:
+    chosen = config(
+        model,
+        grpo={"lr": 1e-3, "warmup_steps": 4, "weight_decay": 0.1, "grad_clip": 0.5, "beta": 0.1},
+        learner={"zero_stage": zero_stage, "micro_tokens": 64},
+    )
+    update, plain = PolicyUpdate(chosen, ranks, str(model)), Plain(chosen)
+    for step in range(3):
+        groups = [experience(10 * step + number, step) for number in range(3)]
+        loss, metrics = update.apply(groups)
+        lr = 1e-3 * (step + 1) / 4
+        expected_loss, expected_norm = plain.step(groups, lr)
+        assert loss == pytest.approx(expected_loss, abs=1e-5)
+        assert metrics["optim/grad_norm"] == pytest.approx(expected_norm, rel=1e-5)
+        assert metrics["optim/grad_norm"] > chosen.grpo.grad_clip, "clipping is part of what is compared"
+        assert metrics["optim/lr"] == pytest.approx(lr)
+    state = update.engine.full_state(update.engine.module.model)
+    for name, parameter in plain.policy.named_parameters():
+        assert (state[name] - parameter).norm() <= 1e-5 * parameter.norm(), name
+    update.engine.close()
+
+
+def test_nothing_is_compiled_on_first_use(ranks: Ranks) -> None:
+    from deepspeed.comm.torch import build_shm_op
+
+    assert build_shm_op() is None, "a build takes minutes, and a killed one hangs whoever comes next"
+    assert torch.distributed.get_backend() == "gloo"
+    assert torch.get_num_threads() == 1
+
+
+class Sums(nn.Linear):
+    """A loss whose value and gradient a test chooses."""
+
+    def forward(self, factor: Tensor, offset: Tensor) -> Tensor:
+        return super().forward(torch.ones(1, 2)).sum() * factor + offset
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(("factor", "offset"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, -math.inf)])
+def test_a_loss_or_gradient_that_is_not_finite_is_no_step(
+    ranks: Ranks, zero_stage: int, factor: float, offset: float
+) -> None:
+    sums = Engine(lambda: Sums(2, 1), settings(zero_stage=zero_stage), ranks)
+    before = sums.full_state(sums.module)
+    good = torch.tensor(1.0), torch.tensor(0.0)
+    for bad in range(3):
+        for number in range(3):
+            loss = sums(*((torch.tensor(factor), torch.tensor(offset)) if number == bad else good))
+            sums.backward(loss, last=number == 2)
+        with pytest.raises(NotFinite):
+            sums.step()
+        assert all(torch.equal(before[name], now) for name, now in sums.full_state(sums.module).items())
+    sums.backward(sums(*good), last=True)
+    assert sums.step().grad_norm == pytest.approx(math.sqrt(3)), "of this batch alone: the gradient is 1 for each of three"
+    sums.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_after_a_skipped_step_all_goes_on_as_if_the_batch_had_never_been(
+    model: Path, ranks: Ranks, zero_stage: int, dtype: str
+) -> None:
+    chosen = config(
+        model, model={"path": str(model), "dtype": dtype}, grpo={"warmup_steps": 4, "weight_decay": 0.1},
+        learner={"zero_stage": zero_stage, "micro_tokens": 64},
+    )  # fmt: skip
+    found = []
+    for skips in (False, True):
+        update = PolicyUpdate(chosen, ranks, str(model))
+        steps = []
+        for step in range(3):
+            if skips and step:
+                skip(update, [experience(100 * step + number, step) for number in range(3)])
+            steps.append(update.apply([experience(10 * step + number, step) for number in range(3)]))
+        found.append((steps, update.engine.full_state(update.engine.module.model)))
+        update.engine.close()
+    (steps, state), (again, spared) = found
+    assert again == steps
+    assert all(torch.equal(state[name], spared[name]) for name in state)
+
+
+def skip(update: PolicyUpdate, groups: list[ExperienceGroup]) -> None:
+    """A batch that gives one parameter a gradient that is not finite, in the second of its micro-batches."""
+    before, calls = update.engine.full_state(update.engine.module.model), []
+
+    def spoil(gradient: Tensor) -> Tensor:
+        calls.append(1)
+        return gradient * math.inf if len(calls) == 2 else gradient
+
+    hook = next(iter(update.engine.module.parameters())).register_hook(spoil)
+    with pytest.raises(NotFinite):
+        update.apply(groups)
+    hook.remove()
+    assert len(calls) > 2
+    after = update.engine.full_state(update.engine.module.model)
+    assert all(torch.equal(before[name], after[name]) for name in before), "the weights are not touched"
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_what_is_saved_in_bfloat16_is_loaded_to_the_last_bit(
+    model: Path, ranks: Ranks, tmp_path: Path, zero_stage: int
+) -> None:
+    chosen = config(model, model={"path": str(model), "dtype": "bfloat16"}, learner={"zero_stage": zero_stage})
+    first, second = ([experience(number, 0) for number in numbers] for numbers in ((0, 1), (2, 3)))
+    update = PolicyUpdate(chosen, ranks, str(model))
+    update.apply(first)
+    update.engine.save(tmp_path)
+    expected = update.apply(second)
+    update.engine.close()
+    again = PolicyUpdate(chosen, ranks, str(model))
+    again.engine.load(tmp_path)
+    assert again.apply(second) == expected
+    again.engine.close()
+
+
+class Evil:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 3])
+@pytest.mark.parametrize("save", [torch.save, lambda evil, path: path.write_bytes(pickle.dumps(evil, 2))])
+def test_a_pickle_that_could_run_code_is_refused(
+    ranks: Ranks, tmp_path: Path, zero_stage: int, save: Callable[..., object]
+) -> None:
+    sums = Engine(lambda: Sums(2, 1), settings(zero_stage=zero_stage), ranks)
+    sums.save(tmp_path)
+    files = sorted((tmp_path / "engine").glob("*.pt"))
+    assert len(files) == (1 if zero_stage == 0 else 2)
+    for file in files:
+        written = file.read_bytes()
+        save(Evil(tmp_path / "proof"), file)
+        with pytest.raises(CheckpointError, match=r"engine holds more than an engine's state, which could run code"):
+            sums.load(tmp_path)
+        file.write_bytes(written)
+    assert not (tmp_path / "proof").exists()
+    pickle.loads(pickle.dumps(Evil(tmp_path / "proof")))
+    assert (tmp_path / "proof").exists(), "read as DeepSpeed asks to, it would be there"
+    sums.close()
+
+
+def test_a_rank_that_never_comes_is_named() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
+        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2, listener=listener)
+
+
+def test_nobody_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
+    learner = GRPOLearner(
+        config(model), rank=0, world=1, model_path=str(model), address=Address("redis://unused", "r"), sink=Sink(),
+        checkpoints=tmp_path,
+    )  # fmt: skip
+    host, port = learner.rendezvous()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((host, port))
+    joined = learner._join(host, port)
+    assert joined.broadcast_bytes(b"here") == b"here"
+    joined.leave()
+    socket.create_server((host, port)).close()
+
+
+def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"no GPU, but cluster\.device is cuda"):
+        Ranks(rank=0, world=1, host="127.0.0.1", port=1, device="cuda", timeout_s=1)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_in_bfloat16_it_is_the_same_within_its_precision(model: Path, ranks: Ranks, zero_stage: int) -> None:
+    leaves = {"zero_stage": zero_stage, "gradient_checkpointing": True}
+    results = []
+    for dtype in ("float32", "bfloat16"):
+        chosen = config(model, model={"path": str(model), "dtype": dtype}, learner=leaves)
+        update = PolicyUpdate(chosen, ranks, str(model))
+        loss, metrics = update.apply([experience(number, 0) for number in range(3)])
+        state = update.engine.full_state(update.engine.module.model)
+        assert {str(tensor.dtype) for tensor in state.values()} == {f"torch.{dtype}"}
+        results.append((loss, metrics["optim/grad_norm"]))
+        update.engine.close()
+    assert results[1] == pytest.approx(results[0], rel=0.1, abs=0.01)
+
+
+def test_bytes_travel_whole(ranks: Ranks) -> None:
+    for payload in (b"", b"\x00", b"\x00\xff" * 1000):
+        assert ranks.broadcast_bytes(payload) == payload
+
+
+def test_sums_are_copies(ranks: Ranks) -> None:
+    values = torch.tensor([1.5, 2.5], dtype=torch.float64)
+    total = ranks.sum(values)
+    total += 1
+    assert values.tolist() == [1.5, 2.5]
+
+
+def test_a_model_whose_weights_are_not_all_there_is_refused(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(model / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for load in (load_policy, load_classifier):
+        with pytest.raises(ValueError, match=r"weights are missing.*model\.norm\.weight"):
+            load(str(tmp_path), "float32")
+
+
+def test_weights_travel_as_they_are_in_either_precision(model: Path) -> None:
+    from buffer.weights import Edition
+    from learner.weight_export import published
+
+    for dtype in ("float32", "bfloat16"):
+        state = dict(load_policy(str(model), dtype).named_parameters())
+        sealed = published(3, {name: parameter.detach() for name, parameter in state.items()})
+        sealed.verify(newer_than=Edition(0, 2))
+        assert set(sealed.dtypes.values()) == {dtype}
+        for name, parameter in state.items():
+            back = torch.from_numpy(sealed.arrays[name].copy()).view(getattr(torch, dtype))
+            assert torch.equal(back, parameter)

@@ -20,7 +20,7 @@ test: $(STAMP) check
 	$(BIN)/python -m pytest -m "not chaos" -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMP)
-	$(BIN)/python launch/bench.py
+	$(BIN)/python launch/dev/bench.py
 
 chaos: $(STAMP)
 	SPCT_CUTS=6 $(BIN)/python -m pytest -m chaos

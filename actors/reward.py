@@ -1,6 +1,6 @@
 """The reward actor: joins rollouts with labels and scores them by the rule. Labels live here and nowhere else (I6).
 
-    [rollouts] ─claim─▶ parse, map the scores back through the permutation, rule ±1 ─hand off─▶ [experience]
+[rollouts] ─claim─▶ parse, map the scores back through the permutation, rule ±1 ─hand off─▶ [experience]
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
-from buffer.heartbeat import Pulse
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
-from grm.judgement import Judgement, ParseFailure, parse, restore, training_scale
+from grm.judgement import Judgement, ParseFailure, parse, training_scale, unshuffle
 from grm.preferences import Preference
 from grm.rewards import rule_reward
 
@@ -67,7 +67,7 @@ class RewardReport:
 
 
 class RewardActor:
-    """A consumer of `rollouts`. stacks: see `Pulse`."""
+    """A consumer of `rollouts`. stacks: see `Heartbeat`."""
 
     def __init__(
         self, *, config: Config, name: str, address: Address, preferences: Iterable[Preference], stacks: str = ""
@@ -84,20 +84,20 @@ class RewardActor:
             max_deliveries=config.redis.max_deliveries,
         )
         self._held: list[str] = []  # entry ids that are being scored
-        every_s, hang_s = config.beat_every_s, config.waits.hang_s
-        self._pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
+        every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
+        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> int:
         """Answers with the number of preferences it can score."""
         return len(self._preferences)
 
     def _renew(self) -> None:
-        """Called by the pulse, in its thread."""
+        """Called by the heartbeat, in its thread."""
         self._inbox.renew(self._held)
 
     def work(self, seconds: float) -> RewardReport:
         """Score groups for about `seconds`, then report."""
-        with self._pulse.doing("score"):
+        with self._heartbeat.activity("score"):
             return self._work(seconds)
 
     def _work(self, seconds: float) -> RewardReport:
@@ -108,7 +108,7 @@ class RewardActor:
         while (left := started + seconds - time.monotonic()) > 0:
             entries = self._inbox.claim(CLAIM, block_s=min(left, 0.5))
             self._held = [entry.id for entry in entries]
-            self._pulse.moved()
+            self._heartbeat.progressed()
             for entry in entries:
                 scored = self._score(entry)
                 if scored is None:
@@ -117,8 +117,8 @@ class RewardActor:
                     lost += 1
                     continue
                 groups += 1
-                self._pulse.done += 1
-                self._pulse.moved()
+                self._heartbeat.done += 1
+                self._heartbeat.progressed()
                 completions += len(scored.rewards)
                 reward_sum += sum(scored.rewards)
                 solved_all += min(scored.rewards) > 0
@@ -198,5 +198,5 @@ def _apply_rule(
     n = len(preference.question.responses)
     scale = training_scale(n)
     read = parse(text, n, low=scale.low, high=scale.high)
-    scores = restore(read.scores, permutation) if isinstance(read, Judgement) else None
+    scores = unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None
     return read, scores, rule_reward(scores, preference.label, n)

@@ -4,7 +4,7 @@
                           ▲ pull: newest weights, between two decode steps
 
 It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice.
-An entry is this worker's while its pulse renews the claim; of a worker that dies or hangs another claims it. One that
+An entry is this worker's while its heartbeat renews the claim; of a worker that dies or hangs another claims it. One that
 is to go drains: it finishes what it can, gives the rest back, and leaves.
 """
 
@@ -16,8 +16,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 from actors.vllm_engine import Generator, Request
+from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
-from buffer.heartbeat import Pulse
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
 from buffer.weights import WeightSource
 from configs.schema import Config
@@ -61,7 +61,7 @@ class _Tally:
 class RolloutActor:
     """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process.
 
-    stacks: see `Pulse`.
+    stacks: see `Heartbeat`.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class RolloutActor:
         self._engine = build()
         self._running: dict[Future[tuple[Completion, ...]], tuple[Entry, Prompt]] = {}
         self._early: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
-        self._held: list[str] = []  # entry ids of what it has, as a whole: the pulse's thread reads it
+        self._held: list[str] = []  # entry ids of what it has, as a whole: the heartbeat's thread reads it
         self._steps = 0  # of the engine, when last looked at
         self._tally = _Tally()
         self._looked = time.monotonic()
-        every_s, hang_s = config.beat_every_s, config.waits.hang_s
-        self._pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
+        every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
+        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> str:
         """Answers when the engine is up: the driver waits on it."""
@@ -104,7 +104,7 @@ class RolloutActor:
         """Roll out for about `seconds`, then report; groups not yet finished go on in the background."""
         started, tokens = self._begin()
         deadline = started + seconds
-        with self._pulse.doing("roll out"):
+        with self._heartbeat.activity("roll out"):
             while (left := deadline - time.monotonic()) > 0:
                 self._look_for_weights()
                 self._claim(block_s=0.0 if self._running or self._early else min(left, 0.5))
@@ -116,14 +116,14 @@ class RolloutActor:
         """Claim no more; hand on what is finished within `seconds`, give the rest back, and leave the streams for good."""
         started, tokens = self._begin()
         deadline = started + seconds
-        with self._pulse.doing("drain"):
+        with self._heartbeat.activity("drain"):
             while self._running and (left := deadline - time.monotonic()) > 0:
                 self._tend(timeout_s=min(left, POLL_S))
             self._running.clear()
             self._early.clear()
             self._hold()
             self._tally.given_back = self._inbox.leave()
-        self._pulse.stop()
+        self._heartbeat.stop()
         return self._report(started, tokens)
 
     def _begin(self) -> tuple[float, int]:
@@ -152,7 +152,7 @@ class RolloutActor:
         """Sample the requests under one policy version, at least `version` (older only when the learner went back to a
         checkpoint): no pull happens meanwhile. Training groups that are running go on and are handed over. TimeoutError
         after `waits.judge_s`."""
-        with self._pulse.doing("judge"):
+        with self._heartbeat.activity("judge"):
             if self._engine.edition.version < version:
                 self._pull_if_newer()
             futures = self._engine.submit(requests)
@@ -172,14 +172,14 @@ class RolloutActor:
             return [future.result() for future in futures]
 
     def close(self) -> None:
-        self._pulse.stop()
+        self._heartbeat.stop()
         self._engine.close()
 
     # ---- one turn of the loop ------------------------------------------------------------------------------------
 
     def _claim(self, *, block_s: float) -> None:
         room = self._config.rollout.max_groups - len(self._running) - len(self._early)
-        if room <= 0 or self._pulse.hung:  # a hung engine takes nothing, not its own lapsed claims either
+        if room <= 0 or self._heartbeat.hung:  # a hung engine takes nothing, not its own lapsed claims either
             return
         started = time.monotonic()
         entries = self._inbox.claim(room, block_s=block_s)
@@ -237,7 +237,7 @@ class RolloutActor:
                 continue
             if self._inbox.hand_off(entry, ROLLOUTS, payload):
                 self._tally.groups += 1
-                self._pulse.done += 1
+                self._heartbeat.done += 1
                 self._tally.completions += len(completions)
             else:
                 self._tally.lost += 1
@@ -249,13 +249,13 @@ class RolloutActor:
         """Decoding is progress, and so is having nothing to decode."""
         if self._engine.steps != self._steps or not self._running:
             self._steps = self._engine.steps
-            self._pulse.moved()
+            self._heartbeat.progressed()
 
     def _hold(self) -> None:
         self._held = [entry.id for entry, _ in (*self._running.values(), *self._early)]
 
     def _renew(self) -> None:
-        """Called by the pulse, in its thread."""
+        """Called by the heartbeat, in its thread."""
         self._inbox.renew(self._held)
 
     def _look_for_weights(self) -> None:
@@ -277,5 +277,5 @@ class RolloutActor:
         self._tally.pause_s += self._engine.load(weights)
         self._tally.pull_s += time.monotonic() - started
         self._tally.pulls += 1
-        self._pulse.version = weights.version
-        self._pulse.moved()
+        self._heartbeat.version = weights.version
+        self._heartbeat.progressed()

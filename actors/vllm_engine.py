@@ -83,7 +83,7 @@ class Generator(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineSettings:
+class VllmSettings:
     """context: tokens of prompt + completion; sequences: decoded at a time; seed: a different one for each replica,
     or all replicas draw the same samples."""
 
@@ -100,7 +100,7 @@ class EngineSettings:
 class VllmEngine:
     """`Generator` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: VllmSettings) -> None:
         on_cpu = settings.device == "cpu"
         for name, value in (ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu else {})).items():
             os.environ.setdefault(name, value)
@@ -243,7 +243,7 @@ def _completion(output: Any) -> Completion:
     )
 
 
-def _build(settings: EngineSettings) -> tuple[Any, Any]:
+def _build(settings: VllmSettings) -> tuple[Any, Any]:
     """-> (LLMEngine, the torch model inside it)."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine

@@ -1,9 +1,9 @@
-"""Who is alive, and what it is doing: every part beats from a thread of its own, and keeps its claims by it.
+"""Who is alive, and what it is activity: every part beats from a thread of its own, and keeps its claims by it.
 
-    part ── beat: name, host, pid, doing, version, how long without progress ──▶ hash `pulses` ◀── driver, status
+    part ── beat: name, host, pid, activity, version, how long without progress ──▶ hash `heartbeats` ◀── driver, status
 
 A process that is killed, stopped (SIGSTOP) or cut off beats no more; one whose main thread hangs in the middle of its
-work beats on, says for how long nothing has moved, and lets go of its claims.
+work beats on, says for how long nothing has progressed, and lets go of its claims.
 """
 
 import json
@@ -23,10 +23,10 @@ IDLE = "idle"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Beat:
+class LastHeartbeat:
     """The last that was heard of a part.
 
-    age_s: since then. doing: in a few words, `idle` between two calls. stuck_s: how long it had been doing that without
+    age_s: since then. activity: in a few words, `idle` between two calls. stuck_s: how long it had been activity that without
     any progress when it beat. version: of the policy weights it has, or of its model. done: groups or steps finished.
     stacks: the file on its host into which SIGUSR1 makes it write the stack of every thread.
     """
@@ -35,15 +35,15 @@ class Beat:
     host: str
     pid: int
     age_s: float
-    doing: str
+    activity: str
     stuck_s: float
     version: int
     done: int
     stacks: str
 
 
-class Pulse:
-    """A part's own pulse. keep: called at every beat while the part is not hung: it renews the part's claims.
+class Heartbeat:
+    """A part's own heartbeat. keep: called at every beat while the part is not hung: it renews the part's claims.
 
     every_s: seconds between beats. hang_s: how long something may be done without progress before `keep` is no longer
     called.
@@ -62,25 +62,25 @@ class Pulse:
         self._name, self._every_s, self._hang_s, self._keep, self._stacks = name, every_s, hang_s, keep, stacks
         self._client = connect(address, timeout_s=max(5.0, every_s))
         self._space = Namespace(self._client, address.run_id)
-        self._doing, self._moved = IDLE, time.monotonic()
+        self._activity, self._progressed_at = IDLE, time.monotonic()
         self.version = self.done = 0
         self._ended = threading.Event()
         self._beat()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
+    def activity(self, what: str) -> Iterator[None]:
         """While the block runs, this is what the part is busy with."""
-        before, self._doing, self._moved = self._doing, what, time.monotonic()
+        before, self._activity, self._progressed_at = self._activity, what, time.monotonic()
         try:
             yield
         finally:
-            self._doing, self._moved = before, time.monotonic()
+            self._activity, self._progressed_at = before, time.monotonic()
 
-    def moved(self) -> None:
+    def progressed(self) -> None:
         """There was progress."""
-        self._moved = time.monotonic()
+        self._progressed_at = time.monotonic()
 
     @property
     def hung(self) -> bool:
@@ -88,15 +88,15 @@ class Pulse:
         return self._stuck_s >= self._hang_s
 
     def stop(self) -> None:
-        """Beat no more, and leave no pulse behind."""
+        """LastHeartbeat no more, and leave no heartbeat behind."""
         self._ended.set()
         self._thread.join(self._every_s + 30.0)
-        self._space.run("pulse", ["pulses"], self._name, "")
+        self._space.run("heartbeat", ["heartbeats"], self._name, "")
         self._client.close()
 
     @property
     def _stuck_s(self) -> float:
-        return 0.0 if self._doing == IDLE else time.monotonic() - self._moved
+        return 0.0 if self._activity == IDLE else time.monotonic() - self._progressed_at
 
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
@@ -105,36 +105,36 @@ class Pulse:
                 if not self.hung:
                     self._keep()
             except ServerError:
-                # The part itself meets the same server and tells; a pulse that cannot be written is one that is missed.
+                # The part itself meets the same server and tells; a heartbeat that cannot be written is one that is missed.
                 continue
 
     def _beat(self) -> None:
         said = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "doing": self._doing,
+            "activity": self._activity,
             "stuck_s": round(self._stuck_s, 3),
             "version": self.version,
             "done": self.done,
             "stacks": self._stacks,
         }
-        self._space.run("pulse", ["pulses"], self._name, json.dumps(said))
+        self._space.run("heartbeat", ["heartbeats"], self._name, json.dumps(said))
 
 
-def beats(client: redis.Redis, run_id: str) -> dict[str, Beat]:
+def last_heartbeats(client: redis.Redis, run_id: str) -> dict[str, LastHeartbeat]:
     """{name: its last beat} of every part of the run that has not taken leave."""
     space = Namespace(client, run_id)
     seconds, micros = space.command("TIME")
     now = int(seconds) + int(micros) / 1e6
-    found = space.command("HGETALL", space.key("pulses"))
+    found = space.command("HGETALL", space.key("heartbeats"))
     return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in found.items()}
 
 
-def forget(client: redis.Redis, run_id: str, name: str) -> None:
-    """Take away the pulse of a part that was ended."""
-    Namespace(client, run_id).run("pulse", ["pulses"], name, "")
+def remove_heartbeat(client: redis.Redis, run_id: str, name: str) -> None:
+    """Take away the heartbeat of a part that was ended."""
+    Namespace(client, run_id).run("heartbeat", ["heartbeats"], name, "")
 
 
-def _read(name: str, value: str, now: float) -> Beat:
+def _read(name: str, value: str, now: float) -> LastHeartbeat:
     at, _, said = value.partition(" ")
-    return Beat(name=name, age_s=max(0.0, now - float(at)), **json.loads(said))
+    return LastHeartbeat(name=name, age_s=max(0.0, now - float(at)), **json.loads(said))

@@ -16,7 +16,7 @@ import redis
 from buffer.connection import REQUEST_S, Namespace
 from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUTS, waiting
 
-FATES = ("issued", "trained", "filtered", "dropped", "dead_letter", "skipped")  # skipped: unread by the meta-RM
+OUTCOMES = ("issued", "trained", "filtered", "dropped", "dead_letter", "skipped")  # skipped: unread by the meta-RM
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ class Ledger:
             raise ValueError(f"groups {[offer.group for offer in offers]}: expected consecutive numbers")
         if not offers:
             return 0
-        keys = [PROMPTS, "outstanding", "cursor", "version", "fates", self._space.request()]
+        keys = [PROMPTS, "outstanding", "cursor", "version", "outcomes", self._space.request()]
         rows = [value for offer in offers for value in (offer.group, offer.payload, *astuple(offer.after))]
         return int(self._space.run("issue", keys, REQUEST_S, limit, version, *rows))
 
@@ -80,9 +80,9 @@ class Ledger:
     def cursor(self) -> Cursor:
         return self._cursor("")
 
-    def opened(self) -> Cursor:
+    def round_start(self) -> Cursor:
         """The cursor before the last issue: what was issued together begins there and ends at ``cursor()``."""
-        return self._cursor("opened_")
+        return self._cursor("round_start_")
 
     def _cursor(self, prefix: str) -> Cursor:
         names = [field.name for field in fields_of(Cursor)]
@@ -100,12 +100,12 @@ class Ledger:
         """
         keys = [PROMPTS, ROLLOUTS, EXPERIENCE, "outstanding", "cursor"]
         pairs = [item for pair in prompts.items() for item in pair]
-        self._space.run("reopen", keys, self.opened().group, *pairs)
+        self._space.run("reopen", keys, self.round_start().group, *pairs)
 
-    def fates(self) -> dict[str, int]:
-        """Groups issued and by fate since the run began; ``skipped``: those the meta-RM did not see."""
-        values = self._space.command("HMGET", self._space.key("fates"), *FATES)
-        return {name: int(value or 0) for name, value in zip(FATES, values, strict=True)}
+    def outcomes(self) -> dict[str, int]:
+        """Groups issued and by outcome since the run began; ``skipped``: those the meta-RM did not see."""
+        values = self._space.command("HMGET", self._space.key("outcomes"), *OUTCOMES)
+        return {name: int(value or 0) for name, value in zip(OUTCOMES, values, strict=True)}
 
     def advance(self, version: int, trained: Sequence[int]) -> None:
         """The learner published ``version``, one more than before, trained on these groups: their credit refills.
@@ -113,11 +113,11 @@ class Ledger:
         Their entries stay pending until ``acknowledge``. ServerError when the version is another, or when a
         group is not outstanding, which would train it twice (I3); nothing is changed then.
         """
-        keys = ["version", "outstanding", "unsaved", "fates", "incarnation"]
+        keys = ["version", "outstanding", "unsaved", "outcomes", "incarnation"]
         self._space.run("advance", keys, self._incarnation, version, *trained)
 
     def release(
-        self, groups: Sequence[int], *, fate: Literal["trained", "filtered", "dropped"], entries: Sequence[str]
+        self, groups: Sequence[int], *, outcome: Literal["trained", "filtered", "dropped"], entries: Sequence[str]
     ) -> None:
         """Settle groups without a new version: filtered (nothing to learn from), dropped (too stale), or trained (the cold
         start put them aside to be learnt later); their credit refills.
@@ -125,8 +125,8 @@ class Ledger:
         entries: ids of their entries that are claimed already. A group may be dropped before its entry arrives;
         that entry is then released with no group.
         """
-        keys = ["outstanding", "fates", EXPERIENCE, "incarnation"]
-        self._space.run("release", keys, GRPO, self._incarnation, fate, len(groups), *groups, *entries)
+        keys = ["outstanding", "outcomes", EXPERIENCE, "incarnation"]
+        self._space.run("release", keys, GRPO, self._incarnation, outcome, len(groups), *groups, *entries)
 
     def acknowledge(self, entries: Sequence[str]) -> None:
         """Acknowledge trained entries, once the checkpoint of this version, which holds their gradient, is on disk (I3)."""
@@ -148,7 +148,7 @@ class Ledger:
         is still not outstanding was dropped before: its entry wants ``release``. ServerError, and nothing changed,
         when a group was trained since the last ``acknowledge`` and is in neither.
         """
-        keys = ["version", "outstanding", "unsaved", "fates", EXPERIENCE, "incarnation", "saved"]
+        keys = ["version", "outstanding", "unsaved", "outcomes", EXPERIENCE, "incarnation", "saved"]
         pairs = [number for pair in regained.items() for number in pair]
         incarnation, at = self._space.run("recover", keys, GRPO, version, len(trained), *trained, *pairs)
         self._incarnation = int(incarnation)
@@ -161,10 +161,10 @@ class Ledger:
     def skip_backlog(self, group: str, max_backlog: int) -> int:
         """Pass over the group's oldest unclaimed experience beyond ``max_backlog`` entries, and count it (I4).
 
-        For the one reader of the group; returns how many were passed over (in all: ``fates()["skipped"]``).
+        For the one reader of the group; returns how many were passed over (in all: ``outcomes()["skipped"]``).
         """
         excess = waiting(self._client, self._run_id, EXPERIENCE, group) - max_backlog
         if excess <= 0:
             return 0
-        keys = [EXPERIENCE, "fates", self._space.request()]
+        keys = [EXPERIENCE, "outcomes", self._space.request()]
         return int(self._space.run("skip_backlog", keys, group, excess, REQUEST_S))

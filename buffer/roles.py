@@ -33,13 +33,13 @@ _DRIVER = "~spct:* +@all -@admin -@dangerous -@scripting +eval +evalsha +script|
 
 
 def _anybody(source: str) -> tuple[Right, ...]:
-    """Claiming from a stream, the dead letters, and a pulse that only the driver reads."""
+    """Claiming from a stream, the dead letters, and a heartbeat that only the driver reads."""
     return (
         Right(_CLAIM, source),
         Right("get set exists", "request:*"),
         Right("xadd", "dead"),
-        Right("hincrby", "fates"),
-        Right("hset hdel", "pulses"),
+        Right("hincrby", "outcomes"),
+        Right("hset hdel", "heartbeats"),
     )
 
 
@@ -61,13 +61,13 @@ _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
         Right("xlen xtrim", "experience"),
         Right("get set", "version saved"),
         Right("zadd zrem zscore zrange", "outstanding unsaved"),
-        Right("hmget", "fates"),
+        Right("hmget", "outcomes"),
         Right("get incr", "incarnation"),
     ),
     "meta-rm": (
         *_anybody("experience"),
         Right("xlen", "experience"),
-        Right("hmget", "fates"),
+        Right("hmget", "outcomes"),
         Right("", "outstanding"),  # dead_letter.lua: what only the meta-RM cannot use stays outstanding
     ),
 }

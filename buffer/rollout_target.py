@@ -5,18 +5,18 @@ import redis
 from buffer.connection import Namespace
 
 
-def wish_rollouts(client: redis.Redis, run_id: str, workers: int) -> None:
+def set_rollout_target(client: redis.Redis, run_id: str, workers: int) -> None:
     """Ask for this many rollout workers. ValueError unless there is at least one."""
     if workers < 1:
         raise ValueError(f"{workers} rollout workers: expected 1 or more")
     space = Namespace(client, run_id)
-    space.command("SET", space.key("wish:rollouts"), workers)
+    space.command("SET", space.key("rollout-target"), workers)
 
 
-def wished_rollouts(client: redis.Redis, run_id: str) -> int | None:
+def rollout_target(client: redis.Redis, run_id: str) -> int | None:
     """How many rollout workers were asked for last; None: nobody has asked."""
     space = Namespace(client, run_id)
-    value = space.command("GET", space.key("wish:rollouts"))
+    value = space.command("GET", space.key("rollout-target"))
     return int(value) if value is not None else None
 
 

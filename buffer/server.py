@@ -126,7 +126,7 @@ class EmbeddedServer:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._refuse_taken_port()
         launched: Future[subprocess.Popen[bytes]] = Future()
-        Thread(target=self._keep, args=(binary, launched), name="redis-keeper", daemon=True).start()
+        Thread(target=self._keep, args=(binary, launched), name="redis-watchdog", daemon=True).start()
         self._process = launched.result(STOP_S + timeout_s)  # _keep answers within STOP_S
         self._wait(timeout_s)
         return self.url

@@ -12,7 +12,7 @@ LASTING_S = 60.0  # a server that lived so long has not died "again"
 log = logging.getLogger(__name__)
 
 
-class ServerKeeper:
+class ServerWatchdog:
     """Watches a server that was started. tries: deaths shortly after one another before it is left dead, which its
     clients then tell (with the path of its log)."""
 

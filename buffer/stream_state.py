@@ -1,6 +1,6 @@
 """What lies in the streams right now, and who holds it. Only looks: claims nothing, renews nothing.
 
-    every stream, as each of its consumer groups sees it:   waiting ─claim─▶ pending (owner, age) ─▶ done, or a dead letter
+every stream, as each of its consumer groups sees it:   waiting ─claim─▶ pending (owner, age) ─▶ done, or a dead letter
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Queue:
     dead: int = 0
 
 
-def claims(client: Client, run_id: str) -> list[Queue]:
+def read_queues(client: Client, run_id: str) -> list[Queue]:
     """Each stream with each of its consumer groups, in the order of the loop. ServerError when the run has no streams."""
     space = Namespace(client, run_id)
     flat = space.run("count_dead", [DEAD])

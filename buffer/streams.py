@@ -32,7 +32,7 @@ __all__ = [
 
 PROMPTS, ROLLOUTS, EXPERIENCE, DEAD = "prompts", "rollouts", "experience", "dead"
 ROLLOUT, REWARD, GRPO, META_RM = "rollout", "reward", "grpo", "meta-rm"  # consumer groups
-READERS = ((PROMPTS, ROLLOUT), (ROLLOUTS, REWARD), (EXPERIENCE, GRPO))  # on whom a group's fate depends
+READERS = ((PROMPTS, ROLLOUT), (ROLLOUTS, REWARD), (EXPERIENCE, GRPO))  # on whom a group's outcome depends
 SWEEP_S = 1.0  # longest wait between two looks at lapsed claims
 PAGE = 100
 
@@ -171,10 +171,10 @@ class Consumer:
         return self._bury(entry.id, str(entry.group), entry.payload, reason)
 
     def _bury(self, id_: str, group: str, payload: bytes, reason: str) -> bool:
-        # The meta-RM only reads along: the fate of a group is decided in the other consumer groups.
-        fate = "skipped" if self._group == META_RM else "dead_letter"
-        keys = [self._stream, DEAD, self._space.request(), "outstanding", "fates"]
-        args = (self._group, id_, group, payload, reason[:1000], self._stream, fate, REQUEST_S)
+        # The meta-RM only reads along: the outcome of a group is decided in the other consumer groups.
+        outcome = "skipped" if self._group == META_RM else "dead_letter"
+        keys = [self._stream, DEAD, self._space.request(), "outstanding", "outcomes"]
+        args = (self._group, id_, group, payload, reason[:1000], self._stream, outcome, REQUEST_S)
         return bool(self._space.run("dead_letter", keys, *args))
 
     def _claim(self, count: int) -> tuple[list[_Row], bytes]:

@@ -78,7 +78,7 @@ class WeightSink(Protocol):
 
     def publish(self, weights: PublishedWeights) -> None: ...
 
-    def restate(self) -> None:
+    def republish_if_lost(self) -> None:
         """Publish the newest again, if the place where it lay was lost."""
         ...
 
@@ -96,9 +96,7 @@ class WeightSource(Protocol):
         ...
 
 
-def seal(
-    version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *, incarnation: int = 0
-) -> PublishedWeights:
+def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *, incarnation: int = 0) -> PublishedWeights:
     """Weights ready to publish: read-only views of the arrays (copies where not contiguous), checksummed.
 
     ValueError when version < 0, when names differ, or when an array is not its dtype's carrier. The

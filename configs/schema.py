@@ -25,33 +25,33 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Run(Section):
+class RunConfig(Section):
     seed: Natural = 0
     dir: str = Field("runs", description="where run folders are made")
     id: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$", description="empty: preset and time")
 
 
-class Model(Section):
+class ModelConfig(Section):
     path: str = Field(description="a Hugging Face model folder or name, or `tiny`, or `smollm2-135m`")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on GPU")
     context: Count = Field(description="tokens of a prompt and its completion together, at most")
     billions: NonNegative = Field(0.0, description="parameters, for the plan of a model that is not on disk yet; 0: read it")
 
 
-class Data(Section):
+class DataConfig(Section):
     train: list[str] = Field(min_length=1, description="JSONL files, `tiny:seed:count`, or `hf:name`")
     heldout: list[str] = Field(min_length=1)
     train_limit: Natural = Field(0, description="preferences used at most; 0: all")
     heldout_limit: Natural = Field(0, description="as above, also the size of each evaluation")
 
 
-class Prompts(Section):
+class PromptsConfig(Section):
     style: Literal["full", "compact", "example"] = "full"
     template_path: str = Field("", description="own template file in place of `style`")
     principles: bool = Field(True, description="false: ask for critique and scores only (an ablation of the paper)")
 
 
-class ColdStart(Section):
+class ColdStartConfig(Section):
     enabled: bool = False
     samples: Natural = Field(3, description="N_RFT, judgements per preference without a hint (paper: 3)")
     hinted: bool = Field(True, description="sample one judgement more per preference, told which response is best")
@@ -65,7 +65,7 @@ class ColdStart(Section):
     patience: Count = Field(3, description="looks without a better held-out loss before it stops")
 
 
-class Rollout(Section):
+class RolloutConfig(Section):
     workers: Count = Field(1, description="at the start; launch/scale.py changes it while the run goes on")
     autoscale_min: Natural = Field(0, description="workers at least, when the run itself decides on their number")
     autoscale_max: Natural = Field(0, description="workers at most; 0: as many as was said, no autoscaling")
@@ -80,7 +80,7 @@ class Rollout(Section):
     gpu_memory: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.9, description="share of a GPU for one engine")
 
 
-class GRPO(Section):
+class GRPOConfig(Section):
     steps: Count = 900
     batch_groups: Count = Field(128, description="B, groups per optimiser step (paper: 128 x 4 completions)")
     max_staleness: Natural = Field(1, description="eta, in policy versions; 0 is the synchronous algorithm")
@@ -98,7 +98,7 @@ class GRPO(Section):
     max_skips: Count = Field(3, description="batches in a row with a loss that is not finite, before the run ends")
 
 
-class Learner(Section):
+class LearnerConfig(Section):
     ranks: Count = 1
     zero_stage: ZeroStage = 1
     micro_tokens: Count = Field(16384, description="tokens of one micro-batch, padding included")
@@ -107,7 +107,7 @@ class Learner(Section):
     keep_checkpoints: Count = 2
 
 
-class MetaRM(Section):
+class MetaRMConfig(Section):
     enabled: bool = True
     ranks: Count = 1
     zero_stage: ZeroStage = 1
@@ -118,7 +118,7 @@ class MetaRM(Section):
     micro_tokens: Count = 16384
 
 
-class Eval(Section):
+class EvalConfig(Section):
     every: Natural = Field(0, description="policy versions between evaluations while training; 0: only before and after")
     during_limit: Count = Field(64, description="held-out preferences of an evaluation while training")
     votes: list[Count] = Field([], description="k of the votes measured at the end; empty: greedy judgements only")
@@ -126,7 +126,7 @@ class Eval(Section):
     temperature: Positive = Field(0.5, description="of the votes (paper: 0.5)")
 
 
-class Redis(Section):
+class RedisConfig(Section):
     url: str = Field("", description="redis://, rediss:// or unix:// of an own server; empty: one is started for the run")
     fsync: Literal["everysec", "always"] = "everysec"
     claim_timeout_s: Positive = Field(
@@ -136,44 +136,44 @@ class Redis(Section):
     max_entry_mb: Count = 64
 
 
-class Cluster(Section):
+class ClusterConfig(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     address: str = Field("auto", description="auto: the cluster this job runs in, else a new one; or HOST:PORT")
     restarts: Natural = Field(5, description="times in a row that a part is replaced before its death ends the run")
     gpu_memory_gb: Positive = 80.0
 
 
-class Tracking(Section):
+class TrackingConfig(Section):
     project: str = "spct"
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"
     samples: Natural = Field(8, description="judgements kept in the table at each evaluation")
 
 
-class Waits(Section):
+class WaitsConfig(Section):
     server_s: Positive = 20.0
     start_s: Positive = Field(600.0, description="until an actor is ready; cold imports are slow")
     progress_s: Positive = Field(600.0, description="until the next optimiser step")
     judge_s: Positive = Field(1800.0, description="until an evaluation has ended")
-    pulse_s: Positive = Field(20.0, description="a part that has not beaten for so long is taken for dead, and replaced")
+    heartbeat_s: Positive = Field(20.0, description="a part that has not beaten for so long is taken for dead, and replaced")
     hang_s: Positive = Field(300.0, description="a worker busy for so long without progress lets go of its claims")
     drain_s: Positive = Field(60.0, description="for a rollout worker that is to go to finish what it has")
 
 
 class Config(Section):
-    run: Run = Run()
-    model: Model
-    data: Data
-    prompts: Prompts = Prompts()
-    cold_start: ColdStart = ColdStart()
-    rollout: Rollout = Rollout()
-    grpo: GRPO = GRPO()
-    learner: Learner = Learner()
-    meta_rm: MetaRM = MetaRM()
-    eval: Eval = Eval()
-    redis: Redis = Redis()
-    cluster: Cluster = Cluster()
-    tracking: Tracking = Tracking()
-    waits: Waits = Waits()
+    run: RunConfig = RunConfig()
+    model: ModelConfig
+    data: DataConfig
+    prompts: PromptsConfig = PromptsConfig()
+    cold_start: ColdStartConfig = ColdStartConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    grpo: GRPOConfig = GRPOConfig()
+    learner: LearnerConfig = LearnerConfig()
+    meta_rm: MetaRMConfig = MetaRMConfig()
+    eval: EvalConfig = EvalConfig()
+    redis: RedisConfig = RedisConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    waits: WaitsConfig = WaitsConfig()
 
     @property
     def credit(self) -> int:
@@ -183,14 +183,14 @@ class Config(Section):
     @property
     def sampling_credit(self) -> int:
         """Groups per worker that may be outstanding where nothing is trained: twice what an engine holds, so that no worker
-        waits, and no more than that lies in Redis."""
+        waits, and no more than that lies in RedisConfig."""
         return 2 * self.rollout.max_groups
 
     @property
-    def beat_every_s(self) -> float:
+    def heartbeat_interval_s(self) -> float:
         """Seconds between two beats of a part, each of which renews its claims: four in the time after which its claims
         lapse, and four in the time after which it is taken for dead."""
-        return min(self.redis.claim_timeout_s, self.waits.pulse_s) / 4
+        return min(self.redis.claim_timeout_s, self.waits.heartbeat_s) / 4
 
     @property
     def max_prompt_tokens(self) -> int:
@@ -209,8 +209,12 @@ class Config(Section):
     @model_validator(mode="after")
     def laws(self) -> Self:
         problems = [
-            *self._sampling_laws(), *self._scaling_laws(), *self._cold_start_laws(), *self._batch_laws(), *self._fitting_laws()
-        ]  # fmt: skip
+            *self._sampling_laws(),
+            *self._scaling_laws(),
+            *self._cold_start_laws(),
+            *self._batch_laws(),
+            *self._fitting_laws(),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -279,9 +283,7 @@ class Config(Section):
             sections.append(("meta_rm", self.meta_rm.micro_tokens))
         for name, tokens in sections:
             if tokens < self.model.context:
-                out.append(
-                    f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {self.model.context}"
-                )
+                out.append(f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {self.model.context}")
         if self.redis.url and not self.redis.url.startswith(("redis://", "rediss://", "unix://")):
             out.append("redis.url: expected redis://, rediss:// or unix:// in front")  # it may hold a password: not shown
         if re.search(r"[?&]password=", self.redis.url):

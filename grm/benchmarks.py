@@ -42,7 +42,7 @@ from grm.voting import (
     vote,
 )
 
-__all__ = ["MIDDLE", "OVERALL", "Figure", "Item", "Row", "Sample", "table"]
+__all__ = ["MIDDLE", "OVERALL", "Figure", "Item", "Sample", "TableRow", "table"]
 
 OVERALL = "overall"
 MIDDLE = 5.5  # of the scale 1..10: says neither right nor wrong
@@ -100,7 +100,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class TableRow:
     """The figures of a subset, by the names at the head of this file; what was not measured is absent.
 
     rows: all its preferences; a figure may be over fewer of them.
@@ -129,7 +129,7 @@ class _Plan:
 
 def table(
     items: Sequence[Item], *, ks: Sequence[int], area: Area, seed: int = 0, draws: int = 100, resamples: int = 1000
-) -> list[Row]:
+) -> list[TableRow]:
     """One row a subset, by name, if there are several; then the row "overall", in which each preference counts the same.
 
     ks: the k of the votes; those above K are left out. draws: random subsets of k votes a preference (`expected_credit`).
@@ -163,11 +163,11 @@ def _check(items: Sequence[Item], ks: Sequence[int]) -> None:
         raise ValueError(f"subset {OVERALL!r} is the name of the last row: rename the subset")
 
 
-def _row(name: str, items: Sequence[Item], measured: Sequence[Mapping[str, float]], plan: _Plan) -> Row:
+def _row(name: str, items: Sequence[Item], measured: Sequence[Mapping[str, float]], plan: _Plan) -> TableRow:
     inside = [i for i, item in enumerate(items) if name in (OVERALL, item.subset)]
     single = [items[i] for i in inside if len(items[i].lengths) == 1]
     figures = _means([measured[i] for i in inside], plan) | _areas(single, plan)
-    return Row(subset=name, rows=len(inside), figures=figures)
+    return TableRow(subset=name, rows=len(inside), figures=figures)
 
 
 def _means(measured: Sequence[Mapping[str, float]], plan: _Plan) -> dict[str, Figure]:
@@ -176,9 +176,7 @@ def _means(measured: Sequence[Mapping[str, float]], plan: _Plan) -> dict[str, Fi
     for values in measured:
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
-    return {
-        name: mean_figure(columns[name], resamples=plan.resamples, rng=plan.rng()) for name in sorted(columns, key=_place)
-    }
+    return {name: mean_figure(columns[name], resamples=plan.resamples, rng=plan.rng()) for name in sorted(columns, key=_place)}
 
 
 def _place(name: str) -> int:

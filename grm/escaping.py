@@ -41,7 +41,7 @@ _ESCAPED = re.compile(
 _BOX = re.compile(r"\\boxed")
 
 
-def fence(text: str) -> str:
+def escape_frame(text: str) -> str:
     """`text` as it may stand in a prompt (see the module's head)."""
     if text.isascii() and text.isprintable():
         return _escape(text)[0]

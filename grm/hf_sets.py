@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grm.preference_files import Row, messages
+from grm.preference_files import JsonRow, messages
 from grm.preferences import (
     EMPTY_RESPONSE,
     TWO_BEST,
@@ -39,7 +39,7 @@ OTHER_SPLIT = "row of the validation split"
 _OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.jsonl)"
 _TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
 
-Converter = Callable[[Row], Preference | Skipped]
+Converter = Callable[[JsonRow], Preference | Skipped]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def load(name: str, *, limit: int | None = None) -> Loaded:
     return gather(_converted(rows, name, SETS[name].convert), limit=limit)
 
 
-def ultrafeedback(row: Row) -> Preference | Skipped:
+def ultrafeedback(row: JsonRow) -> Preference | Skipped:
     """Usually four completions; the best has the highest overall score."""
     completions = row.fields.get("completions")
     if not isinstance(completions, list) or not all(isinstance(each, dict) for each in completions):
@@ -78,7 +78,7 @@ def ultrafeedback(row: Row) -> Preference | Skipped:
     return _preference(row, query, responses, scores.index(max(scores)), subset)
 
 
-def offsetbias(row: Row) -> Preference | Skipped:
+def offsetbias(row: JsonRow) -> Preference | Skipped:
     """Two outputs; label 1 or 2 names the better one."""
     label = row.fields.get("label")
     if label not in (1, 2):
@@ -88,7 +88,7 @@ def offsetbias(row: Row) -> Preference | Skipped:
     return _preference(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
 
 
-def skywork(row: Row) -> Preference | Skipped:
+def skywork(row: JsonRow) -> Preference | Skipped:
     """Two conversations that differ in the last turn."""
     chosen, rejected = (_turns(row, field) for field in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
@@ -97,7 +97,7 @@ def skywork(row: Row) -> Preference | Skipped:
     return _preference(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
 
 
-def helpsteer2(row: Row) -> Preference | Skipped:
+def helpsteer2(row: JsonRow) -> Preference | Skipped:
     """preference_strength < 0: response 1 is better, > 0: response 2. The table holds both splits."""
     if row.text("split", _OWN_SHAPE) != "train":
         return Skipped(reason=OTHER_SPLIT)
@@ -115,7 +115,7 @@ def helpsteer2(row: Row) -> Preference | Skipped:
     return _preference(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
 
 
-def openmath(row: Row) -> Preference | Skipped:
+def openmath(row: JsonRow) -> Preference | Skipped:
     """One generated solution (n = 1) of a MATH or GSM8K problem, checked against the reference answer."""
     correct = row.fields.get("is_correct")
     if not isinstance(correct, bool):
@@ -133,7 +133,7 @@ SETS: Mapping[str, PublicSet] = {
 }
 
 
-def _preference(row: Row, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+def _preference(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
     if not query.strip():
         return Skipped(reason=EMPTY_QUERY)
     if not all(response.strip() for response in responses):
@@ -143,7 +143,7 @@ def _preference(row: Row, query: str, responses: Sequence[str], label: int, subs
     return Preference(question=question, label=label, subset=subset)
 
 
-def _turns(row: Row, field: str) -> list[tuple[str, str]]:
+def _turns(row: JsonRow, field: str) -> list[tuple[str, str]]:
     turns = row.fields.get(field)
     if not isinstance(turns, list) or len(turns) < 2:
         raise row.error(field, "is not a list of at least two messages", _OWN_SHAPE)
@@ -156,7 +156,7 @@ def _converted(
     """Each row under its own number, in an order that depends on the number of rows only."""
     for index in random.Random(0).sample(range(len(rows)), len(rows)):
         where = f"hf:{name} row {index}"
-        yield where, convert(Row(fields=rows[index], where=where, default_id=f"{name}:{index}"))
+        yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
 
 
 def _training_rows(location: str, data_dir: str | None) -> Any:

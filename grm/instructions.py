@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.preference_files import Row, messages, place, rows
+from grm.preference_files import JsonRow, messages, place, rows
 from grm.preferences import DataError, conversation
 
 
@@ -35,14 +35,14 @@ def _instructions(path: Path) -> Iterator[Instruction]:
         yield _from_messages(row) if "messages" in row.fields else _from_pair(row)
 
 
-def _from_pair(row: Row) -> Instruction:
+def _from_pair(row: JsonRow) -> Instruction:
     field = "response" if "response" in row.fields and "completion" not in row.fields else "completion"
     return Instruction(
         prompt=row.filled("prompt", "give what was asked"), completion=row.filled(field, "give the answer to be learnt")
     )
 
 
-def _from_messages(row: Row) -> Instruction:
+def _from_messages(row: JsonRow) -> Instruction:
     given = row.fields["messages"]
     turns = messages(row, "messages", given) if isinstance(given, list) else []
     if len(turns) < 2 or turns[-1][0] != "assistant" or not turns[-1][1].strip():

@@ -27,7 +27,7 @@ _WRAPPER = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\\?\{([^{}]*+)\}")
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
-class Scale(Enum):
+class ScoreRange(Enum):
     """The scores that a prompt asks for, both ends included."""
 
     GRADED = (1, 10)
@@ -59,10 +59,10 @@ class ParseFailure:
     detail: str
 
 
-def training_scale(n: int) -> Scale:
+def training_scale(n: int) -> ScoreRange:
     """0/1 for a single response, 1..10 otherwise: in training, and where a run judges greedily by the training rule. Votes, and
     whatever `launch/evaluate.py` asks, are GRADED for every n."""
-    return Scale.VERDICT if n == 1 else Scale.GRADED
+    return ScoreRange.VERDICT if n == 1 else ScoreRange.GRADED
 
 
 def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement | ParseFailure:
@@ -89,7 +89,7 @@ def write(judgement: Judgement) -> str:
     return f"Specific Criteria: {judgement.principles}\nAnalysis: {judgement.critique}\nScores: \\boxed{{{boxed}}}"
 
 
-def restore(scores: Sequence[int], permutation: Sequence[int]) -> tuple[int, ...]:
+def unshuffle(scores: Sequence[int], permutation: Sequence[int]) -> tuple[int, ...]:
     """Scores in shown order -> the preference's own order: restored[permutation[i]] = scores[i]."""
     if len(scores) != len(permutation) or sorted(permutation) != list(range(len(scores))):
         raise ValueError(f"{tuple(permutation)} is not a permutation of {len(scores)} scores")

@@ -31,7 +31,7 @@ Found = tuple[str, Preference | Skipped]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class JsonRow:
     """One JSON object and where it stands, with checked access to its fields."""
 
     fields: Mapping[str, object]
@@ -73,7 +73,7 @@ def load(path: Path, *, limit: int | None = None) -> Loaded:
     return loaded
 
 
-def to_preference(row: Row) -> Preference | Skipped:
+def to_preference(row: JsonRow) -> Preference | Skipped:
     """The preference in a row, or why it has none that can be used. Raises DataError for a malformed row."""
     subset = row.text("subset", "give text or leave it out", default="")
     if "chosen" in row.fields or "rejected" in row.fields:
@@ -86,7 +86,7 @@ def to_preference(row: Row) -> Preference | Skipped:
     return Preference(question=question, label=label, subset=subset)
 
 
-def messages(row: Row, field: str, given: list[object]) -> list[tuple[str, str]]:
+def messages(row: JsonRow, field: str, given: list[object]) -> list[tuple[str, str]]:
     """A field's list of {role, content} as pairs."""
     turns = []
     for message in given:
@@ -97,7 +97,7 @@ def messages(row: Row, field: str, given: list[object]) -> list[tuple[str, str]]
     return turns
 
 
-def rows(path: Path) -> Iterator[Row]:
+def rows(path: Path) -> Iterator[JsonRow]:
     """The objects of a file in turn. DataError: it cannot be read, or a line is no object."""
     name = place(path)
     try:
@@ -111,7 +111,7 @@ def rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(payload.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             where = f"{name}:{number}"
-            yield Row(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
+            yield JsonRow(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
 
 
 def place(path: Path) -> str:
@@ -131,7 +131,7 @@ def _object(line: bytes, where: str) -> Mapping[str, object]:
     return value
 
 
-def _query(row: Row) -> str:
+def _query(row: JsonRow) -> str:
     given = row.fields.get("messages")
     if given is None:
         return row.filled("prompt", "give the query as text")
@@ -143,7 +143,7 @@ def _query(row: Row) -> str:
     return query
 
 
-def _responses(row: Row) -> tuple[str, ...]:
+def _responses(row: JsonRow) -> tuple[str, ...]:
     values = row.fields.get("responses")
     if not isinstance(values, list) or not values:
         raise row.error("responses", _wrong(values, "responses" in row.fields), "give a list of texts")
@@ -155,7 +155,7 @@ def _responses(row: Row) -> tuple[str, ...]:
     return tuple(clean(value) for value in values)
 
 
-def _label(row: Row, n: int) -> int | Skipped:
+def _label(row: JsonRow, n: int) -> int | Skipped:
     if "preferred" in row.fields and "scores" in row.fields:
         raise row.error("preferred", "stands beside 'scores'", "give one of them")
     if "preferred" in row.fields:
@@ -163,7 +163,7 @@ def _label(row: Row, n: int) -> int | Skipped:
     return _best_score(row, row.fields.get("scores"), n)
 
 
-def _preferred(row: Row, value: object, n: int) -> int:
+def _preferred(row: JsonRow, value: object, n: int) -> int:
     if n == 1:
         raise row.error("preferred", "says nothing of one response", "give scores: [1] or [0] (right, wrong)")
     if isinstance(value, list):
@@ -175,7 +175,7 @@ def _preferred(row: Row, value: object, n: int) -> int:
     return value
 
 
-def _best_score(row: Row, values: object, n: int) -> int | Skipped:
+def _best_score(row: JsonRow, values: object, n: int) -> int | Skipped:
     if not isinstance(values, list):
         remedy = "give one number per response, or 'preferred'"
         raise row.error("scores", _wrong(values, "scores" in row.fields), remedy)

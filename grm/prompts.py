@@ -10,7 +10,7 @@ A template is a text file. Every placeholder is written in double braces and sta
 
 `NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves
 n = 1 in training. Shipped wordings have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and
-responses pass through `grm.fence`, and placeholders are filled in one pass, so no text that others wrote can
+responses pass through `grm.escape_frame`, and placeholders are filled in one pass, so no text that others wrote can
 become frame.
 """
 
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from grm.escaping import fence
-from grm.judgement import Scale, training_scale
+from grm.escaping import escape_frame
+from grm.judgement import ScoreRange, training_scale
 from grm.preferences import Question
 
 STYLES = ("full", "compact", "example")
@@ -49,7 +49,7 @@ def template(style: str, *, principles: bool = True) -> Template:
     """A shipped template: "full" for language models, "compact" for small ones that were taught the format, "example"
     for small ones that can only imitate: it shows a judgement instead of describing one.
 
-    principles: False gives the same wording without principles, for the paper's ablation: critique and scores only.
+    principles: False gives the same template without principles, for the paper's ablation: critique and scores only.
     """
     if style not in STYLES:
         raise TemplateError(f"no prompt style {style!r}; choose one of {', '.join(STYLES)}")
@@ -79,27 +79,29 @@ def render(
     template: Template,
     *,
     hint: int | None = None,
-    scale: Scale | None = None,
-    defuse: Callable[[str], str] = str,
+    scale: ScoreRange | None = None,
+    escape_special_tokens: Callable[[str], str] = str,
 ) -> str:
     """The user message that asks for a judgement of `question`, responses in the order of `permutation`.
 
     scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; votes pass GRADED for every n.
     hint (cold start only): n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
-    defuse: breaks the special tokens of the tokenizer that will read it. It is given texts that are fenced already: what
-    the fence removes may have held a token apart.
+    escape_special_tokens: breaks the special tokens of the tokenizer that will read it. It is given texts that went through
+    `escape_frame` already: what that removes may have held a token apart.
     """
     n = len(question.responses)
     if sorted(permutation) != list(range(n)):
         raise ValueError(f"{tuple(permutation)} is not an order of {n} responses")
-    blocks = [_block(i, defuse(fence(question.responses[own]))) for i, own in enumerate(permutation, start=1)]
+    blocks = [
+        _block(i, escape_special_tokens(escape_frame(question.responses[own]))) for i, own in enumerate(permutation, start=1)
+    ]
     values = {
-        "query": defuse(fence(question.query)),
+        "query": escape_special_tokens(escape_frame(question.query)),
         "responses": "\n".join(blocks),
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
     }
-    text = _wording(template, n, scale or training_scale(n))
+    text = _template(template, n, scale or training_scale(n))
     if hint is not None and "{{hint}}" not in text:
         raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
     hint_line = "" if hint is None else _hint(hint, n) + "\n"
@@ -122,15 +124,15 @@ def _hint(hint: int, n: int) -> str:
     return f"Hint: Response {hint + 1} is the best."
 
 
-def _wording(template: Template, n: int, scale: Scale) -> str:
-    if scale is Scale.GRADED:
+def _template(template: Template, n: int, scale: ScoreRange) -> str:
+    if scale is ScoreRange.GRADED:
         return template.graded
     if n != 1:
         raise ValueError(f"the 0/1 scale is for a single response, not for {n}")
     if template.verdict is None:
         path = Path(template.name)
         wanted = f"{path.stem}_single{path.suffix}"
-        raise TemplateError(f"{template.name}: no wording for n = 1 scored 0 or 1; add {wanted} beside it")
+        raise TemplateError(f"{template.name}: no template for n = 1 scored 0 or 1; add {wanted} beside it")
     return template.verdict
 
 

@@ -1,9 +1,9 @@
 """Where preferences come from: files, the tiny world or public sets.
 
-    path/to/file.jsonl              one JSON object per line                           (grm.jsonl)
-    tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
-    tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
-    hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
+path/to/file.jsonl              one JSON object per line                           (grm.jsonl)
+tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
+tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
+hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
 """
 
 import re

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import fsum
 
-
 MOST_AREA_RESAMPLES = 200  # each sorts all preferences once a draw
 
 # (scores, whether each is of a right one) -> area under the ROC curve; None where all are right or all are wrong
@@ -61,7 +60,6 @@ def area_figure(
     return Figure(value=value, low=low, high=high, rows=len(right))
 
 
-
 def bootstrap(values: Sequence[float], *, resamples: int, rng: random.Random, level: float = 0.95) -> tuple[float, float]:
     """The percentile bootstrap interval of the mean of `values`, one value a preference."""
     if not values or resamples < 1:
@@ -77,7 +75,6 @@ def percentiles(estimates: Sequence[float], *, level: float = 0.95) -> tuple[flo
     cut = int(len(estimates) * (1 - level) / 2 + 1e-9)  # 1000 * (1 - 0.9) / 2 is 49.999... in floats
     ordered = sorted(estimates)
     return ordered[cut], ordered[-1 - cut]
-
 
 
 def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
@@ -100,7 +97,6 @@ def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
         rank_sum += sum(members) * (before + (len(members) + 1) / 2)
         before += len(members)
     return (rank_sum - right * (right + 1) / 2) / (right * wrong)
-
 
 
 def wilson(share: float, count: float, z: float = 1.96) -> tuple[float, float]:

@@ -13,7 +13,7 @@ A judge that always applies one principle is right in 1/4 of the queries and at 
 shortest" is such a judge (brevity). Training and held-out items are disjoint: an item is its topic, its cue and the
 unordered level profiles of its responses, and the hash of that decides on which side it falls (1 in 5 is held out).
 
-`loose_judge` writes the judgements that the base policy is taught on (`launch/tiny_base.py`). It reads the levels
+`loose_judge` writes the judgements that the base policy is taught on (`launch/dev/tiny_base.py`). It reads the levels
 from the text as any reader could, but chooses its principles mostly by habit, and its scores slip now and then.
 `unprincipled_judge` judges just so and does not say by what.
 """
@@ -23,7 +23,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grm.judgement import Scale
+from grm.judgement import ScoreRange
 from grm.preferences import Preference, Question
 
 PRINCIPLES = ("accuracy", "brevity", "politeness", "format")
@@ -186,7 +186,7 @@ def loose_judge(
     permutation: tuple[int, ...],
     rng: random.Random,
     *,
-    scale: Scale,
+    scale: ScoreRange,
     hint: int | None = None,
 ) -> str:
     """A completion of the base policy's teacher on the responses as shown (shown i = responses[permutation[i]]).
@@ -205,7 +205,7 @@ def unprincipled_judge(
     permutation: tuple[int, ...],
     rng: random.Random,
     *,
-    scale: Scale,
+    scale: ScoreRange,
     hint: int | None = None,
 ) -> str:
     """What `loose_judge` thinks with the same `rng`, without principles: its critique gives the levels by the heavier
@@ -216,7 +216,7 @@ def unprincipled_judge(
     return _completed([LEVELS[levels[chosen[0]]] for levels in shown], scores)
 
 
-def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: Scale) -> str:
+def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: ScoreRange) -> str:
     """A completion that reads everything: the cue's principle first, then the others, and all their levels."""
     shown = _shown(question, permutation)
     counts = principle_of(question.query)
@@ -254,9 +254,7 @@ def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | Non
     return chosen
 
 
-def _loose_scores(
-    chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale, hint: int | None
-) -> list[int]:
+def _loose_scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: ScoreRange, hint: int | None) -> list[int]:
     """Scores by the chosen principles; with a hint, the scores that the hint demands."""
     scores = _scores(chosen, shown, rng, scale)
     if hint is None:
@@ -266,15 +264,15 @@ def _loose_scores(
     return [scale.high if place == hint else min(score, scale.high - 1) for place, score in enumerate(scores)]
 
 
-def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: Scale) -> list[int]:
+def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: ScoreRange) -> list[int]:
     return [_score([levels[name] for name in chosen], rng, scale) for levels in shown]
 
 
-def _score(levels: list[int], rng: random.Random, scale: Scale) -> int:
+def _score(levels: list[int], rng: random.Random, scale: ScoreRange) -> int:
     """A score that follows levels[0]; on 1..10, levels[1] (when there) and jitter move it by one each at most."""
     if rng.random() < SLIP:
         return rng.randint(scale.low, scale.high)
-    if scale is Scale.VERDICT:
+    if scale is ScoreRange.VERDICT:
         return int(levels[0] >= 2)
     nudge = {0: -1, 3: 1}.get(levels[1], 0) if len(levels) > 1 else 0
     jitter = rng.choice((-1, 1)) if rng.random() < JITTER else 0

@@ -4,7 +4,7 @@
     guided_vote    sums the k_meta judgements that the meta-RM believes in most
     average, majority   to compare with
 
-Scores are in the preference's own order (`grm.judgement.restore`). None is an unparsable judgement: it casts no vote,
+Scores are in the preference's own order (`grm.judgement.unshuffle`). None is an unparsable judgement: it casts no vote,
 and where none parsed there is no result, which earns no credit. Pure functions.
 """
 
@@ -165,10 +165,6 @@ def subsets(size: int, k: int, draws: int, rng: random.Random) -> Iterable[Seque
     if k == 1 or comb(size, k) <= draws:
         return combinations(range(size), k)
     return (sorted(rng.sample(range(size), k)) for _ in range(draws))
-
-
-
-
 
 
 def _parsed(judgements: Sequence[Scores | None]) -> list[Scores]:

@@ -1,8 +1,10 @@
 """What every entry shares: errors become one sentence and an exit status."""
 
 from __future__ import annotations
+
 import sys
 from collections.abc import Callable
+
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from grm.preferences import DataError
@@ -10,8 +12,7 @@ from grm.prompts import TemplateError
 from launch.monitoring.plain_text import clean_lines
 
 
-
-def at_the_door(enter: Callable[[], int]) -> int:
+def exit_status(enter: Callable[[], int]) -> int:
     """What `enter` returns; input that cannot be used and signals become a sentence and an exit status."""
     try:
         return enter()

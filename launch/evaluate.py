@@ -32,19 +32,19 @@ from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
-from launch.setup import resource_plan
-from launch.setup.preflight import gather, told
-from launch.setup.tokenizer import Tokenizer
-from launch.setup.prompt_source import wording
-from launch.judging import votes
-from launch.judging.protocol import Judge, JudgeLost, NotJudged
-from launch.judging.endpoint import Endpoint
-from launch.judging.results import print_table, rewardbench_rows, write_evaluation
-from launch.setup.model_files import architecture, fingerprint, resolve
-from launch.monitoring.plain_text import clean, clean_lines
-from launch.setup.signals import end_on_signals
-from launch.monitoring.tracker import chosen_mode
 from grm.statistics import auc
+from launch.judging import votes
+from launch.judging.endpoint import Endpoint
+from launch.judging.protocol import Judge, JudgeLost, NotJudged
+from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from launch.monitoring.plain_text import clean, clean_lines
+from launch.monitoring.tracker import chosen_mode
+from launch.setup import resource_plan
+from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.preflight import format_skipped, load_preferences
+from launch.setup.prompt_source import prompt_template
+from launch.setup.signals import end_on_signals
+from launch.setup.tokenizer import Tokenizer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,12 +70,12 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
     meta_rm, tokenizer = _checked(config, given)
     out = _folder(given)
     ks = config.eval.votes
-    poll = votes.poll_of(config, wording(config), max(ks, default=0))
+    poll = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
     settings = {
         "model": given.model,
         "endpoint": given.endpoint or "",
         "fingerprint": "" if given.endpoint else fingerprint(resolve(config.model.path)),
-        "template": poll.wording.graded,
+        "template": poll.template.graded,
         "k": poll.k,
         "temperature": poll.temperature,
         "max_new_tokens": poll.max_new_tokens,
@@ -84,7 +84,7 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
     with _cluster(config, given, out) as cluster:
         with _judge(config, cluster, preferences, given, tokenizer) as judge:
             path = out / "judgements.jsonl"
-            rows = votes.collect(judge, poll, preferences, path=path, settings=settings, say=partial(print, flush=True))
+            rows = votes.collect(judge, poll, preferences, path=path, settings=settings, note=partial(print, flush=True))
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
         meta = _meta(config, cluster, meta_rm, poll, preferences, rows, out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
@@ -115,7 +115,7 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
     from ray.exceptions import RayError  # Ray and the engines: seconds that an endpoint alone need not pay
 
     from launch.cluster.ray_cluster import Cluster
-    from launch.cluster.supervision import PartFailed
+    from launch.cluster.supervision import RunFailed
 
     model = resolve(given.meta_rm if given.endpoint else config.model.path)
     gpus = 1 if given.endpoint else config.rollout.workers
@@ -123,7 +123,7 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
         with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model, gpus=gpus) as cluster:
             end_on_signals()  # again: Ray put its own handlers in place
             yield cluster
-    except (RayError, PartFailed) as error:
+    except (RayError, RunFailed) as error:
         raise JudgeLost(str(error)) from error
 
 
@@ -137,28 +137,38 @@ def _judge(
             endpoint.check()
             yield endpoint
         return
-    from launch.cluster.stage_actors import Crew
+    from launch.cluster.stage_actors import StageActors
     from launch.judging.engine_judge import EngineJudge
 
     assert tokenizer is not None  # only an endpoint has none
     model = resolve(config.model.path)
-    with Crew(cluster, config, model=model, preferences=preferences) as crew:
-        yield EngineJudge(config, crew=crew, tokenizer=tokenizer, version=0)
+    with StageActors(cluster, config, model=model, preferences=preferences) as actors:
+        yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
 def _meta(
-    config: Config, cluster: Any, meta_rm: str, poll: votes.Poll, preferences: Sequence[Preference],
-    rows: Sequence[dict[str, Any]], out: Path,
-) -> dict[str, list[float]]:  # fmt: skip
+    config: Config,
+    cluster: Any,
+    meta_rm: str,
+    poll: votes.VotePlan,
+    preferences: Sequence[Preference],
+    rows: Sequence[dict[str, Any]],
+    out: Path,
+) -> dict[str, list[float]]:
     from learner.meta_scorer import MetaScorer
 
     digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
     scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
     cluster.await_all({scorer.ready.remote(): "the meta-RM"})
     return votes.meta_scores(
-        scorer, Tokenizer(meta_rm), poll, preferences, rows, timeout_s=config.waits.judge_s,
+        scorer,
+        Tokenizer(meta_rm),
+        poll,
+        preferences,
+        rows,
+        timeout_s=config.waits.judge_s,
         path=out / f"meta-{_name(meta_rm)}-{digest}.jsonl",
-    )  # fmt: skip
+    )
 
 
 # ---- the door --------------------------------------------------------------------------------------------------------
@@ -210,7 +220,7 @@ def _checked(config: Config, given: argparse.Namespace) -> tuple[str, Tokenizer 
 
 
 def _preferences(config: Config) -> list[Preference]:
-    loaded = gather(config.data.heldout, config.data.heldout_limit)
+    loaded = load_preferences(config.data.heldout, config.data.heldout_limit)
     found = list(loaded.preferences)
     if any(p.subset == OVERALL for p in found):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
@@ -218,7 +228,7 @@ def _preferences(config: Config) -> list[Preference]:
     if count > 1:
         raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
     if loaded.skipped:
-        print(told(dict(loaded.skipped)).strip())
+        print(format_skipped(dict(loaded.skipped)).strip())
     return found
 
 

@@ -12,31 +12,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from launch.page.run_page import ReportError, write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/report.py` finds its siblings
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+from launch.page.run_page import ReportError, write_report
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 
 from configs.load import ConfigError, dump, load
 from configs.schema import Config
+from launch.cli import exit_status
 from launch.setup import resource_plan
 from launch.setup.model_files import resolve
-from launch.cli import at_the_door
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, start nothing")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     given = parser.parse_args(arguments)
-    return at_the_door(lambda: start(given))
+    return exit_status(lambda: start(given))
 
 
 def start(given: argparse.Namespace) -> int:
@@ -54,7 +54,11 @@ def start(given: argparse.Namespace) -> int:
 
 def show(config: Config) -> int:
     """The resolved config and the plan."""
-    print(dump(config) + "\n" + resource_plan.describe(config, resource_plan.parts(config, resolve(config.model.path))))
+    print(
+        dump(config)
+        + "\n"
+        + resource_plan.describe(config, resource_plan.planned_processes(config, resolve(config.model.path)))
+    )
     return 0
 
 
@@ -69,13 +73,11 @@ def resume(folder: Path, overrides: Sequence[str], *, dry_run: bool) -> int:
     return show(config) if dry_run else train(config, preset=folder.name, resume=True)
 
 
-
-
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """All stages of a run, from the data at the door to the report."""
-    from launch.driver.pipeline import Run
+    from launch.driver.pipeline import Pipeline
 
-    with Run(config, preset=preset, resume=resume) as run:
+    with Pipeline(config, preset=preset, resume=resume) as run:
         if config.cold_start.enabled:
             run.cold_start()
         run.online_rl()

@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/scale.py` finds its siblings
 
+from buffer.rollout_target import rollout_target, set_rollout_target
 from buffer.streams import connect
-from buffer.rollout_target import wish_rollouts, wished_rollouts
 from configs.load import ConfigError, load
-from launch.cli import at_the_door
-from launch.monitoring.lookup import look, where
+from launch.cli import exit_status
+from launch.monitoring.lookup import inspect_run, locate_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,19 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
     parser.add_argument("--rollouts", required=True, type=int, help="rollout workers wanted, 1 or more")
     given = parser.parse_args(arguments)
-    return at_the_door(lambda: scale(given.run, given.rollouts))
+    return exit_status(lambda: scale(given.run, given.rollouts))
 
 
 def scale(run: str, rollouts: int) -> int:
     if rollouts < 1:
         raise ConfigError(f"--rollouts {rollouts}: expected 1 or more; to end the run, stop its driver")
-    folder, address = where(run)
+    folder, address = locate_run(run)
     config = load(folder / "config.yaml")
-    found = look(address, config)
+    found = inspect_run(address, config)
     with connect(address) as client:
-        before = wished_rollouts(client, address.run_id) or config.rollout.workers
-        wish_rollouts(client, address.run_id, rollouts)
-    when = "" if found.seen.run_id == address.run_id else " when training begins: the cold start goes on as it is"
+        before = rollout_target(client, address.run_id) or config.rollout.workers
+        set_rollout_target(client, address.run_id, rollouts)
+    when = "" if found.snapshot.run_id == address.run_id else " when training begins: the cold start goes on as it is"
     print(f"rollout workers: {before} -> {rollouts}{when} (python launch/status.py --run {folder})")
     return 0
 

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from buffer.heartbeat import Pulse
+from buffer.heartbeat import Heartbeat
 from buffer.streams import Address
 from configs.schema import Config
 from learner import checkpoint, models
@@ -37,9 +37,7 @@ class Learner:
     _model: Any
     _ranks: Ranks
 
-    def __init__(
-        self, config: Config, *, rank: int, world: int, zero_stage: int, model_path: str, checkpoints: Path
-    ) -> None:
+    def __init__(self, config: Config, *, rank: int, world: int, zero_stage: int, model_path: str, checkpoints: Path) -> None:
         self._config, self._rank, self._world, self._zero_stage = config, rank, world, zero_stage
         self._model_path, self._checkpoints = model_path, checkpoints
         self._keep = config.learner.keep_checkpoints
@@ -56,11 +54,11 @@ class Learner:
         self._engine.close()
         self._ranks.leave()
 
-    def _beat(self, address: Address, name: str, stacks: str) -> Pulse:
-        every_s, hang_s = self._config.beat_every_s, self._config.waits.hang_s
-        pulse = Pulse(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
-        pulse.version = self.version
-        return pulse
+    def _beat(self, address: Address, name: str, stacks: str) -> Heartbeat:
+        every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
+        heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
+        heartbeat.version = self.version
+        return heartbeat
 
     def _join(self, host: str, port: int) -> Ranks:
         config = self._config

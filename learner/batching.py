@@ -16,7 +16,7 @@ PAD = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class PackedRow:
     """A prompt with completions of it side by side; completions: their indices in the batch. length: all tokens."""
 
     prompt: Sequence[int]
@@ -47,7 +47,7 @@ class Tokens:
         return Tokens(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-def arrange(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], limit: int, *, share: bool) -> list[Row]:
+def pack_rows(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], limit: int, *, share: bool) -> list[PackedRow]:
     """The rows of a batch: for each group as few as hold its completions within ``limit`` tokens a row.
 
     The prompt is computed once per row, which for G short completions of a long prompt is nearly G times less work.
@@ -56,23 +56,23 @@ def arrange(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], lim
         groups: a prompt and its completions each; completions are counted through the whole batch.
         share: False for one completion per row.
     """
-    rows: list[Row] = []
+    rows: list[PackedRow] = []
     index = 0
     for prompt, completions in groups:
         taken: list[int] = []
         length = len(prompt)
         for completion in completions:
             if taken and (not share or length + len(completion) > limit):
-                rows.append(Row(prompt=prompt, completions=tuple(taken), length=length))
+                rows.append(PackedRow(prompt=prompt, completions=tuple(taken), length=length))
                 taken, length = [], len(prompt)
             taken.append(index)
             length += len(completion)
             index += 1
-        rows.append(Row(prompt=prompt, completions=tuple(taken), length=length))
+        rows.append(PackedRow(prompt=prompt, completions=tuple(taken), length=length))
     return rows
 
 
-def cut(lengths: Sequence[int], micro_tokens: int, ranks: int) -> list[list[int]]:
+def split_micro_batches(lengths: Sequence[int], micro_tokens: int, ranks: int) -> list[list[int]]:
     """Indices of each micro-batch: rows x longest row <= micro_tokens, as many micro-batches on each rank.
 
     Rows are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of
@@ -111,21 +111,21 @@ def _packed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[l
     return cuts
 
 
-def deal(cuts: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:
+def shard(cuts: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:
     """The micro-batches of one rank: every ``ranks``-th, so that those computed at the same time are of one size."""
     if len(cuts) % ranks:
         raise ValueError(f"{len(cuts)} micro-batches cannot be dealt evenly to {ranks} ranks: cut() makes a multiple")
     return list(cuts[rank::ranks])
 
 
-def collate(rows: Sequence[Row], completions: Sequence[Sequence[int]]) -> Tokens:
+def collate(rows: Sequence[PackedRow], completions: Sequence[Sequence[int]]) -> Tokens:
     """The tensors of some rows; ``completions`` are those of the whole batch, each of at least one token.
 
     No rows at all give one of two padding tokens with one target: a micro-batch for a rank that has nothing to
     compute but must take part in the collectives. Its coefficients are to be 0.
     """
     if not rows:
-        rows, completions = [Row(prompt=[PAD], completions=(0,), length=2)], [[PAD]]
+        rows, completions = [PackedRow(prompt=[PAD], completions=(0,), length=2)], [[PAD]]
     width = max(row.length for row in rows)
     ids, positions, branches, predicting, ends = [], [], [], [], []
     for number, row in enumerate(rows):

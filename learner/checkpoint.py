@@ -147,13 +147,13 @@ def usable(folder: Path) -> Found | None:
             _verify(path, files)
         except CheckpointError as error:
             aside = _set_aside(path)
-            fate = f"the gradient of its {lost} entries is lost, but for those that were not acknowledged yet"
-            corrupt.append(f"{error}: set aside as {aside.name}; {fate}")
+            outcome = f"the gradient of its {lost} entries is lost, but for those that were not acknowledged yet"
+            corrupt.append(f"{error}: set aside as {aside.name}; {outcome}")
         else:
             return Found(path=path, record=record, corrupt=tuple(corrupt))
     if corrupt:
         raise CheckpointError(
-            f"{folder}: none of its {len(corrupt)} checkpoints can be used ({'; '.join(corrupt)}): restore one under its"
+            f"{folder}: none of its {len(corrupt)} checkpoints can be used ({'; '.join(corrupt)}): unshuffle one under its"
             f" name ({PREFIX}...) from a copy, or start a new run"
         )
     return None

@@ -20,7 +20,7 @@ class SampledGroup:
     rewards: tuple[float, ...]
 
 
-def seed_batches(path: Path, batch: int) -> list[list[SampledGroup]]:
+def cold_start_batches(path: Path, batch: int) -> list[list[SampledGroup]]:
     """Whole groups in the order of their prompts' ids, `batch` completions or a few more each; a rest is left out."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     plain = sorted((row for row in rows if not row["hinted"]), key=lambda row: row["preference"])

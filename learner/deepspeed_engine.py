@@ -3,7 +3,7 @@
 Measured traps that this file keeps away from its callers: no operator that is compiled on first use (a build takes
 minutes, and a killed one hangs the next process), models loaded before ``initialize`` (weights written afterwards are
 silently undone), gradients that are averaged over ranks while our losses are sums with global divisors, and the same
-number of micro-batches on every rank (see ``batching.cut``).
+number of micro-batches on every rank (see ``batching.split_micro_batches``).
 """
 
 import logging
@@ -31,7 +31,7 @@ TAG = "engine"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineSettings:
+class DeepSpeedSettings:
     """How a model is trained. zero_stage 0..3; warmup_steps of linear warm-up; grad_clip: largest gradient norm."""
 
     zero_stage: int
@@ -110,9 +110,13 @@ class Ranks:
                 host, port, world, is_master=rank == 0, timeout=timeout, master_listen_fd=listening
             )
             torch.distributed.init_process_group(
-                backend, store=self._store, rank=rank, world_size=world, timeout=timeout,
+                backend,
+                store=self._store,
+                rank=rank,
+                world_size=world,
+                timeout=timeout,
                 device_id=self.device if device == "cuda" and world > 1 else None,  # as DeepSpeed does
-            )  # fmt: skip
+            )
             self._deepspeed.init_distributed(backend, verbose=False, timeout=timeout)  # finds the group and takes it
         except RuntimeError as error:
             raise RuntimeError(
@@ -156,7 +160,7 @@ class Engine:
     losses over all ranks.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], settings: EngineSettings, ranks: Ranks) -> None:
+    def __init__(self, build: Callable[[], nn.Module], settings: DeepSpeedSettings, ranks: Ranks) -> None:
         """``build`` makes the module with its weights loaded; called once, where partitioned loading is possible."""
         self.ranks, self._settings = ranks, settings
         ds = deepspeed(settings.device)
@@ -251,7 +255,7 @@ class Engine:
 class Frozen:
     """A module that is only evaluated: a plain copy per rank, or partitioned over the ranks at ZeRO 3."""
 
-    def __init__(self, build: Callable[[], nn.Module], settings: EngineSettings, ranks: Ranks) -> None:
+    def __init__(self, build: Callable[[], nn.Module], settings: DeepSpeedSettings, ranks: Ranks) -> None:
         with loading(settings):
             module = build()
         module.eval().requires_grad_(False).to(ranks.device)
@@ -267,7 +271,7 @@ class Frozen:
 
 
 @contextmanager
-def loading(settings: EngineSettings) -> Iterator[None]:
+def loading(settings: DeepSpeedSettings) -> Iterator[None]:
     """Where pretrained models are loaded: at ZeRO 3 each rank keeps its part only, as the weights come in."""
     if settings.zero_stage < 3:
         yield
@@ -279,7 +283,7 @@ def loading(settings: EngineSettings) -> Iterator[None]:
     del alive
 
 
-def _config(settings: EngineSettings, size: int) -> dict[str, Any]:
+def _config(settings: DeepSpeedSettings, size: int) -> dict[str, Any]:
     """DeepSpeed's configuration for a model of ``size`` parameters."""
     bucket = min(BUCKET, size + size % 2)  # a bucket is allocated whole, so not larger than the model; it must be even
     zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": settings.device == "cuda"}

@@ -17,7 +17,7 @@ LOOK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class GroupLimits:
     """What a learner can train on: bytes of an entry, token ids below ``vocabulary``, ``tokens`` per sequence."""
 
     max_bytes: int
@@ -35,7 +35,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Arrived:
+class ReceivedGroup:
     """A group with the stream entry that brought it."""
 
     entry_id: str
@@ -50,18 +50,18 @@ class Reader:
     claimed again by its next process under the same name.
     """
 
-    def __init__(self, consumer: Consumer, limits: Limits) -> None:
+    def __init__(self, consumer: Consumer, limits: GroupLimits) -> None:
         self._consumer, self._limits = consumer, limits
 
     def fence(self, incarnation: int) -> None:
         """From now on this reader claims only while there is no newer incarnation of the learner."""
         self._consumer.incarnation = incarnation
 
-    def claim(self, seconds: float, *, count: int = CLAIM) -> list[Arrived]:
+    def claim(self, seconds: float, *, count: int = CLAIM) -> list[ReceivedGroup]:
         """Up to ``count`` groups: at once if any have arrived, else whatever comes first within ``seconds``."""
         return self._decoded(self._consumer.claim(count, block_s=seconds))
 
-    def claimed_before(self, *, behind: str = "") -> list[Arrived]:
+    def claimed_before(self, *, behind: str = "") -> list[ReceivedGroup]:
         """What this learner had claimed and not acknowledged when it was last alive. behind: an entry's id; only later ones."""
         return self._decoded(self._consumer.own_pending(behind=behind))
 
@@ -69,7 +69,7 @@ class Reader:
         """These entry ids need never come back."""
         self._consumer.ack(entries)
 
-    def _decoded(self, entries: Iterable[Entry]) -> list[Arrived]:
+    def _decoded(self, entries: Iterable[Entry]) -> list[ReceivedGroup]:
         arrived = []
         for entry in entries:
             try:
@@ -78,12 +78,12 @@ class Reader:
             except CodecError as error:
                 self._consumer.dead_letter(entry, str(error))
                 continue
-            arrived.append(Arrived(entry_id=entry.id, payload=entry.payload, group=group))
+            arrived.append(ReceivedGroup(entry_id=entry.id, payload=entry.payload, group=group))
         return arrived
 
 
 @dataclass(kw_only=True, slots=True)
-class Tally:
+class GroupStats:
     """What arrived since the last report: every group counts, trained on or not, so nothing here is biased."""
 
     rewards: list[float] = field(default_factory=list)

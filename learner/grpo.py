@@ -22,13 +22,13 @@ from buffer.weights import WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
-from learner.shared_prefix import can_branch
 from learner.base import Clock, Learner
-from learner.deepspeed_engine import Engine, EngineSettings, Frozen, NotFinite, Ranks
+from learner.deepspeed_engine import DeepSpeedSettings, Engine, Frozen, NotFinite, Ranks
 from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
 from learner.logprobs import TokenLogProbs
-from learner.weight_export import published
+from learner.shared_prefix import supports_shared_prefix
+from learner.weight_export import to_published_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ class PolicyUpdate:
     def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
         self._config, self._ranks = config, ranks
         learner, grpo = config.learner, config.grpo
-        settings = EngineSettings(
+        settings = DeepSpeedSettings(
             zero_stage=learner.zero_stage,
             lr=grpo.lr,
             warmup_steps=grpo.warmup_steps,
@@ -80,10 +80,10 @@ class PolicyUpdate:
         """
         grpo, limit = self._config.grpo, self._config.learner.micro_tokens
         batch = _flatten(groups, losses.NORMALISATIONS[grpo.normalise])
-        share = can_branch(self.engine.module.model.config)
-        rows = batching.arrange(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
-        cuts = batching.cut([row.length for row in rows], limit, self._ranks.world)
-        mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
+        share = supports_shared_prefix(self.engine.module.model.config)
+        rows = batching.pack_rows(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
+        cuts = batching.split_micro_batches([row.length for row in rows], limit, self._ranks.world)
+        mine = batching.shard(cuts, self._ranks.rank, self._ranks.world)
         sums = torch.zeros(len(losses.SUMS), dtype=torch.float64)
         for number, part in enumerate(mine):
             loss = self._loss(batch, [rows[i] for i in part])
@@ -95,7 +95,7 @@ class PolicyUpdate:
         metrics["length/trained"] = fmean(map(len, batch.completions))
         return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
 
-    def _loss(self, batch: "_Batch", rows: Sequence[batching.Row]) -> losses.PolicyLoss:
+    def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
         """What the completions in ``rows`` contribute to the batch's loss (no rows: a zero that has a gradient)."""
         grpo, device = self._config.grpo, self._ranks.device
         tokens = batching.collate(rows, batch.completions).to(device)
@@ -134,11 +134,9 @@ class GRPOLearner(Learner):
         stacks: str = "",
     ) -> None:
         """model_path: the policy's start, and the frozen reference. checkpoints: a folder that all ranks share. stacks: see
-        ``Pulse``."""
+        ``Heartbeat``."""
         stage = config.learner.zero_stage
-        super().__init__(
-            config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
-        )
+        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._stacks = stacks
         self._address, self._sink = address, sink
 
@@ -156,14 +154,14 @@ class GRPOLearner(Learner):
         self.version = int(self._ranks.broadcast_bytes(str(self.version).encode()))
         self._publish()
         self._clock = Clock()
-        self._pulse = self._beat(self._address, f"grpo-{self._rank}", self._stacks)
+        self._heartbeat = self._beat(self._address, f"grpo-{self._rank}", self._stacks)
 
     def step(self, seconds: float) -> GRPOReport | None:
         """One optimiser step, or None when no batch was ready within ``seconds``, or it was skipped."""
         began = time.perf_counter()
         if self._rank == 0:
-            self._sink.restate()
-        with self._pulse.doing("wait for experience"):
+            self._sink.republish_if_lost()
+        with self._heartbeat.activity("wait for experience"):
             batch = self._intake.wait(self.version, seconds) if self._rank == 0 else []
             message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
         ready = time.perf_counter()
@@ -173,7 +171,7 @@ class GRPOLearner(Learner):
         groups = unpack(message, self._config.max_entry_bytes)
         metrics = staleness_metrics(groups, self.version)
         try:
-            with self._pulse.doing("train"):
+            with self._heartbeat.activity("train"):
                 loss, trained_metrics = self._update.apply(groups)
         except NotFinite:
             self._skip(f"groups {[group.group for group in groups]}", replay=message)
@@ -182,9 +180,9 @@ class GRPOLearner(Learner):
             return None
         trained = time.perf_counter()
         self._advance()
-        with self._pulse.doing("publish"):
+        with self._heartbeat.activity("publish"):
             state = self._publish()
-        self._pulse.version, self._pulse.done = self.version, self._pulse.done + len(groups)
+        self._heartbeat.version, self._heartbeat.done = self.version, self._heartbeat.done + len(groups)
         done = time.perf_counter()
         if self._rank == 0:
             self._intake.trained(self.version, batch)
@@ -203,7 +201,7 @@ class GRPOLearner(Learner):
 
     def close(self) -> None:
         """Leaves the buffer and the other ranks; saves nothing."""
-        self._pulse.stop()
+        self._heartbeat.stop()
         if self._rank == 0:
             self._intake.close()
         super().close()
@@ -212,12 +210,12 @@ class GRPOLearner(Learner):
         """Makes this version the newest that rollout actors can pull; its weights (empty but on rank 0)."""
         state = self._engine.full_state(self._model)
         if self._rank == 0:
-            self._sink.publish(published(self.version, state, incarnation=self._incarnation))
+            self._sink.publish(to_published_weights(self.version, state, incarnation=self._incarnation))
         return state
 
     def _save(self, state: dict[str, Tensor]) -> None:
         """I3: acknowledged only once the checkpoint that contains the gradient is whole on disk."""
-        with self._pulse.doing("save"):
+        with self._heartbeat.activity("save"):
             self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()

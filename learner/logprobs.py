@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from learner.shared_prefix import hidden_states
 from learner.batching import Tokens
+from learner.shared_prefix import hidden_states
 
 CHUNK_LOGITS = 1 << 24
 """Logits held at a time (64 MiB in float32)."""
@@ -51,9 +51,7 @@ class TokenLogProbs(nn.Module):
         if len(predicting) <= self._chunk:
             return self._chosen(predicting, tokens.targets, weight, bias)
         parts = zip(predicting.split(self._chunk), tokens.targets.split(self._chunk), strict=True)
-        return torch.cat(
-            [checkpoint(self._chosen, part, chosen, weight, bias, use_reentrant=False) for part, chosen in parts]
-        )
+        return torch.cat([checkpoint(self._chosen, part, chosen, weight, bias, use_reentrant=False) for part, chosen in parts])
 
     def _chosen(self, hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         logits = functional.linear(hidden, weight, bias).float()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from buffer.ledger import Ledger
 from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
-from learner.experience import LOOK_S, Arrived, Limits, Reader
+from learner.experience import LOOK_S, GroupLimits, Reader, ReceivedGroup
 
 
 class MetaIntake:
@@ -15,7 +15,7 @@ class MetaIntake:
 
     def __init__(self, config: Config, address: Address, vocabulary: int) -> None:
         tokens = config.meta_rm.micro_tokens
-        limits = Limits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
+        limits = GroupLimits(max_bytes=config.max_entry_bytes, vocabulary=vocabulary, tokens=tokens)
         self._redis, self._run_id = connect(address, timeout_s=config.waits.server_s), address.run_id
         self._ledger = Ledger(self._redis, address.run_id)
         consumer = Consumer(
@@ -24,7 +24,7 @@ class MetaIntake:
         self._reader = Reader(consumer, limits)
         self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
         self._max_backlog = config.meta_rm.max_backlog
-        self._ready: deque[Arrived] = deque()
+        self._ready: deque[ReceivedGroup] = deque()
         self._unacknowledged: list[str] = []
 
     def recover(self, contained: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class MetaIntake:
         self._reader.acknowledge(contained)
         self._ready.extend(one for one in self._reader.claimed_before() if one.entry_id not in set(contained))
 
-    def wait(self, seconds: float) -> list[Arrived]:
+    def wait(self, seconds: float) -> list[ReceivedGroup]:
         """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``. The backlog is
         bounded meanwhile."""
         deadline = time.monotonic() + seconds
@@ -51,7 +51,7 @@ class MetaIntake:
         judgements that the meta-RM will be asked about."""
         self._ledger.skip_backlog(META_RM, self._max_backlog)
 
-    def trained(self, batch: Sequence[Arrived]) -> None:
+    def trained(self, batch: Sequence[ReceivedGroup]) -> None:
         self._unacknowledged += [one.entry_id for one in batch]
 
     @property
@@ -67,13 +67,13 @@ class MetaIntake:
     def metrics(self) -> dict[str, float]:
         """meta_rm/backlog: groups that wait for the meta-RM; meta_rm/skipped: passed over since the run began."""
         behind = waiting(self._redis, self._run_id, EXPERIENCE, META_RM) + len(self._ready)
-        return {"meta_rm/backlog": float(behind), "meta_rm/skipped": float(self._ledger.fates()["skipped"])}
+        return {"meta_rm/backlog": float(behind), "meta_rm/skipped": float(self._ledger.outcomes()["skipped"])}
 
     def close(self) -> None:
         self._redis.close()
 
-    def _take(self) -> list[Arrived]:
-        batch: list[Arrived] = []
+    def _take(self) -> list[ReceivedGroup]:
+        batch: list[ReceivedGroup] = []
         while sum(len(one.group.rewards) for one in batch) < self._batch:
             batch.append(self._ready.popleft())
         return batch

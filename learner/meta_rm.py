@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from buffer.streams import Address
 from configs.schema import Config
-from learner import batching, checkpoint, losses, models, ranking
-from learner.shared_prefix import can_branch, hidden_states
+from grm.statistics import auc
+from learner import batching, checkpoint, losses, models
 from learner.base import Learner
 from learner.batching import Tokens
-from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
-from learner.experience import Arrived, pack, unpack
+from learner.cold_start_batches import cold_start_batches
+from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
+from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
-from learner.cold_start_batches import seed_batches
+from learner.shared_prefix import hidden_states, supports_shared_prefix
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +71,7 @@ class ScoreUpdate:
 
     def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
         self._config, self._ranks = config, ranks
-        settings = EngineSettings(
+        settings = DeepSpeedSettings(
             zero_stage=config.meta_rm.zero_stage,
             lr=config.meta_rm.lr,
             warmup_steps=config.meta_rm.warmup_steps,
@@ -87,10 +88,10 @@ class ScoreUpdate:
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
         limit = self._config.meta_rm.micro_tokens
-        share = can_branch(self.engine.module.model.config)
-        rows = batching.arrange(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
-        cuts = batching.cut([row.length for row in rows], limit, self._ranks.world)
-        mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
+        share = supports_shared_prefix(self.engine.module.model.config)
+        rows = batching.pack_rows(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
+        cuts = batching.split_micro_batches([row.length for row in rows], limit, self._ranks.world)
+        mine = batching.shard(cuts, self._ranks.rank, self._ranks.world)
         found = torch.zeros(len(completions) + 1, dtype=torch.float64)  # this rank's logits in their places, and its loss
         for number, cut in enumerate(mine):
             tokens = batching.collate([rows[i] for i in cut], completions).to(self._ranks.device)
@@ -128,13 +129,11 @@ class MetaRMLearner(Learner):
     ) -> None:
         """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share, as
         is the file seed: what the cold start sampled (see `meta_seed`), the first batches of its life. stacks: see
-        ``Pulse``."""
+        ``Heartbeat``."""
         stage = config.meta_rm.zero_stage
-        super().__init__(
-            config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
-        )
+        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._address, self._stacks = address, stacks
-        self._seed = seed_batches(seed, config.meta_rm.batch) if seed else []
+        self._seed = cold_start_batches(seed, config.meta_rm.batch) if seed else []
 
     def start(self, host: str, port: int) -> None:
         """Joins the ranks, loads the model, and the newest checkpoint if there is one."""
@@ -147,7 +146,7 @@ class MetaRMLearner(Learner):
             vocabulary = self._model.config.get_text_config().vocab_size
             self._intake = MetaIntake(self._config, self._address, vocabulary)
             self._intake.recover(contained)
-        self._pulse = self._beat(self._address, f"meta-rm-{self._rank}", self._stacks)
+        self._heartbeat = self._beat(self._address, f"meta-rm-{self._rank}", self._stacks)
 
     def step(self, seconds: float) -> MetaRMReport | None:
         """One optimiser step, or None when too few completions were there within ``seconds``, or it was skipped."""
@@ -155,7 +154,7 @@ class MetaRMLearner(Learner):
             if self._rank == 0:
                 self._intake.bound()
             return self._learn(self._seed[self.version], f"batch {self.version} of the cold start's judgements")
-        with self._pulse.doing("wait for experience"):
+        with self._heartbeat.activity("wait for experience"):
             batch = self._intake.wait(seconds) if self._rank == 0 else []
             message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
         if not message:
@@ -164,19 +163,19 @@ class MetaRMLearner(Learner):
         return self._learn(groups, f"groups {[group.group for group in groups]}", batch, message)
 
     def _learn(
-        self, groups: Sequence[Judgements], what: str, batch: Sequence[Arrived] = (), message: bytes = b""
+        self, groups: Sequence[Judgements], what: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""
     ) -> MetaRMReport | None:
         """what: ``groups`` in words. batch, message: as they came from the stream, if they did."""
         metrics: dict[str, float] | None = None
         try:
-            with self._pulse.doing("train"):
+            with self._heartbeat.activity("train"):
                 metrics = self._update.apply(groups)
         except NotFinite:
             self._skip(what, replay=message, name="not-finite-meta-rm")
             self.version += 1
         else:
             self._advance()
-        self._pulse.version, self._pulse.done = self.version, self._pulse.done + len(groups)
+        self._heartbeat.version, self._heartbeat.done = self.version, self._heartbeat.done + len(groups)
         if self._rank == 0:
             self._intake.trained(batch)
         if self.version % self._config.learner.checkpoint_every == 0:
@@ -203,7 +202,7 @@ class MetaRMLearner(Learner):
             self._intake.saved()
 
     def close(self) -> None:
-        self._pulse.stop()
+        self._heartbeat.stop()
         if self._rank == 0:
             self._intake.close()
         super().close()
@@ -212,5 +211,5 @@ class MetaRMLearner(Learner):
 def _quality(logits: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
     hits = sum((logit > 0) == right for logit, right in zip(logits, correct, strict=True))
     metrics = {"meta_rm/accuracy": hits / len(correct)}
-    area = ranking.auc(logits, correct)
+    area = auc(logits, correct)
     return metrics if area is None else metrics | {"meta_rm/auc": area}

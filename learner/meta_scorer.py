@@ -9,8 +9,8 @@ import torch
 
 from configs.schema import Config
 from learner import batching, models
-from learner.shared_prefix import can_branch
 from learner.meta_rm import Score
+from learner.shared_prefix import supports_shared_prefix
 
 Asked = tuple[Sequence[int], Sequence[Sequence[int]]]
 
@@ -24,7 +24,7 @@ class MetaScorer:
         self._device = torch.device(config.cluster.device)
         model = models.load_scorer(model_path, config.dtype)
         self._score = Score(model).eval().requires_grad_(False).to(self._device)
-        self._share = can_branch(model.config)
+        self._share = supports_shared_prefix(model.config)
 
     def ready(self) -> str:
         """Answers when the model is loaded: the driver waits on it."""
@@ -38,9 +38,9 @@ class MetaScorer:
         if not asked:
             return []
         completions = [ids for _, found in asked for ids in found]
-        rows = batching.arrange(asked, self._limit, share=self._share)
+        rows = batching.pack_rows(asked, self._limit, share=self._share)
         logits = [0.0] * len(completions)
-        for cut in batching.cut([row.length for row in rows], self._limit, ranks=1):
+        for cut in batching.split_micro_batches([row.length for row in rows], self._limit, ranks=1):
             tokens = batching.collate([rows[i] for i in cut], completions).to(self._device)
             with torch.no_grad():
                 found = self._score(tokens).tolist()

@@ -45,9 +45,7 @@ class Choice:
 Selector = Callable[[Sequence[ReadyGroup], Mapping[int, int], int, int, int], Choice]
 
 
-def select_or_wait(
-    ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int
-) -> Choice:
+def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
     """``stale: wait``: nothing is thrown away; trained staleness v - u <= eta always.
 
     Uninformative groups that are not yet due are released at once. Those that are due now are released only when
@@ -66,7 +64,7 @@ def select_or_wait(
     """
     if not _in_time(outstanding.values(), version - 1, batch, bound):
         raise StalenessError(
-            f"{len(outstanding)} groups are outstanding at version {version}, issued at {_tally(outstanding)}: with"
+            f"{len(outstanding)} groups are outstanding at version {version}, issued at {_stats(outstanding)}: with"
             f" grpo.batch_groups = {batch} and grpo.max_staleness = {bound} they cannot all be trained in time. The"
             f" driver must issue each group at the current version and keep at most {(bound + 1) * batch} outstanding"
         )
@@ -81,9 +79,7 @@ def select_or_wait(
     return Choice(train=train, filtered=filtered)
 
 
-def select_or_drop(
-    ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int
-) -> Choice:
+def select_or_drop(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
     """``stale: drop``: never waits for a straggler; informative groups with v - u > eta are dropped instead.
 
     Same arguments as ``select_or_wait``. Faster when completion lengths vary a lot, at the price of a bias: what is
@@ -112,7 +108,7 @@ def _ordered(items: Iterable[ReadyGroup]) -> tuple[int, ...]:
     return tuple(item.group for item in sorted(items, key=lambda item: (item.issued_at, item.group)))
 
 
-def _tally(outstanding: Mapping[int, int]) -> str:
+def _stats(outstanding: Mapping[int, int]) -> str:
     counts: dict[int, int] = {}
     for issued_at in sorted(outstanding.values()):
         counts[issued_at] = counts.get(issued_at, 0) + 1

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from configs.schema import Config
 from learner import batching, checkpoint, models
-from learner.shared_prefix import can_branch
 from learner.base import Learner
-from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
-from learner.sft_examples import Example, Limits, batch_at, read_examples, split
+from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
 from learner.logprobs import TokenLogProbs
+from learner.sft_examples import Example, ExampleLimits, batch_at, read_examples, split
+from learner.shared_prefix import supports_shared_prefix
 
 FINISHED = "finished.json"
-"""In the checkpoints folder once training has ended; holds the last ``Standing``."""
+"""In the checkpoints folder once training has ended; holds the last ``SFTStatus``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,7 @@ class SFTReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class SFTStatus:
     """How far training is. best_loss: the held-out loss of version ``best``. training, heldout: examples."""
 
     version: int
@@ -66,7 +66,7 @@ class SupervisedUpdate:
 
     def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
         self._limit, self._ranks = config.learner.micro_tokens, ranks
-        settings = EngineSettings(
+        settings = DeepSpeedSettings(
             zero_stage=config.learner.zero_stage,
             lr=config.cold_start.lr,
             warmup_steps=config.cold_start.warmup_steps,
@@ -104,9 +104,9 @@ class SupervisedUpdate:
         groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for example in examples:
             groups.setdefault(example.prompt_ids, []).append(example.completion_ids)
-        rows = batching.arrange(groups.items(), self._limit, share=can_branch(self.engine.module.model.config))
-        cuts = batching.cut([row.length for row in rows], self._limit, self._ranks.world)
-        mine = batching.deal(cuts, self._ranks.rank, self._ranks.world)
+        rows = batching.pack_rows(groups.items(), self._limit, share=supports_shared_prefix(self.engine.module.model.config))
+        cuts = batching.split_micro_batches([row.length for row in rows], self._limit, self._ranks.world)
+        mine = batching.shard(cuts, self._ranks.rank, self._ranks.world)
         completions = [completion for group in groups.values() for completion in group]
         return _Batch(
             completions=completions,
@@ -114,7 +114,7 @@ class SupervisedUpdate:
             mine=[[rows[index] for index in part] for part in mine],
         )
 
-    def _loss(self, batch: "_Batch", rows: Sequence[batching.Row]) -> Tensor:
+    def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> Tensor:
         """What the completions in ``rows`` contribute to the batch's loss (no rows: a zero that has a gradient)."""
         logprobs: Tensor = self.engine(batching.collate(rows, batch.completions).to(self._ranks.device))
         return -logprobs.sum() * (1.0 / batch.tokens if rows else 0.0)
@@ -126,14 +126,10 @@ class SupervisedUpdate:
 class SFTLearner(Learner):
     """One rank of the fine-tuning (see ``Learner``). Each rank reads the data set itself; there is no buffer."""
 
-    def __init__(
-        self, config: Config, *, rank: int, world: int, model_path: str, dataset: Path, checkpoints: Path
-    ) -> None:
+    def __init__(self, config: Config, *, rank: int, world: int, model_path: str, dataset: Path, checkpoints: Path) -> None:
         """model_path: what it starts from. dataset: see ``examples``. checkpoints: a folder that all ranks share."""
         stage = config.learner.zero_stage
-        super().__init__(
-            config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints
-        )
+        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._keep = 1  # the best one, which is the newest
         self._dataset = dataset
 
@@ -149,7 +145,7 @@ class SFTLearner(Learner):
         self._engine = self._update.engine
         self._model = self._engine.module.model
         vocabulary = self._model.config.get_text_config().vocab_size
-        limits = Limits(vocabulary=vocabulary, tokens=config.learner.micro_tokens)
+        limits = ExampleLimits(vocabulary=vocabulary, tokens=config.learner.micro_tokens)
         self._training, self._heldout = split(read_examples(self._dataset, limits), seed=config.run.seed)
         self._resume()
         self._best, self._best_loss, self._misses = self.version, self._update.loss(self._heldout), 0
@@ -187,9 +183,9 @@ class SFTLearner(Learner):
             metrics=metrics if heldout is None else metrics | {"sft/heldout_loss": heldout},
         )
 
-    def standing(self) -> Standing:
+    def status(self) -> SFTStatus:
         """Not a collective; every rank knows it."""
-        return Standing(
+        return SFTStatus(
             version=self.version,
             best=self._best,
             best_loss=self._best_loss,
@@ -217,7 +213,7 @@ class SFTLearner(Learner):
         if self._rank == 0:
             aside = self._checkpoints / f"{FINISHED}.unfinished"
             with aside.open("w") as file:
-                json.dump(asdict(self.standing()), file)
+                json.dump(asdict(self.status()), file)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(self._checkpoints / FINISHED)
@@ -229,4 +225,4 @@ class _Batch:
 
     completions: list[tuple[int, ...]]
     tokens: int
-    mine: list[list[batching.Row]]
+    mine: list[list[batching.PackedRow]]

@@ -25,14 +25,14 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ExampleLimits:
     """What can be trained on: token ids below ``vocabulary``, ``tokens`` of a prompt and its completion together."""
 
     vocabulary: int
     tokens: int
 
 
-def read_examples(path: Path, limits: Limits) -> list[Example]:
+def read_examples(path: Path, limits: ExampleLimits) -> list[Example]:
     """The examples of a file, in its order; every line is checked.
 
     Raises:
@@ -43,9 +43,7 @@ def read_examples(path: Path, limits: Limits) -> list[Example]:
         return [_example(line, path, number, limits) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def split(
-    examples: Sequence[Example], *, share: float = HELDOUT_SHARE, seed: int
-) -> tuple[list[Example], list[Example]]:
+def split(examples: Sequence[Example], *, share: float = HELDOUT_SHARE, seed: int) -> tuple[list[Example], list[Example]]:
     """Training and held-out examples, each in the given order; all of one source fall on the same side.
 
     Held out are ``share`` of the sources, rounded, and at least one: those with the smallest hashes of seed and source.
@@ -89,7 +87,7 @@ def batch_at(examples: Sequence[Example], step: int, *, batch: int, seed: int) -
     return [examples[orders[place // count][place % count]] for place in places]
 
 
-def _example(line: bytes, path: Path, number: int, limits: Limits) -> Example:
+def _example(line: bytes, path: Path, number: int, limits: ExampleLimits) -> Example:
     where = f"{path}:{number}"
     try:
         fields = json.loads(line)
@@ -109,7 +107,7 @@ def _example(line: bytes, path: Path, number: int, limits: Limits) -> Example:
     return Example(prompt_ids=prompt, completion_ids=completion, source=source)
 
 
-def _ids(fields: Mapping[str, object], name: str, where: str, limits: Limits) -> tuple[int, ...]:
+def _ids(fields: Mapping[str, object], name: str, where: str, limits: ExampleLimits) -> tuple[int, ...]:
     """The token ids in a field, at least one."""
     if name not in fields:
         raise ValueError(f"{where}: field {name!r}: is missing; give a list of token ids")

@@ -17,7 +17,7 @@ BRANCHING = frozenset({"llama", "qwen2", "qwen3", "gemma2"})
 """Architectures whose models take a mask of ours in every layer; a test compares each with its unbranched self."""
 
 
-def can_branch(config: Any) -> bool:
+def supports_shared_prefix(config: Any) -> bool:
     """Whether rows of several completions may be given to a model of this (Hugging Face) configuration."""
     return config.model_type in BRANCHING
 

@@ -1,4 +1,4 @@
-"""From a learner's weights to what is published."""
+"""From a learner's weights to what is to_published_weights."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from buffer.weights import PublishedWeights, seal
 
 
-def published(version: int, state: Mapping[str, Tensor], *, incarnation: int = 0) -> PublishedWeights:
+def to_published_weights(version: int, state: Mapping[str, Tensor], *, incarnation: int = 0) -> PublishedWeights:
     """Policy version ``version`` of a learner's incarnation, ready for a ``WeightSink``, with the Hugging Face model's names.
 
     Args:

@@ -72,7 +72,7 @@ class LocalWeights:
     def publish(self, weights: PublishedWeights) -> None:
         self.published.append(weights)
 
-    def restate(self) -> None:
+    def republish_if_lost(self) -> None:
         """It cannot be lost."""
 
     def newest(self) -> Edition:

@@ -26,8 +26,8 @@ from configs.schema import Config
 from grm import instructions, preference_files, sources
 from grm.judgement import REASONS, Judgement, parse
 from grm.preferences import DataError
-from launch.judging.protocol import Answer, Ask
 from launch.judging.endpoint import Endpoint, EndpointError
+from launch.judging.protocol import Answer, Ask
 from launch.monitoring.plain_text import ACTING
 from learner import checkpoint
 from learner.checkpoint import CheckpointError, Record
@@ -74,9 +74,13 @@ def as_json(value: Any) -> bytes:
 
 
 scalars = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=12)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=12)
     | st.sampled_from([-1, 2**63, 1e308, "", "stop", "\x1b[2J", "\u202e", "\x00", "<script>"])
-)  # fmt: skip
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4), max_leaves=8
 )
@@ -85,10 +89,22 @@ values = st.recursive(
 # ---- messages --------------------------------------------------------------------------------------------------------
 
 HEADERS = [
-    b"\xdd\xff\xff\xff\xff", b"\xdc\x10\x00", b"\xdc\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xde\x00\x40", b"\x91", b"\x9f",
-    b"\x81\xa1a", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\xd9\xff", b"\xc1",
-    b"\xdc\x10\x00" + b"\x80" * MAX_ITEMS, b"\xdc\x10\x00" + b"\xe0" * MAX_ITEMS,
-]  # fmt: skip
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdc\x10\x00",
+    b"\xdc\xff\xff",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xde\x00\x40",
+    b"\x91",
+    b"\x9f",
+    b"\x81\xa1a",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xdb\xff\xff\xff\xff",
+    b"\xc9\xff\xff\xff\xff\x01",
+    b"\xd9\xff",
+    b"\xc1",
+    b"\xdc\x10\x00" + b"\x80" * MAX_ITEMS,
+    b"\xdc\x10\x00" + b"\xe0" * MAX_ITEMS,
+]
 bombs = st.tuples(st.sampled_from(HEADERS), st.sampled_from([1, 2, 10, 100, 1023, 1024, 1025, 3000])).map(
     lambda pair: pair[0] * min(pair[1], 400_000 // len(pair[0]))
 )
@@ -131,9 +147,36 @@ def test_a_payload_is_a_message_or_a_codec_error(payload: bytes, kind: type[Prom
 # ---- judgements ------------------------------------------------------------------------------------------------------
 
 PARTS = [
-    "\\boxed{", "\\\\boxed{", "}", "{", "\\text{", "\\mathrm{", "Scores:", "Analysis:", "Specific Criteria:", "**", "\n", " ",
-    "1", "7, 3", "10", "-1", "999999999999", "٣", "½", ",", "[", "]", "~", "\\,", "1. ", "#", "> ", "\x00", "\ud800",
-]  # fmt: skip
+    "\\boxed{",
+    "\\\\boxed{",
+    "}",
+    "{",
+    "\\text{",
+    "\\mathrm{",
+    "Scores:",
+    "Analysis:",
+    "Specific Criteria:",
+    "**",
+    "\n",
+    " ",
+    "1",
+    "7, 3",
+    "10",
+    "-1",
+    "999999999999",
+    "٣",
+    "½",
+    ",",
+    "[",
+    "]",
+    "~",
+    "\\,",
+    "1. ",
+    "#",
+    "> ",
+    "\x00",
+    "\ud800",
+]
 repeated = st.tuples(st.sampled_from(PARTS), st.sampled_from([50, 3000])).map(lambda pair: pair[0] * pair[1])
 texts = st.lists(st.sampled_from(PARTS) | st.text(max_size=6) | repeated, max_size=12).map("".join)
 
@@ -157,11 +200,52 @@ def test_a_completion_is_a_judgement_or_a_reason(text: str, n: int, scale: tuple
 # ---- configuration ---------------------------------------------------------------------------------------------------
 
 NASTY = [
-    "1e-6", "2001-99-99", "2001-01-01", "0b_", "0x_", "0o8", "1:99", ".nan", "-.inf", "1e999", "9" * 5000, "0x" + "f" * 6000,
-    "!!int ''", "!!bool x", "!!timestamp x", "!!float x", "!!binary x", "!!python/object:os.system x", "!!set {a}",
-    "!!omap [a]", "~", "[" * 2000, "{a: " * 1000, "&a [*a]", "&a {<<: *a}", "*b", "<<", "? [a]", "- x", '"\\e[2J"', "\u202e",
-    "\x85", "'", "\t", "@", "tiny:1:2", "x" * 5000, "/" + "y" * 300, "auto", "yes", "%YAML 3.0", "---", "...", "|", ">-",
-]  # fmt: skip
+    "1e-6",
+    "2001-99-99",
+    "2001-01-01",
+    "0b_",
+    "0x_",
+    "0o8",
+    "1:99",
+    ".nan",
+    "-.inf",
+    "1e999",
+    "9" * 5000,
+    "0x" + "f" * 6000,
+    "!!int ''",
+    "!!bool x",
+    "!!timestamp x",
+    "!!float x",
+    "!!binary x",
+    "!!python/object:os.system x",
+    "!!set {a}",
+    "!!omap [a]",
+    "~",
+    "[" * 2000,
+    "{a: " * 1000,
+    "&a [*a]",
+    "&a {<<: *a}",
+    "*b",
+    "<<",
+    "? [a]",
+    "- x",
+    '"\\e[2J"',
+    "\u202e",
+    "\x85",
+    "'",
+    "\t",
+    "@",
+    "tiny:1:2",
+    "x" * 5000,
+    "/" + "y" * 300,
+    "auto",
+    "yes",
+    "%YAML 3.0",
+    "---",
+    "...",
+    "|",
+    ">-",
+]
 SECTIONS = sorted(Config.model_fields)
 LEAVES = sorted({leaf for section in load("tiny").model_dump().values() for leaf in section})
 scribbles = st.sampled_from(NASTY) | st.text(max_size=10) | st.integers().map(str) | st.floats().map(str)
@@ -195,18 +279,29 @@ plain = st.text("abcdefgh", min_size=1, max_size=5)
 turns = st.lists(st.fixed_dictionaries({"role": plain | values, "content": plain | values}) | values, max_size=3)
 numbers = st.integers(-2, 11) | st.floats() | st.just(10**400)
 likely: dict[str, st.SearchStrategy[Any]] = {
-    "prompt": plain, "responses": st.lists(plain, max_size=3), "preferred": st.integers(-1, 3), "messages": turns,
-    "scores": st.lists(numbers, max_size=3), "chosen": plain, "rejected": plain, "completion": plain, "response": plain,
-    "id": plain, "subset": plain, "other": values,
-}  # fmt: skip
+    "prompt": plain,
+    "responses": st.lists(plain, max_size=3),
+    "preferred": st.integers(-1, 3),
+    "messages": turns,
+    "scores": st.lists(numbers, max_size=3),
+    "chosen": plain,
+    "rejected": plain,
+    "completion": plain,
+    "response": plain,
+    "id": plain,
+    "subset": plain,
+    "other": values,
+}
 rows = st.sets(st.sampled_from(sorted(likely)), max_size=5).flatmap(
     lambda names: st.fixed_dictionaries({name: likely[name] | likely[name] | values for name in sorted(names)})
 )
 lines = (
-    rows.map(as_json) | values.map(as_json) | st.binary(max_size=30)
+    rows.map(as_json)
+    | values.map(as_json)
+    | st.binary(max_size=30)
     | rows.map(lambda row: json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     | st.sampled_from([b"[" * 5000, b'{"a":' * 5000, b"9" * 5000, b"\xef\xbb\xbf{}", b"\r", b'{"prompt": "\\ud800"}'])
-)  # fmt: skip
+)
 
 
 @inputs(DATA)
@@ -215,8 +310,10 @@ def test_a_file_is_data_or_a_data_error(tmp_path_factory: Folders, content: list
     file = tmp_path_factory.getbasetemp() / "fuzzed.jsonl"
     file.write_bytes(b"\n".join(content))
     readers: list[Callable[[], object]] = [
-        lambda: preference_files.load(file), lambda: sources.load(str(file), limit=2), lambda: instructions.load(file)
-    ]  # fmt: skip
+        lambda: preference_files.load(file),
+        lambda: sources.load(str(file), limit=2),
+        lambda: instructions.load(file),
+    ]
     for read in readers:
         str(outcome(read, DataError)).encode()  # no lone surrogate got in
 
@@ -288,9 +385,11 @@ def test_an_answer_is_read_or_an_endpoint_error(server: FakeServer, endpoint: En
 
 @inputs(RECORDS)
 @given(
-    st.binary(max_size=60) | values.map(as_json) | st.sampled_from([b"9" * 5000, b'{"entries": []}'])
+    st.binary(max_size=60)
+    | values.map(as_json)
+    | st.sampled_from([b"9" * 5000, b'{"entries": []}'])
     | st.fixed_dictionaries(dict.fromkeys(("version", "entries", "ranks", "zero_stage", "files"), values)).map(as_json)
-)  # fmt: skip
+)
 def test_a_record_is_read_or_a_checkpoint_error(tmp_path_factory: Folders, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed-checkpoints" / "version-000001"
     path.mkdir(parents=True, exist_ok=True)

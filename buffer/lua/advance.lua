@@ -1,4 +1,4 @@
--- KEYS version, outstanding, unsaved, fates, incarnation; ARGV incarnation, version, trained groups.
+-- KEYS version, outstanding, unsaved, outcomes, incarnation; ARGV incarnation, version, trained groups.
 -- Version v + 1 is published: its groups leave 'outstanding' for 'unsaved', where they stay until a checkpoint holds
 -- them. A second run of the same call finds the version there and the groups gone, and changes nothing.
 -- include fenced

@@ -1,8 +1,8 @@
 -- An entry that nobody can use is put aside, once, and the account of its group is settled so that the credit refills.
--- KEYS source, dead letters, request, outstanding, fates;
--- ARGV consumer group, entry id, group number or '', payload, reason, source name, fate, seconds to remember.
--- Returns 1 to who put it aside (also when asking again), 0 to anyone else. fate 'skipped': the consumer group only
--- reads along, so the stream's other group still needs the entry and decides the fate.
+-- KEYS source, dead letters, request, outstanding, outcomes;
+-- ARGV consumer group, entry id, group number or '', payload, reason, source name, outcome, seconds to remember.
+-- Returns 1 to who put it aside (also when asking again), 0 to anyone else. outcome 'skipped': the consumer group only
+-- reads along, so the stream's other group still needs the entry and decides the outcome.
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return 1
 end

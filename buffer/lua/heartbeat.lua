@@ -1,4 +1,4 @@
--- KEYS pulses; ARGV name, what it says of itself ('' takes its pulse away). The server's clock: parts have their own.
+-- KEYS heartbeats; ARGV name, what it says of itself ('' takes its heartbeat away). The server's clock: parts have their own.
 if ARGV[2] == '' then
   return redis.call('HDEL', KEYS[1], ARGV[1])
 end

@@ -1,6 +1,6 @@
 -- I2, bounded staleness: a group is issued while |outstanding| < limit = (eta + 1) * B, at the learner's own version.
 -- I7: the data cursor moves with the prompt, in this script.
--- KEYS prompts, outstanding, cursor, version, fates, request;
+-- KEYS prompts, outstanding, cursor, version, outcomes, request;
 -- ARGV seconds to remember, limit, version, then for each offer: group, payload, and the cursor after it (group, epoch,
 -- index, skipped). Returns how many were issued, the same number when the client asks again.
 local WIDTH = 6
@@ -28,7 +28,7 @@ if issued == 0 then
 end
 local last = 4 + (issued - 1) * WIDTH
 for _, field in ipairs({'group', 'epoch', 'index', 'skipped'}) do -- where this issue began
-  redis.call('HSET', KEYS[3], 'opened_' .. field, redis.call('HGET', KEYS[3], field) or '0')
+  redis.call('HSET', KEYS[3], 'round_start_' .. field, redis.call('HGET', KEYS[3], field) or '0')
 end
 redis.call('HSET', KEYS[3], 'group', ARGV[last + 2], 'epoch', ARGV[last + 3], 'index', ARGV[last + 4],
   'skipped', ARGV[last + 5])

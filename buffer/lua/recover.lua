@@ -2,7 +2,7 @@
 -- Returns the number of this incarnation of the learner, and the version that it is at; all that earlier ones still send is
 -- refused (a fence). The version is the checkpoint's, but never older than the last that was acknowledged: of a newer
 -- checkpoint that is lost only the gradient is lost, and prompts that were issued at its version can still be sampled.
--- KEYS version, outstanding, unsaved, fates, experience, incarnation, saved;
+-- KEYS version, outstanding, unsaved, outcomes, experience, incarnation, saved;
 -- ARGV consumer group, version, number of trained entries, their ids, then pairs of regained group and its u.
 local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
 

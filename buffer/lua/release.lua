@@ -1,4 +1,4 @@
--- KEYS outstanding, fates, experience, incarnation; ARGV consumer group, incarnation, fate, number of groups, groups, entry ids.
+-- KEYS outstanding, outcomes, experience, incarnation; ARGV consumer group, incarnation, outcome, number of groups, groups, entry ids.
 -- Settles groups and acknowledges entries; counts what was outstanding, so that running twice counts once.
 -- include fenced
 local refusal = fenced(KEYS[4], ARGV[2])

@@ -1,7 +1,7 @@
 -- Prompts of the last issue are issued again, all of them, as they were: what lies of their groups in the streams goes.
 -- KEYS prompts, rollouts, experience, outstanding, cursor; ARGV first group of the last issue, then group and payload in turn.
 -- Harmless when repeated. Returns how many were issued again.
-if redis.call('HGET', KEYS[5], 'opened_group') ~= ARGV[1] then
+if redis.call('HGET', KEYS[5], 'round_start_group') ~= ARGV[1] then
   return redis.error_reply('REOPEN the last issue does not begin with group ' .. ARGV[1])
 end
 local again = {}

@@ -1,5 +1,5 @@
 -- I4: a reader that fell behind passes over its oldest unclaimed entries, and they are counted.
--- KEYS experience, fates, request; ARGV consumer group, how many, seconds to remember.
+-- KEYS experience, outcomes, request; ARGV consumer group, how many, seconds to remember.
 local known = redis.call('GET', KEYS[3])
 if known then
   return tonumber(known)

@@ -1,4 +1,4 @@
-"""What lives and dies together: a worker alone, or all ranks of a learner. A unit that died is made again, as a whole."""
+"""What lives and dies together: a worker alone, or all ranks of a learner. A group that died is made again, as a whole."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-class Unit:
+class ActorGroup:
     """Actors, and how they come to be.
 
-    name: for people. make: {the name of its pulse: a new actor}. start: the references that answer when they are ready.
-    end: ends actors, given with the names of their pulses. None of them waits.
+    name: for people. make: {the name of its heartbeat: a new actor}. start: the references that answer when they are ready.
+    end: ends actors, given with the names of their heartbeats. None of them waits.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Unit:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The names of their pulses."""
+        """The names of their heartbeats."""
         return tuple(self._made)
 
     @property

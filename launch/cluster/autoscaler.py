@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-
-
 BUSY, IDLE = 0.2, 0.5  # shares of time: below the first nobody waits, above the second half the time is waited away
 PATIENCE = 3  # optimiser steps in a row that must say the same, lest the number of workers swings
 
 
-class Autoscaling:
+class Autoscaler:
     """Decides from the idle ratios of the two sides. low, high: workers at least and at most; high = 0: it never decides."""
 
     def __init__(self, low: int, high: int) -> None:

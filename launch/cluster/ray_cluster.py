@@ -1,9 +1,9 @@
 """Ray and the Redis server of a run, and how a plain class becomes an actor: what every stage of a run shares.
 
-    with Cluster(config, …) as cluster:      Ray (joined or started), the Redis server (given or embedded)
-        actor = cluster.remote(cls, …)       a plain class made remote
-        cluster.await_all({ref: name})       until all have answered, or who has not
-    leaving the block                        ends every actor; nothing that this run started outlives it
+with Cluster(config, …) as cluster:      Ray (joined or started), the Redis server (given or embedded)
+    actor = cluster.remote(cls, …)       a plain class made remote
+    cluster.await_all({ref: name})       until all have answered, or who has not
+leaving the block                        ends every actor; nothing that this run started outlives it
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, Self
 import psutil
 import ray
 
-from buffer.server_watchdog import ServerKeeper
 from buffer.roles import Role
 from buffer.server import EmbeddedServer
+from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address, connect
 from configs.schema import Config
 from launch.cluster import ray_session
@@ -45,7 +45,7 @@ class Cluster:
         self._folder = folder
         self._model = model
         self._server: EmbeddedServer | None = None
-        self._keeper: ServerKeeper | None = None
+        self._watchdog: ServerWatchdog | None = None
         self._ray_folder: Path | None = None
         self._daemons: list[psutil.Process] = []  # of a Ray of our own
         self._actors: list[Any] = []
@@ -61,9 +61,7 @@ class Cluster:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -73,9 +71,9 @@ class Cluster:
             self.end(list(self._actors))
             ray.shutdown()
         ray_session.see_off(left, grace_s=GRACE_S)
-        if self._keeper is not None:
-            self._keeper.stop()
-            self._keeper = self._server = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = self._server = None
         if self._ray_folder is not None:
             shutil.rmtree(self._ray_folder, ignore_errors=True)  # a dying daemon may still write its last log line
             self._ray_folder = None
@@ -108,7 +106,7 @@ class Cluster:
         """An actor of a plain class, with the environment that its libraries read.
 
         gpu: on a GPU, if there are any. resource: a custom Ray resource that it takes one of. lasting: Ray itself starts it
-        again (its state is lost; who asked it meanwhile gets a RayActorError). watched: the name of its pulse; its stacks
+        again (its state is lost; who asked it meanwhile gets a RayActorError). watched: the name of its heartbeat; its stacks
         can then be asked for.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
@@ -166,7 +164,7 @@ class Cluster:
             return self._config.redis.url
         self._server = EmbeddedServer(self._folder / "redis", fsync=self._config.redis.fsync)
         url = self._server.start(timeout_s=self._config.waits.server_s)
-        self._keeper = ServerKeeper(self._server, tries=self._config.cluster.restarts)
+        self._watchdog = ServerWatchdog(self._server, tries=self._config.cluster.restarts)
         return url
 
     def _join_ray(self) -> None:

@@ -3,7 +3,7 @@
     sampling   rollout actors and the reward actor: the cold start's samples, evaluation
     training   these, the GRPO learner and the meta-RM learner
 
-A crew has one model to start from and one namespace of streams. Who beats no more (`buffer.pulse`) is taken for dead.
+A actors has one model to start from and one namespace of streams. Who beats no more (`buffer.heartbeat`) is taken for dead.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Any, Self, TypeVar
 
 import ray
 
-from actors.vllm_engine import ENVIRONMENT as ENGINE_ENVIRONMENT
-from actors.vllm_engine import EngineSettings, Generator, VllmEngine
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
-from buffer.heartbeat import Pulse, beats, forget
+from actors.vllm_engine import ENVIRONMENT as ENGINE_ENVIRONMENT
+from actors.vllm_engine import Generator, VllmEngine, VllmSettings
+from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
+from buffer.rollout_target import next_worker, rollout_target
 from buffer.streams import connect, remove, setup
-from buffer.rollout_target import next_worker, wished_rollouts
 from configs.schema import Config
 from grm.preferences import Preference
-from launch.monitoring import stacks
+from launch.cluster.actor_group import ActorGroup
 from launch.cluster.ray_cluster import Cluster
-from launch.cluster.supervision import PartFailed
-from launch.cluster.actor_group import Unit
+from launch.cluster.supervision import RunFailed
 from launch.cluster.weight_board import RayWeights, WeightBoard
+from launch.monitoring import stacks
 from learner.grpo import GRPOLearner
 from learner.meta_rm import MetaRMLearner
 
 T = TypeVar("T")
-LOOK_S = 2.0  # between two looks at the pulses
+LOOK_S = 2.0  # between two looks at the heartbeats
 
 
-class Crew:
+class StageActors:
     """Rollout actors and the reward actor. A context manager: entering starts them, leaving ends them.
 
     model: folder or hub name. stage: the namespace of its streams below the run's ("" is the run's own).
@@ -53,7 +53,7 @@ class Crew:
         self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
         self._preferences = list(preferences)
         self.address = cluster.address(stage)
-        self.learners: list[Unit] = []
+        self.learners: list[ActorGroup] = []
         self._looked = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -61,63 +61,61 @@ class Crew:
         self._prepare_streams()
         shown = self._cluster.stacks("driver")
         stacks.listen(shown)
-        every_s, hang_s = self._config.beat_every_s, self._config.waits.hang_s
-        self.pulse = Pulse(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(shown))
+        every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
+        self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(shown))
         self._board = self._cluster.remote(WeightBoard, {}, lasting=True)
         self._weights = RayWeights(self._board, self._config.waits.start_s)
-        self.reward_unit = self._worker("the reward actor", self._make_reward)
-        self.rollout_units = [self.new_rollout() for _ in range(self._workers())]
+        self.reward_group = self._worker("the reward actor", self._make_reward)
+        self.rollout_groups = [self.new_rollout() for _ in range(self._workers())]
         self.learners = self._make_learners()
-        for unit in self.units:
-            unit.begin()
-        self._await_ready(self.units)
+        for group in self.groups:
+            group.begin()
+        self._await_ready(self.groups)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """After an error the cluster ends everything; an actor that holds on must not hide the error."""
         if kind is None:
-            for unit in self.units:
-                unit.end()
+            for group in self.groups:
+                group.end()
             self._cluster.end([self._board])
-            self.pulse.stop()
+            self.heartbeat.stop()
             self.redis.close()
 
     @property
-    def units(self) -> list[Unit]:
-        return [self.reward_unit, *self.rollout_units, *self.learners]
+    def groups(self) -> list[ActorGroup]:
+        return [self.reward_group, *self.rollout_groups, *self.learners]
 
     @property
     def reward(self) -> Any:
         """The reward actor."""
-        return self.reward_unit.actors[0]
+        return self.reward_group.actors[0]
 
     @property
     def rollouts(self) -> list[Any]:
         """The rollout actors that are ready, without those that are to go."""
-        return [unit.actors[0] for unit in self.rollout_units if unit.ready and not unit.leaving]
+        return [group.actors[0] for group in self.rollout_groups if group.ready and not group.leaving]
 
-    def new_rollout(self) -> Unit:
+    def new_rollout(self) -> ActorGroup:
         """One more rollout worker, not begun; each time it is made it takes the next number."""
         return self._worker("a rollout actor", self._make_rollout)
 
     # ---- watching and mending ------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """End every unit of which a member has not beaten for `waits.pulse_s` (killed, stopped, cut off): who waits for its
-        answer then gets an error instead. Looks every few seconds at most."""
-        self.pulse.moved()
+        """End every group with a member that is silent for `waits.heartbeat_s` (killed, stopped, cut off): a caller that
+        waits for its answer then gets an error instead. Checks every few seconds at most."""
+        self.heartbeat.progressed()
         now = time.monotonic()
         if now - self._looked < LOOK_S:
             return
         self._looked = now
-        found = beats(self.redis, self.address.run_id)
-        mine = found["driver"].age_s  # a server that was away made all pulses old, ours too
-        for unit in self.units:
-            for member in unit.members:
-                if unit.ready and member in found and found[member].age_s - mine > self._config.waits.pulse_s:
-                    self._cluster.end(unit.actors)
+        found = last_heartbeats(self.redis, self.address.run_id)
+        mine = found["driver"].age_s  # a server that was away made all heartbeats old, ours too
+        for group in self.groups:
+            for member in group.members:
+                if group.ready and member in found and found[member].age_s - mine > self._config.waits.heartbeat_s:
+                    self._cluster.end(group.actors)
 
     def answers(self, refs: Sequence[Any], *, limit_s: float, what: str) -> list[Any]:
         """What the actors answer. TimeoutError after `limit_s` says what was waited for; RayError when one died."""
@@ -133,7 +131,7 @@ class Crew:
 
     def persist(self, act: Callable[[], T]) -> T:
         """What `act` returns, which needs a rollout actor: when the only one has died, its successor is waited for. When a
-        part dies under it, the crew is mended and all of it is done again."""
+        part dies under it, the actors is mended and all of it is done again."""
         deaths = 0
         while True:
             try:
@@ -144,23 +142,23 @@ class Crew:
                 deaths += 1
                 if deaths > self._config.cluster.restarts:
                     what = f"a part died {deaths} times in a row under one request"
-                    raise PartFailed(f"{what}; the last time: {error}") from error
+                    raise RunFailed(f"{what}; the last time: {error}") from error
 
     def mend(self) -> None:
-        """Replace the units that do not answer, and wait until they, and those that were being made, are ready."""
-        for unit in self.units:
+        """Replace the groups that do not answer, and wait until they, and those that were being made, are ready."""
+        for group in self.groups:
             try:
-                ready = [actor.__ray_ready__.remote() for actor in unit.actors]
-                self.answers(ready, limit_s=self._config.waits.judge_s, what=f"{unit.name} to answer")
+                ready = [actor.__ray_ready__.remote() for actor in group.actors]
+                self.answers(ready, limit_s=self._config.waits.judge_s, what=f"{group.name} to answer")
             except ray.exceptions.RayError:
-                unit.replace()
-        self._await_ready([unit for unit in self.units if not unit.ready])
+                group.replace()
+        self._await_ready([group for group in self.groups if not group.ready])
 
-    def _await_ready(self, units: Sequence[Unit]) -> None:
-        waiting = {ref: name for unit in units for ref, name in zip(unit.refs, unit.members, strict=True)}
+    def _await_ready(self, groups: Sequence[ActorGroup]) -> None:
+        waiting = {ref: name for group in groups for ref, name in zip(group.refs, group.members, strict=True)}
         self._cluster.await_all(waiting)
-        for unit in units:
-            unit.ready = True
+        for group in groups:
+            group.ready = True
 
     # ---- making --------------------------------------------------------------------------------------------------
 
@@ -171,23 +169,21 @@ class Crew:
     def _workers(self) -> int:
         return self._config.rollout.workers
 
-    def _make_learners(self) -> list[Unit]:
-        """A crew that samples has none."""
+    def _make_learners(self) -> list[ActorGroup]:
+        """A actors that samples has none."""
         return []
 
-    def _worker(self, name: str, make: Callable[[], Mapping[str, Any]]) -> Unit:
-        return Unit(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=self._end)
+    def _worker(self, name: str, make: Callable[[], Mapping[str, Any]]) -> ActorGroup:
+        return ActorGroup(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=self._end)
 
     def _end(self, made: Mapping[str, Any]) -> None:
         self._cluster.end(made.values())
         for name in made:
-            forget(self.redis, self.address.run_id, name)
+            remove_heartbeat(self.redis, self.address.run_id, name)
 
     def _make_reward(self) -> dict[str, Any]:
         name = "reward-0"
-        actor = self._remote(
-            RewardActor, name, "reward", {}, config=self._config, name=name, preferences=self._preferences
-        )
+        actor = self._remote(RewardActor, name, "reward", {}, config=self._config, name=name, preferences=self._preferences)
         return {name: actor}
 
     def _make_rollout(self) -> dict[str, Any]:
@@ -210,7 +206,7 @@ class Crew:
     def _engine(self, number: int) -> Callable[[], Generator]:
         """What builds the engine of the worker of this number, in its process."""
         config = self._config
-        settings = EngineSettings(
+        settings = VllmSettings(
             model_path=self._model,
             dtype=config.dtype,
             context=config.model.context,
@@ -225,7 +221,7 @@ class Crew:
     def _remote(
         self,
         cls: type,
-        pulse: str,
+        heartbeat: str,
         role: Role,
         environment: Mapping[str, str],
         *,
@@ -236,11 +232,11 @@ class Crew:
         """An actor that reaches the streams in its role only, and whose stacks can be asked for."""
         address = self._cluster.address(self._stage, role=role)
         return self._cluster.remote(
-            cls, environment, gpu=gpu, resource=resource, watched=pulse, address=address, **arguments
+            cls, environment, gpu=gpu, resource=resource, watched=heartbeat, address=address, **arguments
         )
 
 
-class TrainingCrew(Crew):
+class TrainingActors(StageActors):
     """All parts of online RL. seed: sampled judgements that the meta-RM learns from first (see `MetaRMLearner`)."""
 
     def __init__(
@@ -262,14 +258,14 @@ class TrainingCrew(Crew):
         setup(self.redis, self.address.run_id, meta_rm=self.has_meta_rm)
 
     def _workers(self) -> int:
-        return wished_rollouts(self.redis, self.address.run_id) or self._config.rollout.workers
+        return rollout_target(self.redis, self.address.run_id) or self._config.rollout.workers
 
-    def _make_learners(self) -> list[Unit]:
+    def _make_learners(self) -> list[ActorGroup]:
         learners = [self._learner("the GRPO learner", self._make_grpo)]
         return [*learners, self._learner("the meta-RM learner", self._make_meta_rm)] if self.has_meta_rm else learners
 
-    def _learner(self, name: str, make: Callable[[], Mapping[str, Any]]) -> Unit:
-        return Unit(name, make=make, start=self._cluster.start_ranks, end=self._end)
+    def _learner(self, name: str, make: Callable[[], Mapping[str, Any]]) -> ActorGroup:
+        return ActorGroup(name, make=make, start=self._cluster.start_ranks, end=self._end)
 
     def _make_grpo(self) -> dict[str, Any]:
         world = self._config.learner.ranks

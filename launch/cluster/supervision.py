@@ -1,7 +1,7 @@
 """How the driver drives: every part works in slices that return values, and is given the next slice when one ends.
 
-    submit ─▶ [ part: work for a second ] ─▶ listen: collect, hear, submit again
-                  └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ PartFailed, with its own last error
+submit ─▶ [ part: work for a second ] ─▶ listen: collect, hear, submit again
+              └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ RunFailed, with its own last error
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from launch.cluster.actor_group import Unit
+from launch.cluster.actor_group import ActorGroup
 from learner.checkpoint import CheckpointError
 from learner.selection import StalenessError
 
@@ -20,73 +20,73 @@ SLICE_S = 1.0
 FATAL = (FloatingPointError, CheckpointError, StalenessError)
 
 
-class PartFailed(RuntimeError):
+class RunFailed(RuntimeError):
     """A part of the run ended with an error; the message names it."""
 
 
-class Part:
-    """A unit whose method is called on all its actors together; one slice is over when all have answered.
+class SupervisedGroup:
+    """A group whose method is called on all its actors together; one slice is over when all have answered.
 
-    heard: gets the report of the first one, unless it is None. note: told of each death.
+    on_report: gets the report of the first one, unless it is None. note: told of each death.
     """
 
     def __init__(
-        self, unit: Unit, method: str, heard: Callable[[Any], None], *, restarts: int, note: Callable[[str], None]
+        self, group: ActorGroup, method: str, on_report: Callable[[Any], None], *, restarts: int, note: Callable[[str], None]
     ) -> None:
-        self.unit, self.method, self._heard = unit, method, heard
+        self.group, self.method, self._on_report = group, method, on_report
         self._restarts, self._note = restarts, note
         self._deaths = 0  # in a row, with nothing done in between
         self.replaced = 0
-        self.refs: list[Any] = [] if unit.ready else unit.refs
+        self.refs: list[Any] = [] if group.ready else group.refs
 
     @property
     def name(self) -> str:
-        return self.unit.name
+        return self.group.name
 
     def submit(self, *given: Any) -> None:
         """The next slice; `given` in place of its length for a method that wants something else. A part that is being
         made is left to become ready."""
-        if self.unit.ready:
-            self.refs = [getattr(actor, self.method).remote(*(given or (SLICE_S,))) for actor in self.unit.actors]
+        if self.group.ready:
+            self.refs = [getattr(actor, self.method).remote(*(given or (SLICE_S,))) for actor in self.group.actors]
 
     def collect(self) -> None:
-        """Hear the slice that is over; replace the unit if it died."""
+        """Hear the slice that is over; replace the group if it died."""
         try:
             reports = ray.get(self.refs)
         except FATAL as error:
-            raise PartFailed(f"{self.name} failed: {error}") from error
+            raise RunFailed(f"{self.name} failed: {error}") from error
         except ray.exceptions.RayError as error:
             self._replace(error)
             return
         self.refs = []
-        if not self.unit.ready:
-            self.unit.ready = True
+        if not self.group.ready:
+            self.group.ready = True
             return
         if reports[0] is not None:
             if reports[0].completions:
                 self._deaths = 0
-            self._heard(reports[0])
+            self._on_report(reports[0])
 
     def _replace(self, error: Exception) -> None:
         self._deaths += 1
         if self._deaths > self._restarts:
-            raise PartFailed(
+            raise RunFailed(
                 f"{self.name} failed {self._deaths} times in a row and got nothing done in between"
                 f" (cluster.restarts = {self._restarts}); the last time: {error}"
             ) from error
-        self._note(f"{self.name} died ({brief(error)}): replaced, try {self._deaths} of {self._restarts}")
+        self._note(f"{self.name} died ({one_line(error)}): replaced, try {self._deaths} of {self._restarts}")
         self.replaced += 1
-        self.refs = self.unit.replace()
+        self.refs = self.group.replace()
 
 
-def listen(parts: Sequence[Part]) -> list[Part]:
-    """Wait up to a slice for parts to finish theirs, and let them be heard; those that did, or died."""
+def poll(parts: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
+    """Wait up to a slice for parts to finish theirs, and let them be on_report; those that did, or died."""
     owners = {ref: part for part in parts for ref in part.refs}
     done, _ = ray.wait(list(owners), num_returns=1, timeout=SLICE_S)
-    heard = [part for part in {id(owners[ref]): owners[ref] for ref in done}.values() if _over(part.refs)]
-    for part in heard:
+    on_report = [part for part in {id(owners[ref]): owners[ref] for ref in done}.values() if _over(part.refs)]
+    for part in on_report:
         part.collect()
-    return heard
+    return on_report
 
 
 def _over(refs: Sequence[Any]) -> bool:
@@ -109,7 +109,7 @@ def _ready(refs: Sequence[Any]) -> list[Any]:
     return ready
 
 
-def brief(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error of Ray on one line."""
     cause = getattr(error, "cause", None)
     text = repr(cause) if isinstance(cause, Exception) else str(error)

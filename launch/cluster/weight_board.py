@@ -52,7 +52,7 @@ class RayWeights:
         self._published = (weights.edition, [ray.put(weights)])
         self._put()
 
-    def restate(self) -> None:
+    def republish_if_lost(self) -> None:
         if self._published[1] and self.newest() == NONE:
             self._put()
 

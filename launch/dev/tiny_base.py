@@ -1,4 +1,4 @@
-"""Build the tiny world's base policy: `python launch/tiny_base.py --out DIR --seed S`.
+"""Build the tiny world's base policy: `python launch/dev/tiny_base.py --out DIR --seed S`.
 
     vocabulary    byte-level BPE on the world's text; every line of the prompt's frame is one token
     reading       at first most lessons name all four levels, of one response, then of two, then of up to four
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from grm import prompts, tiny_world
-from grm.judgement import Judgement, Scale, parse, restore, training_scale
+from grm.judgement import Judgement, ScoreRange, parse, training_scale, unshuffle
 from grm.preferences import Preference, Question
 from grm.rewards import rule_reward
 
@@ -81,8 +81,8 @@ def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
     order = prompts.shuffled(len(question.responses), rng)
     return Lesson(
         question=question,
-        prompt=prompts.render(question, order, prompts.template("compact"), scale=Scale.GRADED),
-        completion=tiny_world.reading_drill(question, order, rng, scale=Scale.GRADED),
+        prompt=prompts.render(question, order, prompts.template("compact"), scale=ScoreRange.GRADED),
+        completion=tiny_world.reading_drill(question, order, rng, scale=ScoreRange.GRADED),
     )
 
 
@@ -90,29 +90,29 @@ def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
     """A judgement by the loose judge, with or without its principles; single responses on either scale."""
     question, n = preference.question, len(preference.question.responses)
     order = prompts.shuffled(n, rng)
-    scale = rng.choice((Scale.VERDICT, Scale.GRADED)) if n == 1 else Scale.GRADED
+    scale = rng.choice((ScoreRange.VERDICT, ScoreRange.GRADED)) if n == 1 else ScoreRange.GRADED
     best = preference.label if n == 1 else order.index(preference.label)
     hint = best if rng.random() < HINTED else None
     principles = rng.random() >= UNPRINCIPLED
     judge = tiny_world.loose_judge if principles else tiny_world.unprincipled_judge
-    wording = prompts.template("compact", principles=principles)
+    template = prompts.template("compact", principles=principles)
     completion = judge(question, order, rng, scale=scale, hint=hint)
     return Lesson(
         question=question,
-        prompt=prompts.render(question, order, wording, hint=hint, scale=scale),
+        prompt=prompts.render(question, order, template, hint=hint, scale=scale),
         completion=completion,
         hearsay=_hearsay(completion, order, preference.label, scale),
     )
 
 
-def _hearsay(completion: str, order: tuple[int, ...], label: int, scale: Scale) -> str:
+def _hearsay(completion: str, order: tuple[int, ...], label: int, scale: ScoreRange) -> str:
     """By the rule; nothing of a single response on the graded scale, for which there is no rule."""
     n = len(order)
     if scale is not training_scale(n):
         return ""
     read = parse(completion, n, low=scale.low, high=scale.high)
     assert isinstance(read, Judgement)  # the teacher keeps the format
-    return "+" if rule_reward(restore(read.scores, order), label, n) > 0 else "-"
+    return "+" if rule_reward(unshuffle(read.scores, order), label, n) > 0 else "-"
 
 
 def judging_lessons(seed: int, count: int, *, held_out: bool = False) -> list[Lesson]:
@@ -214,9 +214,7 @@ def collate(rows: list[tuple[list[int], list[int]]], pad: int, end: int) -> Batc
 def encode(tokenizer: PreTrainedTokenizerFast, lessons: list[Lesson]) -> list[tuple[list[int], list[int]]]:
     """(prompt ids as a chat, completion ids with the end token and what stands behind it) of each lesson."""
     chats = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": lesson.prompt}], tokenize=False, add_generation_prompt=True
-        )
+        tokenizer.apply_chat_template([{"role": "user", "content": lesson.prompt}], tokenize=False, add_generation_prompt=True)
         for lesson in lessons
     ]
     asked = tokenizer(chats, add_special_tokens=False)["input_ids"]
@@ -245,9 +243,7 @@ def completion_loss(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
     return (weights * losses).sum() / weights.sum()
 
 
-def train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, stop_after: int
-) -> list[float]:
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, stop_after: int) -> list[float]:
     """Fine-tune in place for the first `stop_after` steps of the recipe.
 
     Returns the loss curve: the mean loss (nats per token) of each REPORT steps.

@@ -23,12 +23,12 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.preferences import Preference
 from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
+from launch.cluster.stage_actors import StageActors
+from launch.cluster.supervision import SupervisedGroup, poll
 from launch.monitoring import diagnosis, jsonl_log
-from launch.cluster.stage_actors import Crew
-from launch.setup.prompt_source import Draft, PromptSource, seed_of
+from launch.monitoring.console import ProgressDisplay
+from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
-from launch.cluster.supervision import Part, listen
-from launch.monitoring.console import Progress
 
 CLAIM = 64
 NOTES = 10  # lines said on the way
@@ -70,31 +70,38 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
 
 
 def _seed(run: int, preference: str, hinted: bool) -> int:
-    return seed_of(f"cold-start/{run}/{preference}/{hinted}")
+    return sampling_seed(f"cold-start/{run}/{preference}/{hinted}")
 
 
 def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
     """The groups that do not stand in `path` yet."""
-    done = {(row["preference"], row["hinted"]) for row in jsonl_log.read(path)}
+    done = {(row["preference"], row["hinted"]) for row in jsonl_log.repair_and_read(path)}
     return [group for group in planned if group.key not in done]
 
 
 class Sampling:
-    """Samples what is planned and does not stand in `path` yet, through the crew's streams."""
+    """Samples what is planned and does not stand in `path` yet, through the actors's streams."""
 
     def __init__(
-        self, config: Config, *, crew: Crew, planned: Sequence[Planned], tokenizer: Tokenizer, path: Path, progress: Progress
+        self,
+        config: Config,
+        *,
+        actors: StageActors,
+        planned: Sequence[Planned],
+        tokenizer: Tokenizer,
+        path: Path,
+        progress: ProgressDisplay,
     ) -> None:
-        self._config, self._crew, self._tokenizer, self._path, self._progress = config, crew, tokenizer, path, progress
+        self._config, self._actors, self._tokenizer, self._path, self._progress = config, actors, tokenizer, path, progress
         self._groups = missing(planned, path)
         self._all, self._written = len(planned), len(planned) - len(self._groups)
-        self._ledger = Ledger(crew.redis, crew.address.run_id)
+        self._ledger = Ledger(actors.redis, actors.address.run_id)
         self._inbox = Consumer(
-            crew.redis, crew.address.run_id, EXPERIENCE, GRPO, "cold-start", claim_timeout_s=None, max_deliveries=None
+            actors.redis, actors.address.run_id, EXPERIENCE, GRPO, "cold-start", claim_timeout_s=None, max_deliveries=None
         )
         self._parts = [
-            Part(unit, "work", _unheard, restarts=config.cluster.restarts, note=progress.note)
-            for unit in [crew.reward_unit, *crew.rollout_units]
+            SupervisedGroup(group, "work", _ignore_report, restarts=config.cluster.restarts, note=progress.note)
+            for group in [actors.reward_group, *actors.rollout_groups]
         ]
         self._arrived = time.monotonic()
 
@@ -103,15 +110,15 @@ class Sampling:
         for part in self._parts:
             part.submit()
         while self._issue():
-            for part in listen(self._parts):
+            for part in poll(self._parts):
                 part.submit()
-            self._crew.watch()
+            self._actors.watch()
             self._collect()
             self._check_progress()
 
     def _issue(self) -> bool:
         """Offer as many groups as there is credit for; whether any is still under way."""
-        credit = len(self._crew.rollout_units) * self._config.sampling_credit
+        credit = len(self._actors.rollout_groups) * self._config.sampling_credit
         outstanding = len(self._ledger.outstanding())
         at = self._ledger.cursor().group
         offers = [self._offer(at + i) for i in range(min(credit - outstanding, len(self._groups) - at))]
@@ -142,7 +149,7 @@ class Sampling:
             row = self._row(scored)
             jsonl_log.append(self._path, [row])
             kept = any(is_kept(one["verdict"]) for one in row["completions"])
-            self._ledger.release([scored.group], fate="trained" if kept else "filtered", entries=[entry.id])
+            self._ledger.release([scored.group], outcome="trained" if kept else "filtered", entries=[entry.id])
             self._written += 1
             self._arrived = time.monotonic()
             if self._written * NOTES // self._all > (self._written - 1) * NOTES // self._all:
@@ -168,15 +175,15 @@ class Sampling:
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s
         if time.monotonic() - self._arrived > limit:
-            found = diagnosis.gather(self._crew.redis, self._crew.address.run_id, self._config)
+            found = diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config)
             raise TimeoutError(
                 f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s); {self._written} of {self._all} are"
                 f" on disk\n{diagnosis.describe(found)}"
             )
 
 
-def _unheard(report: object) -> None:
-    """What was sampled is read from the stream; of the workers only the pulse counts."""
+def _ignore_report(report: object) -> None:
+    """What was sampled is read from the stream; of the workers only the heartbeat counts."""
 
 
 def verdict_counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:

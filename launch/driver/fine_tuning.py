@@ -1,8 +1,8 @@
 """The cold start's second half: from sampled judgements to a fine-tuned policy.
 
-    sampled.jsonl ─kept─┐
-                        ├▶ dataset.jsonl ─▶ SFTLearner xW ─▶ checkpoints/ ─▶ model (the one of lowest held-out loss)
-    general data ───────┘
+sampled.jsonl ─kept─┐
+                    ├▶ dataset.jsonl ─▶ SFTLearner xW ─▶ checkpoints/ ─▶ model (the one of lowest held-out loss)
+general data ───────┘
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import ray
 from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import is_kept
-from launch.monitoring import jsonl_log
 from launch.cluster.ray_cluster import Cluster
+from launch.cluster.supervision import FATAL, RunFailed, one_line
+from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
-from launch.cluster.supervision import FATAL, PartFailed, brief
 from learner import checkpoint
-from learner.sft import SFTLearner, SFTReport, Standing
+from learner.sft import SFTLearner, SFTReport, SFTStatus
 
 
 def write_dataset(
@@ -62,7 +62,7 @@ def _general(mixed: Sequence[Instruction], tokenizer: Tokenizer) -> Iterator[dic
             "kind": "general",
             "prompt": one.prompt,
             "completion": one.completion,
-            "prompt_ids": tokenizer.encode(tokenizer.defuse(one.prompt)),
+            "prompt_ids": tokenizer.encode(tokenizer.escape_special_tokens(one.prompt)),
             "completion_ids": tokenizer.completion(one.completion),
         }
 
@@ -73,60 +73,67 @@ def fine_tune(
     *,
     model: str,
     folder: Path,
-    heard: Callable[[SFTReport], None],
+    on_report: Callable[[SFTReport], None],
     note: Callable[[str], None],
-) -> tuple[Path, Standing]:
+) -> tuple[Path, SFTStatus]:
     """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest; the folder of the best model,
     and where the fine-tuning stood when it ended.
 
     Killed and started again, it goes on from its newest checkpoint and ends with the same model. When a rank dies all of
-    them are started again, up to `cluster.restarts` times; then PartFailed. note: told of each death.
+    them are started again, up to `cluster.restarts` times; then RunFailed. note: told of each death.
     """
     for death in range(config.cluster.restarts + 1):
         ranks = _ranks(cluster, config, model, folder)
         try:
-            standing = _trained(cluster, config, ranks, heard)
+            status = _trained(cluster, config, ranks, on_report)
             break
         except FATAL as error:
-            raise PartFailed(f"the fine-tuning failed: {error}") from error
+            raise RunFailed(f"the fine-tuning failed: {error}") from error
         except ray.exceptions.RayError as error:
             if death == config.cluster.restarts:
                 what = f"the fine-tuning failed {death + 1} times (cluster.restarts)"
-                raise PartFailed(f"{what}; the last time: {error}") from error
-            note(f"the fine-tuning died ({brief(error)}): started again, try {death + 1} of {config.cluster.restarts}")
+                raise RunFailed(f"{what}; the last time: {error}") from error
+            note(f"the fine-tuning died ({one_line(error)}): started again, try {death + 1} of {config.cluster.restarts}")
         finally:
             cluster.end(ranks)
-    return _linked(folder), standing
+    return _linked(folder), status
 
 
 def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[Any]:
     world = config.learner.ranks
     return [
         cluster.remote(
-            SFTLearner, {}, gpu=True, config=config, rank=rank, world=world, model_path=model,
-            dataset=folder / "dataset.jsonl", checkpoints=folder / "checkpoints",
+            SFTLearner,
+            {},
+            gpu=True,
+            config=config,
+            rank=rank,
+            world=world,
+            model_path=model,
+            dataset=folder / "dataset.jsonl",
+            checkpoints=folder / "checkpoints",
         )
         for rank in range(world)
-    ]  # fmt: skip
+    ]
 
 
-def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], heard: Callable[[SFTReport], None]) -> Standing:
+def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: Callable[[SFTReport], None]) -> SFTStatus:
     cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
     limit = config.waits.progress_s
     try:
         while (report := ray.get([rank.step.remote() for rank in ranks], timeout=limit)[0]) is not None:
-            heard(report)
-        standing: Standing = ray.get(ranks[0].standing.remote(), timeout=limit)
+            on_report(report)
+        status: SFTStatus = ray.get(ranks[0].status.remote(), timeout=limit)
     except ray.exceptions.GetTimeoutError as error:
         raise TimeoutError(f"the driver waited {limit:.0f} s for a step of the fine-tuning (waits.progress_s)") from error
-    return standing
+    return status
 
 
 def _linked(folder: Path) -> Path:
     """A name that lasts for the newest checkpoint's model, which is the best one."""
     found = checkpoint.newest(folder / "checkpoints")
     if found is None:
-        raise PartFailed(f"the fine-tuning left no checkpoint in {folder / 'checkpoints'}")
+        raise RunFailed(f"the fine-tuning left no checkpoint in {folder / 'checkpoints'}")
     link, draft = folder / "model", folder / "model.unfinished"
     draft.unlink(missing_ok=True)
     draft.symlink_to(os.path.relpath(found[0] / "model", folder))
@@ -135,9 +142,9 @@ def _linked(folder: Path) -> Path:
 
 
 def require_some(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> None:
-    """PartFailed when nothing was kept: there is nothing to learn from."""
+    """RunFailed when nothing was kept: there is nothing to learn from."""
     if not counts["plain"] + counts["hinted"]:
-        raise PartFailed(
+        raise RunFailed(
             f"the cold start kept none of its judgements ({dict(verdicts)}): sample more preferences, set"
             " cold_start.hinted=true, or choose a prompts.style that the model can follow"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, encode
 from configs.schema import Config
-from launch.setup.prompt_source import Draft, seed_of
+from launch.setup.prompt_source import Draft, sampling_seed
 
 Take = Callable[[Cursor, int], list[tuple[Draft, Cursor]]]
 
@@ -29,11 +29,11 @@ def reopen(ledger: Ledger, config: Config, take: Take) -> int:
 
     No worker may be at work yet. What of them was finished is thrown away, the meta-RM may see it a second time.
     """
-    opened, outstanding = ledger.opened(), ledger.outstanding()
-    round_ = [number for number in range(opened.group, ledger.cursor().group) if number in outstanding]
+    round_start, outstanding = ledger.round_start(), ledger.outstanding()
+    round_ = [number for number in range(round_start.group, ledger.cursor().group) if number in outstanding]
     if config.grpo.max_staleness or set(round_) <= ledger.finished():
         return 0
-    drafts = take(opened, ledger.cursor().group - opened.group)
+    drafts = take(round_start, ledger.cursor().group - round_start.group)
     prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]
     ledger.reopen({prompt.group: encode(prompt, max_bytes=config.max_entry_bytes) for prompt in prompts})
     return len(prompts)
@@ -60,4 +60,4 @@ def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt
 def _seed(config: Config, group: int) -> int | None:
     """At eta = 0 a prompt gives the same completions whoever samples it and whenever: a run that was cut off and goes on
     ends as one that was not. Otherwise the engine draws from its own stream, which is faster."""
-    return seed_of(f"group/{config.run.seed}/{group}") if config.grpo.max_staleness == 0 else None
+    return sampling_seed(f"group/{config.run.seed}/{group}") if config.grpo.max_staleness == 0 else None

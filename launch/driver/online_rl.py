@@ -19,17 +19,17 @@ from actors.rollout import RolloutReport
 from buffer.ledger import Ledger
 from buffer.streams import lengths
 from configs.schema import Config
-from launch.monitoring import diagnosis
+from launch.cluster.actor_group import ActorGroup
+from launch.cluster.rollout_pool import RolloutPool
+from launch.cluster.stage_actors import TrainingActors
+from launch.cluster.supervision import SLICE_S, SupervisedGroup, all_ready, one_line, poll
 from launch.driver.issue import issue
-from launch.cluster.stage_actors import TrainingCrew
-from launch.setup.prompt_source import Draft, PromptSource
+from launch.driver.run_state import RunState
 from launch.judging.heldout import Evaluating, Evaluation
-from launch.cluster.supervision import SLICE_S, Part, all_ready, brief, listen
-from launch.monitoring.console import Progress
-from launch.driver.run_state import Standing
+from launch.monitoring import diagnosis
+from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
-from launch.cluster.actor_group import Unit
-from launch.cluster.rollout_pool import Workforce
+from launch.setup.prompt_source import Draft, PromptSource
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
 
@@ -41,59 +41,61 @@ class Training:
         self,
         config: Config,
         *,
-        crew: TrainingCrew,
+        actors: TrainingActors,
         prompts: PromptSource,
         heldout: Sequence[Draft],
         tracker: Tracker,
-        progress: Progress,
-        standing: Standing,
+        progress: ProgressDisplay,
+        run_state: RunState,
     ) -> None:
-        """standing: where the run stands, kept up to date; of a resumed run, where it stood."""
-        self._config, self._crew, self._prompts, self._heldout = config, crew, prompts, heldout
+        """run_state: where the run stands, kept up to date; of a resumed run, where it stood."""
+        self._config, self._actors, self._prompts, self._heldout = config, actors, prompts, heldout
         self._tracker, self._progress = tracker, progress
-        self._ledger = Ledger(crew.redis, crew.address.run_id)
-        self.standing = standing
-        standing.figures.version = self._ledger.version()
-        self._before = dict(standing.figures.restarts)
+        self._ledger = Ledger(actors.redis, actors.address.run_id)
+        self.run_state = run_state
+        run_state.totals.version = self._ledger.version()
+        self._before = dict(run_state.totals.restarts)
         self._recent: list[RolloutReport] = []
         self._recent_since = self._stepped = time.monotonic()
         self._evaluating: Evaluating | None = None
         self._grades: Any = None
-        self._workforce = Workforce(crew, config, heard=self._heard_rollout, note=progress.note)
-        self._steady = [self._part(crew.reward_unit, "work", self._heard_reward)]
-        hearers: list[Callable[[Any], None]] = [self._heard_grpo, self._heard_meta_rm]
-        self._steady += [self._part(unit, "step", heard) for unit, heard in zip(crew.learners, hearers, strict=False)]
+        self._pool = RolloutPool(actors, config, on_report=self._on_rollout_report, note=progress.note)
+        self._steady = [self._part(actors.reward_group, "work", self._on_reward_report)]
+        hearers: list[Callable[[Any], None]] = [self._on_grpo_report, self._on_meta_rm_report]
+        self._steady += [
+            self._part(group, "step", on_report) for group, on_report in zip(actors.learners, hearers, strict=False)
+        ]
 
-    def _part(self, unit: Unit, method: str, heard: Callable[[Any], None]) -> Part:
-        return Part(unit, method, heard, restarts=self._config.cluster.restarts, note=self._progress.note)
+    def _part(self, group: ActorGroup, method: str, on_report: Callable[[Any], None]) -> SupervisedGroup:
+        return SupervisedGroup(group, method, on_report, restarts=self._config.cluster.restarts, note=self._progress.note)
 
     def run(self) -> None:
         """TimeoutError names the part that holds the others up when no optimiser step came within `waits.progress_s`."""
-        with self._crew.pulse.doing("drive the training"):
+        with self._actors.heartbeat.activity("drive the training"):
             self._drive()
         self._finish_evaluation()
         self._save_meta_rm()
-        self.standing.figures.fates = self._ledger.fates()
+        self.run_state.totals.outcomes = self._ledger.outcomes()
 
     def _drive(self) -> None:
-        for part in [*self._steady, *self._workforce.parts]:
+        for part in [*self._steady, *self._pool.parts]:
             part.submit()
-        while self.standing.figures.version < self._config.grpo.steps:
+        while self.run_state.totals.version < self._config.grpo.steps:
             if self._evaluating is None:
                 issue(self._ledger, self._config, self._prompts.take)
-            self._workforce.reconcile()
-            self._listen()
-            self._crew.watch()
+            self._pool.reconcile()
+            self._poll()
+            self._actors.watch()
             self._advance_evaluation()
             self._check_progress()
 
     def _save_meta_rm(self) -> None:
         """The policy's last step wrote its own checkpoint; the meta-RM, which has no last step, writes one now."""
-        if self._crew.has_meta_rm:
+        if self._actors.has_meta_rm:
             what = "the meta-RM learner to save (waits.progress_s)"
-            self._crew.persist(
-                lambda: self._crew.answers(
-                    [rank.save.remote() for rank in self._crew.learners[-1].actors],
+            self._actors.persist(
+                lambda: self._actors.answers(
+                    [rank.save.remote() for rank in self._actors.learners[-1].actors],
                     limit_s=self._config.waits.progress_s,
                     what=what,
                 )
@@ -101,48 +103,48 @@ class Training:
 
     # ---- listening -----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        for part in listen([*self._steady, *self._workforce.parts]):
-            if part in self._workforce.parts:
-                self._workforce.submit(part)
-            elif part.method != "step" or self.standing.figures.version < self._config.grpo.steps:
+    def _poll(self) -> None:
+        for part in poll([*self._steady, *self._pool.parts]):
+            if part in self._pool.parts:
+                self._pool.submit(part)
+            elif part.method != "step" or self.run_state.totals.version < self._config.grpo.steps:
                 part.submit()
 
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s
         if time.monotonic() - self._stepped < limit:
             return
-        found = diagnosis.gather(self._crew.redis, self._crew.address.run_id, self._config)
+        found = diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config)
         report = diagnosis.describe(found)
         self._tracker.alert(f"no optimiser step for {limit:.0f} s", report)
         raise TimeoutError(
-            f"the driver waited {limit:.0f} s for optimiser step {self.standing.figures.version + 1}"
+            f"the driver waited {limit:.0f} s for optimiser step {self.run_state.totals.version + 1}"
             f" (waits.progress_s)\n{report}"
         )
 
-    def _heard_rollout(self, report: RolloutReport) -> None:
+    def _on_rollout_report(self, report: RolloutReport) -> None:
         self._recent.append(report)
-        self.standing.figures.heard_rollout(report)
+        self.run_state.totals.add_rollout(report)
 
-    def _heard_reward(self, report: RewardReport) -> None:
-        """Rewards reach the log by way of the learner, which sees every group; here only the pulse counts."""
+    def _on_reward_report(self, report: RewardReport) -> None:
+        """Rewards reach the log by way of the learner, which sees every group; here only the heartbeat counts."""
 
-    def _heard_meta_rm(self, report: MetaRMReport) -> None:
-        self.standing.figures.heard_meta_rm(report)
+    def _on_meta_rm_report(self, report: MetaRMReport) -> None:
+        self.run_state.totals.add_meta_rm(report)
         self._tracker.log({"meta_rm/step": report.version, **report.metrics})
 
-    def _heard_grpo(self, report: GRPOReport) -> None:
-        f, metrics = self.standing.figures, report.metrics
+    def _on_grpo_report(self, report: GRPOReport) -> None:
+        f, metrics = self.run_state.totals, report.metrics
         self._stepped = time.monotonic()
-        f.heard_grpo(report)
-        f.fates = self._ledger.fates()
+        f.add_grpo(report)
+        f.outcomes = self._ledger.outcomes()
         f.restarts = self._restarts()
-        self.standing.save()
+        self.run_state.save()
         rolled, queues = self._rolled(), self._queues()
         # what the meta-RM passed over is its own metric
-        fates = {f"groups/{fate}": count for fate, count in f.fates.items() if fate != "skipped"}
+        outcomes = {f"groups/{outcome}": count for outcome, count in f.outcomes.items() if outcome != "skipped"}
         self._tracker.log(
-            {"learner/version": report.version, **metrics, **rolled, **fates}
+            {"learner/version": report.version, **metrics, **rolled, **outcomes}
             | {f"queue/{name}": count for name, count in queues.items()}
         )
         self._progress.update(
@@ -151,16 +153,16 @@ class Training:
             parse_failure_rate=metrics.get("parse/failure_rate"),
             staleness_max=f.staleness_max,
             tokens_per_s=rolled["throughput/tokens_per_s"],
-            workers=len(self._crew.rollouts),
+            workers=len(self._actors.rollouts),
             queues=queues,
         )
         if "idle/rollout_ratio" in rolled:
-            self._workforce.autoscale(metrics["idle/learner_ratio"], rolled["idle/rollout_ratio"])
+            self._pool.autoscale(metrics["idle/learner_ratio"], rolled["idle/rollout_ratio"])
         self._begin_evaluation()
 
     def _restarts(self) -> dict[str, int]:
         """Replacements since the run began, by part."""
-        now = {part.name: part.replaced for part in self._steady} | {"rollout actors": self._workforce.replaced}
+        now = {part.name: part.replaced for part in self._steady} | {"rollout actors": self._pool.replaced}
         return {name: self._before.get(name, 0) + count for name, count in now.items()}
 
     def _rolled(self) -> dict[str, float]:
@@ -173,8 +175,8 @@ class Training:
         figures: dict[str, float] = {
             "throughput/completions_per_s": sum(r.completions for r in recent) / seconds,
             "throughput/tokens_per_s": sum(r.tokens for r in recent) / seconds,
-            "rollout/workers": len(self._crew.rollouts),
-            "parts/restarts": sum(self.standing.figures.restarts.values()),
+            "rollout/workers": len(self._actors.rollouts),
+            "parts/restarts": sum(self.run_state.totals.restarts.values()),
         }
         if worked:
             figures["idle/rollout_ratio"] = sum(r.idle_s for r in recent) / worked
@@ -184,20 +186,20 @@ class Training:
         return figures
 
     def _queues(self) -> dict[str, int]:
-        return lengths(self._crew.redis, self._crew.address.run_id)
+        return lengths(self._actors.redis, self._actors.address.run_id)
 
     # ---- evaluation while training -------------------------------------------------------------------------------
 
     def _begin_evaluation(self) -> None:
         """Every `eval.every` versions, unless one is still under way or the run's last evaluation is next. No prompt
         is issued meanwhile, so at eta = 0 the engine has nothing else to do and the run stays reproducible."""
-        every, version = self._config.eval.every, self.standing.figures.version
+        every, version = self._config.eval.every, self.run_state.totals.version
         if every and version % every == 0 and version < self._config.grpo.steps and self._evaluating is None:
-            if not self._crew.rollouts:
+            if not self._actors.rollouts:
                 self._progress.note("an evaluation is left out, as the rollout actors are being replaced")
                 return
             drafts = self._heldout[: self._config.eval.during_limit]
-            self._evaluating = Evaluating(self._crew, self._config, drafts, when="during", version=version)
+            self._evaluating = Evaluating(self._actors, self._config, drafts, when="during", version=version)
 
     def _advance_evaluation(self) -> None:
         """One look at it. When a worker died under it, it is left out: the next one is `eval.every` versions away."""
@@ -213,7 +215,7 @@ class Training:
                 self._evaluated(result)
         except ray.exceptions.RayActorError as error:
             self._evaluating = self._grades = None
-            self._progress.note(f"an evaluation is left out, as one of those who judged died ({brief(error)})")
+            self._progress.note(f"an evaluation is left out, as one of those who judged died ({one_line(error)})")
 
     def _evaluated(self, result: Evaluation) -> None:
         self._tracker.log(result.metrics())

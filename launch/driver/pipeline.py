@@ -5,7 +5,7 @@
     count_votes  the meta-RM scores the votes ─▶ accuracy over k, plain and guided
 
     runs/<run id>/  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
-                    standing.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/
+                    run_state.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/
 
 A run that was cut off is resumed from this folder: each stage looks for what an earlier try has finished.
 """
@@ -23,38 +23,38 @@ from typing import Self
 
 import ray
 
+from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Ledger
-from buffer.heartbeat import beats
 from buffer.streams import connect, in_use
 from configs.load import ConfigError, dump
 from configs.schema import Config
-from launch.monitoring import jsonl_log
-from launch.setup import resource_plan
-from launch.driver import cold_start_sampling
 from launch.cluster.ray_cluster import Cluster
-from launch.driver.issue import reopen
-from launch.cluster.stage_actors import Crew, TrainingCrew
-from launch.monitoring.diagnosis import COLD_START
-from launch.setup.run_folder import hold, reopenable
-from launch.setup.preflight import open_run, told
+from launch.cluster.stage_actors import StageActors, TrainingActors
+from launch.cluster.supervision import RunFailed
+from launch.driver import cold_start_sampling
 from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
-from launch.judging.heldout import Evaluation, When, evaluate
-from launch.judging.run_votes import Polling
-from launch.page.scaling import vote_metrics
-from launch.cluster.supervision import PartFailed
-from launch.monitoring.console import Progress
-from launch.monitoring.plain_text import clean_lines
-from launch.page.run_page import write_report
-from launch.setup.signals import end_on_signals
-from launch.driver.run_state import Standing
-from launch.driver.summary import Finished, Outcome, summary
-from launch.monitoring.tracker import Tracker, chosen_mode
+from launch.driver.issue import reopen
 from launch.driver.online_rl import Training
+from launch.driver.run_state import RunState
+from launch.driver.summary import Finished, RunResults, summary
+from launch.judging.heldout import Evaluation, When, evaluate
+from launch.judging.run_votes import RunVotes
+from launch.monitoring import jsonl_log
+from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.diagnosis import COLD_START
+from launch.monitoring.plain_text import clean_lines
+from launch.monitoring.tracker import Tracker, chosen_mode
+from launch.page.run_page import write_report
+from launch.page.scaling import vote_metrics
+from launch.setup import resource_plan
+from launch.setup.preflight import format_skipped, prepare_run
+from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
+from launch.setup.signals import end_on_signals
 from learner import checkpoint
 from learner.sft import SFTReport
 
 
-class Run:
+class Pipeline:
     """Use as a context manager. Constructing it checks everything that can be checked before processes start;
     leaving it ends every part and writes the summary and the report, whatever happened."""
 
@@ -63,25 +63,28 @@ class Run:
         self._began = time.monotonic()
         chosen_mode(config.tracking.mode, os.environ)
         self._config, self._preset = config, preset
-        self._opened = open_run(config, preset=preset, resume=resume)
-        self.folder = self._opened.folder
-        self._policy = self._opened.model  # what training starts from: the base, or the cold start's
+        self._inputs = prepare_run(config, preset=preset, resume=resume)
+        self.folder = self._inputs.folder
+        self._policy = self._inputs.model  # what training starts from: the base, or the cold start's
         self._resumed = resume
-        self._continued = resume or reopenable(self.folder)
+        self._continued = resume or can_resume_cold_start(self.folder)
         self.status = 0
-        self._standing = Standing(self.folder / "standing.json")
-        self._outcome = Outcome(judged=self._opened.judged, training=self._standing.figures)
-        for row in jsonl_log.read(self.folder / "evaluations.jsonl"):
-            self._outcome.evaluations[row["when"]] = Evaluation(**row, grades=())
+        self._run_state = RunState(self.folder / "run_state.json")
+        self._results = RunResults(judged=self._inputs.judged, training=self._run_state.totals)
+        for row in jsonl_log.repair_and_read(self.folder / "evaluations.jsonl"):
+            self._results.evaluations[row["when"]] = Evaluation(**row, grades=())
 
     def __enter__(self) -> Self:
-        config, opened = self._config, self._opened
-        self._held = hold(self.folder)
+        config, inputs = self._config, self._inputs
+        self._held = lock_run_folder(self.folder)
         if not self._resumed:
             (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
-        print(f"run        {self.folder}\n{resource_plan.describe(config, opened.parts)}{told(opened.skipped)}", flush=True)
-        gpus = resource_plan.gpus_wanted(config)
-        self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=opened.model, gpus=gpus)
+        print(
+            f"run        {self.folder}\n{resource_plan.describe(config, inputs.processes)}{format_skipped(inputs.skipped)}",
+            flush=True,
+        )
+        gpus = resource_plan.gpus_needed(config)
+        self._cluster = Cluster(config, run_id=self.folder.name, folder=self.folder, model=inputs.model, gpus=gpus)
         end_on_signals()
         try:
             self._cluster.__enter__()
@@ -94,12 +97,12 @@ class Run:
             os.close(self._held)
             raise
         end_on_signals()  # again: Ray put its own handlers in place
-        self._progress = Progress(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
+        self._progress = ProgressDisplay(config.grpo.steps, config.grpo.max_staleness, title=self.folder.name)
         self._progress.__enter__()
-        self._polling = None
+        self._run_votes = None
         if config.eval.votes:
-            self._polling = Polling(config, opened.judged, folder=self.folder / "votes", say=self._progress.note)
-        self._outcome.seconds["start"] = time.monotonic() - self._began
+            self._run_votes = RunVotes(config, inputs.judged, folder=self.folder / "votes", note=self._progress.note)
+        self._results.seconds["start"] = time.monotonic() - self._began
         return self
 
     def _require_own_streams(self) -> None:
@@ -119,63 +122,68 @@ class Run:
                     f"--resume: the streams of {address.run_id} are not on the Redis server any more, so what was issued is"
                     f" not known; start a new run from {self.folder / 'checkpoints' / 'policy'}"
                 )
-            drivers = [found["driver"] for name in names if "driver" in (found := beats(client, name))]
+            drivers = [found["driver"] for name in names if "driver" in (found := last_heartbeats(client, name))]
             # (An embedded server has one driver: another one would not have got it started.)
             for driver in drivers if self._config.redis.url else ():
-                if driver.age_s < self._config.waits.pulse_s:
+                if driver.age_s < self._config.waits.heartbeat_s:
                     raise ConfigError(
-                        f"--resume: the run goes on, its driver (process {driver.pid} on {driver.host}) was heard of"
-                        f" {driver.age_s:.0f} s ago; if it was killed just now, wait {self._config.waits.pulse_s:.0f} s"
+                        f"--resume: the run goes on, its driver (process {driver.pid} on {driver.host}) was on_report of"
+                        f" {driver.age_s:.0f} s ago; if it was killed just now, wait {self._config.waits.heartbeat_s:.0f} s"
                     )
 
     # ---- cold start ----------------------------------------------------------------------------------------------
 
     def cold_start(self) -> None:
         """RFT: sample, reject, fine-tune; training then starts from the result. Goes on where it was interrupted."""
-        config, opened, folder = self._config, self._opened, self.folder / "cold_start"
+        config, inputs, folder = self._config, self._inputs, self.folder / "cold_start"
         if (self.folder / "checkpoints").exists():  # training began, so all of this is done
-            self._recall_cold_start()
+            self._load_cold_start()
             return
         folder.mkdir(exist_ok=True)
-        planned = cold_start_sampling.plan(config, opened.prompts, opened.train)
+        planned = cold_start_sampling.plan(config, inputs.prompts, inputs.train)
         path = folder / "sampled.jsonl"
-        if "before" not in self._outcome.evaluations or cold_start_sampling.missing(planned, path):
-            with self._crew("cold-start") as crew:
-                self._evaluate(crew, "before", version=0)
+        if "before" not in self._results.evaluations or cold_start_sampling.missing(planned, path):
+            with self._stage_actors("cold-start") as actors:
+                self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
                     cold_start_sampling.Sampling(
-                        config, crew=crew, planned=planned, tokenizer=opened.tokenizer, path=path, progress=self._progress
+                        config, actors=actors, planned=planned, tokenizer=inputs.tokenizer, path=path, progress=self._progress
                     ).run()
-        sampled = jsonl_log.read(path)
+        sampled = jsonl_log.repair_and_read(path)
         verdicts = cold_start_sampling.verdict_counts(sampled)
-        examples = write_dataset(
-            folder / "dataset.jsonl", sampled, opened.mixed, opened.tokenizer, config.model.context
-        )
-        self._outcome.cold_start = {"verdicts": verdicts, "examples": examples}
-        (folder / "verdicts.json").write_text(json.dumps(self._outcome.cold_start, indent=2) + "\n", encoding="utf-8")
+        examples = write_dataset(folder / "dataset.jsonl", sampled, inputs.mixed, inputs.tokenizer, config.model.context)
+        self._results.cold_start = {"verdicts": verdicts, "examples": examples}
+        (folder / "verdicts.json").write_text(json.dumps(self._results.cold_start, indent=2) + "\n", encoding="utf-8")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
         require_some(examples, verdicts)
         with self._timed("fine_tune"):
-            policy, standing = fine_tune(
-                self._cluster, config, model=opened.model, folder=folder, heard=self._heard_sft, note=self._progress.note
+            policy, run_state = fine_tune(
+                self._cluster,
+                config,
+                model=inputs.model,
+                folder=folder,
+                on_report=self._on_sft_report,
+                note=self._progress.note,
             )
         self._policy = str(policy)
-        self._outcome.cold_start |= {
-            "steps": standing.version, "best_step": standing.best, "heldout_loss": standing.best_loss
-        }  # fmt: skip
-        (folder / "outcome.json").write_text(json.dumps(self._outcome.cold_start), encoding="utf-8")
+        self._results.cold_start |= {
+            "steps": run_state.version,
+            "best_step": run_state.best,
+            "heldout_loss": run_state.best_loss,
+        }
+        (folder / "outcome.json").write_text(json.dumps(self._results.cold_start), encoding="utf-8")
 
-    def _recall_cold_start(self) -> None:
+    def _load_cold_start(self) -> None:
         folder = self.folder / "cold_start"
         self._policy = str(folder / "model")
-        self._outcome.cold_start = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        self._results.cold_start = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        with self._crew("cold-start") as crew:
-            self._evaluate(crew, "cold_start", version=0)
+        with self._stage_actors("cold-start") as actors:
+            self._evaluate(actors, "cold_start", version=0)
 
-    def _heard_sft(self, report: SFTReport) -> None:
+    def _on_sft_report(self, report: SFTReport) -> None:
         self._tracker.log({"sft/step": report.version, **report.metrics})
         if report.heldout_loss is not None:
             self._progress.note(
@@ -187,56 +195,56 @@ class Run:
 
     def online_rl(self) -> None:
         """GRPO and the meta-RM on the live stream until `grpo.steps`; the policy is judged before and after."""
-        config, opened = self._config, self._opened
+        config, inputs = self._config, self._inputs
         start: When = "cold_start" if config.cold_start.enabled else "before"
         seed = self.folder / "cold_start" / "sampled.jsonl" if config.cold_start.enabled else None
-        crew = TrainingCrew(
+        actors = TrainingActors(
             self._cluster,
             config,
             model=self._policy,
-            preferences=opened.preferences,
+            preferences=inputs.preferences,
             checkpoints=self.folder / "checkpoints",
             seed=seed,
         )
         if self._resumed:
             self._reopen_round()
-        with crew:
-            self._evaluate(crew, start, version=0)
-            self._poll(crew, start, version=0)
+        with actors:
+            self._evaluate(actors, start, version=0)
+            self._poll(actors, start, version=0)
             training = Training(
                 config,
-                crew=crew,
-                prompts=opened.prompts,
-                heldout=opened.drafts,
+                actors=actors,
+                prompts=inputs.prompts,
+                heldout=inputs.drafts,
                 tracker=self._tracker,
                 progress=self._progress,
-                standing=self._standing,
+                run_state=self._run_state,
             )
             with self._timed("train"):
                 training.run()
-            self._standing.save()
-            version = self._standing.figures.version
-            self._evaluate(crew, "after", version=version)
-            self._poll(crew, "after", version=version)
+            self._run_state.save()
+            version = self._run_state.totals.version
+            self._evaluate(actors, "after", version=version)
+            self._poll(actors, "after", version=version)
 
     def _reopen_round(self) -> None:
         address = self._cluster.address()
         with connect(address, timeout_s=self._config.waits.server_s) as client:
-            if again := reopen(Ledger(client, address.run_id), self._config, self._opened.prompts.take):
+            if again := reopen(Ledger(client, address.run_id), self._config, self._inputs.prompts.take):
                 self._progress.note(f"resumed in the middle of a round: its {again} prompts are sampled again")
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
-    def _crew(self, stage: str) -> Crew:
-        return Crew(self._cluster, self._config, model=self._policy, preferences=self._opened.preferences, stage=stage)
+    def _stage_actors(self, stage: str) -> StageActors:
+        return StageActors(self._cluster, self._config, model=self._policy, preferences=self._inputs.preferences, stage=stage)
 
-    def _evaluate(self, crew: Crew, when: When, *, version: int) -> None:
-        """Judge the held-out preferences greedily under the crew's policy, unless an earlier try did."""
-        if when in self._outcome.evaluations:
+    def _evaluate(self, actors: StageActors, when: When, *, version: int) -> None:
+        """Judge the held-out preferences greedily under the actors's policy, unless an earlier try did."""
+        if when in self._results.evaluations:
             return
         with self._timed(f"evaluate_{when}"):
-            result = evaluate(crew, self._config, self._opened.drafts, when=when, version=version)
-        self._outcome.evaluations[when] = result
+            result = evaluate(actors, self._config, self._inputs.drafts, when=when, version=version)
+        self._results.evaluations[when] = result
         jsonl_log.append(self.folder / "evaluations.jsonl", [result.row()])
         self._tracker.log(result.metrics())
         self._tracker.samples(result.samples(self._config.tracking.samples))
@@ -246,31 +254,31 @@ class Run:
             f" of {result.rows} held-out preferences"
         )
 
-    def _poll(self, crew: Crew, when: When, *, version: int) -> None:
+    def _poll(self, actors: StageActors, when: When, *, version: int) -> None:
         """K sampled judgements of each held-out preference, onto disk: counted when the meta-RM is trained."""
-        if self._polling is not None:
+        if self._run_votes is not None:
             with self._timed(f"vote_{when}"):
-                self._polling.poll(crew, self._opened.tokenizer, when, version=version)
+                self._run_votes.poll(actors, self._inputs.tokenizer, when, version=version)
 
     def count_votes(self) -> None:
         """Accuracy over k of each policy that was polled, with the last meta-RM choosing and without."""
-        if self._polling is None:
+        if self._run_votes is None:
             return
         newest = checkpoint.newest(self.folder / "checkpoints" / "meta-rm") if self._config.meta_rm.enabled else None
         with self._timed("count_votes"):
-            self._outcome.votes = self._polling.count(self._cluster, newest[0] / "model" if newest else None)
-        for when, row in self._outcome.votes.items():
-            version = self._outcome.training.version if when == "after" else 0
+            self._results.votes = self._run_votes.count(self._cluster, newest[0] / "model" if newest else None)
+        for when, row in self._results.votes.items():
+            version = self._results.training.version if when == "after" else 0
             self._tracker.log({"eval/version": version, **vote_metrics(row)})
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
         self._progress.__exit__(kind, error, trace)
         self._finish(error)
-        if isinstance(error, PartFailed | TimeoutError | ray.exceptions.RayError):  # RayError: a part of no crew, or Ray itself
+        if isinstance(
+            error, RunFailed | TimeoutError | ray.exceptions.RayError
+        ):  # RayError: a part of no actors, or Ray itself
             print(f"failed: {clean_lines(str(error))}", file=sys.stderr)
             return True
         return False
@@ -282,9 +290,9 @@ class Run:
         if error is not None:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
             self.status = 130 if finished == "stopped" else 1
-        self._outcome.seconds["total"] = time.monotonic() - self._began
-        found = summary(self._config, self._outcome, run_id=self.folder.name, preset=self._preset, finished=finished)
-        found |= {"skipped": self._opened.skipped} | ({"error": str(error)} if finished == "failed" else {})
+        self._results.seconds["total"] = time.monotonic() - self._began
+        found = summary(self._config, self._results, run_id=self.folder.name, preset=self._preset, finished=finished)
+        found |= {"skipped": self._inputs.skipped} | ({"error": str(error)} if finished == "failed" else {})
         (self.folder / "summary.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         self._tracker.finish(found)
         report = write_report(self.folder)
@@ -301,7 +309,7 @@ class Run:
         try:
             yield
         finally:
-            self._outcome.seconds[stage] = time.monotonic() - started
+            self._results.seconds[stage] = time.monotonic() - started
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -12,8 +12,8 @@ from learner.meta_rm import MetaRMReport
 
 
 @dataclass(slots=True)
-class Figures:
-    """What the run has seen so far, for the summary. steps: optimiser steps heard of, those that a crash undid among
+class RunTotals:
+    """What the run has seen so far, for the summary. steps: optimiser steps on_report of, those that a crash undid among
     them; version: the last. restarts: replacements, by part."""
 
     version: int = 0
@@ -30,21 +30,21 @@ class Figures:
     meta_auc: list[float] = field(default_factory=list)
     meta_accuracy: list[float] = field(default_factory=list)
     meta_examples: int = 0
-    fates: dict[str, int] = field(default_factory=dict)  # as of the last step: a stopped run may have no server to ask
+    outcomes: dict[str, int] = field(default_factory=dict)  # as of the last step: a stopped run may have no server to ask
     restarts: dict[str, int] = field(default_factory=dict)
 
-    def heard_rollout(self, report: RolloutReport) -> None:
+    def add_rollout(self, report: RolloutReport) -> None:
         self.tokens += report.tokens
         self.rollout_idle_s += report.idle_s
         self.rollout_s += report.seconds
 
-    def heard_meta_rm(self, report: MetaRMReport) -> None:
+    def add_meta_rm(self, report: MetaRMReport) -> None:
         self.meta_examples += report.completions
         self.meta_accuracy.append(report.metrics["meta_rm/accuracy"])
         if "meta_rm/auc" in report.metrics:  # a batch of one class has none
             self.meta_auc.append(report.metrics["meta_rm/auc"])
 
-    def heard_grpo(self, report: GRPOReport) -> None:
+    def add_grpo(self, report: GRPOReport) -> None:
         metrics = report.metrics
         self.version = report.version
         self.steps += 1
@@ -57,15 +57,15 @@ class Figures:
             self.first_reward = self.last_reward if self.first_reward is None else self.first_reward
 
 
-class Standing:
+class RunState:
     """The figures of a run and the file that keeps them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.figures = Figures(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Figures()
+        self.totals = RunTotals(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else RunTotals()
 
     def save(self) -> None:
         """The whole file or the one before: a kill in between leaves no half of one."""
         draft = self._path.with_suffix(".unfinished")
-        draft.write_text(json.dumps(asdict(self.figures)), encoding="utf-8")
+        draft.write_text(json.dumps(asdict(self.totals)), encoding="utf-8")
         draft.replace(self._path)

@@ -9,48 +9,48 @@ from statistics import fmean
 from typing import Any, Literal
 
 from configs.schema import Config
-from grm.benchmarks import Figure, Row
+from grm.benchmarks import Figure, TableRow
 from grm.preferences import Preference
 from grm.rewards import chance_accuracy, longest_accuracy, shortest_accuracy
+from launch.driver.run_state import RunTotals
 from launch.judging.heldout import Evaluation
-from launch.driver.run_state import Figures
 
 Finished = Literal["completed", "stopped", "failed"]
 WINDOW = 20  # last meta-RM batches whose figures are averaged
 
 
 @dataclass(kw_only=True, slots=True)
-class Outcome:
+class RunResults:
     """What the stages found, filled as they end. evaluations: by when; votes: counted, by when; seconds: by stage."""
 
     judged: Sequence[Preference]
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
-    votes: dict[str, Row] = field(default_factory=dict)
+    votes: dict[str, TableRow] = field(default_factory=dict)
     cold_start: dict[str, Any] = field(default_factory=dict)
-    training: Figures = field(default_factory=Figures)
+    training: RunTotals = field(default_factory=RunTotals)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def summary(config: Config, outcome: Outcome, *, run_id: str, preset: str, finished: Finished) -> dict[str, Any]:
+def summary(config: Config, results: RunResults, *, run_id: str, preset: str, finished: Finished) -> dict[str, Any]:
     """The whole of summary.json; None where there is no figure."""
-    f = outcome.training
+    f = results.training
     return {
         "run_id": run_id,
         "preset": preset,
         "seed": config.run.seed,
         "finished": finished,
-        "accuracy": _each(outcome.evaluations, "accuracy"),
-        "parse_rate": _each(outcome.evaluations, "parse_rate"),
-        "baselines": _baselines(outcome.judged),
-        "heldout": {"rows": len(outcome.judged), "n": sorted(Counter(len(p.question.responses) for p in outcome.judged))},
-        "votes": {when: _scaling(row) for when, row in outcome.votes.items()},
-        "cold_start": outcome.cold_start,
+        "accuracy": _each(results.evaluations, "accuracy"),
+        "parse_rate": _each(results.evaluations, "parse_rate"),
+        "baselines": _baselines(results.judged),
+        "heldout": {"rows": len(results.judged), "n": sorted(Counter(len(p.question.responses) for p in results.judged))},
+        "votes": {when: _scaling(row) for when, row in results.votes.items()},
+        "cold_start": results.cold_start,
         "staleness": {
             "max": f.staleness_max if f.steps else None,
             "mean": f.staleness_sum / f.steps if f.steps else None,
             "bound": config.grpo.max_staleness,
         },
-        "groups": f.fates,
+        "groups": f.outcomes,
         "restarts": f.restarts,
         "reward": {"first": f.first_reward, "last": f.last_reward},
         "idle": {
@@ -62,7 +62,7 @@ def summary(config: Config, outcome: Outcome, *, run_id: str, preset: str, finis
             "accuracy": fmean(f.meta_accuracy[-WINDOW:]) if f.meta_accuracy else None,
             "examples": f.meta_examples,
         },
-        "seconds": outcome.seconds,
+        "seconds": results.seconds,
         "steps": f.version,
         "tokens": f.tokens,
     }
@@ -83,7 +83,7 @@ def _baselines(judged: Sequence[Preference]) -> dict[str, float | None]:
     }
 
 
-def _scaling(row: Row) -> dict[str, Any]:
+def _scaling(row: TableRow) -> dict[str, Any]:
     """{figure: {value, low, high, rows}} of a policy that was polled."""
     return {name: _figure(figure) for name, figure in row.figures.items()}
 

@@ -21,8 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from launch.judging.protocol import Answer, Ask, NotJudged
-from launch.monitoring.plain_text import clean
-from launch.monitoring.plain_text import redacted
+from launch.monitoring.plain_text import clean, redacted
 
 if TYPE_CHECKING:  # imported where a client is made: it costs a second that a run without an endpoint need not pay
     from openai import APIConnectionError, APIError, APIStatusError
@@ -87,8 +86,16 @@ class Endpoint:
     """`url` is http://host:port/v1, with or without a slash at its end. `timeout_s` is for one try; the wait between two
     tries is openai's (0.5 s, doubled up to 8 s, or what the server asks for). One caller; not within an event loop."""
 
-    def __init__(self, url: str, model: str, *, concurrency: int = 16, timeout_s: float = 180.0, tries: int = 5,
-                 api_key: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        concurrency: int = 16,
+        timeout_s: float = 180.0,
+        tries: int = 5,
+        api_key: str | None = None,
+    ) -> None:
         if concurrency < 1 or tries < 1 or not timeout_s > 0:
             raise ValueError(f"concurrency {concurrency}, tries {tries}, timeout_s {timeout_s}: each must be above 0")
         self._url, self._model = url.rstrip("/"), model
@@ -97,9 +104,7 @@ class Endpoint:
         self._check_address()
         from openai import AsyncOpenAI
 
-        self._client = AsyncOpenAI(
-            base_url=self._url, api_key=self._key or "none", timeout=timeout_s, max_retries=tries - 1
-        )
+        self._client = AsyncOpenAI(base_url=self._url, api_key=self._key or "none", timeout=timeout_s, max_retries=tries - 1)
         self._gate = asyncio.Semaphore(concurrency)
         self._runner = asyncio.Runner()  # one event loop for all calls: the client's connections belong to it
 
@@ -107,7 +112,7 @@ class Endpoint:
         """EndpointError within DOOR_S, after a single try, unless the endpoint answers and serves the model."""
         self._runner.run(self._check())
 
-    def defuse(self, text: str) -> str:
+    def escape_special_tokens(self, text: str) -> str:
         """Break what looks like a special token of some chat format, visibly: the server's tokenizer is not known here."""
         return SPECIAL.sub(r"<\\|\1|>", text)
 
@@ -139,8 +144,11 @@ class Endpoint:
         known = sorted(model.id for model in models.data)
         if self._model not in known:
             named = ", ".join([*known[:NAMED], *(["…"] if len(known) > NAMED else [])])
-            raise self._error("GET /models", f"the server does not know this model, it knows {self._quote(named) or 'none'}",
-                              "give one of them as --model")  # fmt: skip
+            raise self._error(
+                "GET /models",
+                f"the server does not know this model, it knows {self._quote(named) or 'none'}",
+                "give one of them as --model",
+            )
 
     async def _judge_all(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
         return await asyncio.gather(*(self._judge(ask) for ask in asks))
@@ -165,9 +173,13 @@ class Endpoint:
         tried = f"POST /chat/completions (n {n}, seed {seed})"
         async with self._gate:
             request = self._client.chat.completions.with_raw_response.create(
-                model=self._model, messages=[{"role": "user", "content": ask.message}], n=n, seed=seed,
-                temperature=ask.temperature, max_tokens=ask.max_new_tokens,
-            )  # fmt: skip
+                model=self._model,
+                messages=[{"role": "user", "content": ask.message}],
+                n=n,
+                seed=seed,
+                temperature=ask.temperature,
+                max_tokens=ask.max_new_tokens,
+            )
             completion = await self._fetch(tried, request, _Completion, limit_s=self._tries * self._timeout_s)
         if n == 1 and not completion.choices:
             raise self._error(tried, "the answer holds no choice", "look into the server's log")
@@ -203,33 +215,38 @@ class Endpoint:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"])) or "body"
             raise self._error(
-                tried, f"the answer is not of the OpenAI form, {field}: {first['msg']}: {self._quote(response.text)}",
+                tried,
+                f"the answer is not of the OpenAI form, {field}: {first['msg']}: {self._quote(response.text)}",
                 "give the address of an OpenAI-compatible server, as http://host:port/v1",
-            ) from None  # fmt: skip
+            ) from None
 
     # ---- errors --------------------------------------------------------------------------------------------------
 
     def _late(self, tried: str, limit_s: float) -> EndpointError:
         within = f"{min(limit_s, self._timeout_s):g} s a try, {limit_s:g} s in all"
         return self._error(
-            tried, f"the evaluation waited for the server, which did not answer ({within})",
+            tried,
+            f"the evaluation waited for the server, which did not answer ({within})",
             "see whether it is overloaded; lower the concurrency or raise timeout_s",
-        )  # fmt: skip
+        )
 
     def _unreached(self, tried: str, error: APIConnectionError) -> EndpointError:
         return self._error(
-            f"{tried}, {_tries(error)}", f"no connection: {self._quote(str(_innermost(error)))}",
+            f"{tried}, {_tries(error)}",
+            f"no connection: {self._quote(str(_innermost(error)))}",
             "start the server, or correct the address",
-        )  # fmt: skip
+        )
 
     def _status(self, tried: str, error: APIStatusError) -> EndpointError:
         body = error.body
         said = body["message"] if isinstance(body, dict) and isinstance(body.get("message"), str) else error.response.text
         status = error.status_code
         return self._error(
-            f"{tried}, {_tries(error)}", f"HTTP {status}: {self._quote(said) or '(no words)'}", self._remedy(status),
+            f"{tried}, {_tries(error)}",
+            f"HTTP {status}: {self._quote(said) or '(no words)'}",
+            self._remedy(status),
             kind=_Refused if status in (400, 422) else EndpointError,
-        )  # fmt: skip
+        )
 
     def _remedy(self, status: int) -> str:
         if status in (401, 403):

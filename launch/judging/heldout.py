@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import ray
 
-from actors.vllm_engine import Request
 from actors.reward import Grade, Judged
+from actors.vllm_engine import Request
 from configs.schema import Config
-from launch.cluster.stage_actors import Crew
-from launch.setup.prompt_source import Draft
+from launch.cluster.stage_actors import StageActors
 from launch.monitoring.tracker import SampleJudgement
+from launch.setup.prompt_source import Draft
 
 When = Literal["before", "cold_start", "during", "after"]
 
@@ -53,14 +53,14 @@ class Evaluating:
     """An evaluation under way on the rollout actors that are ready, of which there must be one: when every reference in `refs`
     is ready, `grade`."""
 
-    def __init__(self, crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
+    def __init__(self, actors: StageActors, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
         self.when: When = when
         self.version = version
-        self._crew = crew
-        self._shards = [drafts[i :: len(crew.rollouts)] for i in range(len(crew.rollouts))]
+        self._actors = actors
+        self._shards = [drafts[i :: len(actors.rollouts)] for i in range(len(actors.rollouts))]
         self.refs: list[Any] = [
             actor.judge.remote([_greedy(draft, config) for draft in shard], version)
-            for actor, shard in zip(crew.rollouts, self._shards, strict=True)
+            for actor, shard in zip(actors.rollouts, self._shards, strict=True)
         ]
 
     def grade(self) -> Any:
@@ -70,7 +70,7 @@ class Evaluating:
             for shard, answers in zip(self._shards, ray.get(self.refs), strict=True)
             for draft, completions in zip(shard, answers, strict=True)
         ]
-        return self._crew.reward.grade.remote(judged)
+        return self._actors.reward.grade.remote(judged)
 
     def result(self, grades: Sequence[Grade]) -> Evaluation:
         rows = len(grades)
@@ -85,23 +85,21 @@ class Evaluating:
         )
 
 
-def evaluate(crew: Crew, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
+def evaluate(actors: StageActors, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
     """Judge and grade, waiting for it. TimeoutError after `waits.judge_s`."""
     limit, what = config.waits.judge_s, f"the {when} evaluation of {len(drafts)} preferences (waits.judge_s)"
 
     def once() -> Evaluation:
-        evaluating = Evaluating(crew, config, drafts, when=when, version=version)
-        crew.answers(evaluating.refs, limit_s=limit, what=what)
-        (grades,) = crew.answers([evaluating.grade()], limit_s=limit, what=what)
+        evaluating = Evaluating(actors, config, drafts, when=when, version=version)
+        actors.answers(evaluating.refs, limit_s=limit, what=what)
+        (grades,) = actors.answers([evaluating.grade()], limit_s=limit, what=what)
         return evaluating.result(grades)
 
-    return crew.persist(once)
+    return actors.persist(once)
 
 
 def _greedy(draft: Draft, config: Config) -> Request:
-    return Request(
-        token_ids=draft.token_ids, samples=1, temperature=0.0, max_new_tokens=config.rollout.max_new_tokens
-    )
+    return Request(token_ids=draft.token_ids, samples=1, temperature=0.0, max_new_tokens=config.rollout.max_new_tokens)
 
 
 def _sample(when: When, version: int, grade: Grade) -> SampleJudgement:

@@ -37,8 +37,10 @@ class JudgeLost(RuntimeError):
 
 
 class Judge(Protocol):
-    """Answers in the order of what was asked; an item that failed is there as its error. defuse: breaks in a text of others
-    what its tokenizer would read as a special token."""
+    """Answers in the order of the requests; a request that failed is there as its error.
 
-    def defuse(self, text: str) -> str: ...
+    `escape_special_tokens` breaks in a foreign text what the judge's tokenizer would read as a special token.
+    """
+
+    def escape_special_tokens(self, text: str) -> str: ...
     def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]: ...

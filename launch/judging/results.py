@@ -16,20 +16,20 @@ from rich.text import Text
 
 from configs.load import dump
 from configs.schema import Config
-from grm.benchmarks import Item, Row
+from grm.benchmarks import Item, TableRow
 from grm.preferences import Preference
+from launch.monitoring.plain_text import clean
+from launch.monitoring.tracker import Tracker
 from launch.page.charts import Markup, join, tag
 from launch.page.curves import percent
-from launch.page.scaling import scaling_card, vote_metrics
-from launch.monitoring.plain_text import clean
 from launch.page.run_page import TEMPLATE
-from launch.monitoring.tracker import Tracker
+from launch.page.scaling import scaling_card, vote_metrics
 
 COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
 LOG_WIDTH = 2000  # characters of a line that no terminal breaks
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[TableRow]) -> None:
     """A line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with the
     main figures. The rest of the subsets' figures is in table.json and on the page."""
     console = Console()
@@ -59,7 +59,7 @@ def _table(*columns: str) -> Table:
     return found
 
 
-def _main(overall: Row) -> list[str]:
+def _main(overall: TableRow) -> list[str]:
     """What tells a judge from a trivial one: parse rate, baselines, greedy, and the most votes, plain and guided."""
     always = ("parse_rate", "chance", "longest", "shortest", "greedy", "auc_greedy")
     found = [name for name in always if name in overall.figures]
@@ -74,7 +74,7 @@ def _cell(name: str, value: float) -> str:
 
 
 def write_evaluation(
-    out: Path, rows: Sequence[Row], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
+    out: Path, rows: Sequence[TableRow], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
 ) -> None:
     """table.json, report.html and the W&B run. failed: preferences without an answer, with the reason."""
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
@@ -90,7 +90,7 @@ def write_evaluation(
     tracker.finish({"finished": "completed", **found})
 
 
-def _page(model: str, rows: Sequence[Row], failed: Mapping[str, str]) -> str:
+def _page(model: str, rows: Sequence[TableRow], failed: Mapping[str, str]) -> str:
     overall = {name: asdict(figure) for name, figure in rows[-1].figures.items()}
     card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; the meta-RM lets the better half vote.")
     columns = [rows[-1], *rows[:-1]]  # all rows first: with many subsets the page scrolls sideways
@@ -105,7 +105,7 @@ def _page(model: str, rows: Sequence[Row], failed: Mapping[str, str]) -> str:
     return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(parts))
 
 
-def _shown(name: str, row: Row) -> Markup | str:
+def _shown(name: str, row: TableRow) -> Markup | str:
     figure = row.figures.get(name)
     if figure is None:
         return ""

@@ -21,66 +21,74 @@ from typing import TYPE_CHECKING, Any
 from configs.load import ConfigError
 from configs.schema import Config
 from grm.benchmarks import Item, Sample
-from grm.judgement import Judgement, ParseFailure, Scale, parse, restore
+from grm.judgement import Judgement, ParseFailure, ScoreRange, parse, unshuffle
 from grm.preferences import Preference, Question
 from grm.prompts import Template, render, shuffled
-from launch.monitoring import jsonl_log
-from launch.setup.tokenizer import Tokenizer
-from launch.setup.prompt_source import seed_of
 from launch.judging.protocol import Answer, Ask, Judge, NotJudged
+from launch.monitoring import jsonl_log
+from launch.setup.prompt_source import sampling_seed
+from launch.setup.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from learner.meta_scorer import Asked
 
-Said = Callable[[str], None]
-Defuse = Callable[[str], str]
+Notify = Callable[[str], None]
+EscapeTokens = Callable[[str], str]
 NOTES = 5  # lines said on the way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Poll:
+class VotePlan:
     """How preferences are judged. k: sampled judgements of each, beside a greedy one; wave: preferences asked at a time."""
 
-    wording: Template
+    template: Template
     k: int
     temperature: float
     max_new_tokens: int
     seed: int
     wave: int
 
-    def asks(self, question: Question, defuse: Defuse = str) -> list[tuple[tuple[int, ...], Ask]]:
+    def asks(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[tuple[tuple[int, ...], Ask]]:
         """(permutation, ask): the greedy one, then the votes; those that share a permutation are asked together."""
         n = len(question.responses)
         greedy = shuffled(n, random.Random(f"greedy/{self.seed}/{question.id}"))
-        asked = [(greedy, self._ask(question, greedy, defuse, samples=1, temperature=0.0))]
+        asked = [(greedy, self._ask(question, greedy, escape_special_tokens, samples=1, temperature=0.0))]
         drawn = [shuffled(n, random.Random(f"vote/{self.seed}/{question.id}/{j}")) for j in range(self.k)]
         for permutation in dict.fromkeys(drawn):
             count = drawn.count(permutation)
-            ask = self._ask(question, permutation, defuse, samples=count, temperature=self.temperature)
+            ask = self._ask(question, permutation, escape_special_tokens, samples=count, temperature=self.temperature)
             asked.append((permutation, ask))
         return asked
 
-    def message(self, question: Question, permutation: Sequence[int], defuse: Defuse = str) -> str:
-        """The 1..10 scale for every n, as in evaluation. defuse: see `render`."""
-        return render(question, permutation, self.wording, scale=Scale.GRADED, defuse=defuse)
+    def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
+        """The 1..10 scale for every n, as in evaluation. escape_special_tokens: see `render`."""
+        return render(
+            question, permutation, self.template, scale=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
+        )
 
     def _ask(
-        self, question: Question, permutation: Sequence[int], defuse: Defuse, *, samples: int, temperature: float
+        self,
+        question: Question,
+        permutation: Sequence[int],
+        escape_special_tokens: EscapeTokens,
+        *,
+        samples: int,
+        temperature: float,
     ) -> Ask:
         return Ask(
-            message=self.message(question, permutation, defuse),
+            message=self.message(question, permutation, escape_special_tokens),
             samples=samples,
             temperature=temperature,
             max_new_tokens=self.max_new_tokens,
-            seed=seed_of(f"{self.seed}/{question.id}/{permutation}"),
+            seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
         )
 
 
-def poll_of(config: Config, wording: Template, k: int) -> Poll:
+def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
     """As the config says; a wave fills every engine twice over."""
     sequences = config.rollout.workers * config.rollout.max_groups * config.rollout.samples
-    return Poll(
-        wording=wording,
+    return VotePlan(
+        template=template,
         k=k,
         temperature=config.eval.temperature,
         max_new_tokens=config.rollout.max_new_tokens,
@@ -90,7 +98,7 @@ def poll_of(config: Config, wording: Template, k: int) -> Poll:
 
 
 def collect(
-    judge: Judge, poll: Poll, preferences: Sequence[Preference], *, path: Path, settings: Mapping[str, Any], say: Said
+    judge: Judge, poll: VotePlan, preferences: Sequence[Preference], *, path: Path, settings: Mapping[str, Any], note: Notify
 ) -> list[dict[str, Any]]:
     """The rows of all preferences, in order; judges those that `path` does not hold yet.
 
@@ -100,10 +108,14 @@ def collect(
     marks = {p.question.id: _mark([p.question.query, p.question.responses]) for p in preferences}
     missing = [p for p in preferences if not _stands(rows.get(p.question.id, {}), marks[p.question.id])]
     if rows and missing and len(missing) < len(preferences):
-        say(f"{len(preferences) - len(missing)} of {len(preferences)} preferences stand in {path.name} already")
+        note(f"{len(preferences) - len(missing)} of {len(preferences)} preferences stand in {path.name} already")
     for start in range(0, len(missing), poll.wave):
         wave = [p.question for p in missing[start : start + poll.wave]]
-        asked = [(question.id, permutation, ask) for question in wave for permutation, ask in poll.asks(question, judge.defuse)]
+        asked = [
+            (question.id, permutation, ask)
+            for question in wave
+            for permutation, ask in poll.asks(question, judge.escape_special_tokens)
+        ]
         answers = judge.judge([ask for _, _, ask in asked])
         fresh: dict[str, dict[str, Any]] = {q.id: {"id": q.id, "question": marks[q.id], "samples": []} for q in wave}
         for (name, permutation, _), answered in zip(asked, answers, strict=True):
@@ -115,13 +127,13 @@ def collect(
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
         if last or done * NOTES // len(preferences) > (done - len(wave)) * NOTES // len(preferences):
-            say(f"judged {done} of {len(preferences)} preferences, {poll.k} votes each")
+            note(f"judged {done} of {len(preferences)} preferences, {poll.k} votes each")
     return [rows[p.question.id] for p in preferences]
 
 
 def _opened(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The rows of a file by id (later lines win), after checking its head; writes the head of a new one."""
-    found = jsonl_log.read(path)
+    found = jsonl_log.repair_and_read(path)
     if not found:
         jsonl_log.append(path, [{"settings": dict(settings)}])
         return {}
@@ -143,21 +155,27 @@ def _mark(value: Any) -> str:
 
 
 def _sampled(answer: Answer, permutation: tuple[int, ...]) -> dict[str, Any]:
-    read = parse(answer.text, len(permutation), low=Scale.GRADED.low, high=Scale.GRADED.high)
+    read = parse(answer.text, len(permutation), low=ScoreRange.GRADED.low, high=ScoreRange.GRADED.high)
     return {
         "permutation": permutation,
         "text": answer.text,
         "tokens": answer.tokens,
         "finish": answer.finish,
-        "scores": restore(read.scores, permutation) if isinstance(read, Judgement) else None,
+        "scores": unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None,
         "failure": read.reason if isinstance(read, ParseFailure) else "",
     }
 
 
 def meta_scores(
-    scorer: Any, tokenizer: Tokenizer, poll: Poll, preferences: Sequence[Preference], rows: Sequence[Mapping[str, Any]],
-    *, path: Path, timeout_s: float,
-) -> dict[str, list[float]]:  # fmt: skip
+    scorer: Any,
+    tokenizer: Tokenizer,
+    poll: VotePlan,
+    preferences: Sequence[Preference],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    path: Path,
+    timeout_s: float,
+) -> dict[str, list[float]]:
     """{preference: the meta-RM's logit of each sample}; scores what `path` does not hold yet.
 
     scorer: a `MetaScorer` actor; tokenizer: the meta-RM's own. Texts are read with it, whoever wrote them.
@@ -165,7 +183,7 @@ def meta_scores(
     import ray  # a judge that is served elsewhere needs none
 
     marks = {row["id"]: _mark(row["samples"]) for row in rows if "samples" in row}
-    known = {row["id"]: row["meta"] for row in jsonl_log.read(path) if row.get("of") == marks.get(row["id"])}
+    known = {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of") == marks.get(row["id"])}
     missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
     for start in range(0, len(missing), poll.wave):
         wave = missing[start : start + poll.wave]
@@ -180,11 +198,11 @@ def meta_scores(
     return known
 
 
-def _asked(tokenizer: Tokenizer, poll: Poll, question: Question, row: Mapping[str, Any]) -> list[Asked]:
+def _asked(tokenizer: Tokenizer, poll: VotePlan, question: Question, row: Mapping[str, Any]) -> list[Asked]:
     """A prompt and its completions for each permutation, so that the prompt is computed once."""
     return [
         (
-            tokenizer.encode(poll.message(question, permutation, tokenizer.defuse)),
+            tokenizer.encode(poll.message(question, permutation, tokenizer.escape_special_tokens)),
             [tokenizer.completion(row["samples"][i]["text"], ended=row["samples"][i]["finish"] == "stop") for i in places],
         )
         for permutation, places in _by_permutation(row).items()

@@ -1,6 +1,6 @@
 """The one progress display of a run: a live panel on a terminal, plain lines anywhere else (a log, `ray job logs`, CI).
 
-    with Progress(total_steps=120, bound=4) as progress:
+    with ProgressDisplay(total_steps=120, bound=4) as progress:
         progress.update(step=1, reward=-0.21, staleness_max=0, tokens_per_s=2310, queues={"prompts": 3})
         progress.note("evaluated: accuracy 61.2 % → 74.8 %")
 
@@ -25,6 +25,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
 from launch.monitoring.plain_text import clean
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -32,7 +33,7 @@ WINDOW = 20  # steps that the time to go is estimated from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class StepFigures:
     """What is shown; None (no queues) where nothing is known yet. Rates 0..1, staleness in versions."""
 
     step: int | None = None
@@ -45,14 +46,21 @@ class Figures:
     queues: Mapping[str, int] = field(default_factory=dict)
 
 
-class Progress:
+class ProgressDisplay:
     """Display of `total_steps` optimiser steps under the staleness bound. Not thread safe: one caller, the driver."""
 
-    def __init__(self, total_steps: int, bound: int, stream: TextIO | None = None, *, title: str = "",
-                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+    def __init__(
+        self,
+        total_steps: int,
+        bound: int,
+        stream: TextIO | None = None,
+        *,
+        title: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._total, self._bound, self._title, self._clock = total_steps, bound, title, clock
         self._stream = stream if stream is not None else sys.stdout
-        self._figures = Figures()
+        self._figures = StepFigures()
         self._rewards: deque[float] = deque(maxlen=32)
         self._pace: deque[tuple[float, int]] = deque(maxlen=WINDOW + 1)
         self._began = clock()
@@ -71,7 +79,7 @@ class Progress:
             self._live.stop()
 
     def update(self, **figures: Any) -> None:
-        """Show new figures: fields of `Figures`, TypeError for any other. None means that nothing is new about it."""
+        """Show new figures: fields of `StepFigures`, TypeError for any other. None means that nothing is new about it."""
         before = self._figures.step
         self._figures = replace(self._figures, **{name: value for name, value in figures.items() if value is not None})
         step = self._figures.step
@@ -159,7 +167,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-
-

@@ -17,9 +17,9 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """All rows, after `mend`; none when there is no such file. ValueError names a line that is no JSON object."""
-    mend(path)
+def repair_and_read(path: Path) -> list[dict[str, Any]]:
+    """All rows, after `repair`; none when there is no such file. ValueError names a line that is no JSON object."""
+    repair(path)
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
 
@@ -34,7 +34,7 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
-def mend(path: Path) -> None:
+def repair(path: Path) -> None:
     """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
     if path.exists():
         whole = path.read_bytes()

@@ -1,15 +1,16 @@
 """The metrics of a run: every name with its meaning, its unit and the axis that it is plotted against."""
 
 from __future__ import annotations
+
 import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     pass
-
 
 
 ELAPSED = "time/elapsed_s"
@@ -27,74 +28,91 @@ class Metric:
 def _along(axis: str, rows: Mapping[str, tuple[str, str]]) -> dict[str, Metric]:
     """One role's rows {name: (meaning, unit)}, every one of them against that role's counter."""
     return {name: Metric(meaning=meaning, unit=unit, axis=axis) for name, (meaning, unit) in rows.items()}
+
+
 METRICS: Mapping[str, Metric] = {
-    **_along("learner/version", {
-        "learner/version": ("policy version after this step", "versions"),
-        "reward/mean": ("mean reward of all completions that arrived since the last step", "-1..1"),
-        "reward/solved_all": ("arrived groups whose completions were all right: no gradient", "0..1"),
-        "reward/solved_none": ("arrived groups whose completions were all wrong: no gradient", "0..1"),
-        "parse/failure_rate": ("arrived completions that did not parse into a judgement", "0..1"),
-        "staleness/mean": ("learner's version minus the group's issue version, over the trained groups", "versions"),
-        "staleness/max": ("the largest of them; never above max_staleness", "versions"),
-        "staleness/in_flight": ("part of the mean that passed before the group was finished", "versions"),
-        "staleness/in_queue": ("part of the mean that passed while the finished group waited", "versions"),
-        "groups/issued": ("groups issued since the run began", "groups"),
-        "groups/trained": ("groups trained since the run began", "groups"),
-        "groups/filtered": ("groups without a gradient since the run began", "groups"),
-        "groups/dropped": ("groups dropped since the run began: too stale, or with a loss that is not finite", "groups"),
-        "groups/dead_letter": ("entries that no worker could read since the run began", "groups"),
-        "off_policy/mismatch_kl": ("k3 estimate of KL(behaviour, learner before the step)", "nats/token"),
-        "off_policy/ess": ("effective sample size of the importance weights over their number", "0..1"),
-        "off_policy/clip_fraction": ("tokens whose ratio was clipped", "0..1"),
-        "off_policy/tis_truncated_fraction": ("tokens whose importance weight was truncated", "0..1"),
-        "loss/policy": ("policy part of the loss", "loss"),
-        "loss/kl": ("k3 estimate of KL(policy, reference), before beta", "nats/token"),
-        "optim/lr": ("learning rate of this step", "1"),
-        "optim/grad_norm": ("global gradient norm before clipping", "1"),
-        "optim/skipped_steps": ("batches whose loss or gradient was not finite, since the learner's start", "batches"),
-        "length/trained": ("mean length of the trained completions", "tokens"),
-        "length/dropped": ("mean length of the dropped completions", "tokens"),
-        "time/step_s": ("from one policy version to the next", "s"),
-        "time/wait_for_experience_s": ("the learner waited for groups", "s"),
-        "time/train_s": ("forward, backward and optimiser", "s"),
-        "time/publish_s": ("gathering and publishing the weights", "s"),
-    }),
-    **_along(ELAPSED, {
-        ELAPSED: ("running time of the run, resumed parts added up", "s"),
-        "time/pull_s": ("loading one policy version into a rollout actor", "s"),
-        "time/pause_s": ("no decoding while weights were loaded", "s"),
-        "idle/learner_ratio": ("share of its time that the learner waited for groups", "0..1"),
-        "idle/rollout_ratio": ("share of their time that the rollout actors had nothing to decode", "0..1"),
-        "throughput/completions_per_s": ("completions finished, all rollout actors", "completions/s"),
-        "throughput/tokens_per_s": ("tokens sampled, all rollout actors", "tokens/s"),
-        "rollout/workers": ("rollout actors at work", "actors"),
-        "parts/restarts": ("parts that died and were replaced since the run began", "parts"),
-        "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
-        "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
-        "queue/experience": ("scored groups waiting for the learner", "entries"),
-    }),
-    **_along("sft/step", {
-        "sft/step": ("optimiser steps of the cold start's fine-tuning", "steps"),
-        "sft/loss": ("negative log-likelihood of a batch before training on it", "nats/token"),
-        "sft/heldout_loss": ("the same of judgements that are not trained on", "nats/token"),
-        "sft/lr": ("learning rate of this step", "1"),
-        "sft/grad_norm": ("global gradient norm before clipping", "1"),
-    }),
-    **_along("meta_rm/step", {
-        "meta_rm/step": ("optimiser steps of the meta-RM", "steps"),
-        "meta_rm/loss": ("binary cross-entropy", "nats"),
-        "meta_rm/accuracy": ("accuracy on the batch before training on it", "0..1"),
-        "meta_rm/auc": ("ROC-AUC on the batch before training on it", "0..1"),
-        "meta_rm/backlog": ("scored groups that the meta-RM has not read", "entries"),
-        "meta_rm/skipped": ("entries skipped over the backlog limit since the run began", "entries"),
-    }),
-    **_along("eval/version", {
-        "eval/version": ("policy version that was evaluated", "versions"),
-        "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
-        "eval/parse_rate@k": ("held-out judgements that parsed", "0..1"),
-        "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM picks who votes", "0..1"),
-    }),
-}  # fmt: skip
+    **_along(
+        "learner/version",
+        {
+            "learner/version": ("policy version after this step", "versions"),
+            "reward/mean": ("mean reward of all completions that arrived since the last step", "-1..1"),
+            "reward/solved_all": ("arrived groups whose completions were all right: no gradient", "0..1"),
+            "reward/solved_none": ("arrived groups whose completions were all wrong: no gradient", "0..1"),
+            "parse/failure_rate": ("arrived completions that did not parse into a judgement", "0..1"),
+            "staleness/mean": ("learner's version minus the group's issue version, over the trained groups", "versions"),
+            "staleness/max": ("the largest of them; never above max_staleness", "versions"),
+            "staleness/in_flight": ("part of the mean that passed before the group was finished", "versions"),
+            "staleness/in_queue": ("part of the mean that passed while the finished group waited", "versions"),
+            "groups/issued": ("groups issued since the run began", "groups"),
+            "groups/trained": ("groups trained since the run began", "groups"),
+            "groups/filtered": ("groups without a gradient since the run began", "groups"),
+            "groups/dropped": ("groups dropped since the run began: too stale, or with a loss that is not finite", "groups"),
+            "groups/dead_letter": ("entries that no worker could read since the run began", "groups"),
+            "off_policy/mismatch_kl": ("k3 estimate of KL(behaviour, learner before the step)", "nats/token"),
+            "off_policy/ess": ("effective sample size of the importance weights over their number", "0..1"),
+            "off_policy/clip_fraction": ("tokens whose ratio was clipped", "0..1"),
+            "off_policy/tis_truncated_fraction": ("tokens whose importance weight was truncated", "0..1"),
+            "loss/policy": ("policy part of the loss", "loss"),
+            "loss/kl": ("k3 estimate of KL(policy, reference), before beta", "nats/token"),
+            "optim/lr": ("learning rate of this step", "1"),
+            "optim/grad_norm": ("global gradient norm before clipping", "1"),
+            "optim/skipped_steps": ("batches whose loss or gradient was not finite, since the learner's start", "batches"),
+            "length/trained": ("mean length of the trained completions", "tokens"),
+            "length/dropped": ("mean length of the dropped completions", "tokens"),
+            "time/step_s": ("from one policy version to the next", "s"),
+            "time/wait_for_experience_s": ("the learner waited for groups", "s"),
+            "time/train_s": ("forward, backward and optimiser", "s"),
+            "time/publish_s": ("gathering and publishing the weights", "s"),
+        },
+    ),
+    **_along(
+        ELAPSED,
+        {
+            ELAPSED: ("running time of the run, resumed parts added up", "s"),
+            "time/pull_s": ("loading one policy version into a rollout actor", "s"),
+            "time/pause_s": ("no decoding while weights were loaded", "s"),
+            "idle/learner_ratio": ("share of its time that the learner waited for groups", "0..1"),
+            "idle/rollout_ratio": ("share of their time that the rollout actors had nothing to decode", "0..1"),
+            "throughput/completions_per_s": ("completions finished, all rollout actors", "completions/s"),
+            "throughput/tokens_per_s": ("tokens sampled, all rollout actors", "tokens/s"),
+            "rollout/workers": ("rollout actors at work", "actors"),
+            "parts/restarts": ("parts that died and were replaced since the run began", "parts"),
+            "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
+            "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
+            "queue/experience": ("scored groups waiting for the learner", "entries"),
+        },
+    ),
+    **_along(
+        "sft/step",
+        {
+            "sft/step": ("optimiser steps of the cold start's fine-tuning", "steps"),
+            "sft/loss": ("negative log-likelihood of a batch before training on it", "nats/token"),
+            "sft/heldout_loss": ("the same of judgements that are not trained on", "nats/token"),
+            "sft/lr": ("learning rate of this step", "1"),
+            "sft/grad_norm": ("global gradient norm before clipping", "1"),
+        },
+    ),
+    **_along(
+        "meta_rm/step",
+        {
+            "meta_rm/step": ("optimiser steps of the meta-RM", "steps"),
+            "meta_rm/loss": ("binary cross-entropy", "nats"),
+            "meta_rm/accuracy": ("accuracy on the batch before training on it", "0..1"),
+            "meta_rm/auc": ("ROC-AUC on the batch before training on it", "0..1"),
+            "meta_rm/backlog": ("scored groups that the meta-RM has not read", "entries"),
+            "meta_rm/skipped": ("entries skipped over the backlog limit since the run began", "entries"),
+        },
+    ),
+    **_along(
+        "eval/version",
+        {
+            "eval/version": ("policy version that was evaluated", "versions"),
+            "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
+            "eval/parse_rate@k": ("held-out judgements that parsed", "0..1"),
+            "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM picks who votes", "0..1"),
+        },
+    ),
+}
 
 
 class MetricError(ValueError):

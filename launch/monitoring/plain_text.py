@@ -1,12 +1,11 @@
 """Text made safe to show: no control characters from elsewhere, no credentials."""
 
 from __future__ import annotations
+
 import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
-
-
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")  # characters that a terminal may act on: controls, bidi marks, surrogates, line ends
 
@@ -21,7 +20,6 @@ def clean_lines(message: str) -> str:
     """The same line by line, blanks as they are: for an error that quotes a log or a traceback, whose colours are dropped."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message).expandtabs()
     return "".join(c if c == "\n" or unicodedata.category(c) not in ACTING else " " if c.isspace() else "�" for c in plain)
-
 
 
 SECRET = re.compile(r"(?i)(^|_)(api_key|password|secret|auth_token)$")

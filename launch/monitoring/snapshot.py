@@ -6,79 +6,79 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from buffer.stream_state import Client, Queue, claims
+from buffer.heartbeat import LastHeartbeat, last_heartbeats
 from buffer.ledger import Ledger
-from buffer.heartbeat import Beat, beats
+from buffer.stream_state import Client, Queue, read_queues
 from buffer.streams import ServerError
 from launch.monitoring.plain_text import clean
 
-PART_HEAD = ("part", "process", "pulse", "doing", "version", "done")
+PROCESS_HEAD = ("process", "pid and host", "heartbeat", "activity", "version", "done")
 QUEUE_HEAD = ("stream", "read by", "waiting", "pending", "oldest claim", "dead letters")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """beats: by part. outstanding: {group: issue version}. version: of the published policy. fates: see `Ledger`.
+class RunSnapshot:
+    """heartbeats: by process. outstanding: {group: issue version}. version: of the published policy. outcomes: see `Ledger`.
     failure: what Redis answered instead of all this, "" when it told."""
 
     run_id: str
-    beats: Mapping[str, Beat] = field(default_factory=dict)
+    heartbeats: Mapping[str, LastHeartbeat] = field(default_factory=dict)
     queues: Sequence[Queue] = ()
     outstanding: Mapping[int, int] = field(default_factory=dict)
     version: int = 0
-    fates: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
     failure: str = ""
 
     def queue(self, stream: str, reader: str) -> Queue:
         found = [queue for queue in self.queues if (queue.stream, queue.reader) == (stream, reader)]
         return found[0] if found else Queue(stream=stream, reader=reader)
 
-    def parts(self, role: str) -> list[Beat]:
-        """The parts `role`-0, `role`-1, …"""
-        numbers = {name: name.removeprefix(f"{role}-") for name in self.beats}
+    def processes(self, role: str) -> list[LastHeartbeat]:
+        """The processes `role`-0, `role`-1, …"""
+        numbers = {name: name.removeprefix(f"{role}-") for name in self.heartbeats}
         own = [name for name, number in numbers.items() if number.isdigit()]
-        return [self.beats[name] for name in sorted(own, key=lambda name: int(numbers[name]))]
+        return [self.heartbeats[name] for name in sorted(own, key=lambda name: int(numbers[name]))]
 
 
-def read(client: Client, run_id: str) -> Seen:
+def take_snapshot(client: Client, run_id: str) -> RunSnapshot:
     """What Redis tells about the run."""
     ledger = Ledger(client, run_id)
     try:
-        return Seen(
+        return RunSnapshot(
             run_id=run_id,
-            beats=beats(client, run_id),
-            queues=claims(client, run_id),
+            heartbeats=last_heartbeats(client, run_id),
+            queues=read_queues(client, run_id),
             outstanding=ledger.outstanding(),
             version=ledger.version(),
-            fates=ledger.fates(),
+            outcomes=ledger.outcomes(),
         )
     except ServerError as error:
-        return Seen(run_id=run_id, failure=str(error))
+        return RunSnapshot(run_id=run_id, failure=str(error))
 
 
-def standing(seen: Seen) -> str:
+def outstanding_text(snapshot: RunSnapshot) -> str:
     """The outstanding groups by the version that they were issued at."""
-    issued = Counter(seen.outstanding.values())
-    said = [f"{issued[u]} of version {u} (staleness {seen.version - u})" for u in sorted(issued)]
-    return f"{groups(len(seen.outstanding))} outstanding" + (f": {', '.join(said)}" if said else "")
+    issued = Counter(snapshot.outstanding.values())
+    said = [f"{issued[u]} of version {u} (staleness {snapshot.version - u})" for u in sorted(issued)]
+    return f"{groups(len(snapshot.outstanding))} outstanding" + (f": {', '.join(said)}" if said else "")
 
 
-def part_rows(seen: Seen) -> list[tuple[str, ...]]:
-    """By PART_HEAD, without control characters: what a part says of itself came over the network."""
-    return [_part_row(seen.beats[name]) for name in sorted(seen.beats)]
+def process_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:
+    """By PROCESS_HEAD, without control characters: what a process says of itself came over the network."""
+    return [_process_row(snapshot.heartbeats[name]) for name in sorted(snapshot.heartbeats)]
 
 
-def _part_row(beat: Beat) -> tuple[str, ...]:
-    doing = clean(beat.doing) + (f", {seconds(beat.stuck_s)} without progress" if beat.stuck_s >= 1 else "")
+def _process_row(beat: LastHeartbeat) -> tuple[str, ...]:
+    activity = clean(beat.activity) + (f", {seconds(beat.stuck_s)} without progress" if beat.stuck_s >= 1 else "")
     process = clean(f"{beat.pid}@{beat.host}")
-    return clean(beat.name), process, f"{seconds(beat.age_s)} ago", doing, str(beat.version), str(beat.done)
+    return clean(beat.name), process, f"{seconds(beat.age_s)} ago", activity, str(beat.version), str(beat.done)
 
 
-def queue_rows(seen: Seen) -> list[tuple[str, ...]]:
+def queue_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:
     """By QUEUE_HEAD."""
     return [
         (queue.stream, clean(queue.reader), str(queue.waiting), str(queue.pending), _oldest(queue), str(queue.dead))
-        for queue in seen.queues
+        for queue in snapshot.queues
     ]
 
 

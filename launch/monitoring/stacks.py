@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from buffer.heartbeat import Beat
+from buffer.heartbeat import LastHeartbeat
 
 ANSWER_S = 2.0
 QUIET_S = 0.1  # an answer that has not grown for so long is whole
@@ -29,7 +29,7 @@ def listen(path: Path) -> None:
     faulthandler.register(signal.SIGUSR1, file=_files[-1], all_threads=True, chain=False)
 
 
-def ask(beat: Beat, run: Path) -> str:
+def ask(beat: LastHeartbeat, run: Path) -> str:
     """The stacks of a part of the run in folder `run`, or a sentence why there are none."""
     if beat.host != socket.gethostname():
         return f"it runs on {beat.host}: ask there"
@@ -49,7 +49,7 @@ def ask(beat: Beat, run: Path) -> str:
         os.close(process)
 
 
-def _ask(process: int, beat: Beat, run: Path) -> str:
+def _ask(process: int, beat: LastHeartbeat, run: Path) -> str:
     state = _state(beat.pid)
     if state in "Tt":
         return f"process {beat.pid} is stopped (state {state}): it can be let go on by kill -CONT {beat.pid}"

@@ -38,18 +38,6 @@ INIT_TIMEOUT_S = 30.0  # a server that has not answered by then is taken for unr
 FINISH_TIMEOUT_S = 120.0  # what was not uploaded by then stays in the run folder, for `wandb sync`
 
 
-
-
-
-
-
-
-
-
-
-
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleJudgement:
     """One completion as a person reads it. Responses, scores and label stand in shown order, as the critique numbers them.
@@ -77,25 +65,35 @@ def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
     if mode != "auto":
         return mode
     wish = environ.get("WANDB_MODE", "")
-    modes: dict[str, Mode] = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline",
-                              "disabled": "disabled", "": "online" if environ.get("WANDB_API_KEY") else "offline"}  # fmt: skip
+    modes: dict[str, Mode] = {
+        "online": "online",
+        "run": "online",
+        "offline": "offline",
+        "dryrun": "offline",
+        "disabled": "disabled",
+        "": "online" if environ.get("WANDB_API_KEY") else "offline",
+    }
     if wish not in modes:
         raise ConfigError(f"WANDB_MODE={wish!r} is not one this run can follow: use online, offline or disabled")
     return modes[wish]
 
 
-
-
-
-
 class Tracker:
     """Owner of a run's records. `mode` is what was decided (`auto` never); the run folder must exist."""
 
-    def __init__(self, run_folder: Path, run_id: str, config: Mapping[str, Any], project: str, mode: Mode, *,
-                 clock: Callable[[], float] = time.monotonic) -> None:  # fmt: skip
+    def __init__(
+        self,
+        run_folder: Path,
+        run_id: str,
+        config: Mapping[str, Any],
+        project: str,
+        mode: Mode,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder, self._clock = run_folder.absolute(), clock
         path = self._folder / METRICS_FILE
-        jsonl_log.mend(path)
+        jsonl_log.repair(path)
         self._began = clock() - _last_elapsed(path)
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self.mode = chosen_mode(mode, os.environ)
@@ -119,7 +117,7 @@ class Tracker:
     def samples(self, rows: Sequence[SampleJudgement]) -> None:
         """Append judgements to samples.jsonl, and show them as the W&B table `samples/<when>`."""
         path = self._folder / SAMPLES_FILE
-        jsonl_log.mend(path)
+        jsonl_log.repair(path)
         with path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
         if self._run is None:
@@ -155,13 +153,17 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
 
     def begin(mode: Literal["online", "offline"]) -> wandb.Run:
         settings = wandb.Settings(
-            mode=mode, console="off", silent=True, disable_git=True, disable_code=True,
+            mode=mode,
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
             x_disable_meta=True,  # the command line may hold a password; the config says all that matters
-            init_timeout=INIT_TIMEOUT_S, finish_timeout=FINISH_TIMEOUT_S,
-        )  # fmt: skip
+            init_timeout=INIT_TIMEOUT_S,
+            finish_timeout=FINISH_TIMEOUT_S,
+        )
         resume: Literal["allow"] | None = "allow" if mode == "online" else None
-        return wandb.init(project=project, id=run_id, name=run_id, dir=folder, config=config, settings=settings,
-                          resume=resume)  # fmt: skip
+        return wandb.init(project=project, id=run_id, name=run_id, dir=folder, config=config, settings=settings, resume=resume)
 
     if mode == "offline":
         return begin("offline"), mode
@@ -170,8 +172,11 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
     except wandb.errors.AuthenticationError:
         raise  # a wrong key is the user's to mend, before hours of training
     except wandb.errors.CommError as error:
-        log.warning("W&B cannot be reached, so this run is tracked offline in %s (`wandb sync` uploads it later): %s",
-                    folder / "wandb", str(error).splitlines()[0])  # fmt: skip
+        log.warning(
+            "W&B cannot be reached, so this run is tracked offline in %s (`wandb sync` uploads it later): %s",
+            folder / "wandb",
+            str(error).splitlines()[0],
+        )
         wandb.teardown()  # its service still holds the run's id
         return begin("offline"), "offline"
 

@@ -125,8 +125,9 @@ def svg(lines: Sequence[Line], levels: Sequence[Level], axes: Axes, *, smooth: b
     return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
 
 
-def _grid(x_ticks: Sequence[float], y_ticks: Sequence[float], axes: Axes, place: Callable[[Point], Point],
-          x_low: float, x_high: float) -> Iterable[Markup]:  # fmt: skip
+def _grid(
+    x_ticks: Sequence[float], y_ticks: Sequence[float], axes: Axes, place: Callable[[Point], Point], x_low: float, x_high: float
+) -> Iterable[Markup]:
     """Fine horizontal rules with their values at the left; below, the x values and, at the end, the axis' name."""
     y_text, x_text = _labels(y_ticks, axes.show_y), _labels(x_ticks, axes.show_x)
     for value, text in zip(y_ticks, y_text, strict=True):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
 from launch.monitoring.metrics import ELAPSED, metric
+from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
 
 Record = Mapping[str, Any]
 TONES = "abcd"
@@ -62,39 +62,108 @@ def signed(value: float) -> str:
 
 
 CARDS = (
-    Card(title="Held-out accuracy", what="Share of held-out preferences judged right, as training went on.",
-         traces=(Trace(metric="eval/accuracy@k", name="k ="),), show=percent, low=None,
-         levels=(("chance", ("baselines", "chance"), False), ("longest answer", ("baselines", "longest_answer"), False))),
-    Card(title="Reward", what="Mean of all completions that arrived for a step: +1 right, \u22121 wrong or unreadable.",
-         traces=(Trace(metric="reward/mean", name="reward"),), show=signed, low=None, smooth=True),
-    Card(title="Parse rate", what="Completions that hold a readable judgement.", show=percent, low=None, high=1.0,
-         traces=(Trace(metric="parse/failure_rate", name="in training", of=lambda rate: 1 - rate),
-                 Trace(metric="eval/parse_rate@k", name="held out, k ="))),
-    Card(title="Staleness", what="Policy versions between a group's issue and its training.", show=number, whole=True,
-         traces=(Trace(metric="staleness/max", name="max"), Trace(metric="staleness/mean", name="mean")),
-         levels=(("bound", ("staleness", "bound"), True),)),
-    Card(title="Idle time", what="Share of time without work: both low is what asynchrony is for.", show=percent, smooth=True,
-         traces=(Trace(metric="idle/learner_ratio", name="learner"), Trace(metric="idle/rollout_ratio", name="rollout"))),
-    Card(title="Meta-RM", what="Does it know which judgements are right? Measured on each batch before training on it.",
-         traces=(Trace(metric="meta_rm/auc", name="AUC"), Trace(metric="meta_rm/accuracy", name="accuracy")),
-         show=number, low=None, high=1.0, smooth=True, levels=(("chance", 0.5, False),)),
-    Card(title="Distance to the reference", what="k3 estimate of KL(policy, reference) per token, before \u03b2.",
-         traces=(Trace(metric="loss/kl", name="KL"),), show=number),
-    Card(title="Gradient norm", what="Global norm before clipping.", show=number, smooth=True,
-         traces=(Trace(metric="optim/grad_norm", name="norm"),)),
-    Card(title="Throughput", what="Tokens sampled per second by all rollout actors.", show=number, smooth=True,
-         traces=(Trace(metric="throughput/tokens_per_s", name="tokens/s"),)),
-    Card(title="Groups without a gradient", what="Share whose completions were all right, or all wrong: nothing to prefer.",
-         traces=(Trace(metric="reward/solved_all", name="all right"), Trace(metric="reward/solved_none", name="all wrong")),
-         show=percent, smooth=True),
-    Card(title="Off-policy drift", what="What importance weights of older tokens cost: 1 \u2212 ESS, and tokens cut.",
-         traces=(Trace(metric="off_policy/ess", name="sample lost", of=lambda share: 1 - share),
-                 Trace(metric="off_policy/tis_truncated_fraction", name="truncated"),
-                 Trace(metric="off_policy/clip_fraction", name="clipped")), show=percent, smooth=True),
-    Card(title="A step's seconds", what="What the learner's time went to.", show=number, smooth=True,
-         traces=(Trace(metric="time/wait_for_experience_s", name="waiting"), Trace(metric="time/train_s", name="training"),
-                 Trace(metric="time/publish_s", name="publishing"))),
-)  # fmt: skip
+    Card(
+        title="Held-out accuracy",
+        what="BreakdownItem of held-out preferences judged right, as training went on.",
+        traces=(Trace(metric="eval/accuracy@k", name="k ="),),
+        show=percent,
+        low=None,
+        levels=(("chance", ("baselines", "chance"), False), ("longest answer", ("baselines", "longest_answer"), False)),
+    ),
+    Card(
+        title="Reward",
+        what="Mean of all completions that arrived for a step: +1 right, \u22121 wrong or unreadable.",
+        traces=(Trace(metric="reward/mean", name="reward"),),
+        show=signed,
+        low=None,
+        smooth=True,
+    ),
+    Card(
+        title="Parse rate",
+        what="Completions that hold a readable judgement.",
+        show=percent,
+        low=None,
+        high=1.0,
+        traces=(
+            Trace(metric="parse/failure_rate", name="in training", of=lambda rate: 1 - rate),
+            Trace(metric="eval/parse_rate@k", name="held out, k ="),
+        ),
+    ),
+    Card(
+        title="Staleness",
+        what="Policy versions between a group's issue and its training.",
+        show=number,
+        whole=True,
+        traces=(Trace(metric="staleness/max", name="max"), Trace(metric="staleness/mean", name="mean")),
+        levels=(("bound", ("staleness", "bound"), True),),
+    ),
+    Card(
+        title="Idle time",
+        what="BreakdownItem of time without work: both low is what asynchrony is for.",
+        show=percent,
+        smooth=True,
+        traces=(Trace(metric="idle/learner_ratio", name="learner"), Trace(metric="idle/rollout_ratio", name="rollout")),
+    ),
+    Card(
+        title="Meta-RM",
+        what="Does it know which judgements are right? Measured on each batch before training on it.",
+        traces=(Trace(metric="meta_rm/auc", name="AUC"), Trace(metric="meta_rm/accuracy", name="accuracy")),
+        show=number,
+        low=None,
+        high=1.0,
+        smooth=True,
+        levels=(("chance", 0.5, False),),
+    ),
+    Card(
+        title="Distance to the reference",
+        what="k3 estimate of KL(policy, reference) per token, before \u03b2.",
+        traces=(Trace(metric="loss/kl", name="KL"),),
+        show=number,
+    ),
+    Card(
+        title="Gradient norm",
+        what="Global norm before clipping.",
+        show=number,
+        smooth=True,
+        traces=(Trace(metric="optim/grad_norm", name="norm"),),
+    ),
+    Card(
+        title="Throughput",
+        what="Tokens sampled per second by all rollout actors.",
+        show=number,
+        smooth=True,
+        traces=(Trace(metric="throughput/tokens_per_s", name="tokens/s"),),
+    ),
+    Card(
+        title="Groups without a gradient",
+        what="BreakdownItem whose completions were all right, or all wrong: nothing to prefer.",
+        traces=(Trace(metric="reward/solved_all", name="all right"), Trace(metric="reward/solved_none", name="all wrong")),
+        show=percent,
+        smooth=True,
+    ),
+    Card(
+        title="Off-policy drift",
+        what="What importance weights of older tokens cost: 1 \u2212 ESS, and tokens cut.",
+        traces=(
+            Trace(metric="off_policy/ess", name="sample lost", of=lambda share: 1 - share),
+            Trace(metric="off_policy/tis_truncated_fraction", name="truncated"),
+            Trace(metric="off_policy/clip_fraction", name="clipped"),
+        ),
+        show=percent,
+        smooth=True,
+    ),
+    Card(
+        title="A step's seconds",
+        what="What the learner's time went to.",
+        show=number,
+        smooth=True,
+        traces=(
+            Trace(metric="time/wait_for_experience_s", name="waiting"),
+            Trace(metric="time/train_s", name="training"),
+            Trace(metric="time/publish_s", name="publishing"),
+        ),
+    ),
+)
 
 
 def points(records: Sequence[Record], name: str) -> tuple[list[Point], int]:
@@ -164,21 +233,33 @@ def _axes(card: Card, lines: Sequence[Line], axis: str) -> tuple[list[Line], Axe
     """Lines and axes in the unit to read x in: policy versions, meta-RM steps, or seconds, minutes, hours."""
 
     def axes(name: str, show_x: Callable[[float], str], *, whole_x: bool) -> Axes:
-        return Axes(x_name=name, show_x=show_x, show_y=card.show, low=card.low, high=card.high, whole_x=whole_x,
-                    x_named=whole_x, whole_y=card.whole)  # fmt: skip
+        return Axes(
+            x_name=name,
+            show_x=show_x,
+            show_y=card.show,
+            low=card.low,
+            high=card.high,
+            whole_x=whole_x,
+            x_named=whole_x,
+            whole_y=card.whole,
+        )
 
     if axis != ELAPSED:
         return list(lines), axes("meta-RM step" if axis == "meta_rm/step" else "version", number, whole_x=True)
     longest = max(line.points[-1][0] for line in lines)
     unit, seconds = ("h", 3600) if longest > 3 * 3600 else ("min", 60) if longest > 180 else ("s", 1)
-    scaled = [Line(name=line.name, metric=line.metric, tone=line.tone, points=[(x / seconds, y) for x, y in line.points])
-              for line in lines]  # fmt: skip
+    scaled = [
+        Line(name=line.name, metric=line.metric, tone=line.tone, points=[(x / seconds, y) for x, y in line.points])
+        for line in lines
+    ]
     return scaled, axes("after", lambda x: f"{x:.3g}\u00a0{unit}", whole_x=False)
 
 
 def _keys(lines: Sequence[Line], levels: Sequence[Level], show: Callable[[float], str]) -> Markup:
     """The legend, with the last value of every line beside its name."""
     keys = [tag("span", tag("i", class_=line.tone), f"{line.name} ", tag("b", show(line.points[-1][1]))) for line in lines]
-    keys += [tag("span", tag("i", class_="limit" if level.limit else "level"), f"{level.name} {show(level.value)}")
-             for level in levels]  # fmt: skip
+    keys += [
+        tag("span", tag("i", class_="limit" if level.limit else "level"), f"{level.name} {show(level.value)}")
+        for level in levels
+    ]
     return tag("div", *keys, class_="keys")

@@ -1,4 +1,4 @@
-"""The report's figures of a whole run: the headline, the facts under it, groups by fate and seconds by stage.
+"""The report's figures of a whole run: the headline, the facts under it, groups by outcome and seconds by stage.
 
 Every figure may be missing, because a part was off or the run ended early; then the page says so in its place.
 """
@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from grm.statistics import wilson
 from launch.page.charts import Markup, join, tag
 from launch.page.curves import Record, finite, number, percent, points, signed
-from grm.statistics import wilson
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Summary:
         return "" if value is None else str(value)
 
 
-def hero(summary: Summary, records: Sequence[Record]) -> Markup:
+def headline(summary: Summary, records: Sequence[Record]) -> Markup:
     """The one thing to know: held-out accuracy before and after, beside what needs no training."""
     before, after = summary.figure("accuracy", "before"), summary.figure("accuracy", "after")
     if before is None and after is None:
@@ -47,21 +47,24 @@ def hero(summary: Summary, records: Sequence[Record]) -> Markup:
         headline = tag("div", then, tag("span", "→", class_="arrow"), now, class_="big")
     else:
         headline = tag("div", *_big(known[0]), class_="big") if known else None
-    left = tag("div", tag("h1", "Held-out accuracy"), headline, tag("p", _story(summary, before, after)))
-    rows = [("online RL", after, "after"), ("cold start", summary.figure("accuracy", "cold_start"), "before"),
-            ("base", before, "before"),
-            ("longest answer wins", summary.figure("baselines", "longest_answer"), ""),
-            ("shortest answer wins", summary.figure("baselines", "shortest_answer"), ""),
-            ("chance", summary.figure("baselines", "chance"), "")]  # fmt: skip
+    left = tag("div", tag("h1", "Held-out accuracy"), headline, tag("p", _summary_line(summary, before, after)))
+    rows = [
+        ("online RL", after, "after"),
+        ("cold start", summary.figure("accuracy", "cold_start"), "before"),
+        ("base", before, "before"),
+        ("longest answer wins", summary.figure("baselines", "longest_answer"), ""),
+        ("shortest answer wins", summary.figure("baselines", "shortest_answer"), ""),
+        ("chance", summary.figure("baselines", "chance"), ""),
+    ]
     bars = [_bar(name, value, tone, summary.figure("heldout", "rows")) for name, value, tone in rows if value is not None]
-    return tag("div", left, tag("div", *bars, class_="bars"), class_="hero")
+    return tag("div", left, tag("div", *bars, class_="bars"), class_="headline")
 
 
 def _big(share: float) -> list[str]:
     return [f"{100 * share:.1f}", tag("small", "%")]
 
 
-def _story(summary: Summary, before: float | None, after: float | None) -> str:
+def _summary_line(summary: Summary, before: float | None, after: float | None) -> str:
     """One or two sentences under the headline."""
     rows = summary.figure("heldout", "rows")
     where = f" on {number(rows)} held-out preferences{_sizes(summary)}, one greedy judgement each" if rows is not None else ""
@@ -84,8 +87,6 @@ def _sizes(summary: Summary) -> str:
     return f" of {many} response{'s' * (many != '1')}" if many else ""
 
 
-
-
 def _bar(name: str, value: float, tone: str, count: float | None) -> Markup:
     share = min(1.0, max(0.0, value))
     parts = [tag("span", class_=f"fill {tone}".strip(), style=f"width:{100 * share:.2f}%")]
@@ -93,8 +94,13 @@ def _bar(name: str, value: float, tone: str, count: float | None) -> Markup:
         low, high = wilson(share, count)
         parts.append(tag("span", class_="range", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"))
     strong = " strong" if tone == "after" else ""
-    return join([tag("span", name, class_="name" + strong), tag("span", *parts, class_="track"),
-                 tag("span", percent(value), class_="value" + strong)])  # fmt: skip
+    return join(
+        [
+            tag("span", name, class_="name" + strong),
+            tag("span", *parts, class_="track"),
+            tag("span", percent(value), class_="value" + strong),
+        ]
+    )
 
 
 def facts(summary: Summary) -> Markup:
@@ -124,8 +130,9 @@ def facts(summary: Summary) -> Markup:
     return tag("dl", *cells, class_="facts")
 
 
-def _fact(name: str, value: float | str | None, show: Callable[[float], str] = number, more: str | None = None, *,
-          bad: bool = False) -> Markup:  # fmt: skip
+def _fact(
+    name: str, value: float | str | None, show: Callable[[float], str] = number, more: str | None = None, *, bad: bool = False
+) -> Markup:
     if value is None:
         return tag("div", tag("dt", name), tag("dd", "not recorded", class_="none"))
     said = value if isinstance(value, str) else show(value)
@@ -146,28 +153,46 @@ def duration(seconds: float) -> str:
     return f"{hours}\u00a0h {minutes % 60}\u00a0min" if hours else f"{minutes}\u00a0min {int(seconds % 60)}\u00a0s"
 
 
-def shares(summary: Summary) -> Markup:
-    """Groups by fate and seconds by stage, each as one bar and its parts."""
-    fates = [("trained", "a gradient came of them"), ("filtered", "all completions alike: no gradient"),
-             ("dropped", "too stale"), ("dead_letter", "no worker could read them")]  # fmt: skip
-    stages = [("start", "cluster", "t-d"), ("evaluate_before", "held out, base policy", "t-c"),
-              ("sample", "cold start: judgements", "t-b"), ("fine_tune", "cold start: learning", "t-a"),
-              ("evaluate_cold_start", "held out, greedy", "t-c"), ("vote_before", "held out, K votes of the base", "t-d"),
-              ("vote_cold_start", "held out, K votes", "t-d"), ("train", "online RL", "t-a"),
-              ("evaluate_after", "held out, trained policy", "t-b"), ("vote_after", "held out, K votes", "t-d"),
-              ("count_votes", "the meta-RM scores them", "t-c")]  # fmt: skip
-    groups = [Share(name.replace("_", " "), summary.figure("groups", name), why, tone)
-              for (name, why), tone in zip(fates, ("t-a", "t-c", "t-b", "t-bad"), strict=True)]  # fmt: skip
-    seconds = [Share(name.replace("_", " "), summary.figure("seconds", name), why, tone) for name, why, tone in stages]
-    outstanding = Share("outstanding", None, "issued, not settled at the end", "t-d")
-    other = Share("other", None, "engines, checkpoints, report, shutdown", "t-rule")
-    return tag("section", tag("div",
-        _share("Groups by fate", "issued", groups, summary.figure("groups", "issued"), outstanding, number),
-        _share("Seconds by stage", "in all", seconds, summary.figure("seconds", "total"), other, duration),
-        class_="pair"))  # fmt: skip
+def breakdown(summary: Summary) -> Markup:
+    """Groups by outcome and seconds by stage, each as one bar and its parts."""
+    outcomes = [
+        ("trained", "a gradient came of them"),
+        ("filtered", "all completions alike: no gradient"),
+        ("dropped", "too stale"),
+        ("dead_letter", "no worker could read them"),
+    ]
+    stages = [
+        ("start", "cluster", "t-d"),
+        ("evaluate_before", "held out, base policy", "t-c"),
+        ("sample", "cold start: judgements", "t-b"),
+        ("fine_tune", "cold start: learning", "t-a"),
+        ("evaluate_cold_start", "held out, greedy", "t-c"),
+        ("vote_before", "held out, K votes of the base", "t-d"),
+        ("vote_cold_start", "held out, K votes", "t-d"),
+        ("train", "online RL", "t-a"),
+        ("evaluate_after", "held out, trained policy", "t-b"),
+        ("vote_after", "held out, K votes", "t-d"),
+        ("count_votes", "the meta-RM scores them", "t-c"),
+    ]
+    groups = [
+        BreakdownItem(name.replace("_", " "), summary.figure("groups", name), why, tone)
+        for (name, why), tone in zip(outcomes, ("t-a", "t-c", "t-b", "t-bad"), strict=True)
+    ]
+    seconds = [BreakdownItem(name.replace("_", " "), summary.figure("seconds", name), why, tone) for name, why, tone in stages]
+    outstanding = BreakdownItem("outstanding", None, "issued, not settled at the end", "t-d")
+    other = BreakdownItem("other", None, "engines, checkpoints, report, shutdown", "t-rule")
+    return tag(
+        "section",
+        tag(
+            "div",
+            _share("Groups by outcome", "issued", groups, summary.figure("groups", "issued"), outstanding, number),
+            _share("Seconds by stage", "in all", seconds, summary.figure("seconds", "total"), other, duration),
+            class_="pair",
+        ),
+    )
 
 
-class Share(NamedTuple):
+class BreakdownItem(NamedTuple):
     """A share of a bar; `tone` is its colour's CSS class."""
 
     name: str
@@ -176,8 +201,14 @@ class Share(NamedTuple):
     tone: str
 
 
-def _share(title: str, whole: str, parts: Sequence[Share], total: float | None, rest: Share,
-           show: Callable[[float], str]) -> Markup:  # fmt: skip
+def _share(
+    title: str,
+    whole: str,
+    parts: Sequence[BreakdownItem],
+    total: float | None,
+    rest: BreakdownItem,
+    show: Callable[[float], str],
+) -> Markup:
     """A bar of parts; what they leave of the total is shown as `rest`, so that the bar always adds up."""
     known = [(part, part.value) for part in parts if part.value is not None]
     if not known:
@@ -186,10 +217,22 @@ def _share(title: str, whole: str, parts: Sequence[Share], total: float | None, 
     if left > 1e-9 * (total or 0.0):
         known.append((rest, left))
     scale = sum(value for _, value in known) or 1.0
-    bar = [tag("span", class_=part.tone, style=f"flex:{value / scale:.5f} 1 0", title=f"{part.name}: {show(value)}")
-           for part, value in known if value > 0]  # fmt: skip
-    rows = [join([tag("i", class_=part.tone), tag("span", part.name), tag("span", show(value), class_="n"),
-                  tag("span", part.why, class_="why")]) for part, value in known]  # fmt: skip
+    bar = [
+        tag("span", class_=part.tone, style=f"flex:{value / scale:.5f} 1 0", title=f"{part.name}: {show(value)}")
+        for part, value in known
+        if value > 0
+    ]
+    rows = [
+        join(
+            [
+                tag("i", class_=part.tone),
+                tag("span", part.name),
+                tag("span", show(value), class_="n"),
+                tag("span", part.why, class_="why"),
+            ]
+        )
+        for part, value in known
+    ]
     of = "Total not recorded" if total is None else f"{show(total)} {whole}"
     drawn = (tag("div", *bar, class_="stack"), tag("div", *rows, class_="parts"))
     return tag("div", tag("h2", title), tag("p", of), *drawn)

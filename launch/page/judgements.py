@@ -12,12 +12,12 @@ from typing import Any
 from launch.page.charts import Markup, tag
 from launch.page.curves import finite
 
-Row = Mapping[str, Any]
+SampleRow = Mapping[str, Any]
 FOLD, LONGEST = 420, 20_000  # characters shown at once, and shown at all
 MOST_CASES = 8
 
 
-def cases(rows: Sequence[Row]) -> Markup:
+def cases(rows: Sequence[SampleRow]) -> Markup:
     """The section: preferences in the order in which they were written, because nobody chose the flattering ones."""
     keys = list(dict.fromkeys(_text(row, "preference") for row in rows))
     if not keys:
@@ -29,7 +29,7 @@ def cases(rows: Sequence[Row]) -> Markup:
     return tag("section", tag("h2", "Judgements before and after"), tag("p", intro), *shown)
 
 
-def _case(rows: Sequence[Row]) -> Markup:
+def _case(rows: Sequence[SampleRow]) -> Markup:
     """One preference: its query and responses, what was judged before and after, and on demand what came between."""
     first, label, answers = rows[0], rows[0].get("label"), _list(rows[0], "responses")
     best, items = _best(label, len(answers)), list[Markup]()
@@ -44,11 +44,18 @@ def _case(rows: Sequence[Row]) -> Markup:
         summary = tag("summary", f"During training, version {', '.join(between)}")
         columns = tag("div", *(_side(row, len(answers)) for row in between.values()), class_="sides")
         more = tag("details", summary, columns, class_="between")
-    return tag("article", tag("h3", "Query"), prose(_text(first, "query"), "text asked"),
-               tag("ol", *items, class_="answers"), tag("div", *sides, class_="sides"), more, class_="case")  # fmt: skip
+    return tag(
+        "article",
+        tag("h3", "Query"),
+        prose(_text(first, "query"), "text asked"),
+        tag("ol", *items, class_="answers"),
+        tag("div", *sides, class_="sides"),
+        more,
+        class_="case",
+    )
 
 
-def _side(row: Row, count: int) -> Markup:
+def _side(row: SampleRow, count: int) -> Markup:
     """One judgement: verdict, scores, principles, critique; or the raw completion and why it could not be read."""
     version, reward, when = row.get("version"), row.get("reward"), _text(row, "when")
     name = when.replace("_", " ").capitalize() + (f", version {version}" if isinstance(version, int) else "")
@@ -107,11 +114,11 @@ def prose(text: str, kind: str = "text") -> Markup:
     return tag("details", head, tag("div", rest, class_=kind, dir="auto"), class_="long")
 
 
-def _text(row: Row, name: str) -> str:
+def _text(row: SampleRow, name: str) -> str:
     value = row.get(name)
     return "" if value is None else value if isinstance(value, str) else str(value)
 
 
-def _list(row: Row, name: str) -> Sequence[Any]:
+def _list(row: SampleRow, name: str) -> Sequence[Any]:
     value = row.get(name)
     return value if isinstance(value, list) else ()

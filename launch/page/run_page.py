@@ -1,6 +1,7 @@
 """The report page of a run, drawn from what the run left in its folder."""
 
 from __future__ import annotations
+
 import json
 import os
 import re
@@ -9,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from launch.monitoring.plain_text import redacted
+from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
 from launch.page.charts import Markup, join, tag
 from launch.page.curves import CARDS, drawn, finite
-from launch.page.headline import Summary, facts, hero, shares
+from launch.page.headline import Summary, breakdown, facts, headline
 from launch.page.judgements import cases, prose
 from launch.page.stage_table import stages
-from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
-from launch.monitoring.plain_text import redacted
-
-
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -27,7 +27,7 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class RunFiles:
     """What a run folder held. `problems` are sentences about what could not be read."""
 
     summary: Summary
@@ -45,7 +45,7 @@ def write_report(run_folder: Path) -> Path:
     return path
 
 
-def read(run_folder: Path) -> Run:
+def read(run_folder: Path) -> RunFiles:
     """Everything the page needs; unreadable lines become problems, because a crash leaves some."""
     names = ("summary.json", "config.yaml", METRICS_FILE, SAMPLES_FILE)
     if not any((run_folder / name).is_file() for name in names):
@@ -60,11 +60,18 @@ def read(run_folder: Path) -> Run:
     else:
         problems.append("There is no summary.json: the run still goes on, or ended before it could write one.")
     config = run_folder / "config.yaml"
-    records = [row for row in _rows(run_folder / METRICS_FILE, problems)
-               if isinstance(row.get("metrics"), dict) and finite(row.get("elapsed_s"))]  # fmt: skip
-    return Run(summary=Summary(values=summary if isinstance(summary, dict) else {}), records=records, problems=problems,
-               config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-               samples=_rows(run_folder / SAMPLES_FILE, problems))  # fmt: skip
+    records = [
+        row
+        for row in _rows(run_folder / METRICS_FILE, problems)
+        if isinstance(row.get("metrics"), dict) and finite(row.get("elapsed_s"))
+    ]
+    return RunFiles(
+        summary=Summary(values=summary if isinstance(summary, dict) else {}),
+        records=records,
+        problems=problems,
+        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        samples=_rows(run_folder / SAMPLES_FILE, problems),
+    )
 
 
 def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
@@ -82,17 +89,26 @@ def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def render(run: Run) -> str:
+def render(run: RunFiles) -> str:
     """The whole page."""
     title = " · ".join(filter(None, ("SPCT", run.summary.text("preset"), run.summary.text("run_id"))))
     summary = run.summary
-    sections = (_head(run), hero(summary, run.records), facts(summary), stages(summary), _curves(run), shares(summary),
-                cases(run.samples), _config(run), _foot())  # fmt: skip
+    sections = (
+        _head(run),
+        headline(summary, run.records),
+        facts(summary),
+        stages(summary),
+        _curves(run),
+        breakdown(summary),
+        cases(run.samples),
+        _config(run),
+        _foot(),
+    )
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=join([title]), body=join(section for section in sections if section is not None))
 
 
-def _head(run: Run) -> Markup:
+def _head(run: RunFiles) -> Markup:
     """Which run this is, how it ended, and what is to be known before reading on."""
     text = run.summary.text
     state = text("finished") or "unfinished"
@@ -107,22 +123,29 @@ def _head(run: Run) -> Markup:
     return tag("header", tag("div", *line, class_="over"), notice)
 
 
-def _curves(run: Run) -> Markup:
+def _curves(run: RunFiles) -> Markup:
     figures = [(card.title, drawn(card, run.records, run.summary.figure)) for card in CARDS]
     absent = [title for title, figure in figures if figure is None]
     note = tag("p", f"Not recorded in this run: {', '.join(absent)}.", class_="absent") if absent else None
     intro = "Point at a curve for its values. Of a line that is drawn twice, the strong one is the faint one's running mean."
-    return tag("section", tag("h2", "Curves"), tag("p", intro),
-               tag("div", *(figure for _, figure in figures), class_="grid"), note)  # fmt: skip
+    return tag(
+        "section", tag("h2", "Curves"), tag("p", intro), tag("div", *(figure for _, figure in figures), class_="grid"), note
+    )
 
 
-def _config(run: Run) -> Markup:
+def _config(run: RunFiles) -> Markup:
     text = redacted(run.config, os.environ) or "config.yaml is missing from the run folder."
     return tag("section", tag("details", tag("summary", "Configuration"), tag("pre", text), class_="box"))
 
 
 def _foot() -> Markup:
-    parts = ["Made by launch/report.py from the run folder. For every metric: ", tag("code", "wandb leet <run folder>/wandb"),
-             " shows the offline run in a terminal, ", tag("code", "wandb sync"), " uploads it; ",
-             tag("code", METRICS_FILE), " is the same as plain lines."]  # fmt: skip
+    parts = [
+        "Made by launch/report.py from the run folder. For every metric: ",
+        tag("code", "wandb leet <run folder>/wandb"),
+        " shows the offline run in a terminal, ",
+        tag("code", "wandb sync"),
+        " uploads it; ",
+        tag("code", METRICS_FILE),
+        " is the same as plain lines.",
+    ]
     return tag("footer", *parts)

@@ -10,15 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from grm.benchmarks import Row
+from grm.benchmarks import TableRow
 from launch.page.charts import Axes, Level, Line, Markup, Point, svg, tag
 from launch.page.curves import finite, percent
 
-Figures = Mapping[str, Any]
+VoteFigures = Mapping[str, Any]
 KINDS = (("vote@", "votes", "a"), ("guided@", "guided by the meta-RM", "b"), ("majority@", "majority", "c"))
 
 
-def vote_metrics(row: Row) -> dict[str, float]:
+def vote_metrics(row: TableRow) -> dict[str, float]:
     """The metrics of a counted poll, by the names of design.md section 6; accuracy@1 there is that of greedy judgements,
     so one sampled vote has none."""
     names = {"vote@": "eval/accuracy@", "guided@": "eval/meta_accuracy@"}
@@ -30,20 +30,20 @@ def vote_metrics(row: Row) -> dict[str, float]:
     return found
 
 
-def value(figures: Figures, name: str, part: str = "value") -> float | None:
+def value(figures: VoteFigures, name: str, part: str = "value") -> float | None:
     """A number of a figure; None where there is none."""
     figure = figures.get(name)
     found = figure.get(part) if isinstance(figure, Mapping) else None
     return float(found) if finite(found) else None
 
 
-def largest_k(figures: Figures, kind: str) -> int | None:
+def largest_k(figures: VoteFigures, kind: str) -> int | None:
     """The largest k that a kind (`vote@`, `guided@`) was counted at."""
     ks = [k for k, _ in _points(figures, kind)]
     return int(max(ks)) if ks else None
 
 
-def scaling_card(figures: Figures, *, title: str, what: str) -> Markup | None:
+def scaling_card(figures: VoteFigures, *, title: str, what: str) -> Markup | None:
     """The chart of one policy, k on a logarithmic axis; None where no votes were counted."""
     lines = [
         Line(name=name, metric=f"{kind}k", tone=tone, points=[(math.log2(k), y) for k, y in found])
@@ -54,16 +54,25 @@ def scaling_card(figures: Figures, *, title: str, what: str) -> Markup | None:
         return None
     greedy = value(figures, "greedy")
     levels = [Level(name="greedy", value=greedy, limit=False)] if greedy is not None else []
-    axes = Axes(x_name="votes", show_x=lambda x: f"{2**x:.0f}", show_y=percent, low=None, high=None, whole_x=True,
-                x_named=True, whole_y=False)  # fmt: skip
+    axes = Axes(
+        x_name="votes",
+        show_x=lambda x: f"{2**x:.0f}",
+        show_y=percent,
+        low=None,
+        high=None,
+        whole_x=True,
+        x_named=True,
+        whole_y=False,
+    )
     keys = [tag("span", tag("i", class_=line.tone), f"{line.name} ", tag("b", percent(line.points[-1][1]))) for line in lines]
     keys += [tag("span", tag("i", class_="level"), f"{level.name} {percent(level.value)}") for level in levels]
     chart = svg(lines, levels, axes)
-    return tag("figure", tag("h3", title), tag("p", what, class_="what"), tag("div", *keys, class_="keys"), chart,
-               class_="card")  # fmt: skip
+    return tag(
+        "figure", tag("h3", title), tag("p", what, class_="what"), tag("div", *keys, class_="keys"), chart, class_="card"
+    )
 
 
-def _points(figures: Figures, kind: str) -> list[Point]:
+def _points(figures: VoteFigures, kind: str) -> list[Point]:
     found = [
         (float(name.removeprefix(kind)), y)
         for name in figures

@@ -1,6 +1,6 @@
-"""The report's story of the method: a row for each stage, and the scaling curve of each policy that voted.
+"""The report's stage_table of the method: a row for each stage, and the scaling curve of each policy that voted.
 
-    base ─ cold start ─ online RL: greedy, K votes, K votes guided by the meta-RM
+base ─ cold start ─ online RL: greedy, K votes, K votes guided by the meta-RM
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from grm.statistics import wilson
 from launch.page.charts import Markup, tag
 from launch.page.curves import number, percent
 from launch.page.headline import Summary
-from grm.statistics import wilson
 from launch.page.scaling import largest_k, scaling_card, value
 
 POLICIES = (("before", "base"), ("cold_start", "cold start"), ("after", "online RL"))
@@ -32,8 +32,13 @@ def stages(summary: Summary) -> Markup | None:
         for name, when in known
     ]
     grid = tag("div", *cards, class_="grid") if any(cards) else None
-    return tag("section", tag("h2", "Stage by stage"), tag("p", _said(summary, bool(ks))),
-               tag("div", tag("table", head, *lines, class_="figures"), class_="wide"), grid)  # fmt: skip
+    return tag(
+        "section",
+        tag("h2", "Stage by stage"),
+        tag("p", _said(summary, bool(ks))),
+        tag("div", tag("table", head, *lines, class_="figures"), class_="wide"),
+        grid,
+    )
 
 
 def _votes(summary: Summary, when: str) -> Mapping[str, Any]:
@@ -74,6 +79,8 @@ def _said(summary: Summary, voted: bool) -> str:
     if isinstance(counts, Mapping):
         said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         sampled = f" The cold start sampled: {said}."
-    return "Accuracy on held-out preferences, with 95 % intervals" + (
-        "; votes may be on fewer of them than greedy judgements." if voted else "."
-    ) + sampled
+    return (
+        "Accuracy on held-out preferences, with 95 % intervals"
+        + ("; votes may be on fewer of them than greedy judgements." if voted else ".")
+        + sampled
+    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from buffer.ledger import Cursor
 from configs.load import ConfigError
 from configs.schema import Config
-from grm.judgement import Scale
+from grm.judgement import ScoreRange
 from grm.preferences import Question
 from grm.prompts import Template, load_template, render, shuffled, template
 from launch.setup.tokenizer import Tokenizer
@@ -31,9 +31,7 @@ class Draft:
     token_ids: tuple[int, ...]
 
 
-
-
-def seed_of(name: str) -> int:
+def sampling_seed(name: str) -> int:
     """A seed for vLLM, 0 <= seed < 2^31, from what the samples are to depend on."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
@@ -42,11 +40,11 @@ class PromptSource:
     """Training prompts by position: each epoch is a fresh order, each visit a fresh permutation of the responses."""
 
     def __init__(
-        self, questions: Iterable[Question], *, tokenizer: Tokenizer, wording: Template, seed: int, max_tokens: int
+        self, questions: Iterable[Question], *, tokenizer: Tokenizer, template: Template, seed: int, max_tokens: int
     ) -> None:
         self._questions = list(questions)
         self._tokenizer = tokenizer
-        self._wording = wording
+        self._template = template
         self._seed = seed
         self._max_tokens = max_tokens
         self._order: tuple[int, list[int]] = (-1, [])
@@ -93,7 +91,7 @@ class PromptSource:
         """How many questions do not fit (a permutation does not change what is shown, only its order)."""
         return sum(self.draft(index, "length") is None for index in range(len(self._questions)))
 
-    def draft(self, index: int, salt: str, *, scale: Scale | None = None, best: int | None = None) -> Draft | None:
+    def draft(self, index: int, salt: str, *, scale: ScoreRange | None = None, best: int | None = None) -> Draft | None:
         """The prompt of one question, responses shuffled by the salt; None when it is too long.
 
         scale: as in `render`. best (hinted sampling of the cold start only, I6): the label, which the prompt then tells.
@@ -102,7 +100,12 @@ class PromptSource:
         permutation = shuffled(len(question.responses), random.Random(salt))
         hint = best if best is None or len(permutation) == 1 else permutation.index(best)
         message = render(
-            question, permutation, self._wording, hint=hint, scale=scale, defuse=self._tokenizer.defuse
+            question,
+            permutation,
+            self._template,
+            hint=hint,
+            scale=scale,
+            escape_special_tokens=self._tokenizer.escape_special_tokens,
         )
         token_ids = self._tokenizer.encode(message)
         if len(token_ids) > self._max_tokens:
@@ -110,18 +113,18 @@ class PromptSource:
         return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)
 
 
-def wording(config: Config) -> Template:
+def prompt_template(config: Config) -> Template:
     """The prompt template that the config names."""
     if config.prompts.template_path:
         return load_template(config.prompts.template_path)
     return template(config.prompts.style, principles=config.prompts.principles)
 
 
-def source(config: Config, questions: Sequence[Question], tokenizer: Tokenizer) -> PromptSource:
+def prompt_source(config: Config, questions: Sequence[Question], tokenizer: Tokenizer) -> PromptSource:
     return PromptSource(
         questions,
         tokenizer=tokenizer,
-        wording=wording(config),
+        template=prompt_template(config),
         seed=config.run.seed,
         max_tokens=config.max_prompt_tokens,
     )

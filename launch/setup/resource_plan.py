@@ -24,7 +24,7 @@ HEADROOM = 0.95  # of a device may be planned for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class PlannedProcess:
     """One kind of process: how many, on what, and GiB planned for each."""
 
     name: str
@@ -33,7 +33,7 @@ class Part:
     note: str
 
 
-def gpus_wanted(config: Config) -> int:
+def gpus_needed(config: Config) -> int:
     meta = config.meta_rm.ranks if config.meta_rm.enabled else 0
     return config.rollout.workers + config.learner.ranks + meta
 
@@ -45,7 +45,7 @@ def object_store_bytes(model: str) -> int:
     return max(256 << 20, int(4 * 4 * parameters))
 
 
-def parts(config: Config, model: str) -> list[Part]:
+def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
     """The processes of the run with their planned memory; ConfigError when one cannot fit its device."""
     arch = architecture(model)
     check_context(config, arch)
@@ -58,29 +58,40 @@ def parts(config: Config, model: str) -> list[Part]:
     learner, meta = config.learner, config.meta_rm
     reference = weights / (learner.ranks if learner.zero_stage == 3 else 1) if config.grpo.beta > 0 else 0.0
     found = [
-        Part(name="rollout actor (vLLM)", count=config.rollout.workers, gib=weights + cache + fixed,
-             note=f"weights {weights:.1f}, KV cache {cache:.1f}"),
-        Part(name="reward actor", count=1, gib=0.3, note="on CPU"),
-        Part(name=f"GRPO learner (DeepSpeed ZeRO {learner.zero_stage})", count=learner.ranks,
-             gib=_rank_gib(count, width, learner.ranks, learner.zero_stage) + reference + fixed,
-             note=f"reference {reference:.1f}"),
-    ]  # fmt: skip
+        PlannedProcess(
+            name="rollout actor (vLLM)",
+            count=config.rollout.workers,
+            gib=weights + cache + fixed,
+            note=f"weights {weights:.1f}, KV cache {cache:.1f}",
+        ),
+        PlannedProcess(name="reward actor", count=1, gib=0.3, note="on CPU"),
+        PlannedProcess(
+            name=f"GRPO learner (DeepSpeed ZeRO {learner.zero_stage})",
+            count=learner.ranks,
+            gib=_rank_gib(count, width, learner.ranks, learner.zero_stage) + reference + fixed,
+            note=f"reference {reference:.1f}",
+        ),
+    ]
     if meta.enabled:
         found.append(
-            Part(name=f"meta-RM learner (DeepSpeed ZeRO {meta.zero_stage})", count=meta.ranks,
-                 gib=_rank_gib(count, width, meta.ranks, meta.zero_stage) + fixed, note="")
-        )  # fmt: skip
+            PlannedProcess(
+                name=f"meta-RM learner (DeepSpeed ZeRO {meta.zero_stage})",
+                count=meta.ranks,
+                gib=_rank_gib(count, width, meta.ranks, meta.zero_stage) + fixed,
+                note="",
+            )
+        )
     _check_memory(config, found, cache)
     return found
 
 
-def describe(config: Config, found: list[Part]) -> str:
+def describe(config: Config, found: list[PlannedProcess]) -> str:
     """The plan as text, for `--dry-run` and the head of a run."""
     g, r = config.grpo, config.rollout
     device = (
         f"{os.cpu_count()} CPU cores, {_ram_gib():.0f} GiB"
         if config.cluster.device == "cpu"
-        else f"{gpus_wanted(config)} GPUs of {config.cluster.gpu_memory_gb:.0f} GB, one a process"
+        else f"{gpus_needed(config)} GPUs of {config.cluster.gpu_memory_gb:.0f} GB, one a process"
     )
     lines = [f"device     {device}, {config.dtype}"]
     lines += [f"process    {p.count} x {p.name}: {p.gib:.1f} GiB each{f' ({p.note})' if p.note else ''}" for p in found]
@@ -135,7 +146,7 @@ def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
         raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")
 
 
-def _check_memory(config: Config, found: list[Part], cache_gib: float) -> None:
+def _check_memory(config: Config, found: list[PlannedProcess], cache_gib: float) -> None:
     if config.cluster.device == "cpu":
         wanted, there = sum(p.gib * p.count for p in found), _ram_gib()
         if wanted > HEADROOM * there:

@@ -1,14 +1,16 @@
 """The policy's tokenizer and chat format: text in, token ids out."""
 
 from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
+
 from configs.load import ConfigError
 
 
-
 class Tokenizer:
-    """The policy's tokenizer and chat format. Text of others can never become a special token: it is given to `defuse`.
+    """The policy's tokenizer and chat format. Foreign text goes through `escape_special_tokens`, so none of it can become a
+    special token.
 
     ConfigError when the folder (or hub name) holds no tokenizer.
     """
@@ -24,7 +26,7 @@ class Tokenizer:
         added = self._tokenizer.added_tokens_decoder.values()
         self._special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
 
-    def defuse(self, text: str) -> str:
+    def escape_special_tokens(self, text: str) -> str:
         """Break the tokenizer's special tokens in a text visibly: `<|im_end|>` -> `<\\|im_end|>`."""
         for token in self._special:
             if token in text:
@@ -45,7 +47,7 @@ class Tokenizer:
 
     def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
         """Token ids of a completion to be learnt or scored, with its end unless it was cut short."""
-        ids = self._tokenizer(self.defuse(text), add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer(self.escape_special_tokens(text), add_special_tokens=False)["input_ids"]
         return (*ids, self._tokenizer.eos_token_id) if ended else tuple(ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:

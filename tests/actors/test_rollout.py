@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import redis
 
-from actors.vllm_engine import Request
 from actors.rollout import RolloutActor
-from buffer.stream_state import claims
+from actors.vllm_engine import Request
+from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
-from buffer.heartbeat import beats
+from buffer.stream_state import read_queues
 from buffer.streams import PROMPTS, REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from configs.load import load
@@ -46,7 +46,7 @@ def _ended() -> Iterator[None]:
     """The actors of a test beat no longer than the test lasts."""
     yield
     while _made:
-        _made.pop()._pulse.stop()
+        _made.pop()._heartbeat.stop()
 
 
 def actor(
@@ -147,7 +147,7 @@ def test_a_silent_worker_loses_its_groups_to_another_and_its_late_hand_off_too(c
     hung.automatic = False
     silent = actor(address, hung, LocalWeights(), name="silent")
     silent.work(0.2)
-    silent._pulse._ended.set()  # as of a process that is stopped
+    silent._heartbeat._ended.set()  # as of a process that is stopped
     time.sleep(0.7)  # longer than claim_timeout_s
     report = actor(address, FakeEngine(), LocalWeights(), name="other").work(1.0)
     assert report.groups == 3
@@ -179,7 +179,7 @@ def test_a_worker_that_drains_hands_on_what_it_can_and_gives_the_rest_back(clien
     engine.finish(1)
     report = leaving.drain(0.3)
     assert (report.groups, report.given_back, report.in_flight) == (1, 3, 0)
-    assert "leaving" not in beats(client, address.run_id)
+    assert "leaving" not in last_heartbeats(client, address.run_id)
     heir = actor(address, FakeEngine(), LocalWeights(), name="heir", config=patient)
     assert heir.work(1.0).groups == 3  # at once, not after a claim timeout
     assert sorted(g.prompt.group for g in handed_on(client, address)) == [0, 1, 2, 3]
@@ -235,7 +235,7 @@ def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address
     worker = actor(address, slow, LocalWeights(), name="slow", config=patient)
     thief = actor(address, FakeEngine(), LocalWeights(), name="thief", config=patient)
     worker.work(3.5)  # a beat, each of which renews, is a quarter of the timeout
-    (queue,) = [queue for queue in claims(client, address.run_id) if queue.stream == PROMPTS]
+    (queue,) = [queue for queue in read_queues(client, address.run_id) if queue.stream == PROMPTS]
     assert len(queue.claims) == 3
     assert all(claim.age_s < claim.since_s - 1.0 for claim in queue.claims), "claimed long ago, and young"
     assert thief.work(0.05).groups == 0
@@ -264,7 +264,7 @@ def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(clie
     (letter,) = dead_letters(client, address.run_id)
     assert "prompt not readable" in letter.reason
     assert ledger.outstanding() == {}
-    assert ledger.fates()["dead_letter"] == 1
+    assert ledger.outcomes()["dead_letter"] == 1
 
 
 def test_judging_is_greedy_under_one_version_and_training_goes_on(client: redis.Redis, address: Address) -> None:

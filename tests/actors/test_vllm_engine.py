@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm.exceptions import VLLMValidationError
 
-from actors.vllm_engine import BATCHED_TOKENS, EngineDead, EngineSettings, Request, VllmEngine
+from actors.vllm_engine import BATCHED_TOKENS, EngineDead, Request, VllmEngine, VllmSettings
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
-from learner.weight_export import published
+from learner.weight_export import to_published_weights
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,8 @@ PROMPTS = [tuple(range(5 + i, 60 + 3 * i)) for i in range(4)]
 TOLERANCE = 1e-4  # nats a token, float32; measured: under 1e-5
 
 
-def settings(folder: Path, seed: int = 1) -> EngineSettings:
-    return EngineSettings(
+def settings(folder: Path, seed: int = 1) -> VllmSettings:
+    return VllmSettings(
         model_path=str(folder),
         dtype="float32",
         context=256,
@@ -65,7 +65,7 @@ def noised(folder: Path, seed: int, scale: float = 0.3) -> Any:
 
 
 def publish(model: Any, version: int, dtype: torch.dtype = torch.float32) -> PublishedWeights:
-    return published(version, {name: p.detach().to(dtype) for name, p in model.named_parameters()})
+    return to_published_weights(version, {name: p.detach().to(dtype) for name, p in model.named_parameters()})
 
 
 def reference(model: Any, prompt: tuple[int, ...], completion: Completion, temperature: float) -> torch.Tensor:

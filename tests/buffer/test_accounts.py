@@ -27,7 +27,7 @@ class Accounts(RuleBasedStateMachine):
         streams.setup(self.client, self.address.run_id, meta_rm=True)
         self.version = 0
         self.issued: dict[int, int] = {}  # group: u
-        self.fate: dict[int, str] = {}
+        self.outcome: dict[int, str] = {}
         self.scored: list[int] = []  # groups in experience, in order
         self.done: dict[str, set[int]] = {"grpo": set(), META_RM: set()}  # acknowledged or skipped
         self.trained: dict[str, int] = {}  # entry id: group, trained and not yet in a checkpoint
@@ -45,7 +45,7 @@ class Accounts(RuleBasedStateMachine):
         self.client.close()
 
     def outstanding(self) -> dict[int, int]:
-        return {group: u for group, u in self.issued.items() if group not in self.fate}
+        return {group: u for group, u in self.issued.items() if group not in self.outcome}
 
     @rule(count=st.integers(1, 9))
     def issue(self, count: int) -> None:
@@ -74,13 +74,13 @@ class Accounts(RuleBasedStateMachine):
         worker = self.worker(ROLLOUTS)
         for entry in worker.claim(1, block_s=0):
             assert worker.dead_letter(entry, "cannot be read")
-            self.fate.setdefault(entry.group, "dead_letter")
+            self.outcome.setdefault(entry.group, "dead_letter")
 
     @rule(count=st.integers(1, 4))
     def learner_claims(self, count: int) -> None:
         for entry in self.learner.claim(count, block_s=0):
-            if entry.group in self.fate:  # dropped while in flight
-                self.run.ledger.release([], fate="dropped", entries=[entry.id])
+            if entry.group in self.outcome:  # dropped while in flight
+                self.run.ledger.release([], outcome="dropped", entries=[entry.id])
                 self.done["grpo"].add(entry.group)
             else:
                 self.held.append(entry)
@@ -92,22 +92,22 @@ class Accounts(RuleBasedStateMachine):
         del self.held[: len(batch)]
         self.version += 1
         self.run.ledger.advance(self.version, [entry.group for entry in batch])
-        self.fate.update({entry.group: "trained" for entry in batch})
+        self.outcome.update({entry.group: "trained" for entry in batch})
         self.trained.update({entry.id: entry.group for entry in batch})
 
     @precondition(lambda self: self.held)
     @rule()
     def filter_one(self) -> None:
         entry = self.held.pop()
-        self.run.ledger.release([entry.group], fate="filtered", entries=[entry.id])
-        self.fate[entry.group] = "filtered"
+        self.run.ledger.release([entry.group], outcome="filtered", entries=[entry.id])
+        self.outcome[entry.group] = "filtered"
         self.done["grpo"].add(entry.group)
 
     @rule()
     def drop_the_oldest_in_flight(self) -> None:
         in_flight = [group for group in self.outstanding() if group not in self.scored]
-        self.run.ledger.release(in_flight[:1], fate="dropped", entries=[])
-        self.fate.update(dict.fromkeys(in_flight[:1], "dropped"))
+        self.run.ledger.release(in_flight[:1], outcome="dropped", entries=[])
+        self.outcome.update(dict.fromkeys(in_flight[:1], "dropped"))
 
     @rule()
     def save(self) -> None:
@@ -130,7 +130,7 @@ class Accounts(RuleBasedStateMachine):
         self.done["grpo"].update(lists.values())
         for entry_id, group in self.trained.items():
             if entry_id not in lists:
-                del self.fate[group]
+                del self.outcome[group]
         self.trained.clear()
         self.held = [entry for entry in pending if entry.id not in lists]
 
@@ -167,10 +167,10 @@ class Accounts(RuleBasedStateMachine):
         assert ledger.outstanding() == self.outstanding()
         assert ledger.version() == self.version
         assert ledger.cursor().group == len(self.issued)
-        fates = ledger.fates()
-        counts = {name: list(self.fate.values()).count(name) for name in ("trained", "filtered", "dropped", "dead_letter")}
-        assert {name: fates[name] for name in counts} == counts
-        assert fates["issued"] == len(self.issued) == len(self.outstanding()) + sum(counts.values())
+        outcomes = ledger.outcomes()
+        counts = {name: list(self.outcome.values()).count(name) for name in ("trained", "filtered", "dropped", "dead_letter")}
+        assert {name: outcomes[name] for name in counts} == counts
+        assert outcomes["issued"] == len(self.issued) == len(self.outstanding()) + sum(counts.values())
 
 
 def test_the_accounts_balance_in_any_order_of_events(server: EmbeddedServer) -> None:

@@ -11,16 +11,16 @@ from tests.buffer.run_by_hand import Run, offers
 
 
 def balanced(ledger: Ledger) -> bool:
-    fates = ledger.fates()
-    settled = fates["trained"] + fates["filtered"] + fates["dropped"] + fates["dead_letter"]
-    return fates["issued"] == len(ledger.outstanding()) + settled
+    outcomes = ledger.outcomes()
+    settled = outcomes["trained"] + outcomes["filtered"] + outcomes["dropped"] + outcomes["dead_letter"]
+    return outcomes["issued"] == len(ledger.outstanding()) + settled
 
 
 def test_a_new_run_starts_from_nothing(run: Run) -> None:
     assert run.ledger.version() == 0
     assert run.ledger.cursor() == Cursor()
     assert run.ledger.outstanding() == {}
-    assert set(run.ledger.fates().values()) == {0}
+    assert set(run.ledger.outcomes().values()) == {0}
     assert run.ledger.trim() == 0
 
 
@@ -67,7 +67,7 @@ def test_a_driver_that_does_not_continue_from_the_cursor_is_refused(run: Run, fi
     with pytest.raises(ServerError, match=r"the next group is 3, not \d.*cursor\(\)"):
         run.ledger.issue(offers(first, 2), version=0, limit=9)
     assert run.groups_in(PROMPTS) == [0, 1, 2]
-    assert run.ledger.fates()["issued"] == 3
+    assert run.ledger.outcomes()["issued"] == 3
 
 
 def test_two_drivers_at_once_issue_each_group_once(steady_run: Run) -> None:
@@ -115,7 +115,7 @@ def test_the_version_advances_by_one(run: Run) -> None:
         with pytest.raises(ServerError, match=f"the version is 1, so the next is not {wrong}"):
             run.ledger.advance(wrong, [2])
     assert run.ledger.outstanding() == {0: 0, 2: 0, 3: 0}
-    assert run.ledger.fates()["trained"] == 1
+    assert run.ledger.outcomes()["trained"] == 1
     assert balanced(run.ledger)
 
 
@@ -128,7 +128,7 @@ def test_a_group_is_not_trained_twice(run: Run) -> None:
             run.ledger.advance(2, groups)
     assert run.ledger.version() == 1
     assert run.ledger.outstanding() == {1: 0, 2: 0}
-    assert run.ledger.fates()["trained"] == 1
+    assert run.ledger.outcomes()["trained"] == 1
 
 
 def test_release_settles_groups_and_their_entries(run: Run) -> None:
@@ -136,16 +136,16 @@ def test_release_settles_groups_and_their_entries(run: Run) -> None:
     run.score(2)
     learner = run.learner()
     first, second = learner.claim(2, block_s=0)
-    run.ledger.release([first.group], fate="filtered", entries=[first.id])
-    run.ledger.release([second.group, 3], fate="dropped", entries=[])
+    run.ledger.release([first.group], outcome="filtered", entries=[first.id])
+    run.ledger.release([second.group, 3], outcome="dropped", entries=[])
     assert run.ledger.outstanding() == {2: 0}
-    fates = run.ledger.fates()
-    assert (fates["filtered"], fates["dropped"]) == (1, 2)
+    outcomes = run.ledger.outcomes()
+    assert (outcomes["filtered"], outcomes["dropped"]) == (1, 2)
     assert [entry.id for entry in learner.own_pending()] == [second.id]
-    run.ledger.release([], fate="dropped", entries=[second.id])
+    run.ledger.release([], outcome="dropped", entries=[second.id])
     assert learner.own_pending() == []
-    run.ledger.release([2, 3], fate="dropped", entries=[])
-    assert run.ledger.fates()["dropped"] == 3, "3 was settled before"
+    run.ledger.release([2, 3], outcome="dropped", entries=[])
+    assert run.ledger.outcomes()["dropped"] == 3, "3 was settled before"
     assert balanced(run.ledger)
 
 
@@ -173,7 +173,7 @@ def test_recover_goes_back_to_the_checkpoint(run: Run) -> None:
     entries += learner.claim(9, block_s=0)
     run.ledger.advance(2, [1])
     run.ledger.advance(3, [3])
-    run.ledger.release([2], fate="filtered", entries=[entries[2].id])
+    run.ledger.release([2], outcome="filtered", entries=[entries[2].id])
     # the learner dies here; the checkpoint of version 1 lists the entry of group 0, which is not acknowledged yet
     regained = {entry.group: {0: 0, 1: 0, 3: 1, 4: 1}[entry.group] for entry in run.learner().own_pending()}
     assert regained == {0: 0, 1: 0, 3: 1, 4: 1}
@@ -181,8 +181,8 @@ def test_recover_goes_back_to_the_checkpoint(run: Run) -> None:
     run.ledger.recover(1, [entries[0].id], regained)
     assert run.ledger.version() == 1
     assert run.ledger.outstanding() == {1: 0, 3: 1, 4: 1}
-    fates = run.ledger.fates()
-    assert (fates["trained"], fates["filtered"]) == (1, 1)
+    outcomes = run.ledger.outcomes()
+    assert (outcomes["trained"], outcomes["filtered"]) == (1, 1)
     assert [entry.group for entry in run.learner().own_pending()] == [1, 3, 4]
     run.ledger.advance(2, [1, 3])
     assert balanced(run.ledger)
@@ -195,18 +195,18 @@ def test_recover_from_a_checkpoint_written_before_the_version_advanced(run: Run)
     run.ledger.recover(1, [entries[0].id], {1: 0})
     assert run.ledger.version() == 1
     assert run.ledger.outstanding() == {1: 0}
-    assert run.ledger.fates()["trained"] == 1
+    assert run.ledger.outcomes()["trained"] == 1
     assert balanced(run.ledger)
 
 
 def test_recover_leaves_what_was_dropped_before_its_entry_came(run: Run) -> None:
     run.issue(2)
-    run.ledger.release([0], fate="dropped", entries=[])
+    run.ledger.release([0], outcome="dropped", entries=[])
     run.score()
     run.learner().claim(2, block_s=0)
     run.ledger.recover(0, [], {0: 0, 1: 0})
     assert run.ledger.outstanding() == {1: 0}
-    assert run.ledger.fates()["dropped"] == 1
+    assert run.ledger.outcomes()["dropped"] == 1
     assert balanced(run.ledger)
 
 
@@ -235,7 +235,7 @@ def test_a_learner_whose_place_was_taken_is_refused(run: Run) -> None:
         old.acknowledge([entries[0].id])
     assert (run.ledger.version(), run.ledger.outstanding()) == (0, {0: 0, 1: 0})
     with pytest.raises(ServerError, match="FENCED"):
-        old.release([0], fate="dropped", entries=[entries[0].id])
+        old.release([0], outcome="dropped", entries=[entries[0].id])
     assert len(run.learner().own_pending()) == 2
     new.advance(1, [0])
 
@@ -282,7 +282,7 @@ def test_the_prompts_of_an_open_round_are_issued_again_and_what_was_done_of_them
     assert worker.hand_off(entry, streams.ROLLOUTS, b"rolled out")
     run.learner().claim(9, block_s=0)
     assert run.ledger.finished() == {0, 1, 2}
-    assert run.ledger.opened().group == 2
+    assert run.ledger.round_start().group == 2
     prompts = {group: b"again %d" % group for group in (2, 3, 4)}
     run.ledger.reopen(prompts)
     assert run.groups_in(streams.PROMPTS) == [2, 3, 4]
@@ -340,7 +340,7 @@ def test_a_reader_that_fell_behind_skips_its_oldest_and_counts_them(run: Run) ->
     meta_rm = run.learner(META_RM)
     held = meta_rm.claim(2, block_s=0)
     run.ledger.skip_backlog(META_RM, 10)
-    assert run.ledger.fates()["skipped"] == 30
+    assert run.ledger.outcomes()["skipped"] == 30
     assert waiting(run.client, run.run_id, EXPERIENCE, META_RM) == 10
     assert run.ledger.skip_backlog(META_RM, 10) == 0
     rest = meta_rm.claim(100, block_s=0)

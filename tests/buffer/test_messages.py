@@ -222,9 +222,7 @@ def test_many_small_items_are_refused_before_they_fill_the_memory(item: bytes) -
 
 def test_no_writer_sends_more_items_than_a_reader_takes() -> None:
     tokens = 4096 // 2
-    runs = Completion(
-        token_ids=(1,) * tokens, logprobs=(0.0,) * tokens, versions=tuple(range(tokens)), text="x", finish="stop"
-    )
+    runs = Completion(token_ids=(1,) * tokens, logprobs=(0.0,) * tokens, versions=tuple(range(tokens)), text="x", finish="stop")
     most = 63  # of 4096 runs of versions and a few items beside
     group = RolloutGroup(prompt=dataclasses.replace(PROMPT, samples=most), completions=(runs,) * most)
     assert decode(encode(group), RolloutGroup) == group

@@ -10,8 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from buffer import streams
+from buffer.heartbeat import Heartbeat, last_heartbeats
 from buffer.ledger import Ledger
-from buffer.heartbeat import Pulse, beats
 from buffer.roles import ROLES, Role
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, ROLLOUTS, Address, ServerError, connect, key, waiting
@@ -39,9 +39,7 @@ def enter(server: EmbeddedServer, address: Address, client: redis.Redis) -> Iter
 # ---- what each may -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("role", "source", "destination"), [("rollout", PROMPTS, ROLLOUTS), ("reward", ROLLOUTS, EXPERIENCE)]
-)
+@pytest.mark.parametrize(("role", "source", "destination"), [("rollout", PROMPTS, ROLLOUTS), ("reward", ROLLOUTS, EXPERIENCE)])
 def test_a_worker_does_its_whole_work(
     client: redis.Redis, address: Address, enter: Enter, role: Role, source: str, destination: str
 ) -> None:
@@ -58,7 +56,7 @@ def test_a_worker_does_its_whole_work(
     assert one.dead_letter(held[1], "of no use")
     assert driver.groups_in(destination) == [0]
     assert [(letter.stream, letter.group) for letter in streams.dead_letters(client, address.run_id)] == [(source, 1)]
-    assert driver.ledger.fates()["dead_letter"] == 1
+    assert driver.ledger.outcomes()["dead_letter"] == 1
     assert sorted(driver.ledger.outstanding()) == [0, 2, 3, 4]
     assert [entry.group for entry in one.own_pending()] == [2, 3]
     time.sleep(0.06)
@@ -81,11 +79,11 @@ def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, 
     ledger.advance(1, [0, 1])
     ledger.acknowledge([claimed[0].id])
     ledger.advance(2, [2])
-    ledger.release([3], fate="filtered", entries=[claimed[3].id])
+    ledger.release([3], outcome="filtered", entries=[claimed[3].id])
     assert learner.dead_letter(claimed[4], "of no use")
     assert ledger.recover(1, [claimed[1].id], {2: 0}) == (2, 1)
     assert (ledger.version(), sorted(ledger.outstanding())) == (1, [2, 5, 6, 7])
-    assert ledger.fates() == {"issued": 8, "trained": 2, "filtered": 1, "dropped": 0, "dead_letter": 1, "skipped": 0}
+    assert ledger.outcomes() == {"issued": 8, "trained": 2, "filtered": 1, "dropped": 0, "dead_letter": 1, "skipped": 0}
     assert ledger.trim() == 0, "the meta-RM has read nothing yet"
     assert learner.ack([claimed[5].id]) == 1
     assert waiting(run.client, run.run_id, EXPERIENCE, GRPO) == 0
@@ -102,18 +100,18 @@ def test_the_meta_rm_does_its_whole_work(client: redis.Redis, address: Address, 
     assert reader.ack([claimed[0].id]) == 1
     assert reader.dead_letter(claimed[1], "of no use")
     assert waiting(run.client, run.run_id, EXPERIENCE, META_RM) == 2
-    assert ledger.fates()["skipped"] == 4
-    assert len(driver.ledger.outstanding()) == 8, "the learner decides their fate"
+    assert ledger.outcomes()["skipped"] == 4
+    assert len(driver.ledger.outstanding()) == 8, "the learner decides their outcome"
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_everybody_has_a_pulse_and_the_driver_hears_it(
     server: EmbeddedServer, address: Address, client: redis.Redis, role: Role
 ) -> None:
-    pulse = Pulse(Address(server.url_for(role), address.run_id), role, every_s=60, hang_s=60)
-    assert list(beats(client, address.run_id)) == [role]
-    pulse.stop()
-    assert beats(client, address.run_id) == {}
+    heartbeat = Heartbeat(Address(server.url_for(role), address.run_id), role, every_s=60, hang_s=60)
+    assert list(last_heartbeats(client, address.run_id)) == [role]
+    heartbeat.stop()
+    assert last_heartbeats(client, address.run_id) == {}
 
 
 # ---- what each may not -------------------------------------------------------------------------------------------------
@@ -138,25 +136,32 @@ OTHERS = {
         *("XREADGROUP GROUP grpo me STREAMS @experience >", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
         *("XRANGE @rollouts - +", "XREADGROUP GROUP reward me STREAMS @rollouts >", "XACK @rollouts reward 1-1"),
         *("XADD @prompts * g 1 p x", "XTRIM @prompts MAXLEN 0", "XGROUP DESTROY @prompts rollout", "DEL @prompts"),
-        *("GET @version", "SET @version 9", "HGETALL @fates", "ZRANGE @outstanding 0 -1", "ZADD @outstanding 0 9"),
-        *("HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "GET @incarnation", "SCAN 0"),
+        *("GET @version", "SET @version 9", "HGETALL @outcomes", "ZRANGE @outstanding 0 -1", "ZADD @outstanding 0 9"),
+        *("HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "GET @incarnation", "SCAN 0"),
     ],
     "reward": [
         *("XRANGE @experience - +", "XACK @experience grpo 1-1", "XDEL @experience 1-1", "XTRIM @experience MAXLEN 0"),
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XADD @rollouts * g 1 p x", "XGROUP DESTROY @rollouts reward"),
-        *("GET @version", "HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "ZRANGE @outstanding 0 -1", "SCAN 0"),
+        *("GET @version", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "ZRANGE @outstanding 0 -1", "SCAN 0"),
     ],
     "learner": [
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XRANGE @rollouts - +", "XACK @rollouts reward 1-1"),
         *("XADD @experience * g 1 p x", "XDEL @experience 1-1", "XGROUP DESTROY @experience meta-rm", "HGETALL @cursor"),
-        *("HSET @cursor group 0", "HGETALL @pulses", "XRANGE @dead - +", "DEL @outstanding", "SET @incarnation 9", "SCAN 0"),
+        *(
+            "HSET @cursor group 0",
+            "HGETALL @heartbeats",
+            "XRANGE @dead - +",
+            "DEL @outstanding",
+            "SET @incarnation 9",
+            "SCAN 0",
+        ),
     ],
     "meta-rm": [
         *("XRANGE @prompts - +", "XRANGE @rollouts - +", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
         *("GET @version", "SET @version 9", "ZRANGE @outstanding 0 -1", "ZREM @outstanding 1", "INCR @incarnation"),
-        *("ZREM @unsaved 1", "HGETALL @pulses", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
+        *("ZREM @unsaved 1", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("role", WORKERS)
@@ -168,13 +173,43 @@ def test_what_is_anothers_is_refused(address: Address, enter: Enter, role: Role)
 
 
 DANGEROUS = [
-    "FLUSHALL", "FLUSHDB", "CONFIG GET *", "CONFIG SET dir /tmp", "CONFIG REWRITE", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE",
-    "KEYS *", "SAVE", "BGSAVE", "BGREWRITEAOF", "REPLICAOF NO ONE", "SLAVEOF 127.0.0.1 1", "FAILOVER", "PSYNC ? -1",
-    "MODULE LIST", "MODULE LOAD /tmp/x.so", "ACL LIST", "ACL SETUSER default on nopass", "MONITOR", "SWAPDB 0 1",
-    "MIGRATE 127.0.0.1 1 spct:{x}:y 0 1", "RESTORE spct:{x}:y 0 x", "SORT spct:{x}:y", "CLIENT LIST", "CLIENT KILL ID 1",
-    "SLOWLOG GET", "LATENCY RESET", "SCRIPT FLUSH", "SCRIPT KILL", "FUNCTION FLUSH", "FUNCTION LOAD x", "FUNCTION LIST",
-    "CLUSTER RESET", "LASTSAVE", "ROLE",
-]  # fmt: skip
+    "FLUSHALL",
+    "FLUSHDB",
+    "CONFIG GET *",
+    "CONFIG SET dir /tmp",
+    "CONFIG REWRITE",
+    "DEBUG SLEEP 0",
+    "SHUTDOWN NOSAVE",
+    "KEYS *",
+    "SAVE",
+    "BGSAVE",
+    "BGREWRITEAOF",
+    "REPLICAOF NO ONE",
+    "SLAVEOF 127.0.0.1 1",
+    "FAILOVER",
+    "PSYNC ? -1",
+    "MODULE LIST",
+    "MODULE LOAD /tmp/x.so",
+    "ACL LIST",
+    "ACL SETUSER default on nopass",
+    "MONITOR",
+    "SWAPDB 0 1",
+    "MIGRATE 127.0.0.1 1 spct:{x}:y 0 1",
+    "RESTORE spct:{x}:y 0 x",
+    "SORT spct:{x}:y",
+    "CLIENT LIST",
+    "CLIENT KILL ID 1",
+    "SLOWLOG GET",
+    "LATENCY RESET",
+    "SCRIPT FLUSH",
+    "SCRIPT KILL",
+    "FUNCTION FLUSH",
+    "FUNCTION LOAD x",
+    "FUNCTION LIST",
+    "CLUSTER RESET",
+    "LASTSAVE",
+    "ROLE",
+]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -187,8 +222,8 @@ def test_nobody_may_what_is_dangerous(enter: Enter, role: Role) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_only_keys_of_runs_are_there(enter: Enter, role: Role) -> None:
     client = enter(role).client
-    names = ["pulses", "spct", "x:spct:{r}:pulses"]
-    names += ["spct:r:pulses", "spct:{r}:pulses2"] if role != "driver" else []
+    names = ["heartbeats", "spct", "x:spct:{r}:heartbeats"]
+    names += ["spct:r:heartbeats", "spct:{r}:pulses2"] if role != "driver" else []
     for name in names:
         assert refused(client, "HSET", name, "field", "value", keys=[name]), name
 

@@ -6,17 +6,17 @@ import pytest
 import redis
 
 from buffer import streams
-from buffer.stream_state import LISTED, Queue, claims
+from buffer.stream_state import LISTED, Queue, read_queues
 from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, REWARD, ROLLOUT, ROLLOUTS, ServerError, key
 from tests.buffer.run_by_hand import Run
 
 
 def seen(run: Run) -> dict[tuple[str, str], Queue]:
-    return {(queue.stream, queue.reader): queue for queue in claims(run.client, run.run_id)}
+    return {(queue.stream, queue.reader): queue for queue in read_queues(run.client, run.run_id)}
 
 
 def test_a_run_at_rest_has_empty_queues_in_the_order_of_the_loop(steady_run: Run) -> None:
-    assert claims(steady_run.client, steady_run.run_id) == [
+    assert read_queues(steady_run.client, steady_run.run_id) == [
         Queue(stream=PROMPTS, reader=ROLLOUT),
         Queue(stream=ROLLOUTS, reader=REWARD),
         Queue(stream=EXPERIENCE, reader=GRPO),
@@ -34,8 +34,9 @@ def test_each_claim_has_its_owner_age_and_deliveries(run: Run) -> None:
     assert (queue.waiting, queue.pending) == (4, 2)
     assert queue.unclaimed == (2, 3, 4, 5)
     assert [(claim.group, claim.owner, claim.deliveries) for claim in queue.claims] == [
-        (0, "rollout-1", 2), (1, "rollout-0", 1)
-    ]  # fmt: skip
+        (0, "rollout-1", 2),
+        (1, "rollout-0", 1),
+    ]
     taken_over, held = queue.claims
     assert held.age_s - taken_over.age_s >= 0.09
     assert held.age_s < 60
@@ -121,13 +122,15 @@ def test_an_entry_without_a_number_or_that_is_gone_has_no_group(steady_run: Run)
 
 def test_a_run_without_streams_says_so(client: redis.Redis) -> None:
     with pytest.raises(ServerError, match="never-set-up"):
-        claims(client, "never-set-up")
+        read_queues(client, "never-set-up")
 
 
 def test_without_a_meta_rm_it_is_not_among_the_readers(client: redis.Redis, steady_run: Run) -> None:
     other = f"{steady_run.run_id}-plain"
     streams.setup(client, other, meta_rm=False)
-    assert [(queue.stream, queue.reader) for queue in claims(client, other)] == [
-        (PROMPTS, ROLLOUT), (ROLLOUTS, REWARD), (EXPERIENCE, GRPO)
-    ]  # fmt: skip
+    assert [(queue.stream, queue.reader) for queue in read_queues(client, other)] == [
+        (PROMPTS, ROLLOUT),
+        (ROLLOUTS, REWARD),
+        (EXPERIENCE, GRPO),
+    ]
     streams.remove(client, other)

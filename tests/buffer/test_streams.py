@@ -187,7 +187,7 @@ def test_dead_letter_keeps_the_entry_with_its_reason_and_refills_the_credit(run:
         stream=PROMPTS, id=bad.id, group=0, reason="group: expected an integer", payload=b"prompt 0"
     )
     assert run.ledger.outstanding() == {1: 0}
-    assert run.ledger.fates()["dead_letter"] == 1
+    assert run.ledger.outcomes()["dead_letter"] == 1
     assert run.length(PROMPTS) == 1
     assert run.issue(3, limit=2) == 1
     assert worker.hand_off(good, ROLLOUTS, b"")
@@ -222,7 +222,7 @@ def test_who_reads_along_skips_an_entry_without_deciding_its_fate(run: Run) -> N
     (entry,) = meta_rm.claim(1, block_s=0)
     assert meta_rm.dead_letter(entry, "rewards: expected 8 values")
     assert run.ledger.outstanding() == {0: 0}
-    assert run.ledger.fates()["skipped"] == 1
+    assert run.ledger.outcomes()["skipped"] == 1
     assert [one.group for one in run.learner().claim(1, block_s=0)] == [0]
 
 
@@ -274,7 +274,7 @@ def test_runs_on_one_server_do_not_meet(steady_run: Run, address: Address) -> No
     assert streams.in_use(others.client, others.run_id)
     assert streams.remove(others.client, others.run_id) > 0
     assert not streams.in_use(others.client, others.run_id)
-    assert steady_run.ledger.fates()["trained"] == 2
+    assert steady_run.ledger.outcomes()["trained"] == 2
     assert steady_run.length(DEAD) == 1
 
 

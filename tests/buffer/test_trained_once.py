@@ -55,7 +55,7 @@ class Learner:
         self.ready += self.consumer.claim(LIMIT, block_s=0)
         outstanding = self.ledger.outstanding()
         late = [entry for entry in self.ready if entry.group not in outstanding]
-        self.ledger.release([], fate="dropped", entries=[entry.id for entry in late])
+        self.ledger.release([], outcome="dropped", entries=[entry.id for entry in late])
         self.ready = sorted((entry for entry in self.ready if entry.group in outstanding), key=lambda entry: entry.group)
         self.filter_some()
         if len(self.ready) < BATCH:
@@ -72,7 +72,7 @@ class Learner:
     def filter_some(self) -> None:
         for entry in [entry for entry in self.ready if entry.group % 7 == 3]:
             self.ready.remove(entry)
-            self.ledger.release([entry.group], fate="filtered", entries=[entry.id])
+            self.ledger.release([entry.group], outcome="filtered", entries=[entry.id])
             self.may_die()
 
     def save(self) -> Checkpoint:
@@ -95,7 +95,7 @@ def workers_progress(run: Run, dice: random.Random) -> None:
     outstanding = run.ledger.outstanding()
     if dice.random() < 0.1 and outstanding:
         in_flight = set(run.groups_in("prompts"))
-        run.ledger.release([g for g in outstanding if g in in_flight][:1], fate="dropped", entries=[])
+        run.ledger.release([g for g in outstanding if g in in_flight][:1], outcome="dropped", entries=[])
     for stream, following in (("prompts", "rollouts"), ("rollouts", "experience")):
         worker = run.consumer(stream, claim_timeout_s=60)
         for entry in worker.claim(dice.randrange(1, 6), block_s=0):
@@ -124,10 +124,10 @@ def test_the_surviving_weights_hold_each_group_once(run: Run, seed: int) -> None
         if not last.step() and not run.groups_in("prompts") and not run.groups_in("rollouts"):
             break
         run.score()
-    fates = run.ledger.fates()
-    assert len(last.weights) == len(set(last.weights)) == fates["trained"] == BATCH * last.version
+    outcomes = run.ledger.outcomes()
+    assert len(last.weights) == len(set(last.weights)) == outcomes["trained"] == BATCH * last.version
     assert run.ledger.version() == last.version
     left = {entry.group for entry in last.ready}
     assert run.ledger.outstanding().keys() == left
-    assert fates["issued"] == len(left) + fates["trained"] + fates["filtered"] + fates["dropped"]
-    assert set(last.weights) | left <= set(range(fates["issued"]))
+    assert outcomes["issued"] == len(left) + outcomes["trained"] + outcomes["filtered"] + outcomes["dropped"]
+    assert set(last.weights) | left <= set(range(outcomes["issued"]))

@@ -1,4 +1,4 @@
-"""Fake engines and a fake learner under the real driver: Ray, the crew, the workforce and the streams are those of a run.
+"""Fake engines and a fake learner under the real driver: Ray, the actors, the rollout pool and the streams are those of a run.
 
 For what needs many workers, or several nodes, on a machine that has room for one engine.
 """
@@ -13,17 +13,17 @@ from typing import Any
 
 from actors.vllm_engine import Generator
 from configs.schema import Config
-from launch.cluster.stage_actors import TrainingCrew
-from launch.monitoring.console import Progress
-from launch.driver.run_state import Standing
-from launch.monitoring.tracker import Tracker
+from launch.cluster.actor_group import ActorGroup
+from launch.cluster.stage_actors import TrainingActors
 from launch.driver.online_rl import Training
-from launch.cluster.actor_group import Unit
+from launch.driver.run_state import RunState
+from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.tracker import Tracker
 from tests.chaos.components import preferences, take
 from tests.chaos.workers import FakeLearner, TimedEngine
 
 
-class FakeCrew(TrainingCrew):
+class FakeCrew(TrainingActors):
     """seconds: what a group takes in an engine."""
 
     seconds = 0.4
@@ -31,9 +31,11 @@ class FakeCrew(TrainingCrew):
     def _engine(self, number: int) -> Callable[[], Generator]:
         return partial(TimedEngine, self.seconds)
 
-    def _make_learners(self) -> list[Unit]:
+    def _make_learners(self) -> list[ActorGroup]:
         return [
-            Unit("the GRPO learner", make=self._make_fake, start=lambda made: [a.start.remote() for a in made], end=self._end)
+            ActorGroup(
+                "the GRPO learner", make=self._make_fake, start=lambda made: [a.start.remote() for a in made], end=self._end
+            )
         ]
 
     def _make_fake(self) -> dict[str, Any]:
@@ -47,13 +49,13 @@ def fake_crew(cluster: Any, config: Config, folder: Path) -> FakeCrew:
     return FakeCrew(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
 
 
-def training(config: Config, crew: FakeCrew, folder: Path, progress: Progress) -> Training:
+def training(config: Config, actors: FakeCrew, folder: Path, progress: ProgressDisplay) -> Training:
     return Training(
         config,
-        crew=crew,
+        actors=actors,
         prompts=SimpleNamespace(take=take),  # type: ignore[arg-type]
         heldout=(),
         tracker=Tracker(folder, "fake", {}, "spct", "disabled"),
         progress=progress,
-        standing=Standing(folder / "standing.json"),
+        standing=RunState(folder / "run_state.json"),
     )

@@ -1,4 +1,4 @@
-"""A Ray cluster with an autoscaler, under the real driver with fake engines: the workers that are wished for bring nodes with
+"""A Ray cluster with an autoscaler, under the real driver with fake engines: the workers that are target for bring nodes with
 them, a node that vanishes comes again, and nodes that nobody needs go.
 
     python tests/chaos/autoscaler.py                   (make chaos)
@@ -39,23 +39,40 @@ def cluster_config(gcs: str) -> dict[str, Any]:
     """At most four nodes with room for one worker each, none at the start."""
     worker = {"resources": {"CPU": 1, "rollout": 1, "object_store_memory": STORE}, "node_config": {}, "min_workers": 0}
     nothing: dict[str, Any] = {
-        name: [] for name in (
-            "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
-            "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter",
+        name: []
+        for name in (
+            "initialization_commands",
+            "setup_commands",
+            "head_setup_commands",
+            "worker_setup_commands",
+            "head_start_ray_commands",
+            "worker_start_ray_commands",
+            "cluster_synced_files",
+            "rsync_exclude",
+            "rsync_filter",
         )
-    }  # fmt: skip
+    }
     return nothing | {
-        "cluster_name": "spct", "max_workers": 4, "idle_timeout_minutes": IDLE_MIN, "upscaling_speed": 1.0,
+        "cluster_name": "spct",
+        "max_workers": 4,
+        "idle_timeout_minutes": IDLE_MIN,
+        "upscaling_speed": 1.0,
         "provider": {
-            "type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
-            "disable_node_updaters": True, "gcs_address": gcs, "launch_multiple": True, "head_node_id": HEAD,
+            "type": "external",
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "disable_node_updaters": True,
+            "gcs_address": gcs,
+            "launch_multiple": True,
+            "head_node_id": HEAD,
         },
-        "head_node_type": "ray.head.default", "auth": {"ssh_user": "nobody"}, "file_mounts": {},
+        "head_node_type": "ray.head.default",
+        "auth": {"ssh_user": "nobody"},
+        "file_mounts": {},
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0},
             "ray.worker.rollout": worker | {"max_workers": 4},
         },
-    }  # fmt: skip
+    }
 
 
 @contextmanager
@@ -69,10 +86,18 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     ids = {"RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD}  # of the head alone
     switches = {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     head = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", "--num-cpus=2",
-        "--include-dashboard=false", f"--object-store-memory={STORE}", f"--temp-dir={folder / 'ray'}",
-        f"--autoscaling-config={folder / 'cluster.json'}", f"--system-config={json.dumps(QUICK)}", "--block",
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        f"--port={port}",
+        "--num-cpus=2",
+        "--include-dashboard=false",
+        f"--object-store-memory={STORE}",
+        f"--temp-dir={folder / 'ray'}",
+        f"--autoscaling-config={folder / 'cluster.json'}",
+        f"--system-config={json.dumps(QUICK)}",
+        "--block",
+    ]
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(head, env=os.environ | ids | switches, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from actors.vllm_engine import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
+from actors.vllm_engine import Request
+from buffer.heartbeat import Heartbeat
 from buffer.ledger import Cursor, Ledger
-from buffer.heartbeat import Pulse
 from buffer.streams import Address, connect
 from buffer.weights import NONE, Edition, PublishedWeights, WeightSink, seal
 from configs.schema import Config
@@ -27,7 +27,7 @@ from grm.preferences import Preference, Question
 from launch.driver.issue import issue
 from launch.setup.prompt_source import Draft
 from learner import checkpoint
-from learner.experience import Arrived
+from learner.experience import ReceivedGroup
 from learner.grpo_intake import Intake
 from learner.meta_intake import MetaIntake
 from tests.fakes import FakeEngine
@@ -56,7 +56,7 @@ class FileWeights:
         draft.write_text(json.dumps(weights.edition))
         draft.replace(self._file)
 
-    def restate(self) -> None:
+    def republish_if_lost(self) -> None:
         """A file is not lost."""
 
     def newest(self) -> Edition:
@@ -117,10 +117,10 @@ def take(cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
 def driver(stage: Stage, name: str, seed: str) -> None:
     address = stage.addresses["driver"]
     ledger = Ledger(connect(address), address.run_id)
-    pulse = Pulse(address, "driver", every_s=0.2, hang_s=60)
+    heartbeat = Heartbeat(address, "driver", every_s=0.2, hang_s=60)
     while True:
         issue(ledger, stage.config, take)
-        pulse.moved()
+        heartbeat.progressed()
         time.sleep(0.01)
 
 
@@ -157,12 +157,12 @@ class ListLearner:
         self.version, entries, self._weights = restored(folder)
         self._intake = Intake(config, address, VOCABULARY)
         self._incarnation, self.version = self._intake.recover(self.version, entries)
-        self._pulse = Pulse(address, name, every_s=config.beat_every_s, hang_s=60)
+        self._heartbeat = Heartbeat(address, name, every_s=config.heartbeat_interval_s, hang_s=60)
         sink.publish(sealed(Edition(self._incarnation, self.version)))
 
-    def step(self, seconds: float) -> list[Arrived]:
+    def step(self, seconds: float) -> list[ReceivedGroup]:
         """The batch that it was trained on; none when there was none within `seconds`."""
-        self._sink.restate()
+        self._sink.republish_if_lost()
         batch = self._intake.wait(self.version, seconds)
         if not batch:
             return []
@@ -171,14 +171,14 @@ class ListLearner:
         self.version += 1
         self._sink.publish(sealed(Edition(self._incarnation, self.version)))
         self._intake.trained(self.version, batch)
-        self._pulse.done, self._pulse.version = len(self._weights), self.version
+        self._heartbeat.done, self._heartbeat.version = len(self._weights), self.version
         if self.version % self._config.learner.checkpoint_every == 0 or self.version == self._config.grpo.steps:
             save(self._folder, self.version, self._intake.unacknowledged, self._weights)
             self._intake.saved()
         return batch
 
     def close(self) -> None:
-        self._pulse.stop()
+        self._heartbeat.stop()
 
 
 def meta_rm(stage: Stage, name: str, seed: str) -> None:
@@ -187,7 +187,7 @@ def meta_rm(stage: Stage, name: str, seed: str) -> None:
     version, entries, weights = restored(folder)
     intake = MetaIntake(config, address, VOCABULARY)
     intake.recover(entries)
-    pulse = Pulse(address, name, every_s=0.2, hang_s=60)
+    heartbeat = Heartbeat(address, name, every_s=0.2, hang_s=60)
     while True:
         batch = intake.wait(0.2)
         if not batch:
@@ -195,15 +195,19 @@ def meta_rm(stage: Stage, name: str, seed: str) -> None:
         weights += [[one.group.group] for one in batch]
         version += 1
         intake.trained(batch)
-        pulse.done, pulse.version = len(weights), version
+        heartbeat.done, heartbeat.version = len(weights), version
         if version % config.learner.checkpoint_every == 0:
             save(folder, version, intake.unacknowledged, weights)
             intake.saved()
 
 
 ROLES: dict[str, Callable[[Stage, str, str], None]] = {
-    "driver": driver, "rollout": rollout, "reward": reward, "learner": learner, "meta-rm": meta_rm,
-}  # fmt: skip
+    "driver": driver,
+    "rollout": rollout,
+    "reward": reward,
+    "learner": learner,
+    "meta-rm": meta_rm,
+}
 
 
 def save(folder: Path, version: int, entries: tuple[str, ...], weights: list[list[int]]) -> None:

@@ -1,6 +1,6 @@
 """Workers come and go under the real driver, with fake engines: does the throughput follow, is anything lost?
 
-    python tests/chaos/elastic.py 1 6 2                (make chaos)
+python tests/chaos/elastic.py 1 6 2                (make chaos)
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer.ledger import Ledger
-from buffer.rollout_target import wish_rollouts
+from buffer.rollout_target import set_rollout_target
 from configs.load import load
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
-from launch.monitoring.console import Progress
+from launch.monitoring.console import ProgressDisplay
 from tests.chaos.actors import FakeCrew, fake_crew, training
 from tests.chaos.components import restored
 
@@ -33,31 +33,44 @@ JOIN_S = 90.0  # for workers to come or go
 
 
 def config(workers: int) -> Config:
-    return load("tiny", [
-        "grpo.batch_groups=16", "grpo.steps=1000000", "grpo.max_staleness=3", "rollout.samples=2", "meta_rm.enabled=false",
-        "learner.checkpoint_every=1", f"rollout.max_groups={PER_WORKER}", f"rollout.workers={workers}",
-        "redis.claim_timeout_s=2", "eval.every=0", "eval.votes=[]", "waits.drain_s=2", "waits.start_s=120",
-    ])  # fmt: skip
+    return load(
+        "tiny",
+        [
+            "grpo.batch_groups=16",
+            "grpo.steps=1000000",
+            "grpo.max_staleness=3",
+            "rollout.samples=2",
+            "meta_rm.enabled=false",
+            "learner.checkpoint_every=1",
+            f"rollout.max_groups={PER_WORKER}",
+            f"rollout.workers={workers}",
+            "redis.claim_timeout_s=2",
+            "eval.every=0",
+            "eval.votes=[]",
+            "waits.drain_s=2",
+            "waits.start_s=120",
+        ],
+    )
 
 
 class Meter:
     """How many groups a second are settled, in one phase after another."""
 
-    def __init__(self, crew: FakeCrew) -> None:
-        self.crew = crew
-        self._ledger = Ledger(crew.redis, crew.address.run_id)
+    def __init__(self, actors: FakeCrew) -> None:
+        self.actors = actors
+        self._ledger = Ledger(actors.redis, actors.address.run_id)
         self.rates: list[tuple[str, float]] = []
         self.done = False
 
     def wish(self, workers: int) -> None:
-        wish_rollouts(self.crew.redis, self.crew.address.run_id, workers)
+        set_rollout_target(self.actors.redis, self.actors.address.run_id, workers)
 
     def measure(self, phase: str, *, workers: int, seconds: float = 4.0, settle_s: float = 1.0) -> None:
         """Wait until so many workers are at work and `settle_s` more, then count for `seconds`."""
         deadline = time.monotonic() + JOIN_S
-        while len(self.crew.rollouts) != workers:
+        while len(self.actors.rollouts) != workers:
             if time.monotonic() > deadline:
-                raise AssertionError(f"{phase}: {len(self.crew.rollouts)} workers after {JOIN_S:.0f} s, not {workers}")
+                raise AssertionError(f"{phase}: {len(self.actors.rollouts)} workers after {JOIN_S:.0f} s, not {workers}")
             time.sleep(0.1)
         time.sleep(settle_s)
         before, began = settled(self._ledger), time.monotonic()
@@ -67,15 +80,15 @@ class Meter:
 
 def settled(ledger: Ledger) -> int:
     """Groups that came out at the end of the loop."""
-    fates = ledger.fates()
-    return fates["trained"] + fates["filtered"]
+    outcomes = ledger.outcomes()
+    return outcomes["trained"] + outcomes["filtered"]
 
 
 class Enough(Exception):
     """What was to be measured is."""
 
 
-class Until(Progress):
+class Until(ProgressDisplay):
     """Ends the training when the meter is done."""
 
     def __init__(self, meter: Meter) -> None:
@@ -87,36 +100,36 @@ class Until(Progress):
             raise Enough
 
 
-def verify(crew: FakeCrew, settings: Config, folder: Path) -> dict[str, int]:
-    """Every issued group is trained once, filtered or still outstanding; the counts by fate."""
-    crew.learners[0].end()
-    ledger = Ledger(crew.redis, crew.address.run_id)
+def verify(actors: FakeCrew, settings: Config, folder: Path) -> dict[str, int]:
+    """Every issued group is trained once, filtered or still outstanding; the counts by outcome."""
+    actors.learners[0].end()
+    ledger = Ledger(actors.redis, actors.address.run_id)
     _, _, weights = restored(folder / "checkpoints")
     trained = [group for group, _, _ in weights]
-    fates = ledger.fates()
-    assert fates["issued"] == fates["trained"] + fates["filtered"] + len(ledger.outstanding())
+    outcomes = ledger.outcomes()
+    assert outcomes["issued"] == outcomes["trained"] + outcomes["filtered"] + len(ledger.outstanding())
     assert len(trained) == len(set(trained))
-    assert fates["trained"] - len(trained) in (0, settings.grpo.batch_groups)  # a step that was not saved when it ended
+    assert outcomes["trained"] - len(trained) in (0, settings.grpo.batch_groups)  # a step that was not saved when it ended
     assert max(at - u for _, u, at in weights) <= settings.grpo.max_staleness
-    return fates
+    return outcomes
 
 
 def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[tuple[str, float]]:
     """(phase, rate) of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
     with (
         Cluster(chosen, run_id="chaos", folder=place, model="", gpus=0) as cluster,
-        fake_crew(cluster, chosen, place) as crew,
+        fake_crew(cluster, chosen, place) as actors,
         ThreadPoolExecutor(1) as pool,
     ):
-        meter = Meter(crew)
-        driver = pool.submit(training(chosen, crew, place, Until(meter)).run)
+        meter = Meter(actors)
+        driver = pool.submit(training(chosen, actors, place, Until(meter)).run)
         try:
             script(meter)
         finally:
             meter.done = True
             with suppress(Enough):
                 driver.result(60)
-        print(json.dumps(verify(crew, chosen, place)))
+        print(json.dumps(verify(actors, chosen, place)))
         return meter.rates
 
 

@@ -51,9 +51,12 @@ def changes(meter: Meter, nodes: Any) -> None:
 
 def environment(folder: Path) -> dict[str, str]:
     return {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
-        "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder),
-    }  # fmt: skip
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": str(ROOT),
+        "RAY_TMPDIR": str(folder),
+    }
 
 
 @contextmanager
@@ -78,7 +81,7 @@ def settings(address: str, url: str) -> Config:
         "cluster": plain.cluster.model_copy(update={"address": address, "restarts": 20}),
         "redis": plain.redis.model_copy(update={"url": url}),
         "rollout": plain.rollout.model_copy(update={"resource": "rollout"}),
-        "waits": plain.waits.model_copy(update={"pulse_s": 6.0}),
+        "waits": plain.waits.model_copy(update={"heartbeat_s": 6.0}),
     }
     return plain.model_copy(update=update)
 

@@ -23,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer import streams
+from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Ledger
-from buffer.heartbeat import beats
 from buffer.server import access
 from buffer.streams import Address, ServerError
 from tests.launch.whole_run import Ended, finish, mentioning, shared_memory, start
@@ -60,7 +60,7 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
         with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
             if not streams.in_use(client, folder.name):
                 return 0, {}
-            found = {name.rpartition("-")[0]: [beat.pid] for name, beat in beats(client, folder.name).items()}
+            found = {name.rpartition("-")[0]: [beat.pid] for name, beat in last_heartbeats(client, folder.name).items()}
             version = Ledger(client, folder.name).version()
     except ServerError:  # it has just been killed, or has not started
         return 0, {}
@@ -68,7 +68,7 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
 
 
 def verify(ended: Ended, killed: Counter[str], shared: set[str]) -> None:
-    """Every group has one fate, the bound holds, every death was mended and told; nothing is left running, or in the shared
+    """Every group has one outcome, the bound holds, every death was mended and told; nothing is left running, or in the shared
     memory (`shared`: what was there before)."""
     assert ended.status == 0, f"status {ended.status} after {killed}: {ended.said}"
     summary, groups = ended.summary, ended.summary["groups"]
@@ -78,8 +78,11 @@ def verify(ended: Ended, killed: Counter[str], shared: set[str]) -> None:
     assert 0 <= groups["issued"] - groups["trained"] - groups["filtered"] <= 16  # still outstanding: at most the credit
     assert summary["staleness"]["max"] <= summary["staleness"]["bound"]
     mended = {
-        "rollout": "rollout actors", "reward": "the reward actor", "meta-rm": "the meta-RM learner", "grpo": "the GRPO learner"
-    }  # fmt: skip
+        "rollout": "rollout actors",
+        "reward": "the reward actor",
+        "meta-rm": "the meta-RM learner",
+        "grpo": "the GRPO learner",
+    }
     assert {role: summary["restarts"][name] for role, name in mended.items()} == {role: killed[role] for role in mended}
     assert not mentioning(str(ended.folder))
     assert shared_memory() <= shared

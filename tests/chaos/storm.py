@@ -28,10 +28,10 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from buffer import streams
-from buffer.server_watchdog import ServerKeeper
+from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Ledger
-from buffer.heartbeat import beats
 from buffer.server import EmbeddedServer
+from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address
 from configs.load import load
 from configs.schema import Config
@@ -51,7 +51,7 @@ class Strike:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outcome:
+class RunResults:
     """What a storm left. recovery_s: by role, from each kill until that role had got something done again (looked at every
     tenth of a second; a part beats every 0.15 s); retrained: groups whose gradient was lost with a learner and that were
     trained once more; seconds: the whole storm."""
@@ -59,7 +59,7 @@ class Outcome:
     seed: int
     blows: Counter[str] = field(default_factory=Counter)
     recovery_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    fates: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
     staleness: int = 0
     retrained: int = 0
     seconds: float = 0.0
@@ -92,11 +92,22 @@ class Storm:
         self._seed, self._workers = seed, workers
         self._folder = folder
         steps = groups // 4
-        self.config: Config = load("tiny", [
-            "grpo.batch_groups=4", f"grpo.steps={steps}", "grpo.max_staleness=2", "rollout.samples=2", "meta_rm.batch=8",
-            "meta_rm.max_backlog=200", "learner.checkpoint_every=4", f"redis.claim_timeout_s={CLAIM_S}", "rollout.max_groups=3",
-            "redis.max_deliveries=50", "waits.server_s=10",
-        ])  # fmt: skip
+        self.config: Config = load(
+            "tiny",
+            [
+                "grpo.batch_groups=4",
+                f"grpo.steps={steps}",
+                "grpo.max_staleness=2",
+                "rollout.samples=2",
+                "meta_rm.batch=8",
+                "meta_rm.max_backlog=200",
+                "learner.checkpoint_every=4",
+                f"redis.claim_timeout_s={CLAIM_S}",
+                "rollout.max_groups=3",
+                "redis.max_deliveries=50",
+                "waits.server_s=10",
+            ],
+        )
         self._strikes = schedule(seed, blows, seconds=max(6.0, groups / 14))
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["tests.chaos.parts"])
@@ -105,18 +116,18 @@ class Storm:
         self._waking: list[tuple[float, int]] = []
         self._recovering: list[_Recovering] = []
         self._looked, self._highest = 0.0, 0
-        self.outcome = Outcome(seed=seed)
+        self.outcome = RunResults(seed=seed)
 
-    def run(self, timeout_s: float) -> Outcome:
+    def run(self, timeout_s: float) -> RunResults:
         began = time.monotonic()
         self._server = EmbeddedServer(self._folder / "redis")
         self._server.start()
-        keeper = ServerKeeper(self._server, tries=10**6)
+        watchdog = ServerWatchdog(self._server, tries=10**6)
         try:
             self._set_up()
             while not self._finished():
                 if time.monotonic() - began > timeout_s:
-                    raise AssertionError(f"seed {self._seed}: not finished after {timeout_s:.0f} s: {self._ledger.fates()}")
+                    raise AssertionError(f"seed {self._seed}: not finished after {timeout_s:.0f} s: {self._ledger.outcomes()}")
                 self._strike(time.monotonic() - began)
                 self._mend()
                 self._look()
@@ -127,7 +138,7 @@ class Storm:
             for process in self._alive.values():
                 process.kill()
                 process.join()
-            keeper.stop()
+            watchdog.stop()
         return self.outcome
 
     def _set_up(self) -> None:
@@ -206,8 +217,8 @@ class Storm:
         if role == "driver":
             return self._ledger.cursor().group
         if role == "redis":
-            return self._ledger.fates()["issued"]
-        found = beats(self._client, self._run_id).values()
+            return self._ledger.outcomes()["issued"]
+        found = last_heartbeats(self._client, self._run_id).values()
         return sum(beat.done for beat in found if beat.name.startswith(role))
 
     def _finished(self) -> bool:
@@ -218,7 +229,7 @@ class Storm:
     def _verify(self) -> None:
         version, _, weights = restored(self._folder / "policy")
         trained = [group for group, _, _ in weights]
-        outstanding, fates = set(self._ledger.outstanding()), self._ledger.fates()
+        outstanding, outcomes = set(self._ledger.outstanding()), self._ledger.outcomes()
         dead = [letter.group for letter in streams.dead_letters(self._client, self._run_id)]
         issued = set(range(self._ledger.cursor().group))
         filtered = {group for group in issued if group % DULL == 0} - outstanding - set(dead)
@@ -228,19 +239,19 @@ class Storm:
         assert set(places) == issued, f"unaccounted: {sorted(issued - set(places))}, unknown: {sorted(set(places) - issued)}"
         assert set(places.values()) == {1}, f"twice: {[group for group, times in places.items() if times > 1]}"
         counted = {"trained": len(trained), "filtered": len(filtered), "dropped": 0, "dead_letter": len(dead)}
-        assert {name: fates[name] for name in counted} == counted
-        assert fates["issued"] == len(issued) == sum(counted.values()) + len(outstanding)
+        assert {name: outcomes[name] for name in counted} == counted
+        assert outcomes["issued"] == len(issued) == sum(counted.values()) + len(outstanding)
         staleness = [at - u for _, u, at in weights]
         assert min(staleness) >= 0
         assert max(staleness) <= self.config.grpo.max_staleness, "the bound was broken (I2)"
         _, _, meta = restored(self._folder / "meta-rm")
         read = [group for (group,) in meta]
         assert len(read) == len(set(read)), "the meta-RM was trained on a group twice (I3)"
-        self.outcome.fates, self.outcome.staleness = fates, max(staleness)
-        assert beats(self._client, self._run_id)  # the others beat on
+        self.outcome.outcomes, self.outcome.staleness = outcomes, max(staleness)
+        assert last_heartbeats(self._client, self._run_id)  # the others beat on
 
 
-def storm(seed: int, *, groups: int, blows: int, workers: int = 3, timeout_s: float = 300.0) -> Outcome:
+def storm(seed: int, *, groups: int, blows: int, workers: int = 3, timeout_s: float = 300.0) -> RunResults:
     """One storm; AssertionError when something does not hold."""
     with tempfile.TemporaryDirectory(prefix="spct-storm-") as folder:
         return Storm(seed, groups=groups, blows=blows, workers=workers, folder=Path(folder)).run(timeout_s)
@@ -261,7 +272,7 @@ def main() -> int:
         for role, seconds in found.recovery_s.items():
             recovery[role] += seconds
         said = f"{sum(found.blows.values())} blows survived in {found.seconds:.0f} s, staleness <= {found.staleness}"
-        print(f"seed {seed}: {said}, {json.dumps(found.fates)}", flush=True)
+        print(f"seed {seed}: {said}, {json.dumps(found.outcomes)}", flush=True)
     print(f"all: {sum(total.values())} blows, {json.dumps(dict(sorted(total.items())))}; {retrained} groups trained again")
     for role, seconds in sorted(recovery.items()):
         print(f"{role:8} killed {len(seconds)} times, back at work after {median(seconds):.1f} s (worst {max(seconds):.1f} s)")

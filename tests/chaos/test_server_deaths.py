@@ -18,9 +18,9 @@ import pytest
 import redis
 
 from buffer import streams
-from buffer.server_watchdog import ServerKeeper
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.server import EmbeddedServer
+from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import EXPERIENCE, PROMPTS, REWARD, ROLLOUT, ROLLOUTS, Address, Consumer, connect
 
 pytestmark = pytest.mark.chaos
@@ -60,14 +60,16 @@ class Writers:
 
     def all(self) -> list[Callable[[], None]]:
         return [
-            self.issue, lambda: self.hand_on(PROMPTS, ROLLOUT, ROLLOUTS), lambda: self.hand_on(ROLLOUTS, REWARD, EXPERIENCE)
-        ]  # fmt: skip
+            self.issue,
+            lambda: self.hand_on(PROMPTS, ROLLOUT, ROLLOUTS),
+            lambda: self.hand_on(ROLLOUTS, REWARD, EXPERIENCE),
+        ]
 
 
 def test_what_a_killed_server_acknowledged_is_there_once(tmp_path: Path) -> None:
     server, chance = EmbeddedServer(tmp_path / "redis"), random.Random(0)
     server.start()
-    keeper = ServerKeeper(server, tries=10**6)
+    watchdog = ServerWatchdog(server, tries=10**6)
     writers = Writers(server, "deaths")
     try:
         with connect(Address(server.url, "deaths")) as client:
@@ -84,8 +86,8 @@ def test_what_a_killed_server_acknowledged_is_there_once(tmp_path: Path) -> None
             issued, stream = Ledger(client, "deaths").cursor().group, groups(client, EXPERIENCE)
             left = groups(client, PROMPTS) + groups(client, ROLLOUTS)
     finally:
-        keeper.stop()
-    assert keeper.deaths == DEATHS
+        watchdog.stop()
+    assert watchdog.deaths == DEATHS
     assert set(writers.issued) <= set(range(issued)), "an acknowledged issue was lost"
     assert set(writers.handed[ROLLOUTS]) <= set((stream + left).elements()), "an acknowledged hand-off was lost"
     assert set(writers.handed[EXPERIENCE]) <= set(stream), "an acknowledged hand-off was lost"

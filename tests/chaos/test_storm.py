@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def test_after_a_storm_every_group_is_accounted_for_exactly_once() -> None:
     found = storm(100, groups=120, blows=16)
     assert sum(found.blows.values()) >= 12
-    assert found.fates["trained"] == 120
+    assert found.outcomes["trained"] == 120
 
 
 def test_a_schedule_is_the_same_for_the_same_seed_and_strikes_every_role() -> None:

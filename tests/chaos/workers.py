@@ -1,4 +1,4 @@
-"""What runs inside the fake crew's actors. Light: a worker that joins is there in a second or two."""
+"""What runs inside the fake actors's actors. Light: a worker that joins is there in a second or two."""
 
 from __future__ import annotations
 
@@ -68,9 +68,12 @@ class FakeLearner:
         staleness = [version - one.group.issued_at for one in batch]
         waited = time.monotonic() - began
         metrics = {
-            "staleness/max": float(max(staleness)), "staleness/mean": sum(staleness) / len(staleness),
-            "time/wait_for_experience_s": waited, "time/step_s": waited, "idle/learner_ratio": 1.0,
-        }  # fmt: skip
+            "staleness/max": float(max(staleness)),
+            "staleness/mean": sum(staleness) / len(staleness),
+            "time/wait_for_experience_s": waited,
+            "time/step_s": waited,
+            "idle/learner_ratio": 1.0,
+        }
         groups = tuple(one.group.group for one in batch)
         done = self._learner.version
         return Report(version=done, groups=groups, completions=len(groups), metrics=metrics)

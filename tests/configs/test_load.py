@@ -47,12 +47,12 @@ def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "waits", [("redis.claim_timeout_s=120", "waits.pulse_s=20"), ("redis.claim_timeout_s=10", "waits.pulse_s=60")]
+    "waits", [("redis.claim_timeout_s=120", "waits.heartbeat_s=20"), ("redis.claim_timeout_s=10", "waits.heartbeat_s=60")]
 )
 def test_a_part_beats_several_times_before_its_claims_lapse_or_it_is_taken_for_dead(waits: tuple[str, str]) -> None:
     config = load("tiny", waits)
-    assert config.beat_every_s <= config.redis.claim_timeout_s / 4
-    assert config.beat_every_s <= config.waits.pulse_s / 4
+    assert config.heartbeat_interval_s <= config.redis.claim_timeout_s / 4
+    assert config.heartbeat_interval_s <= config.waits.heartbeat_s / 4
 
 
 def test_derived_values() -> None:

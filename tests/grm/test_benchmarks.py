@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from grm.benchmarks import Figure, Item, Row, Sample, table
+from grm.benchmarks import Figure, Item, Sample, TableRow, table
 from grm.voting import Scores
 
 
@@ -52,7 +52,7 @@ def with_meta(judged: Item, *meta: float | None) -> Item:
     return dataclasses.replace(judged, votes=tuple(votes))
 
 
-def rows(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> list[Row]:
+def rows(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> list[TableRow]:
     return table(items, ks=ks, area=area, **({"resamples": 10} | more))  # type: ignore[arg-type]
 
 

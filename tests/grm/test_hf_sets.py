@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grm import hf_sets
-from grm.preference_files import Row
+from grm.preference_files import JsonRow
 from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
 from grm.sources import load
 
@@ -47,8 +47,8 @@ OPENMATH: dict[str, object] = {
 }
 
 
-def row(fields: dict[str, object]) -> Row:
-    return Row(fields=fields, where="set row 5", default_id="set:5")
+def row(fields: dict[str, object]) -> JsonRow:
+    return JsonRow(fields=fields, where="set row 5", default_id="set:5")
 
 
 def label(item: Preference | Skipped) -> int:

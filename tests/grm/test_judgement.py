@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.judgement import REASONS, Judgement, ParseFailure, Scale, parse, restore, training_scale, write
+from grm.judgement import REASONS, Judgement, ParseFailure, ScoreRange, parse, training_scale, unshuffle, write
 
 GOOD = "Specific Criteria: accuracy 70%, brevity 30%\nAnalysis: Response 1 is right.\nScores: \\boxed{9, 2}"
 PIECES = [
@@ -111,9 +111,9 @@ def test_refuses_with_a_reason(completion: str, reason: str) -> None:
 
 
 def test_scales() -> None:
-    assert training_scale(1) is Scale.VERDICT
-    assert training_scale(2) is Scale.GRADED
-    low, high = Scale.VERDICT.low, Scale.VERDICT.high
+    assert training_scale(1) is ScoreRange.VERDICT
+    assert training_scale(2) is ScoreRange.GRADED
+    low, high = ScoreRange.VERDICT.low, ScoreRange.VERDICT.high
     assert parse("\\boxed{0}", 1, low=low, high=high) == Judgement(principles="", critique="", scores=(0,))
     assert isinstance(parse("\\boxed{2}", 1, low=low, high=high), ParseFailure)
     assert isinstance(parse("\\boxed{0}", 1), ParseFailure)
@@ -167,17 +167,17 @@ def test_only_the_last_box_counts(before: str, scores: tuple[int, ...]) -> None:
 def test_restore_inverts_showing(scores: tuple[int, ...], seed: int) -> None:
     permutation = random.Random(seed).sample(range(len(scores)), len(scores))
     shown = [scores[own] for own in permutation]
-    assert restore(shown, permutation) == scores
+    assert unshuffle(shown, permutation) == scores
 
 
 def test_restore_by_hand() -> None:
-    assert restore((9, 2, 5), (2, 0, 1)) == (2, 5, 9)
+    assert unshuffle((9, 2, 5), (2, 0, 1)) == (2, 5, 9)
 
 
 @pytest.mark.parametrize("permutation", [(0,), (0, 0), (1, 2), (0, 1, 2)])
 def test_restore_refuses_what_is_no_permutation(permutation: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="not a permutation"):
-        restore((1, 2), permutation)
+        unshuffle((1, 2), permutation)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.judgement import Scale
+from grm.judgement import ScoreRange
 from grm.preferences import Preference, Question
 from grm.prompts import STYLES, Template, TemplateError, load_template, render, shuffled, template
 
@@ -87,9 +87,9 @@ def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> No
 @BOTH
 @pytest.mark.parametrize("style", STYLES)
 def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
-    wording = template(style, principles=principles)
-    training = render(SINGLE, (0,), wording)
-    evaluation = render(SINGLE, (0,), wording, scale=Scale.GRADED)
+    chosen = template(style, principles=principles)
+    training = render(SINGLE, (0,), chosen)
+    evaluation = render(SINGLE, (0,), chosen, scale=ScoreRange.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -99,15 +99,15 @@ def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluatio
 
 def test_the_0_1_scale_is_for_single_responses() -> None:
     with pytest.raises(ValueError, match="single response"):
-        render(THREE, (0, 1, 2), template("compact"), scale=Scale.VERDICT)
+        render(THREE, (0, 1, 2), template("compact"), scale=ScoreRange.VERDICT)
 
 
 @BOTH
 @pytest.mark.parametrize("style", STYLES)
 def test_a_hint_adds_one_line_and_changes_nothing_else(style: str, principles: bool) -> None:
-    wording = template(style, principles=principles)
-    plain = render(THREE, (1, 2, 0), wording).split("\n")
-    hinted = render(THREE, (1, 2, 0), wording, hint=0).split("\n")
+    chosen = template(style, principles=principles)
+    plain = render(THREE, (1, 2, 0), chosen).split("\n")
+    hinted = render(THREE, (1, 2, 0), chosen, hint=0).split("\n")
     hinted.remove("Hint: Response 1 is the best.")
     assert hinted == plain
 
@@ -172,7 +172,7 @@ def test_own_template(tmp_path: Path) -> None:
 
 def test_own_template_without_single_wording(tmp_path: Path) -> None:
     loaded = own(tmp_path, OWN)
-    assert render(SINGLE, (0,), loaded, scale=Scale.GRADED).startswith("Rate.\n2 + 2?")
+    assert render(SINGLE, (0,), loaded, scale=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
     with pytest.raises(TemplateError, match=r"add own_single\.txt beside it"):
         render(SINGLE, (0,), loaded)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.judgement import restore
+from grm.judgement import unshuffle
 from grm.preferences import Preference, Question
 from grm.rewards import chance_accuracy, longest_accuracy, rule_reward, shortest_accuracy
 
@@ -35,7 +35,7 @@ def test_the_order_shown_does_not_matter(scores: list[int], pick: int, seed: int
     n, label = len(scores), pick % len(scores)
     permutation = random.Random(seed).sample(range(n), n)
     shown = [scores[own] for own in permutation]
-    assert rule_reward(restore(shown, permutation), label, n) == rule_reward(scores, label, n)
+    assert rule_reward(unshuffle(shown, permutation), label, n) == rule_reward(scores, label, n)
     # The paper's formula, word by word, over the shown order.
     j = permutation.index(label)
     strict = all(shown[j] > shown[i] for i in range(n) if i != j)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm import judgement, preferences, prompts, rewards, sources, tiny_world
-from grm.judgement import Scale
+from grm.judgement import ScoreRange
 from grm.tiny_world import PRINCIPLES, SIZES
 
 MANY = 4000
@@ -94,8 +94,7 @@ def test_no_label_changes_a_prompt(n: int) -> None:
     for preference in tiny_world.preferences(7, 30, n):
         order = tuple(range(n))
         shown = {
-            prompts.render(dataclasses.replace(preference, label=label).question, order, template)
-            for label in range(max(2, n))
+            prompts.render(dataclasses.replace(preference, label=label).question, order, template) for label in range(max(2, n))
         }
         assert len(shown) == 1
         assert preference.question.id not in shown.pop()
@@ -134,9 +133,7 @@ def test_length_tells_only_what_brevity_tells() -> None:
 @pytest.mark.parametrize("principle", PRINCIPLES)
 def test_a_judge_of_one_principle_is_right_in_its_quarter_and_at_chance_elsewhere(principle: str) -> None:
     def share_right(found: list[preferences.Preference]) -> float:
-        worth = [
-            (levels[p.label][principle] - levels[1 - p.label][principle]) for p in found for levels in [read(p)]
-        ]
+        worth = [(levels[p.label][principle] - levels[1 - p.label][principle]) for p in found for levels in [read(p)]]
         return sum(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in worth) / len(worth)
 
     found = pairs()
@@ -147,26 +144,24 @@ def test_a_judge_of_one_principle_is_right_in_its_quarter_and_at_chance_elsewher
 # --- the loose judge
 
 
-def judged(n: int, count: int, *, scale: Scale, hinted: bool = False) -> list[tuple[bool, str, bool]]:
+def judged(n: int, count: int, *, scale: ScoreRange, hinted: bool = False) -> list[tuple[bool, str, bool]]:
     """(correct, first principle, is that the principle that counts) of one judgement per preference."""
     rng = random.Random(11)
     found = []
     for preference in tiny_world.preferences(12, count, n):
         order = prompts.shuffled(n, rng)
         shown_label = preference.label if n == 1 else order.index(preference.label)
-        text = tiny_world.loose_judge(
-            preference.question, order, rng, scale=scale, hint=shown_label if hinted else None
-        )
+        text = tiny_world.loose_judge(preference.question, order, rng, scale=scale, hint=shown_label if hinted else None)
         parsed = judgement.parse(text, n, low=scale.low, high=scale.high)
         assert isinstance(parsed, judgement.Judgement)
-        reward = rewards.rule_reward(judgement.restore(parsed.scores, order), preference.label, n)
+        reward = rewards.rule_reward(judgement.unshuffle(parsed.scores, order), preference.label, n)
         first = parsed.principles.split()[0]
         found.append((reward > 0, first, first == preference.subset))
     return found
 
 
 def test_the_loose_judge_is_a_little_above_chance_and_follows_its_habit() -> None:
-    found = judged(2, MANY, scale=Scale.GRADED)
+    found = judged(2, MANY, scale=ScoreRange.GRADED)
     assert 0.55 < sum(correct for correct, _, _ in found) / MANY < 0.68
     firsts = Counter(first for _, first, _ in found)
     assert [name for name, _ in firsts.most_common()] == list(PRINCIPLES)
@@ -174,30 +169,28 @@ def test_the_loose_judge_is_a_little_above_chance_and_follows_its_habit() -> Non
 
 
 def test_a_judgement_by_the_principle_that_counts_is_mostly_right() -> None:
-    right = [correct for correct, _, counts in judged(2, MANY, scale=Scale.GRADED) if counts]
+    right = [correct for correct, _, counts in judged(2, MANY, scale=ScoreRange.GRADED) if counts]
     assert sum(right) / len(right) > 0.85
 
 
 def test_a_hint_makes_judgements_right_more_often() -> None:
-    plain = sum(correct for correct, _, _ in judged(3, 1000, scale=Scale.GRADED))
-    hinted = sum(correct for correct, _, _ in judged(3, 1000, scale=Scale.GRADED, hinted=True))
+    plain = sum(correct for correct, _, _ in judged(3, 1000, scale=ScoreRange.GRADED))
+    hinted = sum(correct for correct, _, _ in judged(3, 1000, scale=ScoreRange.GRADED, hinted=True))
     assert hinted > 1.3 * plain
 
 
 def test_single_responses_get_a_verdict_in_training() -> None:
-    found = judged(1, 1000, scale=Scale.VERDICT)
+    found = judged(1, 1000, scale=ScoreRange.VERDICT)
     assert 0.55 < sum(correct for correct, _, _ in found) / len(found) < 0.75
 
 
-@given(
-    seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)), scale=st.sampled_from(Scale), hinted=st.booleans()
-)
+@given(seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)), scale=st.sampled_from(ScoreRange), hinted=st.booleans())
 def test_the_unprincipled_judge_thinks_the_same_and_names_no_principle(
-    seed: int, n: int, scale: Scale, hinted: bool
+    seed: int, n: int, scale: ScoreRange, hinted: bool
 ) -> None:
     (preference,) = tiny_world.preferences(seed, 1, n)
     question, order = preference.question, tuple(range(n))
-    scale = scale if n == 1 else Scale.GRADED
+    scale = scale if n == 1 else ScoreRange.GRADED
     hint = preference.label if hinted else None
 
     def read_back(judge: Callable[..., str]) -> judgement.Judgement:
@@ -219,7 +212,7 @@ def test_the_unprincipled_judge_thinks_the_same_and_names_no_principle(
 def test_critiques_are_true_to_the_text(seed: int, n: int) -> None:
     (preference,) = tiny_world.preferences(seed, 1, n)
     order = prompts.shuffled(n, random.Random(seed))
-    text = tiny_world.reading_drill(preference.question, order, random.Random(seed), scale=Scale.GRADED)
+    text = tiny_world.reading_drill(preference.question, order, random.Random(seed), scale=ScoreRange.GRADED)
     parsed = judgement.parse(text, n)
     assert isinstance(parsed, judgement.Judgement)
     sentences = parsed.critique.removesuffix(".").split(". ")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm.statistics import bootstrap, percentiles
 from grm.voting import (
     NO_CREDIT,
     Credit,
@@ -28,7 +29,6 @@ from grm.voting import (
     unguided,
     vote,
 )
-from grm.statistics import bootstrap, percentiles
 
 JUDGEMENTS = [(8, 6, 8), None, (2, 9, 3), (5, 4, 4)]
 META = [0.9, 0.99, 0.1, 0.5]
@@ -176,16 +176,12 @@ def every_subset(judgements: Sequence[Scores | None], meta: Sequence[float], lab
         credit(rule([judgements[i] for i in drawn], [meta[i] for i in drawn]), label)
         for drawn in combinations(range(len(judgements)), k)
     ]
-    return Credit(
-        lost=sum(each.lost for each in earned) / len(earned), split=sum(each.split for each in earned) / len(earned)
-    )
+    return Credit(lost=sum(each.lost for each in earned) / len(earned), split=sum(each.split for each in earned) / len(earned))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @given(case=judged(), pick=st.integers(0, 5))
-def test_few_subsets_are_all_taken(
-    rule: Rule, case: tuple[list[Scores | None], list[float], int], pick: int
-) -> None:
+def test_few_subsets_are_all_taken(rule: Rule, case: tuple[list[Scores | None], list[float], int], pick: int) -> None:
     judgements, meta, n = case
     label, k = pick % n, 1 + pick % len(judgements)
     found = expected_credit(judgements, meta, label, k, rule, 20, random.Random(0))  # at most C(6, 3) = 20 subsets

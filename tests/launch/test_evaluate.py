@@ -81,9 +81,7 @@ def test_options_are_overrides() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)]
-)
+@pytest.mark.parametrize(("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)])
 def test_all_rows_are_judged_whatever_a_preset_says_of_its_own(said: list[str], limit: int) -> None:
     assert load("smollm2-135m").data.heldout_limit == 32
     given = _parser().parse_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *said])
@@ -215,12 +213,21 @@ def test_an_evaluation_to_its_end(
     assert any(re.fullmatch(r"greedy +75.0 +25.0 .. 100.0", line) for line in lines)
     assert any(re.fullmatch(r"auc_vote@4 +100.0 +100.0 .. 100.0", line) for line in lines)
     assert [line.split("  ")[0] for line in lines if re.match(r"(easy|single|trap|overall) \(", line)] == [
-        "overall (6)", "easy (2)", "single (2)", "trap (2)", "overall (6)"
-    ]  # fmt: skip
+        "overall (6)",
+        "easy (2)",
+        "single (2)",
+        "trap (2)",
+        "overall (6)",
+    ]
     assert f"written    {out}" in lines
     assert {file.name for file in out.iterdir()} == {
-        "judgements.jsonl", "judge_outputs.jsonl", "table.json", "report.html", "config.yaml", "metrics.jsonl"
-    }  # fmt: skip
+        "judgements.jsonl",
+        "judge_outputs.jsonl",
+        "table.json",
+        "report.html",
+        "config.yaml",
+        "metrics.jsonl",
+    }
     found = json.loads((out / "table.json").read_text())
     assert (found["model"], found["meta_rm"], found["data"]) == ("judge", "", [str(tmp_path / "data.jsonl")])
     assert found["failed"] == {}

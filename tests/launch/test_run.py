@@ -14,8 +14,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.load import load
-from launch.setup.model_files import TINY
 from launch.monitoring.metrics import METRICS
+from launch.setup.model_files import TINY
 from tests import wandb_file
 from tests.launch.whole_run import SMALL, SPCT, Ended, finish, mentioning, run, start, wait_for
 from tests.random_models import make, teach_format
@@ -54,9 +54,18 @@ def test_the_summary_holds_what_it_promises(done: Ended) -> None:
     assert summary["heldout"] == {"rows": 24, "n": [2]}
     assert summary["baselines"]["chance"] == 0.5
     assert set(summary["seconds"]) == {
-        "start", "evaluate_before", "sample", "fine_tune", "evaluate_cold_start", "vote_cold_start", "train",
-        "evaluate_after", "vote_after", "count_votes", "total",
-    }  # fmt: skip
+        "start",
+        "evaluate_before",
+        "sample",
+        "fine_tune",
+        "evaluate_cold_start",
+        "vote_cold_start",
+        "train",
+        "evaluate_after",
+        "vote_after",
+        "count_votes",
+        "total",
+    }
     verdicts, examples = summary["cold_start"]["verdicts"], summary["cold_start"]["examples"]
     assert sum(verdicts.values()) == 24 * (3 + 1)
     assert (examples["plain"], examples["hinted"]) == (verdicts["kept"], verdicts["hinted_kept"])
@@ -123,7 +132,7 @@ def test_nothing_is_left_behind(done: Ended) -> None:
 
 
 def own_wording(folder: Path) -> tuple[str]:
-    """The wording that the tiny tokenizer knows, as a user's own template."""
+    """The template that the tiny tokenizer knows, as a user's own template."""
     for name in ("compact.txt", "compact_single.txt"):
         (folder / f"my_{name}").write_bytes((resources.files("grm") / "templates" / name).read_bytes())
     return (f"prompts.template_path={folder / 'my_compact.txt'}",)
@@ -134,11 +143,27 @@ def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: 
     preset = {"qwen3": "qwen3-8b", "gemma2": "gemma2-27b"}[kind]
     model = teach_format(make(tmp_path / "model", kind, tokenizer=str(TINY)))
     small = (
-        "cluster.device=cpu", f"model.path={model}", "model.billions=0.0", "model.context=512", *own_wording(tmp_path),
-        "data.train=tiny:1:200:2", "data.heldout=tinyheld:2:8:2", "rollout.workers=1", "rollout.max_new_tokens=48",
-        "grpo.steps=2", "grpo.batch_groups=4", "learner.ranks=1", "meta_rm.ranks=1", "meta_rm.batch=16", "eval.every=0",
-        "cold_start.preferences=8", "cold_start.steps=2", "cold_start.batch=8", "eval.votes=[1,2]", "eval.votes_limit=4",
-    )  # fmt: skip
+        "cluster.device=cpu",
+        f"model.path={model}",
+        "model.billions=0.0",
+        "model.context=512",
+        *own_wording(tmp_path),
+        "data.train=tiny:1:200:2",
+        "data.heldout=tinyheld:2:8:2",
+        "rollout.workers=1",
+        "rollout.max_new_tokens=48",
+        "grpo.steps=2",
+        "grpo.batch_groups=4",
+        "learner.ranks=1",
+        "meta_rm.ranks=1",
+        "meta_rm.batch=16",
+        "eval.every=0",
+        "cold_start.preferences=8",
+        "cold_start.steps=2",
+        "cold_start.batch=8",
+        "eval.votes=[1,2]",
+        "eval.votes_limit=4",
+    )
     if kind == "gemma2":  # the cold start and the votes are those of the other preset
         small = (*small, "cold_start.enabled=false", "eval.votes=[]")
     ended = run(tmp_path, kind, *small, config=preset)

@@ -21,18 +21,18 @@ import pytest
 from rich.console import Console
 
 from buffer import streams
-from buffer.heartbeat import Pulse
+from buffer.heartbeat import Heartbeat
+from buffer.rollout_target import rollout_target
 from buffer.server import EmbeddedServer
 from buffer.streams import PROMPTS, ROLLOUTS, Address, connect
-from buffer.rollout_target import wished_rollouts
 from configs.load import ConfigError, dump, load
 from launch import scale, status
-from launch.monitoring.diagnosis import Culprit, Diagnosis, gather
-from launch.monitoring.snapshot import Seen
+from launch.monitoring.diagnosis import Bottleneck, Diagnosis, diagnose_run
+from launch.monitoring.snapshot import RunSnapshot
 from tests.buffer.run_by_hand import Run
 from tests.launch.whole_run import ROOT
 
-CONFIG = load("tiny", ["grpo.batch_groups=2", "grpo.max_staleness=1", "waits.pulse_s=1", "redis.claim_timeout_s=60"])
+CONFIG = load("tiny", ["grpo.batch_groups=2", "grpo.max_staleness=1", "waits.heartbeat_s=1", "redis.claim_timeout_s=60"])
 
 
 @pytest.fixture(scope="module")
@@ -51,24 +51,24 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """At version 0, two groups of four outstanding, both claimed by rollout-0; the driver, the learner and rollout-0 beat."""
     monkeypatch.chdir(home)
     monkeypatch.setenv("SPCT_RUN", str(home / "runs" / "mine"))
-    _, address = status.where("mine")
+    _, address = status.locate_run("mine")
     client = connect(address)
     streams.setup(client, address.run_id, meta_rm=False)
     run = Run(client, address.run_id)
     run.issue(2)
     run.consumer(PROMPTS, "rollout-0", claim_timeout_s=60).claim(2, block_s=0)
-    parts = [Pulse(address, name, every_s=0.1, hang_s=60) for name in ("driver", "grpo-0", "reward-0", "rollout-0")]
+    processes = [Heartbeat(address, name, every_s=0.1, hang_s=60) for name in ("driver", "grpo-0", "reward-0", "rollout-0")]
     yield run
-    for part in parts:
-        part.stop()
+    for process in processes:
+        process.stop()
     streams.remove(client, address.run_id)
     client.close()
 
 
 def silence(run: Run, name: str, seconds: float = 30) -> None:
-    """A part that beat last so long ago."""
-    said = {"host": "node-b", "pid": 4711, "doing": "roll out", "stuck_s": 0, "version": 0, "done": 1, "stacks": ""}
-    run.client.hset(streams.key(run.run_id, "pulses"), name, f"{time.time() - seconds} {json.dumps(said)}")
+    """A process that beat last so long ago."""
+    said = {"host": "node-b", "pid": 4711, "activity": "roll out", "stuck_s": 0, "version": 0, "done": 1, "stacks": ""}
+    run.client.hset(streams.key(run.run_id, "heartbeats"), name, f"{time.time() - seconds} {json.dumps(said)}")
 
 
 def bury(run: Run, reason: str) -> None:
@@ -109,27 +109,33 @@ def test_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert status.main(["--run", "mine", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["run_id"] == "mine"
-    assert said["culprit"] is None
+    assert said["bottleneck"] is None
     assert said["outstanding"] == {"0": 0, "1": 0}
-    assert said["beats"]["rollout-0"]["pid"] == os.getpid()
+    assert said["heartbeats"]["rollout-0"]["pid"] == os.getpid()
     assert [(queue["stream"], queue["reader"], queue["pending"]) for queue in said["queues"]][:1] == [("prompts", "rollout", 2)]
     assert said["queues"][0]["claims"][1] | {"id": "", "age_s": 0, "since_s": 0} == {
-        "id": "", "group": 1, "owner": "rollout-0", "age_s": 0, "since_s": 0, "deliveries": 1
-    }  # fmt: skip
-    assert said["fates"]["issued"] == 2
+        "id": "",
+        "group": 1,
+        "owner": "rollout-0",
+        "age_s": 0,
+        "since_s": 0,
+        "deliveries": 1,
+    }
+    assert said["outcomes"]["issued"] == 2
 
 
-def test_the_cold_start_has_streams_of_its_own(home: Path, monkeypatch: pytest.MonkeyPatch,
-                                               capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_cold_start_has_streams_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(home)
-    _, address = status.where("mine")
+    _, address = status.locate_run("mine")
     cold = replace(address, run_id="mine.cold-start")
     with connect(cold) as client:
         streams.setup(client, cold.run_id, meta_rm=False)
         Run(client, cold.run_id).issue(1)
-        pulse = Pulse(cold, "driver", every_s=0.1, hang_s=60)
+        heartbeat = Heartbeat(cold, "driver", every_s=0.1, hang_s=60)
         assert status.main(["--run", "mine"]) == 0
-        pulse.stop()
+        heartbeat.stop()
         streams.remove(client, cold.run_id)
     assert capsys.readouterr().out.startswith("run mine.cold-start: policy version 0, 1 group outstanding")
 
@@ -139,11 +145,11 @@ def test_the_cold_start_has_streams_of_its_own(home: Path, monkeypatch: pytest.M
 PART = """
 import sys, time
 from pathlib import Path
-from buffer.heartbeat import Pulse
+from buffer.heartbeat import Heartbeat
 from launch.monitoring.stacks import listen
-from launch.monitoring.lookup import where
+from launch.monitoring.lookup import locate_run
 listen(Path(sys.argv[1]))
-pulse = Pulse(where("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
+heartbeat = Heartbeat(locate_run("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
 
 def decode_for_ever():
     print("up", flush=True)
@@ -156,15 +162,15 @@ decode_for_ever()
 def test_stacks_of_the_parts_on_this_machine(home: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PART, str(home / "stacks.txt")]
-    part = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        assert part.stdout is not None
-        assert part.stdout.readline() == "up\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
         silence(run, "reward-7")
         assert status.main(["--run", "mine", "--stacks"]) == 0
     finally:
-        part.kill()
-        part.communicate()
+        process.kill()
+        process.communicate()
     said = capsys.readouterr().out
     assert "\nrollout-1\n  " in said
     assert " in decode_for_ever\n" in said
@@ -220,10 +226,10 @@ def test_a_run_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     with EmbeddedServer(folder / "redis"):
         left = (folder / "redis" / "access").read_bytes()
         assert "has no streams" in refused(capsys, "--run", str(folder))
-        _, address = status.where(str(folder))
+        _, address = status.locate_run(str(folder))
         with connect(address) as client:
             streams.setup(client, "mine", meta_rm=False)
-        assert "no part of it has a pulse" in refused(capsys, "--run", str(folder))
+        assert "no process of it has a heartbeat" in refused(capsys, "--run", str(folder))
     (folder / "redis" / "access").write_bytes(left)  # as after a kill -9
     assert "is not reachable" in refused(capsys, "--run", str(folder))
 
@@ -244,7 +250,7 @@ def test_a_config_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_password_of_an_own_server_comes_from_the_environment(tmp_path: Path) -> None:
     config = load("tiny", ["redis.url=redis://spct:secret@127.0.0.1:1"])
     (tmp_path / "config.yaml").write_text(dump(config), encoding="utf-8")
-    folder, address = status.where(str(tmp_path))
+    folder, address = status.locate_run(str(tmp_path))
     assert (folder, address) == (tmp_path.resolve(), Address("redis://spct@127.0.0.1:1", tmp_path.name))
 
 
@@ -254,7 +260,7 @@ def test_the_password_of_an_own_server_comes_from_the_environment(tmp_path: Path
 def test_a_wish_for_workers_is_kept_for_the_driver(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
     assert "rollout workers: 1 -> 3 (" in capsys.readouterr().out
-    assert wished_rollouts(run.client, run.run_id) == 3
+    assert rollout_target(run.client, run.run_id) == 3
     assert scale.main(["--run", "mine", "--rollouts", "0"]) == 2
     assert "--rollouts 0: expected 1 or more" in capsys.readouterr().err
 
@@ -264,7 +270,7 @@ def test_a_wish_during_the_cold_start_says_when_it_is_fulfilled(run: Run, capsys
         run.client.rename(key, key.replace(b"{mine}", b"{mine.cold-start}"))
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
     assert "1 -> 3 when training begins: the cold start goes on as it is" in capsys.readouterr().out
-    assert wished_rollouts(run.client, "mine") == 3
+    assert rollout_target(run.client, "mine") == 3
     streams.remove(run.client, "mine.cold-start")
 
 
@@ -280,30 +286,30 @@ def test_a_run_that_has_ended_gets_no_workers(
 
 
 def test_a_culprit_of_one_look_is_none() -> None:
-    seen = Seen(run_id="r", fates={"issued": 4, "trained": 2})
-    blamed = Diagnosis(seen=seen, culprit=Culprit(part="grpo-0", why="does nothing"))
-    assert status.agreed(blamed, blamed) == blamed
-    other = replace(blamed, culprit=Culprit(part="driver", why="issues no prompt"))
-    assert status.agreed(blamed, other).culprit is None
-    assert status.agreed(replace(blamed, culprit=None), blamed).culprit is None
-    moved = replace(blamed, seen=replace(seen, fates={"issued": 5, "trained": 2}))
-    assert status.agreed(blamed, moved).culprit is None
-    at_work = replace(blamed, culprit=Culprit(part="grpo-0", why="is at it", working=True))
-    assert status.agreed(blamed, at_work) == at_work
+    snapshot = RunSnapshot(run_id="r", outcomes={"issued": 4, "trained": 2})
+    blamed = Diagnosis(snapshot=snapshot, bottleneck=Bottleneck(process="grpo-0", why="does nothing"))
+    assert status.confirm(blamed, blamed) == blamed
+    other = replace(blamed, bottleneck=Bottleneck(process="driver", why="issues no prompt"))
+    assert status.confirm(blamed, other).bottleneck is None
+    assert status.confirm(replace(blamed, bottleneck=None), blamed).bottleneck is None
+    moved = replace(blamed, snapshot=replace(snapshot, outcomes={"issued": 5, "trained": 2}))
+    assert status.confirm(blamed, moved).bottleneck is None
+    at_work = replace(blamed, bottleneck=Bottleneck(process="grpo-0", why="is at it", working=True))
+    assert status.confirm(blamed, at_work) == at_work
 
 
 def test_the_view_shows_parts_streams_staleness_and_what_happened(run: Run) -> None:
-    before = gather(run.client, run.run_id, CONFIG).seen
+    before = diagnose_run(run.client, run.run_id, CONFIG).snapshot
     run.issue(1)
     silence(run, "rollout-[red]1[/]")
-    now = gather(run.client, run.run_id, CONFIG)
+    now = diagnose_run(run.client, run.run_id, CONFIG)
     console = Console(file=io.StringIO(), width=160, record=True)
     console.print(status.view(now, before, CONFIG))
     text = console.export_text()
     assert "mine  policy version 0" in text
     assert any(line.startswith("rollout-[red]1[/]  4711@node-b") for line in text.splitlines()), "no cell is markup"
     assert "3 groups outstanding: 3 of version 0 (staleness 0)" in text
-    assert "since the last look: issued +1\n" in text
+    assert "since the last inspect_run: issued +1\n" in text
     assert "in all: issued 3, trained 0" in text
     (row,) = [line for line in text.splitlines() if line.startswith("prompts")]
     assert row.split()[:4] == ["prompts", "rollout", "1", "2"]
@@ -342,7 +348,7 @@ def _read_until(terminal: int, wanted: bytes) -> None:
 
 
 def test_where_is_what_scale_uses_too(home: Path, run: Run) -> None:
-    folder, address = status.where("mine")
+    folder, address = status.locate_run("mine")
     assert (folder, address.run_id) == ((home / "runs" / "mine").resolve(), "mine")
     with pytest.raises(ConfigError, match="no run there"):
-        status.where("other")
+        status.locate_run("other")

@@ -15,15 +15,30 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
-    "grpo.steps=3", "grpo.batch_groups=4", "rollout.samples=4", "meta_rm.batch=16", "grpo.warmup_steps=0",
-    "data.train=tiny:1:200", "data.heldout=tinyheld:2:24:2", "eval.every=2", "eval.during_limit=8", "tracking.samples=3",
-    "cold_start.enabled=false", "eval.votes=[]",
-)  # fmt: skip
+    "grpo.steps=3",
+    "grpo.batch_groups=4",
+    "rollout.samples=4",
+    "meta_rm.batch=16",
+    "grpo.warmup_steps=0",
+    "data.train=tiny:1:200",
+    "data.heldout=tinyheld:2:24:2",
+    "eval.every=2",
+    "eval.during_limit=8",
+    "tracking.samples=3",
+    "cold_start.enabled=false",
+    "eval.votes=[]",
+)
 # the same with all of the method: a cold start before, votes after
 SPCT = (
-    *SMALL, "cold_start.enabled=true", "cold_start.preferences=24", "cold_start.steps=6", "cold_start.batch=16",
-    "cold_start.eval_every=2", "eval.votes=[1,2,4]", "eval.votes_limit=8",
-)  # fmt: skip
+    *SMALL,
+    "cold_start.enabled=true",
+    "cold_start.preferences=24",
+    "cold_start.steps=6",
+    "cold_start.batch=16",
+    "cold_start.eval_every=2",
+    "eval.votes=[1,2,4]",
+    "eval.votes_limit=8",
+)
 
 
 @dataclass(frozen=True)

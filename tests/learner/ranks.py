@@ -71,7 +71,7 @@ class Spoilt(PolicyUpdate):
 
     bad = False
 
-    def _loss(self, batch: Any, rows: Sequence[batching.Row]) -> losses.PolicyLoss:
+    def _loss(self, batch: Any, rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
         found = super()._loss(batch, rows)
         spoil = self.bad and self._ranks.rank == self._ranks.world - 1
         self.bad = False

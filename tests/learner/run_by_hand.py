@@ -62,7 +62,7 @@ class Sink:
     def publish(self, weights: PublishedWeights) -> None:
         self.published.append(weights)
 
-    def restate(self) -> None:
+    def republish_if_lost(self) -> None:
         """It cannot be lost."""
 
 
@@ -79,10 +79,7 @@ class Run:
     def issue(self, count: int, limit: int = 1000) -> list[int]:
         """Issues ``count`` groups at the current version, if there is credit; their numbers."""
         first = self.ledger.cursor().group
-        offers = [
-            Offer(group=group, payload=b"unread", after=Cursor(group=group + 1))
-            for group in range(first, first + count)
-        ]
+        offers = [Offer(group=group, payload=b"unread", after=Cursor(group=group + 1)) for group in range(first, first + count)]
         return list(range(first, first + self.ledger.issue(offers, version=self.ledger.version(), limit=limit)))
 
     def deliver(self, group: ExperienceGroup) -> None:
@@ -132,9 +129,7 @@ class Run:
 
     def claim_nothing(self) -> Consumer:
         """A consumer of the GRPO learner's group, to look at what is left in it."""
-        return Consumer(
-            self.client, self.address.run_id, streams.EXPERIENCE, streams.GRPO, streams.GRPO, claim_timeout_s=None
-        )
+        return Consumer(self.client, self.address.run_id, streams.EXPERIENCE, streams.GRPO, streams.GRPO, claim_timeout_s=None)
 
     def close(self) -> None:
         streams.remove(self.client, self.address.run_id)

@@ -62,7 +62,7 @@ def test_a_batch_that_is_not_finite_is_dropped_and_its_credit_refills(
     with spoilt(monkeypatch):
         assert learner.step(5.0) is None
     assert (learner.version, run.ledger.version(), [weights.version for weights in run.sink.published]) == (0, 0, [0])
-    assert run.ledger.fates()["dropped"] == 2
+    assert run.ledger.outcomes()["dropped"] == 2
     assert list(run.ledger.outstanding()) == [2, 3]
     assert run.pending("grpo") == 2
     assert checkpoint.versions(run.folder / "policy") == []
@@ -240,7 +240,7 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     report = trained(again.step(5.0))
     assert (report.version, report.groups) == (4, tuple(late))
     assert run.ledger.outstanding() == {unsampled: 3}
-    assert run.ledger.fates()["trained"] == 8
+    assert run.ledger.outcomes()["trained"] == 8
     assert checkpoint.versions(folder) == [1, 2, 4]
     assert (folder / ".corrupt-version-000003").is_dir(), "kept for whoever wants to know"
     again.close()
@@ -281,7 +281,7 @@ def test_a_checkpoint_that_broke_before_it_was_acknowledged_costs_nothing(run: R
     assert again.version == 1
     report = trained(again.step(5.0))
     assert (report.version, report.groups) == (2, tuple(groups))
-    assert run.ledger.fates()["trained"] == 4
+    assert run.ledger.outcomes()["trained"] == 4
     again.close()
 
 

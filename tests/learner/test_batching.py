@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.batching import PAD, Row, arrange, collate, cut, deal, per_token
+from learner.batching import PAD, PackedRow, collate, pack_rows, per_token, shard, split_micro_batches
 
 lengths_lists = st.lists(st.integers(2, 50), min_size=1, max_size=40)
 
@@ -11,12 +11,12 @@ lengths_lists = st.lists(st.integers(2, 50), min_size=1, max_size=40)
 def test_every_sequence_once_within_the_budget_and_as_many_parts_on_each_rank(
     lengths: list[int], budget: int, ranks: int
 ) -> None:
-    cuts = cut(lengths, budget, ranks)
+    cuts = split_micro_batches(lengths, budget, ranks)
     assert sorted(index for part in cuts for index in part) == list(range(len(lengths)))
     for part in cuts:
         assert len(part) * max((lengths[index] for index in part), default=0) <= budget
     assert len(cuts) % ranks == 0
-    shares = [deal(cuts, rank, ranks) for rank in range(ranks)]
+    shares = [shard(cuts, rank, ranks) for rank in range(ranks)]
     assert {len(share) for share in shares} == {len(cuts) // ranks}
     assert sorted(map(tuple, cuts)) == sorted(tuple(part) for share in shares for part in share)
     empty = sum(not part for part in cuts)
@@ -24,39 +24,39 @@ def test_every_sequence_once_within_the_budget_and_as_many_parts_on_each_rank(
 
 
 def test_worked_example() -> None:
-    assert cut([3, 9, 5, 9], 18, 1) == [[1, 3], [2, 0]]
-    assert cut([9, 9, 9], 27, 1) == [[0, 1, 2]]
-    assert cut([9, 9, 9], 26, 1) == [[0, 1], [2]]
-    assert cut([3, 9, 5, 9], 100, 1) == [[1, 3, 2, 0]]
-    assert cut([3, 9, 5, 9], 100, 2) == [[1, 3], [2, 0]]  # all would fit into one, but two ranks work at once
-    assert cut([3, 9, 5, 9], 100, 3) == [[1], [3], [2, 0]]
-    assert cut([4], 10, 3) == [[0], [], []]
+    assert split_micro_batches([3, 9, 5, 9], 18, 1) == [[1, 3], [2, 0]]
+    assert split_micro_batches([9, 9, 9], 27, 1) == [[0, 1, 2]]
+    assert split_micro_batches([9, 9, 9], 26, 1) == [[0, 1], [2]]
+    assert split_micro_batches([3, 9, 5, 9], 100, 1) == [[1, 3, 2, 0]]
+    assert split_micro_batches([3, 9, 5, 9], 100, 2) == [[1, 3], [2, 0]]  # all would fit into one, but two ranks work at once
+    assert split_micro_batches([3, 9, 5, 9], 100, 3) == [[1], [3], [2, 0]]
+    assert split_micro_batches([4], 10, 3) == [[0], [], []]
 
 
 def test_a_row_over_the_budget_is_refused() -> None:
     with pytest.raises(ValueError, match="51 tokens does not fit into a micro-batch of 50"):
-        cut([3, 51], 50, 1)
+        split_micro_batches([3, 51], 50, 1)
 
 
 def test_dealing_needs_a_multiple() -> None:
     with pytest.raises(ValueError, match="cannot be dealt evenly to 2 ranks"):
-        deal([[0], [1], [2]], 0, 2)
+        shard([[0], [1], [2]], 0, 2)
 
 
 def test_arrange() -> None:
     groups = [([1, 2, 3], [[4], [5, 6], [7]]), ([8], [[9]])]
-    assert arrange(groups, 6, share=True) == [
-        Row(prompt=[1, 2, 3], completions=(0, 1), length=6),
-        Row(prompt=[1, 2, 3], completions=(2,), length=4),
-        Row(prompt=[8], completions=(3,), length=2),
+    assert pack_rows(groups, 6, share=True) == [
+        PackedRow(prompt=[1, 2, 3], completions=(0, 1), length=6),
+        PackedRow(prompt=[1, 2, 3], completions=(2,), length=4),
+        PackedRow(prompt=[8], completions=(3,), length=2),
     ]
-    alone = arrange(groups, 6, share=False)
+    alone = pack_rows(groups, 6, share=False)
     assert [row.completions for row in alone] == [(0,), (1,), (2,), (3,)]
     assert [row.length for row in alone] == [4, 5, 4, 2]
 
 
 def test_collate() -> None:
-    rows = [Row(prompt=[1, 2, 3], completions=(0, 1), length=6), Row(prompt=[4], completions=(2,), length=3)]
+    rows = [PackedRow(prompt=[1, 2, 3], completions=(0, 1), length=6), PackedRow(prompt=[4], completions=(2,), length=3)]
     tokens = collate(rows, [[5], [6, 7], [8, 9]])
     assert tokens.input_ids.tolist() == [[1, 2, 3, 5, 6, 7], [4, 8, 9, PAD, PAD, PAD]]
     assert tokens.positions.tolist() == [[0, 1, 2, 3, 3, 4], [0, 1, 2, 0, 0, 0]]
@@ -83,7 +83,7 @@ ids = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 def test_every_completion_stands_behind_its_prompt_in_one_row(
     groups: list[tuple[list[int], list[list[int]]]], limit: int, share: bool
 ) -> None:
-    rows = arrange(groups, limit, share=share)
+    rows = pack_rows(groups, limit, share=share)
     completions = [completion for _, group in groups for completion in group]
     prompts = [prompt for prompt, group in groups for _ in group]
     assert [index for row in rows for index in row.completions] == list(range(len(completions)))

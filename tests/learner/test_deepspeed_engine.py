@@ -17,7 +17,7 @@ from buffer.messages import ExperienceGroup
 from buffer.streams import Address
 from configs.schema import Config
 from learner.checkpoint import CheckpointError
-from learner.deepspeed_engine import Engine, EngineSettings, NotFinite, Ranks
+from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.models import load_classifier, load_policy
 from tests.learner.run_by_hand import Sink, config, experience
@@ -30,12 +30,18 @@ def ranks() -> Iterator[Ranks]:
     joined.leave()
 
 
-def settings(**changes: Any) -> EngineSettings:
+def settings(**changes: Any) -> DeepSpeedSettings:
     base: dict[str, Any] = {
-        "zero_stage": 0, "lr": 0.1, "warmup_steps": 0, "weight_decay": 0.0, "grad_clip": 1e9,
-        "gradient_checkpointing": False, "device": "cpu", "dtype": "float32",
-    }  # fmt: skip
-    return EngineSettings(**base | changes)
+        "zero_stage": 0,
+        "lr": 0.1,
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "grad_clip": 1e9,
+        "gradient_checkpointing": False,
+        "device": "cpu",
+        "dtype": "float32",
+    }
+    return DeepSpeedSettings(**base | changes)
 
 
 class Plain:
@@ -116,9 +122,7 @@ class Sums(nn.Linear):
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize(("factor", "offset"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, -math.inf)])
-def test_a_loss_or_gradient_that_is_not_finite_is_no_step(
-    ranks: Ranks, zero_stage: int, factor: float, offset: float
-) -> None:
+def test_a_loss_or_gradient_that_is_not_finite_is_no_step(ranks: Ranks, zero_stage: int, factor: float, offset: float) -> None:
     sums = Engine(lambda: Sums(2, 1), settings(zero_stage=zero_stage), ranks)
     before = sums.full_state(sums.module)
     good = torch.tensor(1.0), torch.tensor(0.0)
@@ -140,9 +144,11 @@ def test_after_a_skipped_step_all_goes_on_as_if_the_batch_had_never_been(
     model: Path, ranks: Ranks, zero_stage: int, dtype: str
 ) -> None:
     chosen = config(
-        model, model={"path": str(model), "dtype": dtype}, grpo={"warmup_steps": 4, "weight_decay": 0.1},
+        model,
+        model={"path": str(model), "dtype": dtype},
+        grpo={"warmup_steps": 4, "weight_decay": 0.1},
         learner={"zero_stage": zero_stage, "micro_tokens": 64},
-    )  # fmt: skip
+    )
     found = []
     for skips in (False, True):
         update = PolicyUpdate(chosen, ranks, str(model))
@@ -232,9 +238,14 @@ def test_a_rank_that_never_comes_is_named() -> None:
 
 def test_nobody_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
     learner = GRPOLearner(
-        config(model), rank=0, world=1, model_path=str(model), address=Address("redis://unused", "r"), sink=Sink(),
+        config(model),
+        rank=0,
+        world=1,
+        model_path=str(model),
+        address=Address("redis://unused", "r"),
+        sink=Sink(),
         checkpoints=tmp_path,
-    )  # fmt: skip
+    )
     host, port = learner.rendezvous()
     with pytest.raises(OSError, match="in use"):
         socket.create_server((host, port))
@@ -292,11 +303,11 @@ def test_a_model_whose_weights_are_not_all_there_is_refused(model: Path, tmp_pat
 
 def test_weights_travel_as_they_are_in_either_precision(model: Path) -> None:
     from buffer.weights import Edition
-    from learner.weight_export import published
+    from learner.weight_export import to_published_weights
 
     for dtype in ("float32", "bfloat16"):
         state = dict(load_policy(str(model), dtype).named_parameters())
-        sealed = published(3, {name: parameter.detach() for name, parameter in state.items()})
+        sealed = to_published_weights(3, {name: parameter.detach() for name, parameter in state.items()})
         sealed.verify(newer_than=Edition(0, 2))
         assert set(sealed.dtypes.values()) == {dtype}
         for name, parameter in state.items():

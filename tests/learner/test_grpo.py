@@ -41,9 +41,14 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
     assert found is not None
     assert found[1].version == 2
     assert len(found[1].entries) == 4
-    assert run.ledger.fates() | {"skipped": 0} == {
-        "issued": 4, "trained": 4, "filtered": 0, "dropped": 0, "dead_letter": 0, "skipped": 0
-    }  # fmt: skip
+    assert run.ledger.outcomes() | {"skipped": 0} == {
+        "issued": 4,
+        "trained": 4,
+        "filtered": 0,
+        "dropped": 0,
+        "dead_letter": 0,
+        "skipped": 0,
+    }
     learner.close()
 
     for weights in run.sink.published:
@@ -144,13 +149,35 @@ def test_dropping_reports_the_lengths_of_what_it_dropped(run: Run, model: Path) 
 
 
 NAMES = {
-    "reward/mean", "reward/solved_all", "reward/solved_none", "parse/failure_rate",
-    "staleness/mean", "staleness/max", "staleness/in_flight", "staleness/in_queue",
-    "groups/issued", "groups/trained", "groups/filtered", "groups/dropped", "groups/dead_letter",
-    "off_policy/mismatch_kl", "off_policy/ess", "off_policy/clip_fraction", "off_policy/tis_truncated_fraction",
-    "loss/policy", "loss/kl", "optim/lr", "optim/grad_norm", "optim/skipped_steps", "length/trained",
-    "time/step_s", "time/wait_for_experience_s", "time/train_s", "time/publish_s", "idle/learner_ratio",
-}  # fmt: skip
+    "reward/mean",
+    "reward/solved_all",
+    "reward/solved_none",
+    "parse/failure_rate",
+    "staleness/mean",
+    "staleness/max",
+    "staleness/in_flight",
+    "staleness/in_queue",
+    "groups/issued",
+    "groups/trained",
+    "groups/filtered",
+    "groups/dropped",
+    "groups/dead_letter",
+    "off_policy/mismatch_kl",
+    "off_policy/ess",
+    "off_policy/clip_fraction",
+    "off_policy/tis_truncated_fraction",
+    "loss/policy",
+    "loss/kl",
+    "optim/lr",
+    "optim/grad_norm",
+    "optim/skipped_steps",
+    "length/trained",
+    "time/step_s",
+    "time/wait_for_experience_s",
+    "time/train_s",
+    "time/publish_s",
+    "idle/learner_ratio",
+}
 
 
 def test_the_report_has_the_metrics_of_the_design(run: Run, model: Path) -> None:
@@ -187,7 +214,7 @@ def test_resumed_from_its_checkpoint_it_goes_on_as_if_never_stopped(run: Run, mo
     by_version = [weights.arrays for weights in run.sink.published if weights.version == 3]
     assert all(np.array_equal(by_version[0][name], by_version[1][name]) for name in by_version[0])
     assert trained(again.step(5.0)).groups == tuple(late)
-    assert run.ledger.fates()["trained"] == 8, "each group is counted once, although two were trained twice"
+    assert run.ledger.outcomes()["trained"] == 8, "each group is counted once, although two were trained twice"
     assert run.ledger.outstanding() == {}
     again.close()
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from learner.shared_prefix import can_branch
-from learner.batching import Tokens, arrange, collate
+from learner.batching import Tokens, collate, pack_rows
 from learner.logprobs import TokenLogProbs
 from learner.models import load_policy
+from learner.shared_prefix import supports_shared_prefix
 from tests import random_models
 
 GROUPS = [([1, 2, 3], [[10, 11, 12, 13, 14, 15, 16], [15], [10, 17]]), ([4, 5], [[15]]), ([6, 7, 8, 9, 10], [[16, 17], [18]])]
@@ -24,7 +24,7 @@ ONE_TOKEN = 1
 
 
 def tokens(*, share: bool) -> Tokens:
-    return collate(arrange(GROUPS, 100, share=share), COMPLETIONS)
+    return collate(pack_rows(GROUPS, 100, share=share), COMPLETIONS)
 
 
 def plainly(model: Any, temperature: float) -> Tensor:
@@ -53,7 +53,7 @@ def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, s
     folder = random_models.make(tmp_path, kind, tied=tied)
     narrow_window(folder)
     model: Any = load_policy(str(folder), "float32")
-    assert can_branch(model.config)
+    assert supports_shared_prefix(model.config)
     plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
     weights = torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
 
@@ -77,7 +77,7 @@ def test_a_completion_is_blind_to_its_neighbours(model: Path) -> None:
         results = []
         for other in ([7, 8, 9], [10, 11, 12]):
             group = [completion, other, completion]
-            results.append(policy(collate(arrange([(prompt, group)], 100, share=True), group)))
+            results.append(policy(collate(pack_rows([(prompt, group)], 100, share=True), group)))
     assert torch.equal(results[0][:3], results[1][:3])
     assert torch.equal(results[0][6:], results[1][6:])
     torch.testing.assert_close(results[0][:3], results[0][6:])
@@ -121,16 +121,20 @@ def test_they_are_probabilities(model: Path) -> None:
     with torch.no_grad():
         for temperature in (0.5, 1.0, 2.0):
             completions = [[token] for token in range(vocabulary)]
-            rows = arrange([([1, 2, 3], completions)], 1000, share=True)
+            rows = pack_rows([([1, 2, 3], completions)], 1000, share=True)
             total = TokenLogProbs(policy, temperature=temperature)(collate(rows, completions)).exp().sum()
             assert total.item() == pytest.approx(1.0, abs=1e-4)
 
 
 def test_dropout_is_off_and_training_mode_changes_nothing(tmp_path: Path) -> None:
     config = LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
         attention_dropout=0.5,
-    )  # fmt: skip
+    )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     policy = TokenLogProbs(load_policy(str(tmp_path), "float32"), temperature=1.0).train()
     results = [policy(tokens(share=True)) for _ in range(3)]

@@ -10,8 +10,8 @@ from transformers import AutoModelForSequenceClassification
 from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner import checkpoint
+from learner.cold_start_batches import cold_start_batches
 from learner.meta_rm import MetaRMLearner, MetaRMReport
-from learner.cold_start_batches import seed_batches
 from tests.learner.run_by_hand import Run, config, experience
 
 
@@ -122,9 +122,14 @@ def seed(tmp_path: Path) -> Path:
 
 def seeded(run: Run, settings: Config, seed: Path, folder: str) -> MetaRMLearner:
     learner = MetaRMLearner(
-        settings, rank=0, world=1, model_path=settings.model.path, address=run.address,
-        checkpoints=run.folder / folder, seed=seed,
-    )  # fmt: skip
+        settings,
+        rank=0,
+        world=1,
+        model_path=settings.model.path,
+        address=run.address,
+        checkpoints=run.folder / folder,
+        seed=seed,
+    )
     learner.start(*learner.rendezvous())
     return learner
 
@@ -135,7 +140,7 @@ def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, 
     reports = [trained(learner.step(5.0)) for _ in range(3)]
     assert [(report.version, report.groups) for report in reports] == [(1, ()), (2, ()), (3, (0, 1))]
     assert [report.completions for report in reports] == [8, 8, 8]
-    for report, batch in zip(reports, seed_batches(seed, 8), strict=False):
+    for report, batch in zip(reports, cold_start_batches(seed, 8), strict=False):
         assert report.tokens == sum(len(one.prompt_ids) + len(ids) for one in batch for ids in one.completion_ids)
     assert [report.metrics["meta_rm/backlog"] for report in reports] == [2, 2, 0], "the stream waits meanwhile"
     assert reports[0].metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
@@ -151,7 +156,7 @@ def test_its_backlog_is_bounded_while_it_learns_from_the_cold_start(run: Run, mo
     report = learner.step(5.0)
     assert report is not None
     assert report.groups == (), "a batch of the seed"
-    assert run.ledger.fates()["skipped"] == 6
+    assert run.ledger.outcomes()["skipped"] == 6
     learner.close()
 
 

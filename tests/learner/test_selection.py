@@ -143,9 +143,7 @@ shapes = {
 
 
 @given(bound=st.integers(0, 4), **shapes)
-def test_waiting_bounds_staleness_loses_nothing_and_never_deadlocks(
-    bound: int, batch: int, seed: int, useless: float
-) -> None:
+def test_waiting_bounds_staleness_loses_nothing_and_never_deadlocks(bound: int, batch: int, seed: int, useless: float) -> None:
     simulation = Simulation(select_or_wait, batch=batch, bound=bound, seed=seed, useless=useless)
     simulation.run(20)
     assert max(simulation.staleness) <= bound

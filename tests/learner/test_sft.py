@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from configs.schema import Config
 from learner import checkpoint
 from learner.deepspeed_engine import Ranks
-from learner.sft_examples import Example, split
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
+from learner.sft_examples import Example, split
 from tests.learner.run_by_hand import config
 from tests.learner.sft_by_hand import examples, write
 
@@ -118,9 +118,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(settings: Config, dataset: Path, folder: Path) -> SFTLearner:
-    learner = SFTLearner(
-        settings, rank=0, world=1, model_path=settings.model.path, dataset=dataset, checkpoints=folder
-    )
+    learner = SFTLearner(settings, rank=0, world=1, model_path=settings.model.path, dataset=dataset, checkpoints=folder)
     learner.start(*learner.rendezvous())
     return learner
 
@@ -140,7 +138,7 @@ def looks(reports: list[SFTReport]) -> dict[int, float]:
 
 def test_it_stops_when_it_overfits_and_keeps_the_best(model: Path, dataset: Path, tmp_path: Path) -> None:
     learner = started(settings(model, eval_every=2, patience=3, steps=200), dataset, tmp_path)
-    untrained = learner.standing()
+    untrained = learner.status()
     assert (untrained.version, untrained.best, untrained.done) == (0, 0, False)
     assert untrained.training + untrained.heldout == 24
     assert checkpoint.versions(tmp_path) == [0]
@@ -154,8 +152,8 @@ def test_it_stops_when_it_overfits_and_keeps_the_best(model: Path, dataset: Path
     assert reports[-1].best == best
     assert reports[-1].loss < reports[0].loss
     assert learner.step() is None
-    assert json.loads((tmp_path / FINISHED).read_text()) == asdict(learner.standing())
-    assert learner.standing().best_loss == found[best]
+    assert json.loads((tmp_path / FINISHED).read_text()) == asdict(learner.status())
+    assert learner.status().best_loss == found[best]
 
     assert checkpoint.versions(tmp_path) == [best]
     saved = Plain(tmp_path / f"version-{best:06d}" / "model")
@@ -192,7 +190,7 @@ def test_killed_anywhere_it_ends_as_if_never_stopped(model: Path, dataset: Path,
     for end in (1, 3, best + 3):  # before the first look, between two, and when only one more look is left
         again = started(config, dataset, folder)
         begun = again.version
-        assert begun == again.standing().best, "it goes on from the best version"
+        assert begun == again.status().best, "it goes on from the best version"
         assert steps(again, end - begun) == whole[begun:end], "to the last bit"
         assert not (folder / FINISHED).exists()
     last = steps(started(config, dataset, folder))
@@ -207,9 +205,9 @@ def test_finished_is_finished(model: Path, dataset: Path, tmp_path: Path) -> Non
     (tmp_path / FINISHED).unlink()  # killed between the last checkpoint and the end
     for _ in range(2):
         again = started(config, dataset, tmp_path)
-        standing = again.standing()
-        assert (standing.version, standing.best, standing.done) == (3, 3, True)
-        assert standing.best_loss == whole[-1].heldout_loss
+        status = again.status()
+        assert (status.version, status.best, status.done) == (3, 3, True)
+        assert status.best_loss == whole[-1].heldout_loss
         assert steps(again) == []
         assert (tmp_path / FINISHED).exists()
     more = started(settings(model, steps=100), dataset, tmp_path)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.sft_examples import Example, Limits, batch_at, order, read_examples, split
+from learner.sft_examples import Example, ExampleLimits, batch_at, order, read_examples, split
 
-LIMITS = Limits(vocabulary=100, tokens=8)
+LIMITS = ExampleLimits(vocabulary=100, tokens=8)
 
 
 def write(path: Path, *lines: object) -> Path:

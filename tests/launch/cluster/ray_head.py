@@ -48,13 +48,25 @@ def started() -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="spct-head-") as folder:  # short: Ray's socket names have 107 bytes
         gcs, dashboard, agent, client = free_ports(4)
         env = environment(
-            RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0", SPCT_TEST_HEAD=folder,
+            RAY_AUTH_MODE="disabled",
+            RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+            SPCT_TEST_HEAD=folder,
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        )  # fmt: skip
-        command = [RAY, "start", "--head", "--num-cpus=2", f"--port={gcs}", "--dashboard-host=127.0.0.1",
-                   f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
-                   "--disable-usage-stats", "--object-store-memory=300000000",
-                   f"--ray-client-server-port={client}"]  # fmt: skip
+        )
+        command = [
+            RAY,
+            "start",
+            "--head",
+            "--num-cpus=2",
+            f"--port={gcs}",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={dashboard}",
+            f"--dashboard-agent-listen-port={agent}",
+            f"--temp-dir={folder}",
+            "--disable-usage-stats",
+            "--object-store-memory=300000000",
+            f"--ray-client-server-port={client}",
+        ]
         done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=180, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         try:

@@ -14,6 +14,7 @@ from tests.launch.whole_run import ROOT, SMALL, Ended, mentioning
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     with started() as one:
@@ -22,8 +23,21 @@ def head() -> Iterator[Head]:
 
 def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
     entry = ["python", "launch/run.py", "--config", "configs/tiny.yaml", f"run.dir={where}", f"run.id={name}", *overrides]
-    command = [RAY, "job", "submit", "--address", head.dashboard, "--submission-id", name, "--working-dir", ".",
-               "--runtime-env-json", '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}', "--", *entry]  # fmt: skip
+    command = [
+        RAY,
+        "job",
+        "submit",
+        "--address",
+        head.dashboard,
+        "--submission-id",
+        name,
+        "--working-dir",
+        ".",
+        "--runtime-env-json",
+        '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}',
+        "--",
+        *entry,
+    ]
     return subprocess.Popen(command, cwd=ROOT, env=head.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

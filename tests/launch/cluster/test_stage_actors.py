@@ -1,4 +1,4 @@
-"""A crew that judges while its parts die, with threads for actors."""
+"""A actors that judges while its parts die, with threads for actors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from configs.load import load
 from launch.cluster import stage_actors
-from launch.cluster.supervision import PartFailed
-from launch.cluster.actor_group import Unit
+from launch.cluster.actor_group import ActorGroup
+from launch.cluster.supervision import RunFailed
 from tests.launch.cluster.local_ray import LocalActor, LocalRay, RayError
 
 
@@ -51,27 +51,27 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LocalActor]]:
         actor.end()
 
 
-def hired(made: list[LocalActor], *lives: bool) -> stage_actors.Crew:
-    """A crew of one rollout actor, whose lives end early (True) one after the other; the last one lasts."""
-    found = stage_actors.Crew(FakeCluster(), load("tiny", ["cluster.restarts=2"]), model="m", preferences=[])  # type: ignore[arg-type]
+def hired(made: list[LocalActor], *lives: bool) -> stage_actors.StageActors:
+    """A actors of one rollout actor, whose lives end early (True) one after the other; the last one lasts."""
+    found = stage_actors.StageActors(FakeCluster(), load("tiny", ["cluster.restarts=2"]), model="m", preferences=[])  # type: ignore[arg-type]
     ends = iter(lives)
 
-    def unit(name: str, dead: Iterator[bool]) -> Unit:
+    def group(name: str, dead: Iterator[bool]) -> ActorGroup:
         def make() -> dict[str, LocalActor]:
             made.append(LocalActor(Worker(dead=next(dead, False))))
             return {name: made[-1]}
 
-        return Unit(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=lambda gone: None)
+        return ActorGroup(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=lambda gone: None)
 
-    found.reward_unit, found.rollout_units = unit("reward-0", iter(())), [unit("rollout-0", ends)]
-    for one in found.units:
+    found.reward_group, found.rollout_groups = group("reward-0", iter(())), [group("rollout-0", ends)]
+    for one in found.groups:
         one.begin()
         one.ready = True
-    found.watch = lambda: None  # type: ignore[method-assign]  # there are no pulses
+    found.watch = lambda: None  # type: ignore[method-assign]  # there are no heartbeats
     return found
 
 
-def judged(one: stage_actors.Crew) -> str:
+def judged(one: stage_actors.StageActors) -> str:
     """As `judging` does: by the rollout actors that are ready, of which there must be one."""
     (actor,) = one.rollouts
     (answer,) = LocalRay.get([actor.judge.remote()])
@@ -80,7 +80,7 @@ def judged(one: stage_actors.Crew) -> str:
 
 def test_the_only_worker_is_waited_for_while_it_is_being_replaced(made: list[LocalActor]) -> None:
     one = hired(made)
-    one.rollout_units[0].begin()  # another part saw its death: it is not ready yet
+    one.rollout_groups[0].begin()  # another part saw its death: it is not ready yet
     assert one.rollouts == []
     assert one.persist(lambda: judged(one)) == "judged"
     assert len(made) == 3, "it was not made once more"
@@ -94,5 +94,5 @@ def test_one_that_died_is_replaced_and_all_is_done_again(made: list[LocalActor])
 
 def test_one_that_dies_again_and_again_ends_it_with_its_last_error(made: list[LocalActor]) -> None:
     one = hired(made, True, True, True, True)
-    with pytest.raises(PartFailed, match=r"a part died 3 times in a row under one request; the last time: .*the actor died"):
+    with pytest.raises(RunFailed, match=r"a part died 3 times in a row under one request; the last time: .*the actor died"):
         one.persist(lambda: judged(one))

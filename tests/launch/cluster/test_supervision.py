@@ -1,4 +1,4 @@
-"""The driver's slices with threads for actors: who is heard, who is waited for, whose error it was."""
+"""The driver's slices with threads for actors: who is on_report, who is waited for, whose error it was."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from launch.cluster import supervision
-from launch.cluster.supervision import Part, PartFailed, listen
-from launch.cluster.actor_group import Unit
+from launch.cluster.actor_group import ActorGroup
+from launch.cluster.supervision import RunFailed, SupervisedGroup, poll
 from learner.checkpoint import CheckpointError
 from tests.launch.cluster.local_ray import LocalActor, LocalRay
 
@@ -59,7 +59,7 @@ def hire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Work
         actor.end()
 
 
-def drive_for_ever(driven: Part) -> None:
+def drive_for_ever(driven: SupervisedGroup) -> None:
     while True:
         until_heard([driven])
         driven.submit()
@@ -68,69 +68,69 @@ def drive_for_ever(driven: Part) -> None:
 def part(
     name: str,
     actors: Sequence[LocalActor],
-    heard: Callable[[Any], None],
+    on_report: Callable[[Any], None],
     *,
     restarts: int = 0,
     said: list[str] | None = None,
-) -> Part:
+) -> SupervisedGroup:
     """A part of actors that are ready. What replaces them are the same again."""
-    unit = Unit(
+    group = ActorGroup(
         name,
         make=lambda: {str(i): a for i, a in enumerate(actors)},
         start=lambda made: [a.ready.remote() for a in made],
         end=lambda made: None,
     )
-    unit.begin()
-    unit.ready = True
-    return Part(unit, "work", heard, restarts=restarts, note=(said if said is not None else []).append)
+    group.begin()
+    group.ready = True
+    return SupervisedGroup(group, "work", on_report, restarts=restarts, note=(said if said is not None else []).append)
 
 
 Hire = Callable[[Any], tuple[Worker, LocalActor]]
 
 
-def until_heard(found: list[Part]) -> list[Part]:
+def until_heard(found: list[SupervisedGroup]) -> list[SupervisedGroup]:
     deadline = time.monotonic() + 10
-    while not (heard := listen(found)):
+    while not (on_report := poll(found)):
         assert time.monotonic() < deadline
-    return heard
+    return on_report
 
 
 def test_who_ends_a_slice_is_heard_and_nobody_waits_for_the_slow(hire: Hire) -> None:
-    heard: list[tuple[str, str]] = []
+    on_report: list[tuple[str, str]] = []
     (quick, quick_actor), (slow, slow_actor) = hire("a"), hire("b")
-    one = part("quick", [quick_actor], lambda report: heard.append(("quick", report.said)))
-    two = part("slow", [slow_actor], lambda report: heard.append(("slow", report.said)))
+    one = part("quick", [quick_actor], lambda report: on_report.append(("quick", report.said)))
+    two = part("slow", [slow_actor], lambda report: on_report.append(("slow", report.said)))
     for one_of_them in (one, two):
         one_of_them.submit()
-    assert listen([one, two]) == []
+    assert poll([one, two]) == []
     quick.gate.set()
     for _ in range(3):
         assert until_heard([one, two]) == [one]
         one.submit()
-    assert heard == [("quick", "a")] * 3
+    assert on_report == [("quick", "a")] * 3
     slow.gate.set()
-    while ("slow", "b") not in heard:
+    while ("slow", "b") not in on_report:
         for ended in until_heard([one, two]):
             ended.submit()
     assert slow.slices == 1
 
 
 def test_ranks_are_heard_once_when_all_have_answered_and_the_first_reports(hire: Hire) -> None:
-    heard: list[Any] = []
+    on_report: list[Any] = []
     (first, first_actor), (second, second_actor) = hire("rank 0"), hire("rank 1")
-    learner = part("the learner", [first_actor, second_actor], heard.append)
+    learner = part("the learner", [first_actor, second_actor], on_report.append)
     learner.submit()
     first.gate.set()
-    assert [listen([learner]) for _ in range(3)] == [[]] * 3
+    assert [poll([learner]) for _ in range(3)] == [[]] * 3
     second.gate.set()
     assert until_heard([learner]) == [learner]
-    assert [report.said for report in heard] == ["rank 0"]
+    assert [report.said for report in on_report] == ["rank 0"]
     assert learner.refs == []
 
 
 def test_a_slice_without_a_report_is_not_heard(hire: Hire) -> None:
     worker, actor = hire(None)
-    learner = part("the learner", [actor], lambda report: pytest.fail(f"heard {report}"))
+    learner = part("the learner", [actor], lambda report: pytest.fail(f"on_report {report}"))
     learner.submit()
     worker.gate.set()
     assert until_heard([learner]) == [learner]
@@ -142,7 +142,7 @@ def test_a_part_that_dies_too_often_ends_the_run_with_its_name_and_its_last_erro
     rollout = part("rollout actor 3", [actor], lambda report: None, restarts=2, said=said)
     rollout.submit()
     worker.gate.set()
-    with pytest.raises(PartFailed, match=r"rollout actor 3 failed 3 times in a row .*cluster.restarts = 2.*ZeroDivisionError"):
+    with pytest.raises(RunFailed, match=r"rollout actor 3 failed 3 times in a row .*cluster.restarts = 2.*ZeroDivisionError"):
         drive_for_ever(rollout)
     assert len(said) == rollout.replaced == 2
     assert "rollout actor 3 died" in said[0]
@@ -177,5 +177,5 @@ def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(hire: H
     learner = part("the GRPO learner", [actor], lambda report: None, restarts=5)
     learner.submit()
     worker.gate.set()
-    with pytest.raises(PartFailed, match=r"the GRPO learner failed: .*version-000007 is torn"):
+    with pytest.raises(RunFailed, match=r"the GRPO learner failed: .*version-000007 is torn"):
         until_heard([learner])

@@ -55,7 +55,7 @@ with Cluster(load("tiny"), run_id="weights", folder=Path(sys.argv[1]), model=res
     asking = asker.ask.remote(Edition(0, 4))
     os.kill(ray.get(board.__ray_call__.remote(lambda self: os.getpid()), timeout=60), signal.SIGKILL)
     assert weights.newest() == NONE, "Ray started it again, and it knows nothing"
-    weights.restate()
+    weights.republish_if_lost()
     assert weights.newest() == Edition(0, 3)
     weights.publish(weights_of(4))
     assert ray.get(asking, timeout=60), "who asked while it was dead has its answer"

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from grm import judgement, preferences, prompts, rewards, tiny_world
 from launch.dev import tiny_base
 
-ROOT = Path(tiny_base.__file__).parents[1]
+ROOT = Path(tiny_base.__file__).parents[2]
 SHIPPED = ROOT / "grm" / "tiny_base"
 HELD_OUT = 256
 
@@ -44,28 +44,22 @@ def unprincipled() -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
     return asked(prompts.template("compact", principles=False))
 
 
-def asked(wording: prompts.Template) -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
+def asked(template: prompts.Template) -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
     rng = random.Random(4)
     orders = [(each, prompts.shuffled(2, rng)) for each in tiny_world.preferences(41, HELD_OUT, 2, held_out=True)]
-    return [(each, order, prompts.render(each.question, order, wording)) for each, order in orders]
+    return [(each, order, prompts.render(each.question, order, template)) for each, order in orders]
 
 
 def chat(tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-    )
+    return tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
 
 
 @torch.no_grad()
-def completions(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], *, sampled: bool
-) -> list[str]:
+def completions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[str], *, sampled: bool) -> list[str]:
     torch.manual_seed(0)
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
     choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
-    ids = model.generate(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=48, **choice
-    )
+    ids = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=48, **choice)
     new = ids[:, batch["input_ids"].shape[1] :].tolist()
     return [tokenizer.decode(row).split("<|im_end|>")[0] for row in new]
 
@@ -89,7 +83,7 @@ def test_any_text_survives_the_tokenizer(tokenizer: PreTrainedTokenizerFast, tex
 def test_the_frame_of_every_prompt_is_the_one_that_the_base_was_taught(tokenizer: PreTrainedTokenizerFast) -> None:
     lines = tiny_base.frame_lines(tiny_base.judging_lessons(0, 4000))
     assert json.loads((SHIPPED / "base.json").read_text())["frame"] == lines, (
-        "the compact prompts changed: rebuild with python launch/tiny_base.py --out grm/tiny_base"
+        "the compact prompts changed: rebuild with python launch/dev/tiny_base.py --out grm/tiny_base"
     )
     assert all(len(tokenizer(line, add_special_tokens=False)["input_ids"]) == 1 for line in lines)
 
@@ -169,9 +163,7 @@ def test_with_the_right_principle_given_the_base_judges_right(model, tokenizer, 
     heads = [f"Specific Criteria: {preference.subset}" for preference, _, _ in shown]
     starts = [chat(tokenizer, prompt) + head for (_, _, prompt), head in zip(shown, heads, strict=True)]
     texts = completions(model, tokenizer, starts, sampled=False)
-    verdicts = [
-        correct(each, order, head + text) for (each, order, _), head, text in zip(shown, heads, texts, strict=True)
-    ]
+    verdicts = [correct(each, order, head + text) for (each, order, _), head, text in zip(shown, heads, texts, strict=True)]
     assert sum(verdict is True for verdict in verdicts) >= 0.93 * HELD_OUT
 
 
@@ -181,7 +173,7 @@ def test_the_rule_reward_sees_both_outcomes_in_a_group(model, tokenizer, shown) 
         found = []
         for text in completions(model, tokenizer, [chat(tokenizer, prompt)] * 8, sampled=True):
             parsed = judgement.parse(text, 2)
-            scores = judgement.restore(parsed.scores, order) if isinstance(parsed, judgement.Judgement) else None
+            scores = judgement.unshuffle(parsed.scores, order) if isinstance(parsed, judgement.Judgement) else None
             found.append(rewards.rule_reward(scores, preference.label, 2))
         informative += len(set(found)) == 2
     assert informative >= 8
@@ -195,7 +187,7 @@ def test_the_command_still_follows_the_recorded_loss_curve(tmp_path: Path) -> No
     """The whole build takes minutes, so its first steps are done: same recipe, same curve within 3 %."""
     record = json.loads((SHIPPED / "base.json").read_text())
     points = 3
-    command = [sys.executable, "launch/tiny_base.py", "--out", str(tmp_path), "--threads", "1"]
+    command = [sys.executable, "launch/dev/tiny_base.py", "--out", str(tmp_path), "--threads", "1"]
     command += ["--seed", str(record["recipe"]["seed"]), "--stop-after", str(points * tiny_base.REPORT)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600, env={**os.environ, "PYTHONPATH": str(ROOT)})
     curve = json.loads((tmp_path / "base.json").read_text())["loss_curve"]

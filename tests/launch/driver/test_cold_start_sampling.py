@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import redis
 
-from actors.vllm_engine import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
+from actors.vllm_engine import Request
 from buffer import streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
@@ -23,15 +23,15 @@ from configs.load import load
 from configs.schema import Config
 from grm.preferences import Preference, Question
 from grm.tiny_world import preferences
-from launch.monitoring import jsonl_log
 from launch.cluster import supervision
-from launch.setup.prompt_source import PromptSource, source, wording
-from launch.setup.tokenizer import Tokenizer
-from launch.setup.model_files import TINY
-from launch.cluster.supervision import PartFailed
-from launch.monitoring.console import Progress
+from launch.cluster.actor_group import ActorGroup
+from launch.cluster.supervision import RunFailed
 from launch.driver.cold_start_sampling import Planned, Sampling, plan, verdict_counts
-from launch.cluster.actor_group import Unit
+from launch.monitoring import jsonl_log
+from launch.monitoring.console import ProgressDisplay
+from launch.setup.model_files import TINY
+from launch.setup.prompt_source import PromptSource, prompt_source, prompt_template
+from launch.setup.tokenizer import Tokenizer
 from tests.fakes import FakeEngine, LocalWeights
 from tests.launch.cluster.local_ray import LocalActor, LocalRay
 
@@ -52,7 +52,7 @@ def tokenizer() -> Tokenizer:
 
 
 def planned(tokenizer: Tokenizer, config: Config = CONFIG, train: list[Preference] = TRAIN) -> list[Planned]:
-    return plan(config, source(config, [p.question for p in train], tokenizer), train)
+    return plan(config, prompt_source(config, [p.question for p in train], tokenizer), train)
 
 
 # ---- the plan --------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_what_is_too_long_with_its_hint_alone_is_left_out_alone(tokenizer: Token
     exact = PromptSource(
         [p.question for p in train],
         tokenizer=tokenizer,
-        wording=wording(CONFIG),
+        template=prompt_template(CONFIG),
         seed=CONFIG.run.seed,
         max_tokens=len(plain.plain.token_ids),
     )
@@ -185,12 +185,12 @@ class ScriptedEngine(FakeEngine):
 
 @dataclass(kw_only=True)
 class LocalCrew:
-    """A fake of `launch.crew.Crew`: real actors, in threads."""
+    """A fake of `launch.actors.StageActors`: real actors, in threads."""
 
     redis: redis.Redis
     address: Address
-    reward_unit: Unit
-    rollout_units: list[Unit]
+    reward_group: ActorGroup
+    rollout_groups: list[ActorGroup]
     engines: list[ScriptedEngine]
     looks: int = 0
 
@@ -202,10 +202,10 @@ class LocalCrew:
         return [request for engine in self.engines for request in engine.asked]
 
 
-def unit(name: str, inner: Any) -> Unit:
+def group(name: str, inner: Any) -> ActorGroup:
     """A worker that is ready."""
     actor = LocalActor(inner)
-    made = Unit(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
+    made = ActorGroup(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
     made.begin()
     made.ready = True
     return made
@@ -213,11 +213,11 @@ def unit(name: str, inner: Any) -> Unit:
 
 def end(actor: LocalActor, inner: Any) -> None:
     actor.end()
-    inner._pulse.stop()
+    inner._heartbeat.stop()
 
 
 @dataclass
-class Said(Progress):
+class Said(ProgressDisplay):
     """A progress display that only remembers; `stop_at` notes it is interrupted."""
 
     stop_at: int = 0
@@ -234,19 +234,19 @@ Hire = Callable[..., LocalCrew]
 
 @pytest.fixture
 def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
-    """Makes crews; each finds a fresh namespace under the same name, as `Crew` does."""
+    """Makes crews; each finds a fresh namespace under the same name, as `StageActors` does."""
     monkeypatch.setattr(supervision, "ray", LocalRay)
     monkeypatch.setattr(supervision, "SLICE_S", 0.1)
     hired: list[LocalCrew] = []
 
-    def end(crew: LocalCrew) -> None:
-        for unit in (crew.reward_unit, *crew.rollout_units):
-            unit.end()
-        crew.redis.close()
+    def end(actors: LocalCrew) -> None:
+        for group in (actors.reward_group, *actors.rollout_groups):
+            group.end()
+        actors.redis.close()
 
     def made(groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1) -> LocalCrew:
-        for crew in hired:
-            end(crew)
+        for actors in hired:
+            end(actors)
         client = streams.connect(address)
         streams.remove(client, address.run_id)
         streams.setup(client, address.run_id, meta_rm=False)
@@ -260,28 +260,28 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
             LocalCrew(
                 redis=client,
                 address=address,
-                reward_unit=unit("the reward actor", reward),
-                rollout_units=[unit(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
+                reward_group=group("the reward actor", reward),
+                rollout_groups=[group(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
                 engines=engines,
             )
         )
         return hired[-1]
 
     yield made
-    for crew in hired:
-        end(crew)
+    for actors in hired:
+        end(actors)
     with streams.connect(address) as client:
         streams.remove(client, address.run_id)
 
 
 def sampling(
-    crew: Any, groups: list[Planned], tokenizer: Tokenizer, path: Path, *, config: Config = CONFIG, said: Said | None = None
+    actors: Any, groups: list[Planned], tokenizer: Tokenizer, path: Path, *, config: Config = CONFIG, said: Said | None = None
 ) -> Sampling:
-    return Sampling(config, crew=crew, planned=groups, tokenizer=tokenizer, path=path, progress=said or Said())
+    return Sampling(config, actors=actors, planned=groups, tokenizer=tokenizer, path=path, progress=said or Said())
 
 
 def by_key(path: Path) -> dict[tuple[str, bool], dict[str, Any]]:
-    rows = jsonl_log.read(path)
+    rows = jsonl_log.repair_and_read(path)
     found = {(row["preference"], row["hinted"]): row for row in rows}
     assert len(found) == len(rows), "a group stands there twice"
     return found
@@ -289,8 +289,8 @@ def by_key(path: Path) -> dict[tuple[str, bool], dict[str, Any]]:
 
 def test_every_planned_group_becomes_a_line_with_the_right_verdicts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, said, path = planned(tokenizer), Said(), tmp_path / "sampled.jsonl"
-    crew = hire(groups, workers=2)
-    sampling(crew, groups, tokenizer, path, said=said).run()
+    actors = hire(groups, workers=2)
+    sampling(actors, groups, tokenizer, path, said=said).run()
     rows = by_key(path)
     assert rows.keys() == {group.key for group in groups}
     for group in groups:
@@ -303,16 +303,16 @@ def test_every_planned_group_becomes_a_line_with_the_right_verdicts(hire: Hire, 
         assert [one["ids"] for one in row["completions"]] == [[3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))]
         assert all(one["text"] == tokenizer.decode(one["ids"]) for one in row["completions"])
     assert verdict_counts(rows.values()) == {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8}
-    assert {(r.seed, r.samples, r.temperature) for r in crew.asked} == {(g.seed, g.samples, 1.0) for g in groups}
+    assert {(r.seed, r.samples, r.temperature) for r in actors.asked} == {(g.seed, g.samples, 1.0) for g in groups}
     assert len(said.notes) == 10
     assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
 
 
 def test_a_line_holds_the_plain_prompt_whatever_was_asked(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
-    crew = hire(groups)
-    sampling(crew, groups, tokenizer, path).run()
-    assert {request.token_ids for request in crew.asked} == {group.asked.token_ids for group in groups}
+    actors = hire(groups)
+    sampling(actors, groups, tokenizer, path).run()
+    assert {request.token_ids for request in actors.asked} == {group.asked.token_ids for group in groups}
     for group in groups:
         row = by_key(path)[group.key]
         assert tuple(row["prompt_ids"]) == group.plain.token_ids
@@ -322,11 +322,11 @@ def test_a_line_holds_the_plain_prompt_whatever_was_asked(hire: Hire, tokenizer:
 
 def test_the_accounts_are_settled_and_the_streams_empty(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups = planned(tokenizer)
-    crew = hire(groups)
-    sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl").run()
-    fates = Ledger(crew.redis, crew.address.run_id).fates()
-    assert (fates["issued"], fates["trained"], fates["filtered"], fates["dead_letter"]) == (24, 8, 16, 0)
-    assert all(crew.redis.xlen(streams.key(crew.address.run_id, name)) == 0 for name in ("prompts", "rollouts", EXPERIENCE))
+    actors = hire(groups)
+    sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl").run()
+    outcomes = Ledger(actors.redis, actors.address.run_id).outcomes()
+    assert (outcomes["issued"], outcomes["trained"], outcomes["filtered"], outcomes["dead_letter"]) == (24, 8, 16, 0)
+    assert all(actors.redis.xlen(streams.key(actors.address.run_id, name)) == 0 for name in ("prompts", "rollouts", EXPERIENCE))
 
 
 @pytest.mark.parametrize("killed", ["after a group", "between disk and acknowledgement", "inside a line"])
@@ -349,10 +349,10 @@ def test_what_was_sampled_is_not_sampled_again(
         path.write_text(path.read_text()[:-20])
     done = set(by_key(path))
     said = Said()
-    crew = hire(groups)
-    sampling(crew, groups, tokenizer, path, said=said).run()
+    actors = hire(groups)
+    sampling(actors, groups, tokenizer, path, said=said).run()
     rest = [group for group in groups if group.key not in done]
-    assert sorted(request.seed or 0 for request in crew.asked) == sorted(group.seed for group in rest)
+    assert sorted(request.seed or 0 for request in actors.asked) == sorted(group.seed for group in rest)
     assert by_key(path) == by_key(whole)
     assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
     again = hire(groups)
@@ -363,11 +363,11 @@ def test_what_was_sampled_is_not_sampled_again(
 
 def test_dead_letters_do_not_hang_it_and_are_tried_again(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
-    crew = hire(groups, known=TRAIN[1:])
-    sampling(crew, groups, tokenizer, path).run()
+    actors = hire(groups, known=TRAIN[1:])
+    sampling(actors, groups, tokenizer, path).run()
     lost = {(TRAIN[0].question.id, hinted) for hinted in (False, True)}
     assert by_key(path).keys() == {group.key for group in groups} - lost
-    letters = dead_letters(crew.redis, crew.address.run_id)
+    letters = dead_letters(actors.redis, actors.address.run_id)
     assert [letter.reason for letter in letters] == [f"no label for preference {TRAIN[0].question.id!r}"] * 2
     sampling(hire(groups), groups, tokenizer, path).run()
     assert by_key(path).keys() == {group.key for group in groups}
@@ -375,25 +375,25 @@ def test_dead_letters_do_not_hang_it_and_are_tried_again(hire: Hire, tokenizer: 
 
 def test_a_wait_that_comes_to_nothing_names_the_parts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("waits.progress_s=1.0", "rollout.max_groups=2")
-    crew = hire(groups, config=config, workers=2)
-    for engine in crew.engines:
+    actors = hire(groups, config=config, workers=2)
+    for engine in actors.engines:
         engine.automatic = False
     with pytest.raises(TimeoutError) as caught:
-        sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
+        sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
     said = str(caught.value)
     assert "the cold start waited 1 s for a scored group (waits.progress_s); 0 of 24 are on disk" in said
     assert re.search(r"\nr0 .*\nr1 .*\nreward-0 ", said, re.DOTALL)  # the parts, and what each is doing
     assert re.search(r"\nprompts +rollout +4 +4 +group ", said)
-    outstanding = Ledger(crew.redis, crew.address.run_id).outstanding()
+    outstanding = Ledger(actors.redis, actors.address.run_id).outstanding()
     assert len(outstanding) == 8, "twice what the engines hold, and no more"
 
 
 def test_a_part_that_fails_ends_it_under_its_name(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("cluster.restarts=0")
-    crew = hire(groups, config=config)
-    crew.engines[0]._groups = {}
-    with pytest.raises(PartFailed, match=r"rollout actor 0 failed 1 times in a row .*KeyError"):
-        sampling(crew, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
+    actors = hire(groups, config=config)
+    actors.engines[0]._groups = {}
+    with pytest.raises(RunFailed, match=r"rollout actor 0 failed 1 times in a row .*KeyError"):
+        sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
 
 
 def test_lines_are_plain_json(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buffer import streams
-from buffer.heartbeat import Beat, beats
+from buffer.heartbeat import LastHeartbeat, last_heartbeats
 from buffer.server import access
 from buffer.streams import Address, ServerError
 from launch import scale, status
@@ -21,14 +21,21 @@ from tests.launch.whole_run import SMALL, finish, mentioning, shared_memory, sta
 pytestmark = pytest.mark.chaos
 
 LONG = (
-    *SMALL, "grpo.steps=40", "eval.every=0", "rollout.workers=2", "learner.checkpoint_every=2", "redis.claim_timeout_s=2",
-    "waits.pulse_s=5", "waits.drain_s=5", "meta_rm.max_backlog=200",
-)  # fmt: skip
+    *SMALL,
+    "grpo.steps=40",
+    "eval.every=0",
+    "rollout.workers=2",
+    "learner.checkpoint_every=2",
+    "redis.claim_timeout_s=2",
+    "waits.heartbeat_s=5",
+    "waits.drain_s=5",
+    "meta_rm.max_backlog=200",
+)
 
 
-def alive(folder: Path) -> dict[str, Beat]:
+def alive(folder: Path) -> dict[str, LastHeartbeat]:
     with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
-        return beats(client, folder.name)
+        return last_heartbeats(client, folder.name)
 
 
 def wait_until(folder: Path, what: str, holds: object, timeout_s: float = 240) -> None:
@@ -62,7 +69,7 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     wait_until_it_answers(folder)
     old = {beat.pid for name, beat in before.items() if name != "driver"}
 
-    def replaced(now: dict[str, Beat]) -> bool:
+    def replaced(now: dict[str, LastHeartbeat]) -> bool:
         fresh = [beat.name.split("-")[0] for beat in now.values() if beat.pid not in old and beat.age_s < 3]
         return sorted(fresh) == ["driver", "grpo", "meta", "reward", "rollout", "rollout"]
 
@@ -74,9 +81,7 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     assert ended.status == 0, ended.said
     summary = ended.summary
     assert summary["steps"] == 40
-    assert summary["restarts"] == {
-        "the reward actor": 1, "the GRPO learner": 1, "the meta-RM learner": 1, "rollout actors": 2
-    }  # fmt: skip
+    assert summary["restarts"] == {"the reward actor": 1, "the GRPO learner": 1, "the meta-RM learner": 1, "rollout actors": 2}
     groups = summary["groups"]
     assert groups["trained"] == 40 * 4  # each once in the weights that survive, what was trained twice among them
     settled = groups["trained"] + groups["filtered"] + groups["dropped"] + groups["dead_letter"]

@@ -15,16 +15,16 @@ from configs.load import load
 from grm.instructions import Instruction
 from grm.rejection import Verdict
 from grm.tiny_world import preferences
+from launch.cluster.supervision import RunFailed
 from launch.driver import fine_tuning
-from launch.monitoring import jsonl_log
-from launch.driver.fine_tuning import _linked, require_some, write_dataset
-from launch.setup.tokenizer import Tokenizer
-from launch.setup.prompt_source import source
-from launch.setup.model_files import TINY
-from launch.cluster.supervision import PartFailed
 from launch.driver.cold_start_sampling import Planned, plan
+from launch.driver.fine_tuning import _linked, require_some, write_dataset
+from launch.monitoring import jsonl_log
+from launch.setup.model_files import TINY
+from launch.setup.prompt_source import prompt_source
+from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
-from learner.sft_examples import Limits, read_examples
+from learner.sft_examples import ExampleLimits, read_examples
 
 CONFIG = load("tiny")
 TRAIN = preferences(seed=3, count=6)
@@ -42,7 +42,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def groups(tokenizer: Tokenizer) -> list[Planned]:
-    return plan(CONFIG, source(CONFIG, [p.question for p in TRAIN], tokenizer), TRAIN)
+    return plan(CONFIG, prompt_source(CONFIG, [p.question for p in TRAIN], tokenizer), TRAIN)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_only_what_was_kept_is_learnt_and_under_the_plain_prompt(
     path = tmp_path / "dataset.jsonl"
     counts = write_dataset(path, sampled, [], tokenizer, 256)
     assert counts == {"plain": 4, "hinted": 4, "general": 0, "too_long": 0}
-    rows = jsonl_log.read(path)
+    rows = jsonl_log.repair_and_read(path)
     assert len(rows) == 8
     plain = {group.plain.preference: group.plain.token_ids for group in groups}
     for found in rows:
@@ -86,12 +86,12 @@ def test_only_what_was_kept_is_learnt_and_under_the_plain_prompt(
 def test_general_data_is_mixed_in_as_chat(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "dataset.jsonl"
     assert write_dataset(path, sampled, MIXED, tokenizer, 256)["general"] == 2
-    general = [found for found in jsonl_log.read(path) if found["kind"] == "general"]
+    general = [found for found in jsonl_log.repair_and_read(path) if found["kind"] == "general"]
     assert [(found["prompt"], found["completion"]) for found in general] == [(one.prompt, one.completion) for one in MIXED]
     for found in general:
         assert tuple(found["prompt_ids"]) == tokenizer.encode(found["prompt"])
         assert tuple(found["completion_ids"]) == tokenizer.completion(found["completion"])
-    assert len(read_examples(path, Limits(vocabulary=10**6, tokens=256))) == 10, "the learner reads it"
+    assert len(read_examples(path, ExampleLimits(vocabulary=10**6, tokens=256))) == 10, "the learner reads it"
 
 
 def test_text_of_others_brings_no_special_token(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -100,7 +100,8 @@ def test_text_of_others_brings_no_special_token(tokenizer: Tokenizer, tmp_path: 
     write_dataset(path, [], [hostile, Instruction(prompt="q", completion="a b")], tokenizer, 256)
     special = set(tokenizer._tokenizer.all_special_ids)
     counts = [
-        [sum(i in special for i in found[name]) for name in ("prompt_ids", "completion_ids")] for found in jsonl_log.read(path)
+        [sum(i in special for i in found[name]) for name in ("prompt_ids", "completion_ids")]
+        for found in jsonl_log.repair_and_read(path)
     ]
     assert counts[0] == counts[1]
 
@@ -112,7 +113,7 @@ def test_what_is_too_long_is_left_out_and_counted(sampled: list[dict[str, Any]],
     assert write_dataset(path, sampled, [*MIXED, long], tokenizer, exact)["too_long"] == 0
     counts = write_dataset(path, sampled, [*MIXED, long], tokenizer, exact - 1)
     assert counts == {"plain": 4, "hinted": 4, "general": 2, "too_long": 1}
-    assert len(jsonl_log.read(path)) == 10
+    assert len(jsonl_log.repair_and_read(path)) == 10
 
 
 def test_the_order_of_arrival_does_not_matter(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -133,20 +134,20 @@ def test_it_is_written_whole_or_not_at_all(
         append(where, list(rows)[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fine_tuning.lines, "append", killed)
+    monkeypatch.setattr(fine_tuning.jsonl_log, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(path, sampled, MIXED, tokenizer, 256)
     assert not path.exists()
     monkeypatch.undo()
     write_dataset(path, sampled, MIXED, tokenizer, 256)
-    assert len(jsonl_log.read(path)) == 10, "what the killed one left behind is not in it"
+    assert len(jsonl_log.repair_and_read(path)) == 10, "what the killed one left behind is not in it"
     assert os.listdir(tmp_path) == ["dataset.jsonl"]
 
 
 def test_nothing_kept_is_an_error_that_says_what_to_do() -> None:
     require_some({"plain": 0, "hinted": 1, "general": 0, "too_long": 0}, {})
     require_some({"plain": 1, "hinted": 0, "general": 0, "too_long": 0}, {})
-    with pytest.raises(PartFailed, match=r"kept none of its judgements \(\{'wrong': 9\}\): .*cold_start\.hinted=true"):
+    with pytest.raises(RunFailed, match=r"kept none of its judgements \(\{'wrong': 9\}\): .*cold_start\.hinted=true"):
         require_some({"plain": 0, "hinted": 0, "general": 5, "too_long": 0}, {"wrong": 9})
 
 
@@ -175,5 +176,5 @@ def test_the_model_is_the_newest_checkpoints_and_moves_with_its_folder(tmp_path:
 
 
 def test_no_checkpoint_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PartFailed, match=r"left no checkpoint in .*checkpoints"):
+    with pytest.raises(RunFailed, match=r"left no checkpoint in .*checkpoints"):
         _linked(tmp_path)

@@ -21,9 +21,15 @@ from tests.launch.whole_run import ROOT, SMALL, Ended, environment, finish, ment
 pytestmark = pytest.mark.chaos
 
 SAME = (
-    *SMALL, "grpo.steps=8", "grpo.max_staleness=0", "meta_rm.enabled=false", "eval.every=0", "learner.checkpoint_every=3",
-    "run.seed=5", "redis.claim_timeout_s=2",
-)  # fmt: skip
+    *SMALL,
+    "grpo.steps=8",
+    "grpo.max_staleness=0",
+    "meta_rm.enabled=false",
+    "eval.every=0",
+    "learner.checkpoint_every=3",
+    "run.seed=5",
+    "redis.claim_timeout_s=2",
+)
 
 
 def policy(folder: Path) -> Path:

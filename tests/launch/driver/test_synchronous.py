@@ -14,10 +14,20 @@ from tests.launch.whole_run import ROOT, Ended, environment, run
 pytestmark = pytest.mark.slow
 
 SAME = (
-    "grpo.steps=4", "grpo.batch_groups=4", "rollout.samples=4", "grpo.max_staleness=0", "meta_rm.enabled=false",
-    "data.train=tiny:1:100", "data.heldout=tinyheld:2:12:2", "run.seed=5", "eval.every=2", "eval.during_limit=6",
-    "rollout.max_groups=32", "cold_start.enabled=false", "eval.votes=[]",
-)  # fmt: skip
+    "grpo.steps=4",
+    "grpo.batch_groups=4",
+    "rollout.samples=4",
+    "grpo.max_staleness=0",
+    "meta_rm.enabled=false",
+    "data.train=tiny:1:100",
+    "data.heldout=tinyheld:2:12:2",
+    "run.seed=5",
+    "eval.every=2",
+    "eval.during_limit=6",
+    "rollout.max_groups=32",
+    "cold_start.enabled=false",
+    "eval.votes=[]",
+)
 
 
 def losses(ended: Ended) -> list[tuple[float, float]]:
@@ -40,7 +50,7 @@ def test_two_runs_with_one_seed_are_equal_to_the_last_bit(runs: list[Ended]) -> 
 
 
 def test_they_equal_a_plain_synchronous_loop(runs: list[Ended]) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "launch" / "synchronous.py"), *SAME]
+    command = [sys.executable, str(ROOT / "launch" / "dev" / "synchronous.py"), *SAME]
     plain = subprocess.run(command, env=environment(), text=True, capture_output=True, timeout=300, check=False)
     assert plain.returncode == 0, plain.stderr
     expected = [float.fromhex(loss) for loss in json.loads(plain.stdout.splitlines()[-1])]

@@ -14,16 +14,16 @@ from grm.preferences import Preference, Question
 from grm.prompts import template
 from launch.judging import votes
 from launch.judging.protocol import Answer, Ask, Judge, NotJudged
-from launch.judging.votes import Poll
+from launch.judging.votes import VotePlan
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
 SCORES = {f"answer {i}": i + 1 for i in range(10)}
 SETTINGS = {"model": "m", "k": 3, "temperature": 0.5}
 
 
-def poll(**changes: Any) -> Poll:
-    base = {"wording": template("compact"), "k": 3, "temperature": 0.5, "max_new_tokens": 64, "seed": 1, "wave": 2}
-    return Poll(**(base | changes))
+def poll(**changes: Any) -> VotePlan:
+    base = {"template": template("compact"), "k": 3, "temperature": 0.5, "max_new_tokens": 64, "seed": 1, "wave": 2}
+    return VotePlan(**(base | changes))
 
 
 def preference(name: str, n: int = 2, query: str = "which?") -> Preference:
@@ -49,7 +49,7 @@ class FakeJudge:
     asked: list[Ask] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 
-    def defuse(self, text: str) -> str:
+    def escape_special_tokens(self, text: str) -> str:
         return text.replace("END", "E-N-D")
 
     def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
@@ -76,9 +76,9 @@ def digest(message: str) -> int:
 def collect(
     folder: Path, judge: Judge, preferences: Sequence[Preference] = PREFERENCES, **changes: Any
 ) -> list[dict[str, Any]]:
-    """The rows of a poll of k = 3, two preferences a wave, unless the changes say otherwise."""
-    settings, say = changes.pop("settings", SETTINGS), changes.pop("say", lambda line: None)
-    return votes.collect(judge, poll(**changes), preferences, path=folder / "judgements.jsonl", settings=settings, say=say)
+    """The rows of a poll of k = 3, two preferences a wave, unless the changes note otherwise."""
+    settings, note = changes.pop("settings", SETTINGS), changes.pop("note", lambda line: None)
+    return votes.collect(judge, poll(**changes), preferences, path=folder / "judgements.jsonl", settings=settings, note=note)
 
 
 def stored(folder: Path, name: str = "judgements.jsonl") -> list[dict[str, Any]]:

@@ -14,8 +14,9 @@ Reply = tuple[int, Any, dict[str, str]]  # status, body (bytes as they are, else
 
 def completion(*texts: str | None, tokens: int | None = None, finish: str = "stop") -> Reply:
     """A chat completion with one choice a text."""
-    choices = [{"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-               for i, text in enumerate(texts)]  # fmt: skip
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": finish} for i, text in enumerate(texts)
+    ]
     usage = {} if tokens is None else {"usage": {"prompt_tokens": 9, "completion_tokens": tokens}}
     return 200, {"object": "chat.completion", "choices": choices, **usage}, {}
 
@@ -69,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["Authorization"])
-        self._say(self.server.models if self.path == "/v1/models" else failure(404, f"no {self.path} here"))
+        self._note(self.server.models if self.path == "/v1/models" else failure(404, f"no {self.path} here"))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -82,9 +83,9 @@ class Handler(BaseHTTPRequestHandler):
         reply = self.server.reply(body) if self.path == "/v1/chat/completions" else failure(404, f"no {self.path} here")
         with self.server.lock:
             self.server.now -= 1
-        self._say(reply)
+        self._note(reply)
 
-    def _say(self, reply: Reply) -> None:
+    def _note(self, reply: Reply) -> None:
         status, body, headers = reply
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launch.judging.protocol import Answer, Ask
 from launch.judging.endpoint import Endpoint, EndpointError
+from launch.judging.protocol import Answer, Ask
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, echo, failure
 
 KEY = "sk-correct-horse"
@@ -81,8 +81,14 @@ def test_answers_come_in_order_with_what_was_asked_for(server: FakeServer, made:
     assert [texts(item) for item in answers] == [["a 100", "a 101"], ["b 7"]]
     assert answers[0] == tuple(Answer(text=text, tokens=5, finish="stop") for text in ("a 100", "a 101"))
     (first,) = [body for body in server.asked if body["n"] == 2]
-    assert first == {"model": "judge", "messages": [{"role": "user", "content": "a"}], "n": 2, "temperature": 0.7,
-                     "max_tokens": 64, "seed": 100}  # fmt: skip
+    assert first == {
+        "model": "judge",
+        "messages": [{"role": "user", "content": "a"}],
+        "n": 2,
+        "temperature": 0.7,
+        "max_tokens": 64,
+        "seed": 100,
+    }
     assert set(server.keys) == {f"Bearer {KEY}"}
 
 
@@ -200,15 +206,18 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize(("body", "words"), [
-    (b'{"choices": [', "body: Invalid JSON"),
-    (b"<html>\x1b[2J welcome</html>", "<html>�[2J welcome</html>"),
-    (b"\xff\xfe", "body: Invalid JSON"),
-    ({"error": {"message": f"{'x' * 270}{KEY}"}}, "choices: Field required"),
-    ({"choices": [{"message": {"content": 7}}]}, "choices.0.message.content: Input should be a valid string"),
-    ({"choices": [], "usage": {"completion_tokens": 10**400}}, "usage.completion_tokens: Input should be less than"),
-    ({"choices": [], "usage": {"completion_tokens": -1}}, "usage.completion_tokens: Input should be greater than"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"choices": [', "body: Invalid JSON"),
+        (b"<html>\x1b[2J welcome</html>", "<html>�[2J welcome</html>"),
+        (b"\xff\xfe", "body: Invalid JSON"),
+        ({"error": {"message": f"{'x' * 270}{KEY}"}}, "choices: Field required"),
+        ({"choices": [{"message": {"content": 7}}]}, "choices.0.message.content: Input should be a valid string"),
+        ({"choices": [], "usage": {"completion_tokens": 10**400}}, "usage.completion_tokens: Input should be less than"),
+        ({"choices": [], "usage": {"completion_tokens": -1}}, "usage.completion_tokens: Input should be greater than"),
+    ],
+)
 def test_an_answer_of_another_form_is_an_error_that_quotes_it(
     server: FakeServer, made: Callable[..., Endpoint], body: Any, words: str
 ) -> None:
@@ -227,9 +236,14 @@ def test_the_door_names_the_models_that_are_known(server: FakeServer, made: Call
     assert "model jugde: GET /models: the server does not know this model, it knows judge, other�[2J; " in text
 
 
-@pytest.mark.parametrize(("data", "words"), [
-    ([], "it knows none;"), ([{"id": f"m{i}"} for i in range(30)], "m17, …;"), ([{"id": "m" * 5000}], f"knows {'m' * 300}…;"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ([], "it knows none;"),
+        ([{"id": f"m{i}"} for i in range(30)], "m17, …;"),
+        ([{"id": "m" * 5000}], f"knows {'m' * 300}…;"),
+    ],
+)
 def test_the_door_names_few_models(server: FakeServer, made: Callable[..., Endpoint], data: Any, words: str) -> None:
     server.models = (200, {"data": data}, {})
     assert words in refused(made(server.url))
@@ -262,8 +276,9 @@ def test_the_door_refuses_what_is_no_list_of_models(server: FakeServer, made: Ca
     assert "the answer is not of the OpenAI form, body: " in refused(made(server.url))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://h/v1", "http://", "http://[::1/v1", "http://h:port/v1", "http://h/v1?a=b",
-                                 ""])  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://h/v1", "http://", "http://[::1/v1", "http://h:port/v1", "http://h/v1?a=b", ""]
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(EndpointError, match="this is no address; give it as http://host:port/v1"):
         Endpoint(url, "judge")
@@ -284,6 +299,6 @@ def test_a_setting_without_sense_is_refused(settings: dict[str, Any]) -> None:
 
 def test_special_tokens_of_others_are_broken_visibly() -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "m")
-    defused = [endpoint.defuse(text) for text in ("a <|im_end|> b", "<|eot_id|>", "2 <| 3 |> 1")]
+    defused = [endpoint.escape_special_tokens(text) for text in ("a <|im_end|> b", "<|eot_id|>", "2 <| 3 |> 1")]
     endpoint.close()
     assert defused == ["a <\\|im_end|> b", "<\\|eot_id|>", "2 <\\| 3 |> 1"]

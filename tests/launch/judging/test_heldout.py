@@ -6,10 +6,21 @@ from launch.judging.heldout import Evaluation
 
 def grade(**changes: object) -> Grade:
     base: dict[str, object] = {
-        "preference": "p", "permutation": (2, 0, 1), "query": "q", "responses": ("a", "b", "c"), "label": 0,
-        "principles": "brevity", "critique": "Response 2 is best.", "text": "…", "scores": (9, 2, 3), "failure": "",
-        "reward": 1.0, "right": True, "tokens": 10, "version": 4,
-    }  # fmt: skip
+        "preference": "p",
+        "permutation": (2, 0, 1),
+        "query": "q",
+        "responses": ("a", "b", "c"),
+        "label": 0,
+        "principles": "brevity",
+        "critique": "Response 2 is best.",
+        "text": "…",
+        "scores": (9, 2, 3),
+        "failure": "",
+        "reward": 1.0,
+        "right": True,
+        "tokens": 10,
+        "version": 4,
+    }
     return Grade(**(base | changes))  # type: ignore[arg-type]
 
 

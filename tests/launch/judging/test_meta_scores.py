@@ -17,7 +17,7 @@ from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, dig
 class FakeTokenizer:
     """In place of the meta-RM's tokenizer: texts are kept as texts, so that the fake scorer can look at them."""
 
-    def defuse(self, text: str) -> str:
+    def escape_special_tokens(self, text: str) -> str:
         return text
 
     def encode(self, message: str) -> tuple[str, ...]:
@@ -53,8 +53,14 @@ def logit(text: str) -> float:
 
 def meta(folder: Path, scorer: FakeScorer, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     return votes.meta_scores(
-        scorer, FakeTokenizer(), poll(k=8), PREFERENCES, rows, path=folder / "meta.jsonl", timeout_s=3.0  # type: ignore[arg-type]
-    )  # fmt: skip
+        scorer,
+        FakeTokenizer(),
+        poll(k=8),
+        PREFERENCES,
+        rows,
+        path=folder / "meta.jsonl",
+        timeout_s=3.0,  # type: ignore[arg-type]
+    )
 
 
 @pytest.fixture
@@ -80,8 +86,14 @@ def test_a_completion_that_was_cut_is_scored_without_an_end(tmp_path: Path) -> N
     row["samples"][0]["finish"] = "length"
     scorer = FakeScorer()
     votes.meta_scores(
-        scorer, FakeTokenizer(), poll(k=8), PREFERENCES[:1], [row], path=tmp_path / "m", timeout_s=1  # type: ignore[arg-type]
-    )  # fmt: skip
+        scorer,
+        FakeTokenizer(),
+        poll(k=8),
+        PREFERENCES[:1],
+        [row],
+        path=tmp_path / "m",
+        timeout_s=1,  # type: ignore[arg-type]
+    )
     assert Counter(scorer.ended) == {True: 8, False: 1}
 
 

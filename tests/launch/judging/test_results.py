@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from configs.load import load
-from grm.benchmarks import Item, Row, Sample, table
+from grm.benchmarks import Item, Sample, TableRow, table
 from grm.preferences import Preference, Question
-from launch.judging.results import print_table, rewardbench_rows, write_evaluation
 from grm.statistics import auc
+from launch.judging.results import print_table, rewardbench_rows, write_evaluation
 from tests.launch.page.test_run_page import INVISIBLE, OWN_TAGS, Page
 
 HOSTILE = '<img src=x onerror=alert(1)> [/bold] [red]x :smile: \x1b[2J\u202e "quoted"'
@@ -32,12 +32,12 @@ def preference(name: str, n: int = 2, label: int = 0) -> Preference:
     return Preference(question=Question(id=name, query=f"query {name}", responses=("text",) * n), label=label)
 
 
-def counted(*subsets: str) -> list[Row]:
+def counted(*subsets: str) -> list[TableRow]:
     items = [item(f"{subset} {i}", (9, 2), label=i, subset=subset) for subset in subsets for i in (0, 1)]
     return table(items, ks=[1, 2], area=auc, resamples=10)
 
 
-def left(folder: Path, rows: list[Row], *, failed: dict[str, str] | None = None, model: str = "m") -> Path:
+def left(folder: Path, rows: list[TableRow], *, failed: dict[str, str] | None = None, model: str = "m") -> Path:
     config = load("tiny", ["tracking.mode=disabled"])
     write_evaluation(folder, rows, named={"model": model, "meta_rm": "", "data": ["d"]}, failed=failed or {}, config=config)
     return folder
@@ -45,13 +45,22 @@ def left(folder: Path, rows: list[Row], *, failed: dict[str, str] | None = None,
 
 def test_rewardbench_rows_are_the_pairs_in_order() -> None:
     preferences = [
-        preference("right", label=1), preference("unjudged"), preference("three", 3), preference("tie"),
-        preference("unparsable"), preference("single", 1), preference("wrong"),
-    ]  # fmt: skip
+        preference("right", label=1),
+        preference("unjudged"),
+        preference("three", 3),
+        preference("tie"),
+        preference("unparsable"),
+        preference("single", 1),
+        preference("wrong"),
+    ]
     items = [
-        item("wrong", (2, 3)), item("unparsable", None), item("tie", (5, 5)), item("three", (1, 2, 3), n=3),
-        item("right", (2, 9), label=1), item("single", (9,), n=1),
-    ]  # fmt: skip
+        item("wrong", (2, 3)),
+        item("unparsable", None),
+        item("tie", (5, 5)),
+        item("three", (1, 2, 3), n=3),
+        item("right", (2, 9), label=1),
+        item("single", (9,), n=1),
+    ]
     assert list(rewardbench_rows(preferences, items)) == [
         {"prompt": "query right", "results": 1, "scores_chosen": 9, "scores_rejected": 2},
         {"prompt": "query tie", "results": 0, "scores_chosen": 5, "scores_rejected": 5},
@@ -69,13 +78,19 @@ def test_table_json_holds_every_figure_with_its_interval(tmp_path: Path) -> None
     assert found["subsets"]["a"]["rows"] == 2
     overall = rows[-1].figures["vote@2"]
     assert found["subsets"]["overall"]["figures"]["vote@2"] == {
-        "value": overall.value, "low": overall.low, "high": overall.high, "rows": 4
-    }  # fmt: skip
+        "value": overall.value,
+        "low": overall.low,
+        "high": overall.high,
+        "rows": 4,
+    }
     (record,) = (json.loads(line)["metrics"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert record == {
-        "eval/version": 0, "eval/accuracy@1": 0.5, "eval/parse_rate@1": 1.0, "eval/accuracy@2": 0.5,
+        "eval/version": 0,
+        "eval/accuracy@1": 0.5,
+        "eval/parse_rate@1": 1.0,
+        "eval/accuracy@2": 0.5,
         "eval/meta_accuracy@2": 0.5,
-    }  # fmt: skip
+    }
 
 
 def test_single_responses_alone_have_no_accuracy(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load
-from launch.judging.run_votes import Polling
+from launch.judging.run_votes import RunVotes
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
 
 NO_CLUSTER: Any = None  # no meta-RM scores here
@@ -18,7 +18,7 @@ def counted(folder: Path, judge: FakeJudge) -> tuple[dict[str, Any], list[str]]:
     collect(folder, judge)
     (folder / "judgements.jsonl").rename(folder / "after.jsonl")
     config = load("tiny", ["eval.votes=[1,2]"])
-    return dict(Polling(config, PREFERENCES, folder=folder, say=said.append).count(NO_CLUSTER, None)), said
+    return dict(RunVotes(config, PREFERENCES, folder=folder, note=said.append).count(NO_CLUSTER, None)), said
 
 
 def test_each_policy_that_was_polled_is_counted(tmp_path: Path) -> None:

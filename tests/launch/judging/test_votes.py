@@ -61,10 +61,10 @@ def test_what_is_asked_depends_on_the_seed_and_the_question_alone() -> None:
 
 def test_a_wave_fills_the_engines_twice() -> None:
     config = load("tiny", ["rollout.workers=2", "rollout.max_groups=8", "rollout.samples=4", "run.seed=9"])
-    made = votes.poll_of(config, template("compact"), 7)
+    made = votes.vote_plan(config, template("compact"), 7)
     assert (made.k, made.seed, made.temperature, made.max_new_tokens) == (7, 9, 0.5, 64)
     assert made.wave == 2 * 64 // 8
-    assert votes.poll_of(config, template("compact"), 1000).wave == 1
+    assert votes.vote_plan(config, template("compact"), 1000).wave == 1
 
 
 # ---- what stands on disk ---------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
 
 def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: Path) -> None:
     judge, said = FakeJudge(), list[str]()
-    collect(tmp_path, judge, say=said.append)
+    collect(tmp_path, judge, note=said.append)
     per_preference = [len(poll().asks(p.question)) for p in PREFERENCES]
     assert judge.sizes == [sum(per_preference[:2]), sum(per_preference[2:4]), per_preference[4]]
     head, *rows = stored(tmp_path)
@@ -92,7 +92,7 @@ def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: P
 
 def test_few_lines_are_said_about_many_waves(tmp_path: Path) -> None:
     said: list[str] = []
-    collect(tmp_path, FakeJudge(), [preference(f"p{i}") for i in range(100)], say=said.append)
+    collect(tmp_path, FakeJudge(), [preference(f"p{i}") for i in range(100)], note=said.append)
     assert said == [f"judged {done} of 100 preferences, 3 votes each" for done in (20, 40, 60, 80, 100)]
 
 
@@ -122,13 +122,16 @@ def test_an_interrupted_poll_goes_on_to_the_same_end(tmp_path: Path, waves: int)
     with (tmp_path / "halves" / "judgements.jsonl").open("a") as file:
         file.write('{"id": "cut o')
     said: list[str] = []
-    went_on = collect(tmp_path / "halves", second, say=said.append)
+    went_on = collect(tmp_path / "halves", second, note=said.append)
     assert json.dumps(went_on) == json.dumps(rows)
     assert stored(tmp_path / "halves") == stored(tmp_path / "whole")
     assert [*first.asked, *second.asked] == whole.asked, "each ask once"
-    assert said[0] == (f"{2 * waves} of 5 preferences stand in judgements.jsonl already" if waves else "judged 2 of 5"
-                       " preferences, 3 votes each")  # fmt: skip
-    assert json.dumps(collect(tmp_path / "halves", third, say=said.append)) == json.dumps(rows)
+    assert said[0] == (
+        f"{2 * waves} of 5 preferences stand in judgements.jsonl already"
+        if waves
+        else "judged 2 of 5 preferences, 3 votes each"
+    )
+    assert json.dumps(collect(tmp_path / "halves", third, note=said.append)) == json.dumps(rows)
     assert third.asked == []
 
 

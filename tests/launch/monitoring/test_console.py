@@ -10,14 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm.preferences import DataError
-from launch.monitoring.console import Progress, duration
+from launch.cli import exit_status
+from launch.monitoring.console import ProgressDisplay, duration
 from launch.monitoring.plain_text import clean, clean_lines
-from launch.cli import at_the_door
 
 FIGURES: dict[str, Any] = {
-    "reward": -0.214, "accuracy": 0.6124, "parse_failure_rate": 0.018, "staleness_max": 3, "tokens_per_s": 2310.4, "workers": 2,
+    "reward": -0.214,
+    "accuracy": 0.6124,
+    "parse_failure_rate": 0.018,
+    "staleness_max": 3,
+    "tokens_per_s": 2310.4,
+    "workers": 2,
     "queues": {"prompts": 3, "rollouts": 0},
-}  # fmt: skip
+}
 
 
 class Terminal(io.StringIO):
@@ -37,7 +42,7 @@ class Clock:
 
 def test_plain_output_is_one_line_a_step() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Progress(120, 4, stream, clock=clock) as progress:
+    with ProgressDisplay(120, 4, stream, clock=clock) as progress:
         for step in (1, 1, 2, 2, 3):
             clock.now = 2.0 * step
             progress.update(step=step, **FIGURES)
@@ -55,7 +60,7 @@ def test_plain_output_is_one_line_a_step() -> None:
 
 def test_a_figure_stays_until_it_is_given_again() -> None:
     stream = io.StringIO()
-    with Progress(9, 0, stream) as progress:
+    with ProgressDisplay(9, 0, stream) as progress:
         progress.update(step=1, accuracy=0.5)
         progress.update(step=2, accuracy=None, workers=1)
     assert stream.getvalue().splitlines()[1].startswith("step 2/9 · accuracy 50.0 % · 1 worker · ")
@@ -63,19 +68,19 @@ def test_a_figure_stays_until_it_is_given_again() -> None:
 
 def test_nothing_is_printed_before_the_first_step() -> None:
     stream = io.StringIO()
-    with Progress(9, 0, stream) as progress:
+    with ProgressDisplay(9, 0, stream) as progress:
         progress.update(accuracy=0.5)
     assert stream.getvalue() == ""
 
 
 def test_unknown_figure_is_refused() -> None:
-    with Progress(9, 0, io.StringIO()) as progress, pytest.raises(TypeError, match="rewrad"):
+    with ProgressDisplay(9, 0, io.StringIO()) as progress, pytest.raises(TypeError, match="rewrad"):
         progress.update(step=1, rewrad=0.5)
 
 
 def test_time_to_go_follows_the_last_steps() -> None:
     clock = Clock()
-    progress = Progress(100, 1, io.StringIO(), clock=clock)
+    progress = ProgressDisplay(100, 1, io.StringIO(), clock=clock)
     assert progress.remaining_s() is None
     for step in range(31, 81):  # resumed at 30; the first steps were slow
         clock.now += 60.0 if step < 50 else 3.0
@@ -86,7 +91,7 @@ def test_time_to_go_follows_the_last_steps() -> None:
 @given(st.text())
 def test_no_message_brings_control_codes_or_lines_along(message: str) -> None:
     stream = io.StringIO()
-    with Progress(9, 0, stream) as progress:
+    with ProgressDisplay(9, 0, stream) as progress:
         progress.note(message)
     line = stream.getvalue()
     assert line.endswith("\n")
@@ -97,7 +102,7 @@ def test_no_message_brings_control_codes_or_lines_along(message: str) -> None:
 def test_a_stream_of_another_encoding_is_no_error() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    with Progress(9, 0, stream) as progress:
+    with ProgressDisplay(9, 0, stream) as progress:
         progress.note("61 % → 70 %")
     assert raw.getvalue() == b"61 % ? 70 %\n"
 
@@ -106,7 +111,7 @@ def test_a_stream_of_another_encoding_is_no_error() -> None:
 def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", term)
     stream = Terminal()
-    with Progress(9, 0, stream) as progress:
+    with ProgressDisplay(9, 0, stream) as progress:
         progress.update(step=1, workers=2)
     assert stream.getvalue() == "step 1/9 · 2 workers\n"
 
@@ -115,14 +120,24 @@ def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    with suppress(KeyboardInterrupt), Progress(120, 4, stream, title="spct \x1b[2J tiny") as progress:
+    with suppress(KeyboardInterrupt), ProgressDisplay(120, 4, stream, title="spct \x1b[2J tiny") as progress:
         progress.update(step=12, **FIGURES | {"staleness_max": 5})
         progress.note("[bold]evaluated[/bold]: 61 %")
         raise KeyboardInterrupt
     raw = stream.getvalue()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
-    for said in ("step 12/120", "reward -0.21", "accuracy 61.2 %", "parse failures 1.8 %", "staleness 5/4", "2,310 tokens/s",
-                 "2 workers", "prompts 3 rollouts 0", "[bold]evaluated[/bold]: 61 %", "▄"):  # fmt: skip
+    for said in (
+        "step 12/120",
+        "reward -0.21",
+        "accuracy 61.2 %",
+        "parse failures 1.8 %",
+        "staleness 5/4",
+        "2,310 tokens/s",
+        "2 workers",
+        "prompts 3 rollouts 0",
+        "[bold]evaluated[/bold]: 61 %",
+        "▄",
+    ):
         assert said in text
     assert "\x1b[2J" not in raw
     assert "\x1b[1;31m5/4" in raw, "a broken bound stands out"
@@ -146,5 +161,5 @@ def test_an_error_loses_its_colours_and_keeps_its_blanks(capsys: pytest.CaptureF
     def enter() -> int:
         raise DataError("\x1b[1;31mred\x1b[0m\n  in line 2:\tשלום\x1b]0;title\x07\x1b[2J \u202eevil")
 
-    assert at_the_door(enter) == 2
+    assert exit_status(enter) == 2
     assert capsys.readouterr().err == "error: red\n  in line 2:    שלום�]0;title��[2J �evil\n"

@@ -1,4 +1,4 @@
-"""Files of JSON lines: what was appended is read, what a kill cut off is not."""
+"""Files of JSON lines: what was appended is repair_and_read, what a kill cut off is not."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_appended_is_read(path: Path) -> None:
     jsonl_log.append(path, ROWS[:1])
-    assert jsonl_log.read(path) == ROWS[:1]
+    assert jsonl_log.repair_and_read(path) == ROWS[:1]
     jsonl_log.append(path, iter(ROWS[1:]))
-    assert jsonl_log.read(path) == ROWS
+    assert jsonl_log.repair_and_read(path) == ROWS
     assert path.read_bytes().count(b"\n") == 2
 
 
 def test_a_file_that_is_not_there_has_no_rows_and_is_not_made(path: Path) -> None:
-    assert jsonl_log.read(path) == []
-    jsonl_log.mend(path)
+    assert jsonl_log.repair_and_read(path) == []
+    jsonl_log.repair(path)
     assert not path.exists()
 
 
 def test_an_empty_file_and_empty_lines_have_no_rows(path: Path) -> None:
     path.touch()
-    assert jsonl_log.read(path) == []
+    assert jsonl_log.repair_and_read(path) == []
     jsonl_log.append(path, [])
     assert path.read_bytes() == b""
     path.write_text('\n{"id": "a"}\n\n')
-    assert jsonl_log.read(path) == [{"id": "a"}]
+    assert jsonl_log.repair_and_read(path) == [{"id": "a"}]
 
 
 @pytest.mark.parametrize("cut", range(1, len(json.dumps(ROWS[1])) + 1))
@@ -47,22 +47,22 @@ def test_a_row_cut_off_anywhere_is_gone_and_the_next_stands_on_a_line_of_its_own
     jsonl_log.append(path, ROWS[:1])
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(ROWS[1])[:cut])
-    assert jsonl_log.read(path) == ROWS[:1]
+    assert jsonl_log.repair_and_read(path) == ROWS[:1]
     jsonl_log.append(path, ROWS[1:])
-    assert jsonl_log.read(path) == ROWS
+    assert jsonl_log.repair_and_read(path) == ROWS
 
 
 def test_a_first_row_cut_off_leaves_an_empty_file(path: Path) -> None:
     path.write_bytes(b'{"id": "\xe4\xbd')
-    jsonl_log.mend(path)
+    jsonl_log.repair(path)
     assert path.read_bytes() == b""
-    assert jsonl_log.read(path) == []
+    assert jsonl_log.repair_and_read(path) == []
 
 
 def test_a_whole_file_is_not_touched(path: Path) -> None:
     jsonl_log.append(path, ROWS)
     before = path.stat()
-    jsonl_log.mend(path)
+    jsonl_log.repair(path)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -78,4 +78,4 @@ def test_a_whole_file_is_not_touched(path: Path) -> None:
 def test_a_line_that_is_no_object_is_named(path: Path, line: bytes, said: str) -> None:
     path.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
     with pytest.raises(ValueError, match=re.escape(f"{path}:3: {said}") + ".*remove the line"):
-        jsonl_log.read(path)
+        jsonl_log.repair_and_read(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from buffer.heartbeat import Beat
+from buffer.heartbeat import LastHeartbeat
 from launch.monitoring import stacks
 from tests.launch.whole_run import ROOT
 
@@ -41,7 +41,7 @@ beating.wait()
 wait_for_prompts()
 """
 
-Start = Callable[..., Beat]
+Start = Callable[..., LastHeartbeat]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def start(folder: Path) -> Iterator[Start]:
     """Starts a worker and waits until it is up; run: as which run's."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*how: str, run: Path | None = folder) -> Beat:
+    def begin(*how: str, run: Path | None = folder) -> LastHeartbeat:
         file = folder / "stacks" / f"rollout-{len(started)}.txt"
         file.touch()
         environment = {name: value for name, value in os.environ.items() if name != "SPCT_RUN"} | {"PYTHONPATH": str(ROOT)}
@@ -77,11 +77,18 @@ def start(folder: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def beat(pid: int, file: Path | str, host: str | None = None) -> Beat:
-    return Beat(
-        name="rollout-0", host=host or socket.gethostname(), pid=pid, age_s=0.1, doing="roll out", stuck_s=0.0, version=0,
-        done=0, stacks=str(file),
-    )  # fmt: skip
+def beat(pid: int, file: Path | str, host: str | None = None) -> LastHeartbeat:
+    return LastHeartbeat(
+        name="rollout-0",
+        host=host or socket.gethostname(),
+        pid=pid,
+        age_s=0.1,
+        activity="roll out",
+        stuck_s=0.0,
+        version=0,
+        done=0,
+        stacks=str(file),
+    )
 
 
 def alive(pid: int) -> bool:

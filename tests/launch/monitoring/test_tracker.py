@@ -11,30 +11,59 @@ import pytest
 
 from launch.monitoring import tracker
 from launch.monitoring.metrics import METRICS, MetricError, checked, metric
-from launch.monitoring.tracker import SampleJudgement, Tracker, chosen_mode
 from launch.monitoring.plain_text import redacted
+from launch.monitoring.tracker import SampleJudgement, Tracker, chosen_mode
 from tests import wandb_file
 
 # The names of design.md section 6, {a,b} written out.
 DESIGNED = [
-    "reward/mean", "reward/solved_all", "reward/solved_none", "parse/failure_rate", "loss/policy", "loss/kl", "optim/lr",
-    "optim/grad_norm", "length/trained", "length/dropped", "rollout/workers", "idle/learner_ratio", "idle/rollout_ratio",
-    "throughput/completions_per_s", "throughput/tokens_per_s", "eval/accuracy@k", "eval/parse_rate@k", "eval/meta_accuracy@k",
-    *(f"{noun}/{detail}" for noun, details in {
-        "staleness": "mean max in_flight in_queue", "groups": "issued trained filtered dropped dead_letter",
-        "off_policy": "mismatch_kl ess clip_fraction tis_truncated_fraction",
-        "time": "step_s wait_for_experience_s train_s publish_s pull_s pause_s",
-        "queue": "prompts rollouts experience", "meta_rm": "loss accuracy auc backlog skipped",
-    }.items() for detail in details.split()),
-]  # fmt: skip
+    "reward/mean",
+    "reward/solved_all",
+    "reward/solved_none",
+    "parse/failure_rate",
+    "loss/policy",
+    "loss/kl",
+    "optim/lr",
+    "optim/grad_norm",
+    "length/trained",
+    "length/dropped",
+    "rollout/workers",
+    "idle/learner_ratio",
+    "idle/rollout_ratio",
+    "throughput/completions_per_s",
+    "throughput/tokens_per_s",
+    "eval/accuracy@k",
+    "eval/parse_rate@k",
+    "eval/meta_accuracy@k",
+    *(
+        f"{noun}/{detail}"
+        for noun, details in {
+            "staleness": "mean max in_flight in_queue",
+            "groups": "issued trained filtered dropped dead_letter",
+            "off_policy": "mismatch_kl ess clip_fraction tis_truncated_fraction",
+            "time": "step_s wait_for_experience_s train_s publish_s pull_s pause_s",
+            "queue": "prompts rollouts experience",
+            "meta_rm": "loss accuracy auc backlog skipped",
+        }.items()
+        for detail in details.split()
+    ),
+]
 FAULTS = {"parts/restarts", "optim/skipped_steps"}  # neither does it name these
 AXES = {"learner/version", "meta_rm/step", "sft/step", "eval/version", "time/elapsed_s"}
 FINE_TUNING = {"sft/loss", "sft/heldout_loss", "sft/lr", "sft/grad_norm"}  # of the cold start, which section 6 does not name
 LONG = "two blocks and more " * 4000  # so that a record of the .wandb file runs over three blocks
 SAMPLE = SampleJudgement(
-    when="before", version=0, preference="p1", query="<b>why?</b>", responses=("one", "two \u202e\ud800"), label=1,
-    principles="brevity", critique="two is short", scores=(3, 8), reward=1.0,
-)  # fmt: skip
+    when="before",
+    version=0,
+    preference="p1",
+    query="<b>why?</b>",
+    responses=("one", "two \u202e\ud800"),
+    label=1,
+    principles="brevity",
+    critique="two is short",
+    scores=(3, 8),
+    reward=1.0,
+)
 
 
 def some(name: str) -> float:
@@ -69,8 +98,11 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("SPCT_REDIS_PASSWORD", "correct horse")
-        config = {"grpo": {"steps": 3}, "redis": {"url": "rediss://u:pw@host:1/0", "note": "not the correct horse"},
-                  "long": LONG}  # fmt: skip
+        config = {
+            "grpo": {"steps": 3},
+            "redis": {"url": "rediss://u:pw@host:1/0", "note": "not the correct horse"},
+            "long": LONG,
+        }
         tracker = Tracker(folder, "run-1", config, "spct-test", "auto")
         assert tracker.mode == "offline"
         assert services() == ["wandb-core"]
@@ -147,10 +179,10 @@ def test_unreachable_server_is_said_and_tracked_offline(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    tracker = Tracker(tmp_path, "run-2", {}, "spct-test", "auto")
-    tracker.log({"learner/version": 1, "reward/mean": 0.5})
-    tracker.finish({"finished": "failed"})
-    assert tracker.mode == "offline"
+    tracking = Tracker(tmp_path, "run-2", {}, "spct-test", "auto")
+    tracking.log({"learner/version": 1, "reward/mean": 0.5})
+    tracking.finish({"finished": "failed"})
+    assert tracking.mode == "offline"
     assert "W&B cannot be reached" in caplog.text
     (path,) = {found.resolve() for found in tmp_path.glob("wandb/offline-run-*/run-*.wandb")}
     run = wandb_file.read(path)
@@ -244,9 +276,12 @@ def test_redacted_keeps_what_is_no_secret() -> None:
     config = {"rollout": {"max_new_tokens": 96, "top_k": None}, "url": "unix:///tmp/a@b", "list": ["redis://:x@h", 2.5, True]}
     kept = redacted(config | {"wandb_api_key": "abc", "password": ""}, {"HOME": "/root", "WANDB_API_KEY": "abcdef"})
     assert kept == {
-        "rollout": {"max_new_tokens": 96, "top_k": None}, "url": "unix:///tmp/a@b", "list": ["redis://***@h", 2.5, True],
-        "wandb_api_key": "***", "password": "",
-    }  # fmt: skip
+        "rollout": {"max_new_tokens": 96, "top_k": None},
+        "url": "unix:///tmp/a@b",
+        "list": ["redis://***@h", 2.5, True],
+        "wandb_api_key": "***",
+        "password": "",
+    }
 
 
 def test_wandb_file_stops_at_a_torn_tail_and_refuses_damage(tracked: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Writes the folder of a made-up run through the real tracker, for tests and for looking at the report page:
 
-python tests/launch/sample_run.py FOLDER        then open FOLDER/report.html
+python tests/launch/page/sample_run.py FOLDER        then open FOLDER/report.html
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from launch.page.run_page import write_report
 from launch.monitoring.tracker import SampleJudgement, Tracker
+from launch.page.run_page import write_report
 
 STEPS, EVERY, BOUND, SECONDS_A_STEP = 120, 20, 4, 3.6
 HOSTILE = (
@@ -26,19 +26,25 @@ HOSTILE = (
 def summary(**changes: Any) -> dict[str, Any]:
     """A completed run's summary.json; `changes` replace whole entries."""
     whole: dict[str, Any] = {
-        "run_id": "tiny-20260714-1", "preset": "tiny", "seed": 1, "finished": "completed",
+        "run_id": "tiny-20260714-1",
+        "preset": "tiny",
+        "seed": 1,
+        "finished": "completed",
         "accuracy": {"before": 0.5575, "cold_start": 0.64, "after": 0.9125},
         "parse_rate": {"before": 0.945, "cold_start": 0.98, "after": 0.9975},
         "votes": {"cold_start": votes(0.61), "after": votes(0.88)},
         "cold_start": {"verdicts": {"kept": 820, "wrong": 512, "too_easy": 204, "hinted_kept": 430, "hinted_wrong": 82}},
         "baselines": {"chance": 0.5, "longest_answer": 0.5325, "shortest_answer": 0.4675},
-        "heldout": {"rows": 400, "n": 2}, "staleness": {"max": 4, "mean": 2.31, "bound": BOUND},
+        "heldout": {"rows": 400, "n": 2},
+        "staleness": {"max": 4, "mean": 2.31, "bound": BOUND},
         "groups": {"issued": 1361, "trained": 960, "filtered": 361, "dropped": 0, "dead_letter": 1},
-        "reward": {"first": -0.19, "last": 0.81}, "idle": {"learner": 0.123, "rollout": 0.034},
+        "reward": {"first": -0.19, "last": 0.81},
+        "idle": {"learner": 0.123, "rollout": 0.034},
         "meta_rm": {"auc": 0.806, "accuracy": 0.77, "examples": 10568},
         "seconds": {"start": 41.2, "evaluate_before": 22.5, "train": 431.9, "evaluate_after": 19.8, "total": 523.0},
-        "steps": STEPS, "tokens": 681_402,
-    }  # fmt: skip
+        "steps": STEPS,
+        "tokens": 681_402,
+    }
     return whole | changes
 
 
@@ -100,14 +106,26 @@ def records(steps: int = STEPS) -> Iterator[dict[str, float]]:
 def samples() -> list[SampleJudgement]:
     """Judgements of three preferences, before, during and after; one cannot be read, and one is hostile throughout."""
     queries = {
-        "tiny-17": ("Please keep it short. How many moons has Mars?",
-                    ("Mars has two moons, Phobos and Deimos. They were found in 1877 by Asaph Hall, and both are small, "
-                     "dark and irregular; Phobos comes closer to its planet every year.", "Two."), 1),
-        "tiny-18": ("Be polite. My train was late again, what should I write to them?",
-                    ("Dear team, my train was late again today. Could you kindly tell me what happened? " * 9,
-                     "Tell them that it is a disgrace.", "Train late. Explain."), 0),
+        "tiny-17": (
+            "Please keep it short. How many moons has Mars?",
+            (
+                "Mars has two moons, Phobos and Deimos. They were found in 1877 by Asaph Hall, and both are small, "
+                "dark and irregular; Phobos comes closer to its planet every year.",
+                "Two.",
+            ),
+            1,
+        ),
+        "tiny-18": (
+            "Be polite. My train was late again, what should I write to them?",
+            (
+                "Dear team, my train was late again today. Could you kindly tell me what happened? " * 9,
+                "Tell them that it is a disgrace.",
+                "Train late. Explain.",
+            ),
+            0,
+        ),
         "tiny-19": (HOSTILE, (HOSTILE, "plain"), 1),
-    }  # fmt: skip
+    }
     weak = "Accuracy 40 %, detail 40 %, tone 20 %"
     strong = "Brevity 80 %: the query asks for it in so many words. Accuracy 20 %"
     rows = []
@@ -116,16 +134,36 @@ def samples() -> list[SampleJudgement]:
         high = tuple(9 if i == label else 4 - i for i in range(len(responses)))
         low = tuple(3 if i == label else 6 for i in range(len(responses)))
         broken = index == 1
-        rows.append(SampleJudgement(
-            when="before", version=0, **common, principles="" if broken else weak,
-            critique="" if broken else "Response 1 says more and says it well, Response 2 is thin. " * 4,
-            scores=() if broken else low, reward=-1.0, failure="no_box" if broken else "",
-            completion="Specific Criteria:\n1. tone 1. tone 1. tone 1. tone 1. tone" if broken else ""))  # fmt: skip
-        rows.append(SampleJudgement(when="during", version=60, **common, principles=strong, critique="Both are right.",
-                                    scores=high, reward=1.0))  # fmt: skip
+        rows.append(
+            SampleJudgement(
+                when="before",
+                version=0,
+                **common,
+                principles="" if broken else weak,
+                critique="" if broken else "Response 1 says more and says it well, Response 2 is thin. " * 4,
+                scores=() if broken else low,
+                reward=-1.0,
+                failure="no_box" if broken else "",
+                completion="Specific Criteria:\n1. tone 1. tone 1. tone 1. tone 1. tone" if broken else "",
+            )
+        )
+        rows.append(
+            SampleJudgement(
+                when="during", version=60, **common, principles=strong, critique="Both are right.", scores=high, reward=1.0
+            )
+        )
         said = HOSTILE if index == 2 else "The query sets the principle, and only one response follows it. " * 8
-        rows.append(SampleJudgement(when="after", version=STEPS, **common, principles=HOSTILE if index == 2 else strong,
-                                    critique=said, scores=high, reward=1.0))  # fmt: skip
+        rows.append(
+            SampleJudgement(
+                when="after",
+                version=STEPS,
+                **common,
+                principles=HOSTILE if index == 2 else strong,
+                critique=said,
+                scores=high,
+                reward=1.0,
+            )
+        )
     return rows
 
 

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.page import charts, headline
+from grm import statistics
+from grm.statistics import wilson
+from launch.monitoring.metrics import METRICS
+from launch.page import charts
 from launch.page.charts import HEIGHT, WIDTH, Markup, escape, running_mean, tag, thinned, ticks
 from launch.page.curves import CARDS, number, percent, points
 from launch.page.headline import duration
-from grm.statistics import wilson
 from launch.page.judgements import LONGEST, prose
 from launch.page.run_page import ReportError, write_report
 from launch.report import main
-from launch.monitoring.metrics import METRICS
 from tests.launch.page import sample_run
 
 VOID = {"meta", "br", "hr"}
@@ -123,9 +124,18 @@ def test_values_and_bounds_can_be_read_off(source: str) -> None:
     assert [a["data-level"] for _, a in page.tags if "data-level" in a] == LEVELS
     assert "version 20\nk = 1 " in page.text, "a tooltip names the x and every line's value"
     assert "version 120\nk = 1 91.2\u00a0%" in page.text
-    for said in ("55.8%→91.2%", "+35.5 points on 400 held-out preferences of 2", "94.5\u00a0% → 99.8\u00a0%",
-                 "within the bound of 4", "10\u202f568 judgements", "8\u00a0min 43\u00a0s", "1\u202f361 issued",
-                 "outstanding39", "other7.6\u00a0s", "longest answer wins53.2\u00a0%"):  # fmt: skip
+    for said in (
+        "55.8%→91.2%",
+        "+35.5 points on 400 held-out preferences of 2",
+        "94.5\u00a0% → 99.8\u00a0%",
+        "within the bound of 4",
+        "10\u202f568 judgements",
+        "8\u00a0min 43\u00a0s",
+        "1\u202f361 issued",
+        "outstanding39",
+        "other7.6\u00a0s",
+        "longest answer wins53.2\u00a0%",
+    ):
         assert said in page.text
 
 
@@ -223,8 +233,18 @@ def test_parts_that_were_off_are_named(tmp_path: Path) -> None:
 
 
 def test_single_response_shows_its_label(tmp_path: Path) -> None:
-    row = {"when": "after", "version": 3, "preference": "m1", "query": "2+2?", "responses": ["5"], "label": 0, "scores": [1],
-           "reward": -1, "completion": 7, "failure": None}  # fmt: skip
+    row = {
+        "when": "after",
+        "version": 3,
+        "preference": "m1",
+        "query": "2+2?",
+        "responses": ["5"],
+        "label": 0,
+        "scores": [1],
+        "reward": -1,
+        "completion": 7,
+        "failure": None,
+    }
     (tmp_path / "samples.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({"when": 3, "responses": "x", "scores": None}))
     text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
     assert "labelled wrong" in text
@@ -320,7 +340,13 @@ def test_a_resumed_learner_replaces_what_its_checkpoint_lacks() -> None:
 
 def test_numbers_as_people_write_them() -> None:
     assert [number(value) for value in (0.01234, 12345.6, -0.5, 0, 3.0, 0.00002)] == [
-        "0.0123", "12\u202f346", "−0.5", "0", "3", "2.0e−05"]  # fmt: skip
+        "0.0123",
+        "12\u202f346",
+        "−0.5",
+        "0",
+        "3",
+        "2.0e−05",
+    ]
     assert [percent(value) for value in (0.6124, 1, 0)] == ["61.2\u00a0%", "100\u00a0%", "0\u00a0%"]
     assert [duration(value) for value in (8.24, 461, 7500)] == ["8.2\u00a0s", "7\u00a0min 41\u00a0s", "2\u00a0h 5\u00a0min"]
     assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)

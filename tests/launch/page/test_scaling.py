@@ -17,10 +17,20 @@ def figure(middle: Any, **more: Any) -> dict[str, Any]:
 
 
 FIGURES = {
-    "greedy": figure(0.6), "vote@8": figure(0.7), "vote@1": figure(0.5), "vote@32": figure(0.75),
-    "guided@1": figure(0.5), "guided@8": figure(0.8), "guided@32": figure(0.85), "vote@8_ties_lost": figure(0.1),
-    "auc_vote@8": figure(0.2), "vote@64": figure(None), "vote@0": figure(0.3), "vote@x": figure(0.3), "vote@2": "broken",
-}  # fmt: skip
+    "greedy": figure(0.6),
+    "vote@8": figure(0.7),
+    "vote@1": figure(0.5),
+    "vote@32": figure(0.75),
+    "guided@1": figure(0.5),
+    "guided@8": figure(0.8),
+    "guided@32": figure(0.85),
+    "vote@8_ties_lost": figure(0.1),
+    "auc_vote@8": figure(0.2),
+    "vote@64": figure(None),
+    "vote@0": figure(0.3),
+    "vote@x": figure(0.3),
+    "vote@2": "broken",
+}
 
 
 def card(figures: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The story of a run that lacks some of its stages; the whole one is looked at in test_report.py."""
+"""The stage table of a run that lacks some of its stages; the whole one is looked at in test_run_page.py."""
 
 from __future__ import annotations
 

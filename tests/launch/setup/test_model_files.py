@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from configs.load import ConfigError
-from launch.setup.tokenizer import Tokenizer
 from launch.setup.model_files import PIECE_BYTES, TINY, architecture, fingerprint, resolve
+from launch.setup.tokenizer import Tokenizer
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
-from launch.setup.run_folder import hold
+from launch.setup.run_folder import lock_run_folder
 from tests.launch.whole_run import mentioning
 from tests.random_models import make
 
@@ -138,14 +138,14 @@ def test_an_existing_run_is_not_written_over(tmp_path: Path, capsys: pytest.Capt
 def test_a_run_that_goes_on_is_neither_taken_over_nor_written_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = interrupted(tmp_path, "run.id=x")
     folder = tmp_path / "runs" / "x"
-    driver = hold(folder)
+    driver = lock_run_folder(folder)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     for started in (["--resume", str(folder)], ["--config", str(folder / "config.yaml")]):
         assert entry.main(started) == 2
         assert "the run goes on, another driver is at work there" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     os.close(driver)
-    os.close(hold(folder))
+    os.close(lock_run_folder(folder))
     assert load(folder / "config.yaml") == config
 
 
@@ -162,7 +162,7 @@ def test_a_run_that_would_go_on_is_shown_and_not_started(tmp_path: Path, capsys:
 def interrupted(where: Path, *overrides: str) -> Config:
     """The folder of a run that ended in its cold start, as such a run leaves it; its config."""
     config = load("tiny", [*SMALL, f"run.dir={where / 'runs'}", *overrides])
-    folder = pipeline.Run(config, preset="tiny").folder
+    folder = pipeline.Pipeline(config, preset="tiny").folder
     (folder / "config.yaml").write_text(dump(config))
     (folder / "cold_start").mkdir()
     (folder / "cold_start" / "sampled.jsonl").write_text("{}\n")
@@ -171,7 +171,7 @@ def interrupted(where: Path, *overrides: str) -> Config:
 
 def test_an_interrupted_cold_start_is_taken_up_again(tmp_path: Path) -> None:
     config = interrupted(tmp_path, "run.id=x")
-    again = pipeline.Run(config, preset="tiny")
+    again = pipeline.Pipeline(config, preset="tiny")
     assert again.folder == tmp_path / "runs" / "x"
     assert (again.folder / "cold_start" / "sampled.jsonl").read_text() == "{}\n"
 
@@ -181,7 +181,7 @@ def test_an_interrupted_run_that_was_given_no_id_is_taken_up_by_its_folders_name
     (folder,) = (tmp_path / "runs").iterdir()
     assert config.run.id == ""
     again = load("tiny", [*SMALL, f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
-    assert pipeline.Run(again, preset="tiny").folder == folder
+    assert pipeline.Pipeline(again, preset="tiny").folder == folder
 
 
 @pytest.mark.parametrize("override", ["run.seed=1", "cold_start.samples=4", "grpo.lr=1e-4"])
@@ -225,13 +225,13 @@ def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
         file.write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
     overrides = [*SMALL, f"prompts.template_path={own}", "cold_start.enabled=true"]
     config = load("tiny", [*overrides, f"run.dir={tmp_path / 'good'}"])
-    pipeline.Run(config, preset="tiny")
-    for file in (own, single):  # either wording alone may lack it
+    pipeline.Pipeline(config, preset="tiny")
+    for file in (own, single):  # either template alone may lack it
         whole = file.read_text()
         file.write_text(whole.replace("{{hint}}\n", ""))
         assert "has no {{hint}}; add it, alone on a line, for hints" in refused(capsys, tmp_path, *overrides)
         without = load("tiny", [*overrides, "cold_start.hinted=false", f"run.dir={tmp_path / file.stem}"])
-        pipeline.Run(without, preset="tiny")
+        pipeline.Pipeline(without, preset="tiny")
         file.write_text(whole)
 
 
@@ -253,9 +253,9 @@ def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Pa
     tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
     file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
     config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
-    waiting = pipeline.Run(config, preset="tiny")
-    assert waiting._opened.skipped == {"two best labels": 1, "prompt longer than the context": 1}
-    assert len(waiting._opened.drafts) == 5
+    waiting = pipeline.Pipeline(config, preset="tiny")
+    assert waiting._inputs.skipped == {"two best labels": 1, "prompt longer than the context": 1}
+    assert len(waiting._inputs.drafts) == 5
 
 
 def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

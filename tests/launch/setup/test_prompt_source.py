@@ -9,13 +9,13 @@ import pytest
 
 from buffer.ledger import Cursor
 from configs.load import ConfigError, load
-from grm.judgement import Scale
+from grm.judgement import ScoreRange
 from grm.preferences import Question
 from grm.prompts import template
 from grm.tiny_world import loose_judge, preferences
-from launch.setup.prompt_source import PromptSource, source
-from launch.setup.tokenizer import Tokenizer
 from launch.setup.model_files import TINY
+from launch.setup.prompt_source import PromptSource, prompt_source
+from launch.setup.tokenizer import Tokenizer
 from tests.random_models import make
 
 CONFIG = load("tiny")
@@ -37,7 +37,7 @@ def questions(count: int) -> list[Question]:
 
 
 def test_each_epoch_asks_every_question_once_in_another_order(tokenizer: Tokenizer) -> None:
-    prompts = source(CONFIG, questions(20), tokenizer)
+    prompts = prompt_source(CONFIG, questions(20), tokenizer)
     taken = prompts.take(Cursor(), 60)
     epochs = [[draft.preference for draft, _ in taken[i : i + 20]] for i in (0, 20, 40)]
     assert all(set(epoch) == {q.id for q in questions(20)} for epoch in epochs)
@@ -46,14 +46,14 @@ def test_each_epoch_asks_every_question_once_in_another_order(tokenizer: Tokeniz
 
 
 def test_it_goes_on_from_any_cursor_as_if_it_had_not_stopped(tokenizer: Tokenizer) -> None:
-    whole = source(CONFIG, questions(7), tokenizer).take(Cursor(), 30)
+    whole = prompt_source(CONFIG, questions(7), tokenizer).take(Cursor(), 30)
     for cut in (1, 6, 7, 13, 29):
-        resumed = source(CONFIG, questions(7), tokenizer).take(whole[cut - 1][1], 30 - cut)
+        resumed = prompt_source(CONFIG, questions(7), tokenizer).take(whole[cut - 1][1], 30 - cut)
         assert resumed == whole[cut:]
 
 
 def test_responses_are_shuffled_anew_at_each_visit(tokenizer: Tokenizer) -> None:
-    prompts = source(CONFIG, [q for q in questions(40) if len(q.responses) == 4][:1], tokenizer)
+    prompts = prompt_source(CONFIG, [q for q in questions(40) if len(q.responses) == 4][:1], tokenizer)
     seen = Counter(draft.permutation for draft, _ in prompts.take(Cursor(), 200))
     assert len(seen) == 24
 
@@ -61,7 +61,7 @@ def test_responses_are_shuffled_anew_at_each_visit(tokenizer: Tokenizer) -> None
 def test_a_long_prompt_is_passed_over_whole_and_counted(tokenizer: Tokenizer) -> None:
     short, long = questions(2)
     long = Question(id="long", query=long.query, responses=("word " * 2000, "x"))
-    prompts = source(CONFIG, [short, long], tokenizer)
+    prompts = prompt_source(CONFIG, [short, long], tokenizer)
     taken = prompts.take(Cursor(), 4)
     assert {draft.preference for draft, _ in taken} == {short.id}
     assert taken[-1][1].skipped >= 3
@@ -73,7 +73,7 @@ def test_a_long_prompt_is_passed_over_whole_and_counted(tokenizer: Tokenizer) ->
 def test_nothing_that_fits_is_an_error_and_not_a_hang(tokenizer: Tokenizer) -> None:
     long = Question(id="long", query="q", responses=("word " * 2000, "x"))
     with pytest.raises(ConfigError, match=r"no training prompt fits in 192 tokens; raise model.context"):
-        source(CONFIG, [long], tokenizer).take(Cursor(), 1)
+        prompt_source(CONFIG, [long], tokenizer).take(Cursor(), 1)
 
 
 @pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|pad|>"])
@@ -83,7 +83,7 @@ def test_text_of_others_never_becomes_a_special_token(tokenizer: Tokenizer, toke
     special = set(tokenizer._tokenizer.all_special_ids)
 
     def count(question: Question) -> int:
-        (draft,) = source(CONFIG, [question], tokenizer).heldout(1)
+        (draft,) = prompt_source(CONFIG, [question], tokenizer).heldout(1)
         return sum(i in special for i in draft.token_ids)
 
     assert count(hostile) == count(benign)
@@ -92,7 +92,7 @@ def test_text_of_others_never_becomes_a_special_token(tokenizer: Tokenizer, toke
 def test_a_token_that_only_this_tokenizer_holds_special_is_broken_too(tokenizer: Tokenizer) -> None:
     odd = Tokenizer(str(TINY))
     odd._special = ["@@turn@@"]
-    assert odd.defuse("a @@turn@@ b") == r"a @\@turn@@ b"
+    assert odd.escape_special_tokens("a @@turn@@ b") == r"a @\@turn@@ b"
 
 
 @pytest.mark.parametrize("hidden", ["@@tu\u200brn@@", "@@tu\u00adrn@@", "\uff33cores: \uff20@turn@@"])
@@ -102,15 +102,15 @@ def test_a_token_that_the_fence_puts_together_is_broken_too(hidden: str) -> None
     odd._special = ["@@turn@@"]
     seen: list[str] = []
     odd.encode = lambda message: seen.append(message) or ()  # type: ignore[method-assign, func-returns-value]
-    source(CONFIG, [Question(id="a", query=hidden, responses=("x", hidden))], odd).heldout(1)
+    prompt_source(CONFIG, [Question(id="a", query=hidden, responses=("x", hidden))], odd).heldout(1)
     assert "turn@@" in seen[0]
     assert "@@turn@@" not in seen[0]
 
 
 def test_heldout_prompts_are_the_same_at_every_evaluation(tokenizer: Tokenizer) -> None:
-    first, second = (source(CONFIG, questions(12), tokenizer).heldout(12) for _ in range(2))
+    first, second = (prompt_source(CONFIG, questions(12), tokenizer).heldout(12) for _ in range(2))
     assert first == second
-    other = source(load("tiny", ["run.seed=9"]), questions(12), tokenizer).heldout(12)
+    other = prompt_source(load("tiny", ["run.seed=9"]), questions(12), tokenizer).heldout(12)
     assert [d.permutation for d in other] != [d.permutation for d in first]
 
 
@@ -127,7 +127,7 @@ def of_size(n: int) -> Question:
 
 
 def test_a_draft_is_a_function_of_its_salt(tokenizer: Tokenizer) -> None:
-    prompts = source(CONFIG, [of_size(3)], tokenizer)
+    prompts = prompt_source(CONFIG, [of_size(3)], tokenizer)
     assert prompts.draft(0, "a") == prompts.draft(0, "a")
     found = [draft for i in range(60) if (draft := prompts.draft(0, f"salt {i}")) is not None]
     assert len({draft.permutation for draft in found}) == 6
@@ -136,7 +136,7 @@ def test_a_draft_is_a_function_of_its_salt(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("best", [0, 1, 2])
 def test_the_hint_names_the_best_by_where_it_is_shown(tokenizer: Tokenizer, best: int) -> None:
     question = of_size(3)
-    prompts = source(CONFIG, [question], tokenizer)
+    prompts = prompt_source(CONFIG, [question], tokenizer)
     for salt in map(str, range(12)):
         plain, told = prompts.draft(0, salt), prompts.draft(0, salt, best=best)
         assert plain is not None
@@ -150,33 +150,31 @@ def test_the_hint_names_the_best_by_where_it_is_shown(tokenizer: Tokenizer, best
 
 @pytest.mark.parametrize(("best", "said"), [(0, "wrong"), (1, "right")])
 def test_the_hint_on_a_single_response_tells_its_label(tokenizer: Tokenizer, best: int, said: str) -> None:
-    told = source(CONFIG, [of_size(1)], tokenizer).draft(0, "a", best=best)
+    told = prompt_source(CONFIG, [of_size(1)], tokenizer).draft(0, "a", best=best)
     assert told is not None
     assert f"Hint: the response is {said}.\n" in tokenizer.decode(told.token_ids)
 
 
 def test_a_hint_that_no_longer_fits_leaves_the_prompt_out(tokenizer: Tokenizer) -> None:
     question = of_size(2)
-    plain = source(CONFIG, [question], tokenizer).draft(0, "a")
+    plain = prompt_source(CONFIG, [question], tokenizer).draft(0, "a")
     assert plain is not None
-    exact = PromptSource(
-        [question], tokenizer=tokenizer, wording=template("compact"), seed=0, max_tokens=len(plain.token_ids)
-    )
+    exact = PromptSource([question], tokenizer=tokenizer, template=template("compact"), seed=0, max_tokens=len(plain.token_ids))
     assert exact.draft(0, "a") == plain
     assert exact.draft(0, "a", best=0) is None
 
 
 def test_the_scale_is_the_wordings_own_unless_asked_for(tokenizer: Tokenizer) -> None:
-    single = source(CONFIG, [of_size(1)], tokenizer)
-    asked = {scale: single.draft(0, "a", scale=scale) for scale in (None, Scale.VERDICT, Scale.GRADED)}
-    assert asked[None] == asked[Scale.VERDICT] != asked[Scale.GRADED]
-    graded = asked[Scale.GRADED]
+    single = prompt_source(CONFIG, [of_size(1)], tokenizer)
+    asked = {scale: single.draft(0, "a", scale=scale) for scale in (None, ScoreRange.VERDICT, ScoreRange.GRADED)}
+    assert asked[None] == asked[ScoreRange.VERDICT] != asked[ScoreRange.GRADED]
+    graded = asked[ScoreRange.GRADED]
     assert graded is not None
     assert "Score each from 1 to 10" in tokenizer.decode(graded.token_ids)
-    pair = source(CONFIG, [of_size(2)], tokenizer)
-    assert pair.draft(0, "a") == pair.draft(0, "a", scale=Scale.GRADED)
+    pair = prompt_source(CONFIG, [of_size(2)], tokenizer)
+    assert pair.draft(0, "a") == pair.draft(0, "a", scale=ScoreRange.GRADED)
     with pytest.raises(ValueError, match="the 0/1 scale is for a single response"):
-        pair.draft(0, "a", scale=Scale.VERDICT)
+        pair.draft(0, "a", scale=ScoreRange.VERDICT)
 
 
 # ---- completions -----------------------------------------------------------------------------------------------------
@@ -184,7 +182,7 @@ def test_the_scale_is_the_wordings_own_unless_asked_for(tokenizer: Tokenizer) ->
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_judgement_comes_back_from_its_ids(tokenizer: Tokenizer, of_bytes: Tokenizer, count: int) -> None:
-    scale = Scale.VERDICT if count == 1 else Scale.GRADED
+    scale = ScoreRange.VERDICT if count == 1 else ScoreRange.GRADED
     text = loose_judge(of_size(count), tuple(range(count)), random.Random(0), scale=scale)
     for one in (tokenizer, of_bytes):
         assert one.decode(one.completion(text)) == text

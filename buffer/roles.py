@@ -1,8 +1,10 @@
 """Who may do what on the server that a run starts: an account per role, with the rights that its work needs and no more.
 
     driver     every key of a run; nothing that stops, empties, rewrites or searches the server
-    rollout    claims `prompts`, adds to `rollouts`           reward     claims `rollouts`, adds to `experience`
-    learner    claims `experience`, keeps the accounts        meta-rm    claims `experience`, counts what it skips
+    rollout    claims `prompts`, adds to `rollouts`, reads which weights are the newest
+    reward     claims `rollouts`, adds to `experience`
+    learner    claims `experience`, keeps the accounts, announces its weights
+    meta-rm    claims `experience`, counts what it skips
 
 A right is some commands on some keys. The server checks every call, those inside a script too; beside that EVALSHA asks
 for all rights on each key that a script is given, so these keys are a right of their own, with which nothing else can be
@@ -54,12 +56,12 @@ def _worker(source: str, destination: str) -> tuple[Right, ...]:
 
 
 _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
-    "rollout": _worker("prompts", "rollouts"),
+    "rollout": (*_worker("prompts", "rollouts"), Right("get", "weights")),
     "reward": _worker("rollouts", "experience"),
     "learner": (
         *_anybody("experience"),
         Right("xlen xtrim", "experience"),
-        Right("get set", "version saved"),
+        Right("get set", "version saved weights"),
         Right("zadd zrem zscore zrange", "outstanding unsaved"),
         Right("hmget", "outcomes"),
         Right("get incr", "incarnation"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from buffer import connection, server, streams
+from buffer import connection, server, server_folder, streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, ServerError, connect
@@ -105,7 +105,7 @@ def test_other_processes_of_the_user_find_it_while_it_runs(folder: Path) -> None
 def test_a_damaged_access_file_is_named(folder: Path, text: str) -> None:
     folder.mkdir()
     (folder / "access").write_text(text, errors="surrogateescape")
-    with pytest.raises(ServerError, match="access does not say where the server is"):
+    with pytest.raises(ServerError, match="access does not contain the server"):
         server.access(folder)
 
 
@@ -166,7 +166,7 @@ def test_a_long_folder_gets_a_short_socket_and_a_link_to_it(folder: Path) -> Non
         assert link.is_symlink()
         target = link.readlink()
         assert target.is_socket()
-        assert len(str(target)) <= server.LONGEST_SOCKET
+        assert len(str(target)) <= server_folder.LONGEST_SOCKET
         connect(Address(running.url, "r")).close()
     assert not link.is_symlink()
     assert not target.parent.exists()
@@ -184,7 +184,7 @@ def test_two_servers_never_share_a_folder(folder: Path, name: str, monkeypatch: 
     with EmbeddedServer(folder / name) as running:
         second = EmbeddedServer(folder / name)
         with monkeypatch.context() as hasty:
-            hasty.setattr(server, "STOP_S", 0.2)
+            hasty.setattr(server_folder, "LOCK_S", 0.2)
             with pytest.raises(ServerError, match="in use by another run's server: choose another folder"):
                 second.start()
         second.stop()
@@ -331,7 +331,7 @@ def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
         (b"+OK\r\n", "does not speak Redis"),
         (b"-LOADING Redis is loading the dataset in memory\r\n", "still loading its data"),
         (b"-NOAUTH Authentication required.\r\n", "refuses the password"),
-        (b"-NOPERM this user has no permissions to run the 'info' command\r\n", "mend its ACL"),
+        (b"-NOPERM this user has no permissions to run the 'info' command\r\n", "correct its ACL"),
         (b"", "does not answer: is it a Redis"),
     ],
 )

@@ -1,6 +1,6 @@
 -- The announced edition never goes back: (incarnation, version) is compared in this order, and an older one is ignored.
 -- KEYS weights; ARGV incarnation, version. The value is 'incarnation.version'.
--- Returns 1 when this edition is the announced one now, also when its client asks again; 0 when a newer one was there.
+-- Returns 1 if this edition is the announced one now (also when its client repeats the call), 0 if a newer one was there.
 local incarnation, version = tonumber(ARGV[1]), tonumber(ARGV[2])
 local announced = redis.call('GET', KEYS[1])
 if announced then

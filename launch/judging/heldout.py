@@ -13,7 +13,6 @@ from grm.benchmarks import MIDDLE, TableRow, table
 from grm.judgement import Judgement
 from grm.preferences import Preference
 from grm.rewards import CORRECT, WRONG, rule_reward
-from grm.statistics import auc
 from launch.cluster.failures import RunFailed
 from launch.judging.engine_judge import PendingAsks
 from launch.judging.votes import Asked, Row, items, read_graded, rows_of
@@ -81,7 +80,7 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
     judged = [replace(item, subset="") for item in items(preferences, greedy, {})]
     if not judged:
         raise RunFailed(f"the {when} evaluation got no answer to {len(rows)} preferences; the first error: {rows[0]['error']}")
-    figures = table(judged, ks=(), area=auc, resamples=1)[-1]  # the value alone is kept: no interval is needed
+    figures = table(judged, ks=(), resamples=1)[-1]  # the value alone is kept: no interval is needed
     return Evaluation(
         when=when,
         version=version,

@@ -12,7 +12,6 @@ from typing import Any, get_args
 from configs.schema import Config
 from grm.benchmarks import TableRow, table
 from grm.preferences import Preference
-from grm.statistics import auc
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.judging import votes
@@ -124,7 +123,7 @@ class RunJudgements:
         if not items:
             return {}
         whole = [replace(item, subset="") for item in items]  # a run reports no subsets
-        return {when: table(whole, ks=self._config.eval.votes, area=auc, seed=self._config.run.seed)[-1]}
+        return {when: table(whole, ks=self._config.eval.votes, seed=self._config.run.seed)[-1]}
 
     def _file(self, when: When) -> Path:
         return self._folder / f"{when}.jsonl"

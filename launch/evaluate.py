@@ -117,10 +117,9 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
     from launch.cluster.ray_cluster import Cluster
     from launch.cluster.supervision import RunFailed
 
-    model = resolve(given.meta_rm if given.endpoint else config.model.path)
     gpus = 1 if given.endpoint else config.rollout.workers
     try:
-        with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model=model, gpus=gpus) as cluster:
+        with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model="", gpus=gpus) as cluster:
             end_on_signals()  # again: Ray put its own handlers in place
             yield cluster
     except (RayError, RunFailed) as error:

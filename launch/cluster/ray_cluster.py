@@ -38,8 +38,8 @@ class Cluster:
     """Everything of a run that is not the driver. Use as a context manager."""
 
     def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> None:
-        """model: the largest that will travel through Ray's object store (a folder or hub name). gpus: needed at a time,
-        where the device is cuda."""
+        """model: the one whose versions will travel through Ray's object store (a folder or hub name), "" if none do. gpus:
+        needed at a time, where the device is cuda."""
         self._config, self._gpus = config, gpus
         self._run_id = run_id
         self._folder = folder
@@ -173,7 +173,7 @@ class Cluster:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
         else:
             self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
-            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
+            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
         wanted = self._gpus if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=wanted, embedded_redis=self._server is not None)
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from buffer.ledger import Cursor
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect, in_use, setup
 from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
+from launch.setup.preflight import prepare_run
 from launch.setup.run_folder import lock_run_folder
 from tests.launch.whole_run import mentioning
 from tests.random_models import make
@@ -142,7 +144,7 @@ def test_a_run_that_goes_on_is_neither_taken_over_nor_written_to(tmp_path: Path,
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     for started in (["--resume", str(folder)], ["--config", str(folder / "config.yaml")]):
         assert entry.main(started) == 2
-        assert "the run goes on, another driver is at work there" in capsys.readouterr().err
+        assert "the run is going on under another driver" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     os.close(driver)
     os.close(lock_run_folder(folder))
@@ -253,9 +255,14 @@ def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Pa
     tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
     file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
     config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
-    waiting = pipeline.Pipeline(config, preset="tiny")
-    assert waiting._inputs.skipped == {"two best labels": 1, "prompt longer than the context": 1}
-    assert len(waiting._inputs.drafts) == 5
+    inputs = prepare_run(config, preset="tiny")
+    reason = "training prompt longer than the context"
+    assert inputs.skipped == {"two best labels": 1, f"{reason} (of the first 2)": 1}
+    assert len(inputs.drafts) == 5
+    taken = inputs.prompts.take(Cursor(), 6)
+    assert [draft.preference for draft, _ in taken] == ["a"] * 6
+    assert inputs.skipped == {"two best labels": 1, reason: taken[-1][1].skipped}
+    assert taken[-1][1].skipped in {5, 6}  # once an epoch, before or behind the one that fits
 
 
 def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:

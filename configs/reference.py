@@ -44,7 +44,8 @@ class Leaf:
 
 def sections() -> dict[str, type[Section]]:
     """The sections by name, in the order of the schema."""
-    return {name: field.annotation for name, field in Config.model_fields.items() if _is_section(field.annotation)}
+    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def leaves(section: type[Section]) -> list[Leaf]:
@@ -115,10 +116,6 @@ def _cell(text: str) -> str:
 
 def _summary(section: type[Section]) -> str:
     return " ".join((section.__doc__ or "").split())
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _default(field: FieldInfo) -> str:

@@ -91,8 +91,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
     sample = prompts.check_sample(SAMPLE)
-    if config.cold_start.enabled and config.cold_start.hinted:
-        require_hints(train.preferences, prompts)
+    require_templates(train.preferences, prompts, hinted=config.cold_start.enabled and config.cold_start.hinted)
     unusable = Counter(train.skipped) + Counter(heldout.skipped)
     unusable[HELDOUT_TOO_LONG] += len(heldout.preferences) - len(drafts)
     by_id = {p.question.id: p for p in heldout.preferences}
@@ -143,11 +142,12 @@ def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer
     return drafts
 
 
-def require_hints(preferences: Sequence[Preference], prompts: PromptSource) -> None:
-    """TemplateError when a template that the preferences need has no place for a hint. `prompts` are theirs, in order."""
+def require_templates(preferences: Sequence[Preference], prompts: PromptSource, *, hinted: bool) -> None:
+    """TemplateError when a template that the preferences need is missing, or has no place for a hint where hints are sampled.
+    `prompts` are theirs, in order; one of each score range is rendered."""
     needed = {training_scale(len(p.question.responses)): index for index, p in enumerate(preferences)}
     for index in needed.values():
-        prompts.draft(index, "hint", best=preferences[index].label)
+        prompts.draft(index, "template", best=preferences[index].label if hinted else None)
 
 
 def format_skipped(skipped: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from launch.monitoring import tracker
 from launch.monitoring.metrics import METRICS, MetricError, checked, metric
-from launch.monitoring.plain_text import redacted
+from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import SampleJudgement, Tracker, chosen_mode
 from tests import wandb_file
 

@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
 
 from buffer.streams import ServerError
-from configs.load import ConfigError, load
+from configs.load import EVALUATION, ConfigError, is_override, load
 from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import Preference
@@ -50,7 +50,7 @@ from launch.setup.tokenizer import Tokenizer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all judged, 1 some preferences got no answer, 2 the input cannot be used, 130 stopped by a signal."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_intermixed_args(arguments)
 
     def enter() -> int:
         config = _config(given)
@@ -110,10 +110,9 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
     from launch.cluster import calls  # Ray and the engines: seconds that an endpoint alone need not pay
     from launch.cluster.ray_cluster import Cluster
 
-    model = resolve(given.meta_rm if given.endpoint else config.model.path)
     gpus = 1 if given.endpoint else config.rollout.workers
     run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
-    with Cluster(config, run_id=run_id, folder=out, model=model, gpus=gpus, temporary=True) as cluster:
+    with Cluster(config, run_id=run_id, folder=out, model="", gpus=gpus, temporary=True) as cluster:
         end_on_signals()  # again: Ray put its own handlers in place
         try:
             yield cluster
@@ -164,7 +163,7 @@ def _meta(
     )
 
 
-# ---- the door --------------------------------------------------------------------------------------------------------
+# ---- what is checked before anything starts --------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,40 +171,42 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
     parser.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
     parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
-    parser.add_argument("--k", default="", help="votes to count, such as 1,2,4,8; 0: one greedy judgement only")
+    parser.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
-    parser.add_argument("--config", default="evaluate", help="preset or file with prompts, lengths and machine")
+    parser.add_argument("--config", default=EVALUATION, help="preset or file with prompts, lengths and machine")
     parser.add_argument("--out", default="", help="folder of the results (default: evaluations/MODEL)")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="launch/run.py --explain lists the keys")
     return parser
 
 
-def _config(given: argparse.Namespace) -> Config:
-    """All rows of --data are judged, whatever a preset says of its own, unless the command line says otherwise."""
-    return load(given.config, ["data.heldout_limit=0", *given.overrides, *_named(given)])
+def _config(arguments: argparse.Namespace) -> Config:
+    """The config of an evaluation: all rows of --data are judged, whatever limit a preset sets, unless the command line sets
+    one."""
+    return load(arguments.config, ["data.heldout_limit=0", *arguments.overrides, *_as_overrides(arguments)])
 
 
-def _named(given: argparse.Namespace) -> list[str]:
-    """The options as overrides. No training data is read; a path of the config would not have to exist."""
-    given.data, extra = [d for d in given.data if "=" not in d], [d for d in given.data if "=" in d]
-    data = json.dumps(given.data, ensure_ascii=False)  # YAML reads no surrogate pairs
-    ks = [] if not given.k else [f"eval.votes=[{given.k if given.k != '0' else ''}]"]
-    model = json.dumps("tiny" if given.endpoint else given.model, ensure_ascii=False)
-    return [*extra, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
+def _as_overrides(arguments: argparse.Namespace) -> list[str]:
+    """The options as overrides, and the overrides that stand behind --data. Training data is not read, but must be named."""
+    sources = [source for source in arguments.data if not is_override(source)]
+    overrides = [source for source in arguments.data if is_override(source)]
+    data = json.dumps(sources, ensure_ascii=False)  # YAML reads no surrogate pairs
+    ks = [] if not arguments.k else [f"eval.votes=[{arguments.k if arguments.k != '0' else ''}]"]
+    model = json.dumps("tiny" if arguments.endpoint else arguments.model, ensure_ascii=False)
+    return [*overrides, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
 
 
-def _checked(config: Config, given: argparse.Namespace) -> tuple[str, Tokenizer | None]:
-    """The meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what an engine would find
-    out, or nobody until all is judged."""
+def _checked(config: Config, arguments: argparse.Namespace) -> tuple[str, Tokenizer | None]:
+    """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
+    come to light when an engine starts, or when all is judged."""
     chosen_mode(config.tracking.mode, os.environ)
-    meta_rm = resolve(given.meta_rm) if given.meta_rm else ""
+    meta_rm = resolve(arguments.meta_rm) if arguments.meta_rm else ""
     kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
     if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
         raise ConfigError(
-            f"--meta-rm {given.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder, such as"
+            f"--meta-rm {arguments.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
             " checkpoints/meta-rm/version-*/model of a run"
         )
-    if given.endpoint:
+    if arguments.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
     resource_plan.check_context(config, architecture(model))
@@ -214,19 +215,19 @@ def _checked(config: Config, given: argparse.Namespace) -> tuple[str, Tokenizer 
 
 def _preferences(config: Config) -> list[Preference]:
     loaded = load_preferences(config.data.heldout, config.data.heldout_limit)
-    found = list(loaded.preferences)
-    if any(p.subset == OVERALL for p in found):
+    preferences = list(loaded.preferences)
+    if any(preference.subset == OVERALL for preference in preferences):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
-    name, count = Counter(p.question.id for p in found).most_common(1)[0]
+    name, count = Counter(preference.question.id for preference in preferences).most_common(1)[0]
     if count > 1:
         raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
     if loaded.skipped:
-        print(format_skipped(dict(loaded.skipped)).strip())
-    return found
+        print(format_skipped(loaded.skipped).strip())
+    return preferences
 
 
-def _folder(given: argparse.Namespace) -> Path:
-    out = Path(given.out or f"evaluations/{_name(given.model)}").expanduser().absolute()
+def _folder(arguments: argparse.Namespace) -> Path:
+    out = Path(arguments.out or f"evaluations/{_name(arguments.model)}").expanduser().absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -235,7 +236,7 @@ def _folder(given: argparse.Namespace) -> Path:
 
 
 def _name(model: str) -> str:
-    """A model's name that can stand in a file's: the last parts of its path."""
+    """A model's name as part of a file name: the last parts of its path."""
     path = model.rstrip("/")
     parts = [part for part in path.split("/") if part not in {"", ".", "..", "model"}]
     return "-".join(parts[-2:]) or "model"

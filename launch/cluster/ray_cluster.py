@@ -43,7 +43,7 @@ class Cluster:
             config: The run's.
             run_id: Name of the run's keys on the Redis server.
             folder: The run's folder; on several nodes all of them must see it (`require_shared_folder`).
-            model: The largest one that will travel through Ray's object store (a folder or hub name).
+            model: The one whose versions will travel through Ray's object store (a folder or hub name); "" if none do.
             gpus: GPUs needed at a time, where the device is cuda.
             temporary: Nothing on the Redis server is needed afterwards: its keys go when the cluster is left.
         """
@@ -206,7 +206,7 @@ class Cluster:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
         else:
             self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
-            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
+            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
         gpus = self._gpus if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
 

@@ -176,7 +176,7 @@ class Training:
                 **outcomes,
                 "groups/lost_hand_offs": totals.lost_hand_offs,
                 "rollout/workers": len(self._actors.rollouts),
-                "parts/restarts": sum(totals.restarts.values()),
+                "actors/restarts": sum(totals.restarts.values()),
                 **{f"queue/{name}": count for name, count in queues.items()},
             }
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.monitoring.plain_text import redacted
+from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
 from launch.page.charts import Markup, join, tag
 from launch.page.curves import CARDS, drawn, finite

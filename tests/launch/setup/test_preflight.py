@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
-from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from buffer.ledger import Cursor
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect, in_use, setup
 from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
+from launch.setup.preflight import SAMPLE, prepare_run
 from launch.setup.run_folder import lock_run_folder
+from launch.setup.tokenizer import Tokenizer
 from tests.launch.whole_run import mentioning
-from tests.random_models import make
 
 SMALL = ("data.train=tiny:1:30", "data.heldout=tinyheld:2:5:2")
 GOOD = {"id": "a", "prompt": "q", "responses": ["x", "y"], "preferred": 1}
@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_is_neither_taken_over_nor_written_to(tmp_path: Path,
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     for started in (["--resume", str(folder)], ["--config", str(folder / "config.yaml")]):
         assert entry.main(started) == 2
-        assert "the run goes on, another driver is at work there" in capsys.readouterr().err
+        assert "the run is going on under another driver" in capsys.readouterr().err
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     os.close(driver)
     os.close(lock_run_folder(folder))
@@ -235,17 +235,27 @@ def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
         file.write_text(whole)
 
 
+def test_a_template_that_one_row_in_many_needs_is_missed_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only a sample of the prompts is rendered, and the row is not in it."""
+    own = tmp_path / "own.txt"
+    own.write_text("Judge.\n{{query}}\n{{responses}}\nScores: {{scores}}\n")
+    pairs = [{**GOOD, "id": f"p{i}"} for i in range(300)]
+    singles = [{"id": f"s{i}", "prompt": "q", "responses": ["x"], "scores": [i]} for i in range(2)]
+    file = rows(tmp_path / "mixed.jsonl", *pairs, *singles)
+    overrides = [
+        f"data.train={file}",
+        "data.heldout=tinyheld:2:5:2",
+        f"prompts.template_path={own}",
+        "cold_start.enabled=false",
+    ]
+    assert "no template for n = 1 scored 0 or 1; add own_single.txt beside it" in refused(capsys, tmp_path, *overrides)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs").write_text("a file, not a folder")
     assert "run.dir" in refused(capsys, tmp_path)
-
-
-def test_a_full_disk_is_told_in_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
-    assert "0.0 GiB are free" in refused(capsys, tmp_path)
 
 
 def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Path) -> None:
@@ -253,9 +263,31 @@ def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Pa
     tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
     file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
     config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
-    waiting = pipeline.Pipeline(config, preset="tiny")
-    assert waiting._inputs.skipped == {"two best labels": 1, "prompt longer than the context": 1}
-    assert len(waiting._inputs.drafts) == 5
+    inputs = prepare_run(config, preset="tiny")
+    reason = "training prompt longer than the context"
+    assert inputs.skipped == {"two best labels": 1, f"{reason} (of the first 2)": 1}
+    assert len(inputs.drafts) == 5
+    taken = inputs.prompts.take(Cursor(), 6)
+    assert [draft.preference for draft, _ in taken] == ["a"] * 6
+    assert inputs.skipped == {"two best labels": 1, reason: taken[-1][1].skipped}
+    assert taken[-1][1].skipped in {5, 6}  # once an epoch, before or behind the one that fits
+
+
+def test_the_preflight_tokenizes_a_sample_of_the_training_prompts_and_each_held_out_prompt_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendering all of a real data set would take minutes of silence."""
+    encoded: list[str] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, message: encoded.append(message) or encode(self, message))
+    config = load("tiny", ["data.train=tiny:1:5000", "data.heldout=tinyheld:2:40:2", f"run.dir={tmp_path}", "run.id=x"])
+    assert config.cold_start.enabled
+    assert config.cold_start.hinted
+    inputs = prepare_run(config, preset="tiny")
+    assert len(inputs.train) == 5000
+    assert len(inputs.drafts) == 40
+    assert len(encoded) <= 40 + SAMPLE + 2, "the hints take one prompt for each scale"
+    assert inputs.skipped == {}
 
 
 def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,17 +296,3 @@ def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pyt
         said = capsys.readouterr().out
         for expected in ("grpo:", "process ", "device ", "memory ", "steps ", "staleness "):
             assert expected in said
-
-
-def test_a_model_of_another_shape_is_planned_from_its_own_config(tmp_path: Path) -> None:
-    from launch.setup.model_files import architecture
-    from launch.setup.resource_plan import parameters_of
-
-    for kind in ("llama", "qwen3", "gemma2"):
-        folder = make(tmp_path / kind, kind)
-        from transformers import AutoModelForCausalLM
-
-        real = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folder).parameters())
-        arch = architecture(str(folder))
-        assert arch is not None
-        assert parameters_of(arch) == pytest.approx(real, rel=0.02)

@@ -66,8 +66,46 @@ def test_a_long_prompt_is_passed_over_whole_and_counted(tokenizer: Tokenizer) ->
     assert {draft.preference for draft, _ in taken} == {short.id}
     assert taken[-1][1].skipped >= 3
     assert taken[-1][1].group == 4
-    assert prompts.too_long() == 1
     assert [draft.preference for draft in prompts.heldout(5)] == [short.id]
+
+
+def test_the_count_of_long_prompts_is_that_of_the_cursor_over_epochs_and_resumes(tokenizer: Tokenizer) -> None:
+    """10 questions, 3 of them too long: an epoch passes over 3, whatever its order."""
+    long = [Question(id=f"long {i}", query="q", responses=("word " * 2000, "x")) for i in range(3)]
+    everything = [*questions(7), *long]
+    prompts = prompt_source(CONFIG, everything, tokenizer)
+    assert prompts.skipped is None
+    taken = prompts.take(Cursor(), 7)
+    assert prompts.skipped == taken[-1][1].skipped
+    whole = prompts.take(Cursor(), 21)[-1][1]
+    positions = 10 * whole.epoch + whole.index
+    assert positions == 21 + whole.skipped == 21 + prompts.skipped
+    assert whole.skipped in range(6, 10), "3 in each of two epochs, and those of the third that came before its last prompt"
+    resumed = prompt_source(CONFIG, everything, tokenizer)
+    resumed.take(taken[-1][1], 14)
+    assert resumed.skipped == whole.skipped, "it counts what came before the resume"
+
+
+def test_a_sample_of_the_first_prompts_is_looked_at_and_no_more(tokenizer: Tokenizer) -> None:
+    long = Question(id="long", query="q", responses=("word " * 2000, "x"))
+    few = prompt_source(CONFIG, [*questions(7), long], tokenizer)
+    assert few.check_sample(64) == (1, 8)
+    assert few.skipped is None, "nothing is issued yet"
+    many = prompt_source(CONFIG, questions(100), tokenizer)
+    drafted: list[int] = []
+    many.draft = lambda index, salt: drafted.append(index) or PromptSource.draft(many, index, salt)  # type: ignore[method-assign, func-returns-value, assignment, misc]
+    assert many.check_sample(64) == (0, 64)
+    assert len(drafted) == 64
+
+
+def test_a_sample_that_is_too_long_altogether_is_no_proof(tokenizer: Tokenizer) -> None:
+    long = [Question(id=f"long {i}", query="q", responses=("word " * 2000, "x")) for i in range(9)]
+    prompts = prompt_source(CONFIG, [*long, *questions(1)], tokenizer)
+    last = next(index for index in range(10) if prompts.at(0, index) is not None)
+    assert last > 0
+    assert prompts.check_sample(last) == (last, last)
+    with pytest.raises(ConfigError, match=r"no training prompt fits in 192 tokens; raise model.context"):
+        prompt_source(CONFIG, long, tokenizer).check_sample(4)
 
 
 def test_nothing_that_fits_is_an_error_and_not_a_hang(tokenizer: Tokenizer) -> None:

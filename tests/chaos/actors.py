@@ -3,8 +3,6 @@
 For what needs many workers, or several nodes, on a machine that has room for one engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from launch.cluster.actor_group import ActorGroup
 from launch.cluster.training_actors import TrainingActors
 from launch.driver.online_rl import Training
 from launch.driver.run_state import RunState
+from launch.judging.run_judgements import RunJudgements
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
 from tests.chaos.components import preferences, take
@@ -39,7 +38,13 @@ class FakeActors(TrainingActors):
 
     def _make_fake(self) -> dict[str, Any]:
         actor = self._remote(
-            FakeLearner, "grpo-0", "learner", {}, config=self._config, sink=self._weights("learner"), checkpoints=self._checkpoints
+            FakeLearner,
+            "grpo-0",
+            "learner",
+            {},
+            config=self._config,
+            sink=self._weights("learner"),
+            checkpoints=self._checkpoints,
         )
         return {"grpo-0": actor}
 
@@ -48,12 +53,14 @@ def fake_actors(cluster: Any, config: Config, folder: Path) -> FakeActors:
     return FakeActors(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
 
 
-def training(config: Config, actors: FakeActors, folder: Path, progress: ProgressDisplay) -> Training:
+def training(
+    config: Config, actors: FakeActors, folder: Path, progress: ProgressDisplay, judgements: RunJudgements | None = None
+) -> Training:
     return Training(
         config,
         actors=actors,
         prompts=SimpleNamespace(take=take),  # type: ignore[arg-type]
-        judgements=None,  # type: ignore[arg-type]  # nothing is evaluated
+        judgements=judgements,  # type: ignore[arg-type]  # None where nothing is evaluated
         tracker=Tracker(folder, "fake", {}, "spct", "disabled"),
         progress=progress,
         run_state=RunState(folder / "run_state.json"),

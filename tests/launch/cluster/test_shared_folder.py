@@ -57,7 +57,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
     monkeypatch.setattr(shared_folder, "SETTLE_S", 0.2)
     monkeypatch.setattr(ray_session, "alive_nodes", alive)
     monkeypatch.setattr(shared_folder, "_probe", probe)
-    yield found
+    return found
 
 
 def test_a_folder_that_all_nodes_share_passes_and_nothing_stays_in_it(nodes: dict[str, Probe], tmp_path: Path) -> None:
@@ -92,8 +92,9 @@ from ray.cluster_utils import Cluster
 from configs.load import ConfigError
 from launch.cluster import shared_folder
 
-nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20})
-nodes.add_node(num_cpus=1, object_store_memory=80 << 20)
+STORE = 80 << 20
+nodes = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE})
+nodes.add_node(num_cpus=1, object_store_memory=STORE)
 ray.init(address=nodes.address, log_to_driver=False)
 folder = Path(sys.argv[1])
 try:

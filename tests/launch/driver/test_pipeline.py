@@ -55,7 +55,7 @@ class FakeCluster:
 def cluster(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
     fake = FakeCluster(server.url)
     monkeypatch.setattr(pipeline, "Cluster", fake)
-    yield fake
+    return fake
 
 
 Begin = Callable[..., Pipeline]

@@ -1,9 +1,7 @@
-"""Writes the folder of a made-up run through the real tracker, for tests and for looking at the report page:
+"""Writes the folder of an invented run through the real tracker, for tests and for looking at the report page.
 
 python tests/launch/page/sample_run.py FOLDER        then open FOLDER/report.html
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -24,7 +22,7 @@ HOSTILE = (
 
 
 def summary(**changes: Any) -> dict[str, Any]:
-    """A completed run's summary.json; `changes` replace whole entries."""
+    """Returns a completed run's summary.json; `changes` replace whole entries."""
     whole: dict[str, Any] = {
         "run_id": "tiny-20260714-1",
         "preset": "tiny",
@@ -49,15 +47,15 @@ def summary(**changes: Any) -> dict[str, Any]:
 
 
 def votes(start: float) -> dict[str, dict[str, float]]:
-    """Figures of a policy that voted, as `grm.benchmarks` names them."""
-    found = {"greedy": start + 0.02}
+    """Returns the figures of a policy that voted, as `grm.benchmarks` names them."""
+    figures = {"greedy": start + 0.02}
     for doublings in range(6):
-        found |= {f"vote@{2**doublings}": start + 0.012 * doublings, f"guided@{2**doublings}": start + 0.02 * doublings}
-    return {name: {"value": value, "low": value - 0.03, "high": value + 0.03, "rows": 200} for name, value in found.items()}
+        figures |= {f"vote@{2**doublings}": start + 0.012 * doublings, f"guided@{2**doublings}": start + 0.02 * doublings}
+    return {name: {"value": value, "low": value - 0.03, "high": value + 0.03, "rows": 200} for name, value in figures.items()}
 
 
 def records(steps: int = STEPS) -> Iterator[dict[str, float]]:
-    """What a driver would log: the learner's and the rollouts' figures, the meta-RM's, an evaluation now and then."""
+    """Yields what a driver would log: metrics of the learner, the rollout actors and the meta-RM, and some evaluations."""
     rng = random.Random(7)
     for version in range(steps + 1):
         grown = 1 / (1 + math.exp(-(version - 45) / 14))
@@ -94,17 +92,23 @@ def records(steps: int = STEPS) -> Iterator[dict[str, float]]:
             "idle/rollout_ratio": rng.uniform(0.0, 0.08),
             "throughput/tokens_per_s": 1620 + rng.gauss(0, 110),
             "queue/prompts": rng.randrange(9),
+            "policy/entropy": 0.9 - 0.6 * grown + rng.uniform(-0.03, 0.03),
+            "length/truncated_fraction": max(0.0, 0.02 * (1 - grown) + rng.uniform(-0.005, 0.005)),
+            "length/completion_p50": 31 - 4 * grown + rng.uniform(-1, 1),
+            "length/completion_p95": 46 - 6 * grown + rng.uniform(-2, 2),
+            "groups/lost_hand_offs": version // 40,
+            "rollout/request_latency_s": 1.4 + rng.uniform(-0.2, 0.3),
         }
-        known = 0.78 + 0.06 * grown + rng.gauss(0, 0.03) - 0.22 * math.exp(-version / 12)
+        auc = 0.78 + 0.06 * grown + rng.gauss(0, 0.03) - 0.22 * math.exp(-version / 12)
         yield {
             "meta_rm/step": version,
-            "meta_rm/auc": min(1.0, known),
-            "meta_rm/accuracy": min(1.0, known - 0.04),
+            "meta_rm/auc": min(1.0, auc),
+            "meta_rm/accuracy": min(1.0, auc - 0.04),
         }
 
 
 def samples() -> list[SampleJudgement]:
-    """Judgements of three preferences, before, during and after; one cannot be read, and one is hostile throughout."""
+    """Returns judgements of three preferences, before, during and after; one does not parse, one is hostile throughout."""
     queries = {
         "tiny-17": (
             "Please keep it short. How many moons has Mars?",
@@ -152,14 +156,14 @@ def samples() -> list[SampleJudgement]:
                 when="during", version=60, **common, principles=strong, critique="Both are right.", scores=high, reward=1.0
             )
         )
-        said = HOSTILE if index == 2 else "The query sets the principle, and only one response follows it. " * 8
+        critique = HOSTILE if index == 2 else "The query sets the principle, and only one response follows it. " * 8
         rows.append(
             SampleJudgement(
                 when="after",
                 version=STEPS,
                 **common,
                 principles=HOSTILE if index == 2 else strong,
-                critique=said,
+                critique=critique,
                 scores=high,
                 reward=1.0,
             )
@@ -168,7 +172,7 @@ def samples() -> list[SampleJudgement]:
 
 
 def write(folder: Path, steps: int = STEPS) -> Path:
-    """Fill the folder as a completed run does; returns it."""
+    """Fill the folder as a completed run does, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     seconds = iter(i * SECONDS_A_STEP / 2 for i in range(10**6))
     tracker = Tracker(folder, "tiny-20260714-1", {}, "spct", "disabled", clock=lambda: next(seconds))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import doctest
 import json
 import re
@@ -20,10 +18,12 @@ from grm import statistics
 from grm.statistics import wilson
 from launch.monitoring.metrics import METRICS
 from launch.page import charts
-from launch.page.charts import HEIGHT, WIDTH, Markup, escape, running_mean, tag, thinned, ticks
-from launch.page.curves import CARDS, number, percent, points
-from launch.page.headline import duration
+from launch.page.cards import CARDS
+from launch.page.charts import HEIGHT, WIDTH, running_mean, thinned, ticks
+from launch.page.curves import points
 from launch.page.judgements import LONGEST, prose
+from launch.page.markup import Markup, escape, tag
+from launch.page.number_format import duration, number, percent
 from launch.page.run_page import ReportError, write_report
 from launch.report import main
 from tests.launch.page import sample_run
@@ -38,6 +38,8 @@ EVERY_STEP = (
     "reward/mean parse/failure_rate staleness/max staleness/mean idle/learner_ratio idle/rollout_ratio meta_rm/auc"
     " meta_rm/accuracy loss/kl optim/grad_norm throughput/tokens_per_s reward/solved_all reward/solved_none off_policy/ess"
     " off_policy/clip_fraction off_policy/tis_truncated_fraction time/wait_for_experience_s time/train_s time/publish_s"
+    " policy/entropy length/truncated_fraction length/completion_p50 length/completion_p95 groups/lost_hand_offs"
+    " rollout/request_latency_s"
 )
 # metric -> points in a run of 120 steps with an evaluation every 20
 EXPECTED = {"eval/accuracy@1": 7, "eval/parse_rate@1": 7, "vote@k": 6, "guided@k": 6} | dict.fromkeys(EVERY_STEP.split(), 120)
@@ -46,7 +48,7 @@ INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u
 
 
 class Page(HTMLParser):
-    """A page read strictly: every element is closed in its turn. Keeps tags, attributes and text."""
+    """A strict reader of a page: every element must be closed in order. Keeps tags, attributes and text."""
 
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -72,7 +74,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def curves(source: str) -> dict[str, list[tuple[float, float]]]:
-    """Every measured line of the page: metric -> its vertices."""
+    """Every measured line of the page: {metric: vertices}."""
     lines = [attributes for _, attributes in Page(source).tags if "data-metric" in attributes]
     return {a["data-metric"]: [tuple(map(float, pair.split(","))) for pair in a["points"].split()] for a in lines}  # type: ignore[misc]
 
@@ -84,7 +86,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def report_of(folder: Path, **changes: Any) -> Page:
-    """The page of a short run whose summary is changed."""
+    """Returns the page of a short run whose summary is changed."""
     sample_run.write(folder, steps=3)
     (folder / "summary.json").write_text(json.dumps(sample_run.summary(**changes)))
     return Page(write_report(folder).read_text(encoding="utf-8"))
@@ -94,18 +96,18 @@ def test_page_is_well_formed(source: str) -> None:
     page = Page(source)
     assert {name for name, _ in page.tags} <= OWN_TAGS
     drawings = re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL)
-    assert len(drawings) == len(CARDS) + 2  # and a scaling curve of each policy that voted
+    assert len(drawings) == len(CARDS) + 2  # and a scaling curve for each policy that voted
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
 
-def test_page_refers_to_nothing_outside(source: str) -> None:
+def test_the_page_refers_to_nothing_outside(source: str) -> None:
     names = {key for _, attributes in Page(source).tags for key in attributes}
     assert not {name for name in names if name.startswith("on")}
     assert not names & {"src", "srcset", "href", "xlink:href", "action", "data", "background", "poster", "formaction"}
     (style,) = re.findall(r"<style>(.*?)</style>", source, flags=re.DOTALL)
     assert not re.search(r"url\(|@import|http|//|expression", style)
-    assert "default-src 'none'" in source, "and a browser would refuse it anyway"
+    assert "default-src 'none'" in source, "a browser would refuse it as well"
 
 
 def test_every_curve_has_all_its_points_and_no_other_is_drawn(curves: dict[str, list[tuple[float, float]]]) -> None:
@@ -115,7 +117,7 @@ def test_every_curve_has_all_its_points_and_no_other_is_drawn(curves: dict[str, 
         assert [x for x, _ in line] == sorted(x for x, _ in line)
 
 
-def test_no_card_asks_for_an_unknown_metric() -> None:
+def test_every_card_shows_metrics_that_exist() -> None:
     assert {trace.metric for card in CARDS for trace in card.traces} <= set(METRICS)
 
 
@@ -124,7 +126,7 @@ def test_values_and_bounds_can_be_read_off(source: str) -> None:
     assert [a["data-level"] for _, a in page.tags if "data-level" in a] == LEVELS
     assert "version 20\nk = 1 " in page.text, "a tooltip names the x and every line's value"
     assert "version 120\nk = 1 91.2\u00a0%" in page.text
-    for said in (
+    for text in (
         "55.8%→91.2%",
         "+35.5 points on 400 held-out preferences of 2",
         "94.5\u00a0% → 99.8\u00a0%",
@@ -136,13 +138,13 @@ def test_values_and_bounds_can_be_read_off(source: str) -> None:
         "other7.6\u00a0s",
         "longest answer wins53.2\u00a0%",
     ):
-        assert said in page.text
+        assert text in page.text
 
 
-def test_each_stage_has_a_row_and_each_vote_a_curve(source: str) -> None:
+def test_each_policy_has_a_row_and_each_one_that_voted_a_curve(source: str) -> None:
     text = Page(source).text
     assert "policygreedyvotes@32meta-guided votes@32" in text
-    assert "base55.8\u00a0% 50.9\u00a0% – 60.5\u00a0%——" in text, "no votes were asked of the base"
+    assert "base55.8\u00a0% 50.9\u00a0% – 60.5\u00a0%——" in text, "the base did not vote"
     assert "cold start64\u00a0% 59.2\u00a0% – 68.6\u00a0%67\u00a0% 64\u00a0% – 70\u00a0%71\u00a0% 68\u00a0% – 74\u00a0%" in text
     assert "Votes of the online RL policy" in text
     assert "820 kept, 512 wrong" in text
@@ -154,7 +156,7 @@ def test_judgements_stand_side_by_side(source: str) -> None:
     assert "★ labelled best" in text
     assert "Before, version 0wrong −1" in text
     assert "After, version 120right +1" in text
-    assert "Could not be read: no box" in text
+    assert "Did not parse: no box" in text
     assert "During training, version 60" in text
     assert "Brevity 80 %: the query asks for it" in text
 
@@ -178,7 +180,7 @@ def test_configuration_is_there_without_its_password(source: str) -> None:
     assert "hunter22" not in source
 
 
-def test_names_of_a_run_are_escaped_too(tmp_path: Path) -> None:
+def test_the_names_of_a_run_are_escaped_too(tmp_path: Path) -> None:
     page = report_of(tmp_path, run_id="</title><script>", preset="<i>", seed="<b>", finished="<u>", error='"><img src=x>')
     assert {name for name, _ in page.tags} <= OWN_TAGS
     assert "SPCT · <i> · </title><script>" in page.text
@@ -186,19 +188,19 @@ def test_names_of_a_run_are_escaped_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [None, {}, "text", 3, [], {"before": None, "max": "x", "issued": True}])
 @pytest.mark.parametrize("missing", [*sample_run.summary(), "everything"])
-def test_page_copes_with_any_missing_part(tmp_path: Path, missing: str, value: Any) -> None:
+def test_the_page_copes_with_any_missing_value(tmp_path: Path, missing: str, value: Any) -> None:
     names = list(sample_run.summary()) if missing == "everything" else [missing]
     page = report_of(tmp_path, **dict.fromkeys(names, value))
     if value is None and missing in ("meta_rm", "reward", "parse_rate", "groups", "seconds", "tokens", "steps", "staleness"):
         assert re.search("not recorded", page.text, flags=re.IGNORECASE)
 
 
-def test_run_that_failed_says_so(tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_as_failed(tmp_path: Path) -> None:
     accuracy, staleness = {"before": 0.5575, "after": None}, {"max": 5, "mean": 2, "bound": 4}
     page = report_of(
         tmp_path, finished="failed", accuracy=accuracy, staleness=staleness, error="\x1b[36mrollout actor 1 died\x1b[39m"
     )
-    assert "The run failed before its end" in page.text
+    assert "The run failed before it was complete" in page.text
     assert "what it had done.rollout actor 1 died" in page.text
     assert "It was not measured again." in page.text
     assert "5ABOVE the bound of 4" in page.text
@@ -206,10 +208,10 @@ def test_run_that_failed_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "said"), [(2, " of 2 responses, "), ([1], " of 1 response, "), ([2, 3, 4], " of 2 to 4 responses, "), ([], ", one ")]
+    ("n", "text"), [(2, " of 2 responses, "), ([1], " of 1 response, "), ([2, 3, 4], " of 2 to 4 responses, "), ([], ", one ")]
 )
-def test_number_of_responses(tmp_path: Path, n: Any, said: str) -> None:
-    assert f"400 held-out preferences{said}" in report_of(tmp_path, heldout={"rows": 400, "n": n}).text
+def test_number_of_responses(tmp_path: Path, n: Any, text: str) -> None:
+    assert f"400 held-out preferences{text}" in report_of(tmp_path, heldout={"rows": 400, "n": n}).text
 
 
 def test_run_without_a_summary_is_reported_from_its_curves(tmp_path: Path) -> None:
@@ -219,11 +221,11 @@ def test_run_without_a_summary_is_reported_from_its_curves(tmp_path: Path) -> No
         file.write('{"elapsed_s": 1, "metr')
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "There is no summary.json" in page.text
-    assert "metrics.jsonl: 1 line could not be read" in page.text
+    assert "metrics.jsonl: 1 line could not be read and was left out." in page.text
     assert "55.8%→91.2%" in page.text
 
 
-def test_parts_that_were_off_are_named(tmp_path: Path) -> None:
+def test_cards_without_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("run: {}\n")
     (tmp_path / "metrics.jsonl").write_text('{"elapsed_s": 1, "metrics": {"learner/version": 1, "loss/kl": null}}\n[1]\n')
     page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
@@ -266,7 +268,7 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert "name the folder of a run" in capsys.readouterr().err
 
 
-# ---- pieces ------------------------------------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------------------------
 
 
 @given(st.text(), st.text())
@@ -292,13 +294,13 @@ FINITE = st.floats(-1e9, 1e9)
 @given(FINITE, FINITE, st.integers(2, 9), st.booleans())
 def test_ticks_cover_the_range_with_few_round_steps(a: float, b: float, count: int, whole: bool) -> None:
     low, high = min(a, b), max(a, b)
-    found = ticks(low, high, count, whole=whole)
+    values = ticks(low, high, count, whole=whole)
     slack = 1e-6 * max(1e-3, high - low, abs(high))
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
-    assert 2 <= len(found) <= 2 * count + 3
-    assert all(left < right for left, right in pairwise(found))
-    assert not whole or all(value == int(value) for value in found)
+    assert values[0] <= low + slack
+    assert values[-1] >= high - slack
+    assert 2 <= len(values) <= 2 * count + 3
+    assert all(left < right for left, right in pairwise(values))
+    assert not whole or all(value == int(value) for value in values)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +340,7 @@ def test_a_resumed_learner_replaces_what_its_checkpoint_lacks() -> None:
     assert points([*first, row(2, None)], "loss/kl") == ([(1, 0.1)], 1)
 
 
-def test_numbers_as_people_write_them() -> None:
+def test_numbers_are_written_for_people() -> None:
     assert [number(value) for value in (0.01234, 12345.6, -0.5, 0, 3.0, 0.00002)] == [
         "0.0123",
         "12\u202f346",

@@ -151,7 +151,7 @@ def _curves(run: RunFiles) -> Markup:
     figures = [(card.title, card_figure(card, run.records, run.summary.figure)) for card in CARDS]
     absent = [title for title, figure in figures if figure is None]
     note = tag("p", f"Not recorded in this run: {', '.join(absent)}.", class_="absent") if absent else None
-    intro = "Hover over a curve to read its values. Where a line is drawn twice, the strong one is the running mean."
+    intro = "Hover over a curve to read its values. Where a line is drawn twice, the bold one is the running mean."
     return tag(
         "section", tag("h2", "Curves"), tag("p", intro), tag("div", *(figure for _, figure in figures), class_="grid"), note
     )

@@ -51,7 +51,7 @@ def votes(start: float) -> dict[str, dict[str, float]]:
     figures = {"greedy": start + 0.02}
     for doublings in range(6):
         figures |= {f"vote@{2**doublings}": start + 0.012 * doublings, f"guided@{2**doublings}": start + 0.02 * doublings}
-    return {name: {"value": value, "low": value - 0.03, "high": value + 0.03, "rows": 200} for name, value in figures.items()}
+    return {name: {"value": value, "low": value - 0.03, "high": min(1.0, value + 0.03), "rows": 200} for name, value in figures.items()}
 
 
 def records(steps: int = STEPS) -> Iterator[dict[str, float]]:

@@ -1,6 +1,6 @@
 """The top of the report: the held-out accuracy beside its baselines, and the figures of the whole run.
 
-Any figure may be missing, because a stage was off or the run ended early; the page then says so in its place.
+Any figure may be missing, because a stage was off or the run ended early; the page then shows a note in its place.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -45,7 +45,7 @@ def _case(rows: Sequence[SampleRow]) -> Markup:
     return tag(
         "article",
         tag("h3", "Query"),
-        prose(_text(first, "query"), "text asked"),
+        prose(_text(first, "query"), "text query"),
         tag("ol", *items, class_="answers"),
         tag("div", *sides, class_="sides"),
         more,

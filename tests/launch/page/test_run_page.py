@@ -1,39 +1,22 @@
-import doctest
 import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from grm import statistics
-from grm.statistics import wilson
 from launch.monitoring.metrics import METRICS
-from launch.page import charts
 from launch.page.cards import CARDS
-from launch.page.charts import HEIGHT, WIDTH, running_mean, thinned, ticks
-from launch.page.curves import points
+from launch.page.charts import HEIGHT, WIDTH
 from launch.page.judgements import LONGEST, prose
-from launch.page.markup import Markup, escape, tag
-from launch.page.number_format import duration, number, percent
 from launch.page.run_page import ReportError, write_report
 from launch.report import main
 from tests.launch.page import sample_run
+from tests.launch.page.strict_page import INVISIBLE, OWN_TAGS, Page
 
-VOID = {"meta", "br", "hr"}
-WORDS = (
-    "html head title style body header section article footer div span p h1 h2 h3 h4 b i small ol li dl dt dd details summary"
-    " pre code figure svg g path polyline circle rect text table tr th td"
-)
-OWN_TAGS = VOID | set(WORDS.split())
 EVERY_STEP = (
     "reward/mean parse/failure_rate staleness/max staleness/mean idle/learner_ratio idle/rollout_ratio meta_rm/auc"
     " meta_rm/accuracy loss/kl optim/grad_norm throughput/tokens_per_s reward/solved_all reward/solved_none off_policy/ess"
@@ -44,32 +27,6 @@ EVERY_STEP = (
 # metric -> points in a run of 120 steps with an evaluation every 20
 EXPECTED = {"eval/accuracy@1": 7, "eval/parse_rate@1": 7, "vote@k": 6, "guided@k": 6} | dict.fromkeys(EVERY_STEP.split(), 120)
 LEVELS = ["greedy", "greedy", "chance", "longest answer", "bound", "chance"]
-INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
-
-class Page(HTMLParser):
-    """A strict reader of a page: every element must be closed in order. Keeps tags, attributes and text."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(source)
-        self.close()
-        assert self.open == [], f"left open: {self.open}"
-
-    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((name, {key: value or "" for key, value in attributes}))
-        if name not in VOID:
-            self.open.append(name)
-
-    def handle_endtag(self, name: str) -> None:
-        assert self.open.pop() == name
-
-    def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -266,97 +223,6 @@ def test_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Capture
         write_report(tmp_path)
     assert main([str(tmp_path / "missing")]) == 2
     assert "name the folder of a run" in capsys.readouterr().err
-
-
-# ---- helpers -------------------------------------------------------------------------------------------------------
-
-
-@given(st.text(), st.text())
-def test_no_text_becomes_markup(text: str, attribute: str) -> None:
-    page = Page(tag("p", text, tag("b", text), title=attribute))
-    assert [name for name, _ in page.tags] == ["p", "b"]
-    assert page.tags[0][1].keys() <= {"title"}
-    assert not INVISIBLE.search(tag("p", text))
-    if text.isprintable():
-        assert page.text == text * 2
-
-
-def test_markup_is_kept_and_text_is_not() -> None:
-    assert tag("p", Markup("<b>x</b>"), "<b>", None, class_="a", hidden=None, stroke_width=1.0) == (
-        '<p class="a" stroke-width="1"><b>x</b>&lt;b&gt;</p>'
-    )
-    assert escape("a\r\nb\tc\u00a0d\u200de\ud800") == "a\nb\tc\u00a0d\u200de\ufffd"
-
-
-FINITE = st.floats(-1e9, 1e9)
-
-
-@given(FINITE, FINITE, st.integers(2, 9), st.booleans())
-def test_ticks_cover_the_range_with_few_round_steps(a: float, b: float, count: int, whole: bool) -> None:
-    low, high = min(a, b), max(a, b)
-    values = ticks(low, high, count, whole=whole)
-    slack = 1e-6 * max(1e-3, high - low, abs(high))
-    assert values[0] <= low + slack
-    assert values[-1] >= high - slack
-    assert 2 <= len(values) <= 2 * count + 3
-    assert all(left < right for left, right in pairwise(values))
-    assert not whole or all(value == int(value) for value in values)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "whole", "expected"),
-    [
-        (0.0, 0.93, False, [0, 0.25, 0.5, 0.75, 1.0]),
-        (0, 4, True, [0, 1, 2, 3, 4]),
-        (-0.31, 0.9, False, [-0.5, 0, 0.5, 1.0]),
-        (7, 7, True, [6, 7, 8]),
-    ],
-)
-def test_ticks_of_usual_ranges(low: float, high: float, whole: bool, expected: list[float]) -> None:
-    assert ticks(low, high, 5, whole=whole) == expected
-
-
-@given(st.lists(FINITE, min_size=1, max_size=900), st.integers(8, 100))
-def test_thinned_line_keeps_its_extremes_and_ends(values: list[float], most: int) -> None:
-    line = [(float(x), y) for x, y in enumerate(values)]
-    kept = thinned(line, most)
-    assert len(kept) <= most
-    assert {line[0], line[-1]} <= set(kept) <= set(line)
-    assert min(y for _, y in kept) == min(values)
-    assert max(y for _, y in kept) == max(values)
-    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
-
-
-def test_running_mean_never_looks_ahead() -> None:
-    assert running_mean([(0, 1.0), (1, 3.0), (2, 5.0), (3, 10.0)], 3) == [(0, 1.0), (1, 2.0), (2, 3.0), (3, 6.0)]
-
-
-def test_a_resumed_learner_replaces_what_its_checkpoint_lacks() -> None:
-    def row(version: int, value: float | None) -> dict[str, Any]:
-        return {"elapsed_s": 0, "metrics": {"learner/version": version, "loss/kl": value}}
-
-    first = [row(v, 0.1 * v) for v in (1, 2, 3, 4)]
-    assert points([*first, row(3, 9.0)], "loss/kl") == ([(1, 0.1), (2, 0.2), (3, 9.0)], 0)
-    assert points([*first, row(2, None)], "loss/kl") == ([(1, 0.1)], 1)
-
-
-def test_numbers_are_written_for_people() -> None:
-    assert [number(value) for value in (0.01234, 12345.6, -0.5, 0, 3.0, 0.00002)] == [
-        "0.0123",
-        "12\u202f346",
-        "−0.5",
-        "0",
-        "3",
-        "2.0e−05",
-    ]
-    assert [percent(value) for value in (0.6124, 1, 0)] == ["61.2\u00a0%", "100\u00a0%", "0\u00a0%"]
-    assert [duration(value) for value in (8.24, 461, 7500)] == ["8.2\u00a0s", "7\u00a0min 41\u00a0s", "2\u00a0h 5\u00a0min"]
-    assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
-
-
-@pytest.mark.parametrize("module", [charts, statistics])
-def test_examples_in_docstrings_are_true(module: ModuleType) -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_long_text_is_folded_and_cut() -> None:

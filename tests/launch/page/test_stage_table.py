@@ -1,10 +1,13 @@
 """The stage table of a run that lacks some of its stages; test_run_page.py tests the complete one."""
 
+import doctest
 import re
 from typing import Any
 
 import pytest
 
+from grm import statistics
+from grm.statistics import wilson
 from launch.page.run_summary import Summary
 from launch.page.stage_table import stages
 from tests.launch.page.sample_run import votes
@@ -53,3 +56,10 @@ def test_policies_with_different_k_share_the_column_of_the_largest() -> None:
 def test_the_outcomes_of_the_cold_start_are_counted() -> None:
     text = text_of(accuracy={"after": 0.5}, heldout={"rows": 4}, cold_start={"verdicts": {"kept": 3, "too_easy": 1}})
     assert "intervals. Judgements sampled for the cold start: 3 kept, 1 too easy." in text
+
+
+def test_the_intervals_are_those_of_wilson() -> None:
+    assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+    result = doctest.testmod(statistics)
+    assert result.attempted
+    assert result.failed == 0

@@ -189,8 +189,11 @@ CARDS = (
     ),
     Card(
         title="Request latency",
-        what="Mean seconds from the submission of a request to its last token.",
-        traces=(Trace(metric="rollout/request_latency_s", name="latency"),),
+        what="Seconds of a group in the engine, from its submission to its last token.",
+        traces=(
+            Trace(metric="rollout/request_latency_s", name="mean"),
+            Trace(metric="rollout/request_latency_p95_s", name="95th percentile"),
+        ),
         show=number,
         smooth=True,
     ),

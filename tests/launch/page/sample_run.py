@@ -114,6 +114,7 @@ def rollout_record(rng: random.Random, version: int) -> dict[str, float]:
         "queue/prompts": rng.randrange(9),
         "groups/lost_hand_offs": version // 40,
         "rollout/request_latency_s": 1.4 + rng.uniform(-0.2, 0.3),
+        "rollout/request_latency_p95_s": 2.1 + rng.uniform(-0.2, 0.3),
     }
 
 

@@ -22,7 +22,7 @@ EVERY_STEP = (
     " meta_rm/accuracy loss/kl optim/grad_norm throughput/tokens_per_s reward/solved_all reward/solved_none off_policy/ess"
     " off_policy/clip_fraction off_policy/tis_truncated_fraction time/wait_for_experience_s time/train_s time/publish_s"
     " policy/entropy length/truncated_fraction length/completion_p50 length/completion_p95 groups/lost_hand_offs"
-    " rollout/request_latency_s"
+    " rollout/request_latency_s rollout/request_latency_p95_s"
 )
 # metric -> points in a run of 120 steps with an evaluation every 20
 EXPECTED = {"eval/accuracy@1": 7, "eval/parse_rate@1": 7, "vote@k": 6, "guided@k": 6} | dict.fromkeys(EVERY_STEP.split(), 120)

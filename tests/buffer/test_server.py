@@ -1,4 +1,4 @@
-"""The server that a run starts: up with a password, down without a trace, never two on one folder; and who cannot connect."""
+"""The server that a run starts: its passwords, its data after a crash, its end, and why it does not start."""
 
 import os
 import shutil
@@ -116,7 +116,7 @@ def test_it_listens_on_loopback_when_a_port_is_named(folder: Path) -> None:
 
 def test_a_server_that_does_not_start_shows_the_end_of_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
-    (folder / "appendonlydir").write_text("a file where the server wants a folder")
+    (folder / "appendonlydir").write_text("a file where the server needs a folder")
     with pytest.raises(ServerError, match=r"(?s)ended at once; the end of .*server.log:.*append.only"):
         EmbeddedServer(folder).start()
     silent = folder / "silent"

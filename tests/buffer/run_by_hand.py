@@ -25,12 +25,12 @@ class Run:
         )
 
     def issue(self, count: int, limit: int = 1000) -> int:
-        """Offer ``count`` groups that continue from the cursor, at the current version."""
+        """Offer `count` groups that continue from the cursor, at the current version."""
         first = self.ledger.cursor().group
         return self.ledger.issue(offers(first, count), version=self.ledger.version(), limit=limit)
 
     def score(self, count: int = 1000) -> int:
-        """Take up to ``count`` groups from prompts to experience, as healthy workers do."""
+        """Take up to `count` groups from prompts to experience, as healthy workers do."""
         for stream, following in ((streams.PROMPTS, streams.ROLLOUTS), (streams.ROLLOUTS, streams.EXPERIENCE)):
             worker = self.consumer(stream, claim_timeout_s=60)
             entries = worker.claim(count, block_s=0)

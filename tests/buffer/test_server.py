@@ -25,7 +25,7 @@ def test_it_starts_serves_and_leaves_no_trace_but_its_data(folder: Path) -> None
         client = connect(Address(running.url, "r"))
         streams.setup(client, "r", meta_rm=False)
         assert running.root.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-        assert running.root.config_get("appendfsync")["appendfsync"] == "no"  # the watchdog of the process syncs
+        assert running.root.config_get("appendfsync")["appendfsync"] == "no"  # the thread that started it syncs
         pid = running.pid
         assert running.start() == running.url, "starting twice is starting once"
         assert running.pid == pid

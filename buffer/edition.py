@@ -15,7 +15,7 @@ WEIGHTS = "weights"
 
 
 def announce_edition(client: redis.Redis, run_id: str, edition: Edition) -> bool:
-    """Announce an edition whose weights can be pulled now. An older one than the announced changes nothing.
+    """Announce an edition whose weights can be pulled now. An older edition changes nothing.
 
     Returns:
         Whether this edition is now the announced one; False when a newer one was announced before.

@@ -55,5 +55,5 @@ def _from_messages(row: JsonRow) -> Instruction:
         raise row.error("messages", "does not end in an answer", "let an assistant's turn with text stand last")
     prompt = conversation(turns[:-1])
     if not prompt.strip():
-        raise row.error("messages", "ask nothing", "give the conversation, or remove the row")
+        raise row.error("messages", "have no text before the answer", "give the conversation, or remove the row")
     return Instruction(prompt=prompt, completion=turns[-1][1])

@@ -77,7 +77,7 @@ def collect(placed: Iterable[tuple[str, Preference | Skipped]], *, limit: int | 
     Raises:
         DataError: An id is used twice, though labels are looked up by id.
     """
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     kept: list[Preference] = []
     skipped: Counter[str] = Counter()
     for where, item in placed:
@@ -86,12 +86,12 @@ def collect(placed: Iterable[tuple[str, Preference | Skipped]], *, limit: int | 
         if isinstance(item, Skipped):
             skipped[item.reason] += 1
             continue
-        if item.question.id in seen:
+        if item.question.id in places:
             raise DataError(
-                f"{where}: field 'id': {item.question.id!r} was used at {seen[item.question.id]}; "
+                f"{where}: field 'id': {item.question.id!r} was used at {places[item.question.id]}; "
                 "make ids unique, or leave the field out and line numbers serve as ids"
             )
-        seen[item.question.id] = where
+        places[item.question.id] = where
         kept.append(item)
     return Loaded(preferences=tuple(kept), skipped=dict(skipped))
 

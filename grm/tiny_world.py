@@ -162,7 +162,7 @@ def _response(topic: str, levels: Levels, rng: random.Random) -> str:
     opening = rng.choice(OPENINGS[levels["politeness"]])
     claim = rng.choice(STEMS).format(TOPICS[topic][levels["accuracy"]])
     marks = rng.choice(MARKS[levels["format"]])
-    fillers = [rng.choice(wordings) for wordings in FILLERS[: 3 - levels["brevity"]]]
+    fillers = [rng.choice(variants) for variants in FILLERS[: 3 - levels["brevity"]]]
     return f"{opening}\n{marks}{' '.join((claim, *fillers))}"
 
 
@@ -181,7 +181,7 @@ def levels_of(query: str, response: str) -> Levels:
     stated = {stem.format(claim): level for level, claim in enumerate(claims) for stem in STEMS}
     return {
         "accuracy": next(level for claim, level in stated.items() if claim in body),
-        "brevity": 3 - sum(filler in body for wordings in FILLERS for filler in wordings),
+        "brevity": 3 - sum(filler in body for variants in FILLERS for filler in variants),
         "politeness": next(level for level, words in enumerate(OPENINGS) if opening in words),
         "format": next((level for level in (3, 2, 0) if body.startswith(MARKS[level])), 1),
     }

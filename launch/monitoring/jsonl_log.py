@@ -37,8 +37,8 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 
 
 def repair(path: Path) -> None:
-    """Cut what a killed process left after the last newline, so that the next row starts on its own line."""
+    """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
     if path.exists():
-        content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            os.truncate(path, content.rfind(b"\n") + 1)
+        whole = path.read_bytes()
+        if whole and not whole.endswith(b"\n"):
+            os.truncate(path, whole.rfind(b"\n") + 1)

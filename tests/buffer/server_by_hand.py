@@ -11,7 +11,7 @@ from buffer.server import EmbeddedServer
 
 
 class Rooted(EmbeddedServer):
-    """With one more account, to look into the server and to break it."""
+    """A server with one more account, for tests that inspect the server and break it."""
 
     def _config(self) -> str:
         return super()._config() + "user root on >root ~* &* +@all\n"
@@ -22,7 +22,7 @@ class Rooted(EmbeddedServer):
 
 
 def ended(pid: int) -> bool:
-    """Whether the process runs no more (a zombie that nobody reaped has ended too)."""
+    """Whether the process has ended (a zombie has ended too)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -30,6 +30,7 @@ def ended(pid: int) -> bool:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until the condition holds, for so many seconds at most."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -37,6 +38,7 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A connection: what cannot be connected to is named with its remedy, and so is a server that fails later."""
+"""Connections: whatever goes wrong, at first or later, is an error that names the server and the remedy."""
 
 import shutil
 import socket
@@ -27,7 +27,7 @@ def test_the_password_may_come_from_the_environment(folder: Path, monkeypatch: p
         connect(Address(running.url, "r")).close()
 
 
-def test_a_server_that_cannot_write_says_so(folder: Path) -> None:
+def test_a_server_that_cannot_write_is_named(folder: Path) -> None:
     """A full disk, played by a folder that is gone: the server then refuses writes with the same error."""
     with Rooted(folder) as running:
         client, root = connect(Address(running.url, "r")), running.root
@@ -44,7 +44,7 @@ def test_a_server_that_cannot_write_says_so(folder: Path) -> None:
         root.config_set("save", "")  # or it refuses to end
 
 
-def test_a_server_at_its_memory_limit_says_so(folder: Path) -> None:
+def test_a_server_at_its_memory_limit_is_named(folder: Path) -> None:
     with Rooted(folder) as running:
         client = connect(Address(running.url, "r"))
         streams.setup(client, "r", meta_rm=False)
@@ -66,19 +66,19 @@ def test_a_server_that_went_away_for_good_is_named(folder: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("redis://127.0.0.1:1", r"redis://127.0.0.1:1 is not reachable.*start the server or correct redis.url"),
         ("unix:///tmp/no-such.sock", r"no-such.sock is not reachable.*path of its socket"),
         ("redis://user:pw@no-such-host.invalid:6379", r"redis://no-such-host.invalid:6379 is not reachable"),
     ],
 )
-def test_nobody_there(url: str, said: str) -> None:
+def test_an_address_without_a_server(url: str, message: str) -> None:
     start = time.monotonic()
-    with pytest.raises(ServerError, match=said) as caught:
+    with pytest.raises(ServerError, match=message) as caught:
         connect(Address(url, "r"), timeout_s=2)
     assert "pw" not in str(caught.value)
-    assert time.monotonic() - start < 60, "not for ever (a name server may take its time)"
+    assert time.monotonic() - start < 60, "it gives up (a name server may take its time)"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:6379", ""])
@@ -88,7 +88,7 @@ def test_an_address_is_a_redis_url(url: str) -> None:
 
 
 def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
-    """A port where something else listens; b"" is no answer."""
+    """Yield a port where something else listens; b"" is no answer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -106,7 +106,7 @@ def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak Redis"),
         (b"+OK\r\n", "does not speak Redis"),
@@ -116,10 +116,10 @@ def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
         (b"", "does not answer: is it a Redis"),
     ],
 )
-def test_something_else_listens_there(reply: bytes, said: str) -> None:
+def test_something_else_listens_there(reply: bytes, message: str) -> None:
     for port in answering(lambda request: reply):
         start = time.monotonic()
-        with pytest.raises(ServerError, match=said):
+        with pytest.raises(ServerError, match=message):
             connect(Address(f"redis://127.0.0.1:{port}", "r"), timeout_s=1)
         assert time.monotonic() - start < 5
 
@@ -145,13 +145,15 @@ def test_the_environments_password_can_travel_in_the_address(monkeypatch: pytest
     assert Address("unix:///tmp/s", "run").with_password().url == "unix:///tmp/s"
 
 
-def test_a_host_that_answers_nothing_is_asked_again_as_often_as_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_to_a_host_that_drops_packets_is_repeated_as_often_as_configured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The link dies under a call, and connecting again is not refused but times out, as where a firewall drops packets."""
     monkeypatch.setattr(connection, "RETRIES", 3)
-    asked = []
+    connects = []
 
     def times_out(self: object) -> None:
-        asked.append(self)
+        connects.append(self)
         raise TimeoutError("timed out")
 
     def dies(self: object, *args: object, **options: object) -> None:
@@ -165,8 +167,10 @@ def test_a_host_that_answers_nothing_is_asked_again_as_often_as_said(folder: Pat
         monkeypatch.setattr(redis.Connection, "read_response", dies)
         with pytest.raises(redis.TimeoutError):
             client.exists("spct:{r}:x")
-    assert len(asked) == 3
-    assert connection.REQUEST_S > (20 + 1) * (connection.ANSWER_S + 1.0), "nobody asks for longer than scripts remember"
+    assert len(connects) == 3
+    assert connection.REQUEST_S > (20 + 1) * (connection.ANSWER_S + 1.0), (
+        "scripts remember a call longer than clients repeat it"
+    )
 
 
 @pytest.mark.parametrize("run_id", ["", "a b", "a*", "{a}", "../x", "a" * 101, "a\n"])

@@ -32,7 +32,7 @@ def test_groups_are_issued_while_there_is_credit(run: Run) -> None:
     assert balanced(run.ledger)
 
 
-def test_nothing_is_issued_at_a_version_that_has_passed(run: Run) -> None:
+def test_nothing_is_issued_at_another_version_than_the_learners(run: Run) -> None:
     """I2: a group with an older u than the learner counts on would have a deadline that it cannot meet."""
     run.issue(1)
     run.ledger.advance(1, [0])
@@ -82,7 +82,7 @@ def test_two_drivers_at_once_issue_each_group_once(steady_run: Run) -> None:
     assert all("another driver" in error for error in refused)
 
 
-def test_bad_offers_are_refused_at_the_door(steady_run: Run) -> None:
+def test_bad_offers_are_refused(steady_run: Run) -> None:
     with pytest.raises(ValueError, match="consecutive"):
         steady_run.ledger.issue([*offers(0, 1), *offers(2, 1)], version=0, limit=4)
     with pytest.raises(ValueError, match="limit 0"):
@@ -114,7 +114,7 @@ def test_the_version_advances_by_one(run: Run) -> None:
 
 
 def test_a_group_is_not_trained_twice(run: Run) -> None:
-    """I3, at the door: what is not outstanding is not trained, and nothing of that step is booked."""
+    """I3: a group that is not outstanding is not trained, and nothing of that step is booked."""
     run.issue(3)
     run.ledger.advance(1, [0])
     for groups in ([1, 0], [7]):
@@ -155,7 +155,7 @@ def test_a_trained_entry_is_pending_until_the_checkpoint(run: Run) -> None:
     assert [entry.group for entry in run.learner().own_pending()] == [1]
 
 
-def test_the_prompts_of_an_open_round_are_issued_again_and_what_was_done_of_them_goes(run: Run) -> None:
+def test_reopen_issues_the_prompts_of_an_open_round_again_and_deletes_what_came_of_them(run: Run) -> None:
     run.issue(2)
     run.score()  # an earlier round, finished
     run.issue(3)
@@ -185,20 +185,20 @@ def test_experience_is_kept_until_both_readers_have_acknowledged_it(run: Run) ->
     run.issue(5)
     run.score()
     grpo, meta_rm = run.learner(), run.learner(META_RM)
-    mine, its = grpo.claim(4, block_s=0), meta_rm.claim(3, block_s=0)
+    trained, read = grpo.claim(4, block_s=0), meta_rm.claim(3, block_s=0)
 
     def left() -> list[int]:
         run.ledger.trim()
         return run.groups_in(EXPERIENCE)
 
     assert left() == [0, 1, 2, 3, 4]
-    run.ledger.acknowledge([mine[0].id, mine[1].id, mine[3].id])
+    run.ledger.acknowledge([trained[0].id, trained[1].id, trained[3].id])
     assert left() == [0, 1, 2, 3, 4], "the meta-RM has acknowledged none"
-    meta_rm.ack([its[1].id, its[2].id])
+    meta_rm.ack([read[1].id, read[2].id])
     assert left() == [0, 1, 2, 3, 4], "its oldest is pending"
-    meta_rm.ack([its[0].id])
+    meta_rm.ack([read[0].id])
     assert left() == [2, 3, 4], "the GRPO learner holds 2"
-    run.ledger.acknowledge([mine[2].id])
+    run.ledger.acknowledge([trained[2].id])
     assert left() == [3, 4], "the meta-RM has not read 3"
     meta_rm.ack([entry.id for entry in meta_rm.claim(2, block_s=0)])
     assert left() == [4], "nobody has trained 4"
@@ -233,7 +233,7 @@ def test_a_reader_that_fell_behind_skips_its_oldest_and_counts_them(run: Run) ->
     assert run.ledger.trim() == 0
 
 
-def test_skip_backlog_says_how_many(steady_run: Run) -> None:
+def test_skip_backlog_returns_how_many(steady_run: Run) -> None:
     steady_run.issue(5)
     steady_run.score()
     assert steady_run.ledger.skip_backlog(META_RM, 5) == 0

@@ -1,4 +1,4 @@
-"""The server that a run starts: up with a password, down without a trace, never two on one folder; and who cannot connect."""
+"""The server that a run starts: its passwords, its data after a crash, its end, and why it does not start."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def test_it_starts_serves_and_leaves_no_trace_but_its_data(folder: Path) -> None
         client = connect(Address(running.url, "r"))
         streams.setup(client, "r", meta_rm=False)
         assert running.root.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-        assert running.root.config_get("appendfsync")["appendfsync"] == "no"  # the watchdog of the process syncs
+        assert running.root.config_get("appendfsync")["appendfsync"] == "no"  # the thread that started it syncs
         pid = running.pid
         assert running.start() == running.url, "starting twice is starting once"
         assert running.pid == pid
@@ -116,7 +116,7 @@ def test_it_listens_on_loopback_when_a_port_is_named(folder: Path) -> None:
 
 def test_a_server_that_does_not_start_shows_the_end_of_its_log(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
-    (folder / "appendonlydir").write_text("a file where the server wants a folder")
+    (folder / "appendonlydir").write_text("a file where the server needs a folder")
     with pytest.raises(ServerError, match=r"(?s)ended at once; the end of .*server.log:.*append.only"):
         EmbeddedServer(folder).start()
     silent = folder / "silent"

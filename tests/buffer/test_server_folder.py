@@ -9,7 +9,7 @@ from buffer.server import EmbeddedServer
 from buffer.streams import Address, ServerError, connect
 
 
-def test_other_processes_of_the_user_find_it_while_it_runs(folder: Path) -> None:
+def test_other_processes_of_the_user_find_the_server_while_it_runs(folder: Path) -> None:
     (folder / "sub").mkdir(parents=True)
     (folder / "access").write_text("left behind by a run that was killed, for all to read")
     with EmbeddedServer(folder) as running:

@@ -102,7 +102,7 @@ def test_a_malformed_message_is_shown(tmp_path: Path, message: object) -> None:
 def test_a_blank_conversation_is_refused(tmp_path: Path) -> None:
     """As a blank `prompt` is."""
     path = write(tmp_path, chat(("user", " \n"), ("assistant", "4")))
-    with pytest.raises(DataError, match=r"general\.jsonl:1: field 'messages': ask nothing; "):
+    with pytest.raises(DataError, match=r"general\.jsonl:1: field 'messages': have no text before the answer; "):
         load(path)
 
 

@@ -85,10 +85,10 @@ def test_chosen_by_hand() -> None:
     parsed = [True, False, True, True]
     assert chosen(META, parsed, 1) == [0]
     assert chosen(META, parsed, 2) == [0, 3]
-    assert chosen(META, parsed, 9) == [0, 2, 3]  # fewer parsed than asked for
+    assert chosen(META, parsed, 9) == [0, 2, 3]  # fewer are parsed
     assert chosen([0.5, 0.5, 0.5], [True] * 3, 2) == [0, 1]
     assert chosen([0.1, 0.9, 0.8], [True] * 3, 2) == [1, 2]
-    assert chosen([math.nan, 0.2], [False, True], 1) == [1]  # of an unparsable one, it is not looked at
+    assert chosen([math.nan, 0.2], [False, True], 1) == [1]  # that of an unparsable judgement is not read
     assert chosen([], [], 3) == []
 
 
@@ -175,7 +175,7 @@ def every_subset(judgements: Sequence[Scores | None], meta: Sequence[float], lab
         credit(rule([judgements[i] for i in drawn], [meta[i] for i in drawn]), label)
         for drawn in combinations(range(len(judgements)), k)
     ]
-    return Credit(lost=sum(each.lost for each in earned) / len(earned), split=sum(each.split for each in earned) / len(earned))
+    return Credit(lost=sum(c.lost for c in earned) / len(earned), split=sum(c.split for c in earned) / len(earned))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -183,8 +183,8 @@ def every_subset(judgements: Sequence[Scores | None], meta: Sequence[float], lab
 def test_few_subsets_are_all_taken(rule: Rule, case: tuple[list[Scores | None], list[float], int], pick: int) -> None:
     judgements, meta, n = case
     label, k = pick % n, 1 + pick % len(judgements)
-    found = expected_credit(judgements, meta, label, k, rule, 20, random.Random(0))  # at most C(6, 3) = 20 subsets
-    assert found == pytest.approx(every_subset(judgements, meta, label, k, rule), abs=1e-12)
+    estimate = expected_credit(judgements, meta, label, k, rule, 20, random.Random(0))  # at most C(6, 3) = 20 subsets
+    assert estimate == pytest.approx(every_subset(judgements, meta, label, k, rule), abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -222,7 +222,7 @@ def test_a_subset_of_unparsable_judgements_earns_nothing() -> None:
 def test_random_subsets_are_subsets() -> None:
     drawn = list(subsets(32, 4, 50, random.Random(0)))
     assert len(drawn) == 50
-    assert all(list(each) == sorted(set(each)) and len(each) == 4 and each[0] >= 0 and each[-1] < 32 for each in drawn)
+    assert all(list(s) == sorted(set(s)) and len(s) == 4 and s[0] >= 0 and s[-1] < 32 for s in drawn)
     assert list(subsets(3, 2, 3, random.Random(0))) == [(0, 1), (0, 2), (1, 2)]
 
 

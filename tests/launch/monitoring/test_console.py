@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.preferences import DataError
-from launch.cli import exit_status
 from launch.monitoring.console import ProgressDisplay, duration
-from launch.monitoring.plain_text import clean, clean_lines
 
 FIGURES: dict[str, Any] = {
     "reward": -0.214,
@@ -142,22 +139,5 @@ def test_the_terminal_shows_every_figure_and_is_restored(monkeypatch: pytest.Mon
     assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l"), "the cursor is shown again"
 
 
-def test_durations_and_clean_text() -> None:
+def test_durations_are_written_as_a_clock_shows_them() -> None:
     assert [duration(seconds) for seconds in (4.2, 75, 3700)] == ["0:04", "1:15", "1:01:40"]
-    assert clean("a\n\tb\x1b[0m \u202ec") == "a b�[0m �c"
-
-
-@given(st.text())
-def test_an_error_keeps_its_lines_and_no_character_that_acts(message: str) -> None:
-    cleaned = clean_lines(message)
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", cleaned)
-    assert cleaned.count("\n") == message.count("\n")
-    assert clean_lines(cleaned) == cleaned
-
-
-def test_an_error_loses_its_colours_and_keeps_its_blanks(capsys: pytest.CaptureFixture[str]) -> None:
-    def enter() -> int:
-        raise DataError("\x1b[1;31mred\x1b[0m\n  in line 2:\tשלום\x1b]0;title\x07\x1b[2J \u202eevil")
-
-    assert exit_status(enter) == 2
-    assert capsys.readouterr().err == "error: red\n  in line 2:    שלום�]0;title��[2J �evil\n"

@@ -1,80 +1,21 @@
 """The bottleneck of a run: every rule with a worked case, beside the healthy case that it must not fire on."""
 
-from dataclasses import replace
-
-import pytest
-
-from buffer.heartbeat import IDLE, LastHeartbeat
-from buffer.stream_state import Claim, Queue
-from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, REWARD, ROLLOUT, ROLLOUTS
+from buffer.stream_state import Queue
+from buffer.streams import PROMPTS, ROLLOUT
 from configs.load import load
-from launch.monitoring.diagnosis import Bottleneck, Diagnosis, Thresholds, describe, diagnose, thresholds
+from launch.monitoring.diagnosis import Bottleneck, Thresholds, diagnose, thresholds
 from launch.monitoring.snapshot import RunSnapshot
-
-TRAINING = Thresholds(credit=4, batch=2, stale="wait", heartbeat_s=20, stuck_s=60, claim_s=10)  # eta = 1
-COLD_START = Thresholds(credit=64, batch=0, stale="wait", heartbeat_s=20, stuck_s=60, claim_s=10)
-
-
-def heartbeat(name: str, activity: str = IDLE, *, age_s: float = 0.5, stuck_s: float = 0.0, version: int = 7) -> LastHeartbeat:
-    return LastHeartbeat(
-        name=name, host="node-a", pid=4711, age_s=age_s, activity=activity, stuck_s=stuck_s, version=version, done=12, stacks=""
-    )
-
-
-def claim(group: int | None, owner: str, *, age_s: float = 1.0, since_s: float = 5.0, deliveries: int = 1) -> Claim:
-    return Claim(id=f"1-{group}", group=group, owner=owner, age_s=age_s, since_s=since_s, deliveries=deliveries)
-
-
-def prompts(*held: Claim, unclaimed: tuple[int, ...] = (), oldest_s: float = 0.0) -> Queue:
-    return _queue(PROMPTS, ROLLOUT, held, unclaimed, oldest_s)
-
-
-def rollouts(*held: Claim, unclaimed: tuple[int, ...] = (), oldest_s: float = 0.0) -> Queue:
-    return _queue(ROLLOUTS, REWARD, held, unclaimed, oldest_s)
-
-
-def experience(*held: Claim, unclaimed: tuple[int, ...] = (), oldest_s: float = 0.0, reader: str = GRPO) -> Queue:
-    return _queue(EXPERIENCE, reader, held, unclaimed, oldest_s)
-
-
-def _queue(stream: str, reader: str, held: tuple[Claim, ...], unclaimed: tuple[int, ...], oldest_s: float) -> Queue:
-    return Queue(
-        stream=stream,
-        reader=reader,
-        waiting=len(unclaimed),
-        oldest_s=oldest_s,
-        unclaimed=unclaimed,
-        pending=len(held),
-        claims=held,
-    )
-
-
-def run(
-    *heartbeats: LastHeartbeat, queues: tuple[Queue, ...] = (), outstanding: dict[int, int] | None = None, version: int = 7
-) -> RunSnapshot:
-    """A run at version 7 with these processes besides healthy ones: four groups outstanding, all of them being rolled out."""
-    usual = [
-        heartbeat("driver"),
-        heartbeat("grpo-0"),
-        heartbeat("meta-rm-0"),
-        heartbeat("reward-0", "score"),
-        heartbeat("rollout-0", "roll out"),
-    ]
-    by_name = {process.name: process for process in (*usual, *heartbeats)}
-    all_claimed = prompts(*(claim(group, "rollout-0") for group in range(4)))
-    by_stream = {queue.stream: queue for queue in (all_claimed, rollouts(), experience(), *queues)}
-    return RunSnapshot(
-        run_id="tiny-1",
-        heartbeats=by_name,
-        queues=(*by_stream.values(), experience(reader=META_RM)),
-        outstanding={0: 7, 1: 7, 2: 7, 3: 7} if outstanding is None else outstanding,
-        version=version,
-    )
-
-
-def without(snapshot: RunSnapshot, *names: str) -> RunSnapshot:
-    heartbeats = {name: process for name, process in snapshot.heartbeats.items() if name not in names}
-    return replace(snapshot, heartbeats=heartbeats)
+from tests.launch.monitoring.hand_made_run import (
+    COLD_START,
+    TRAINING,
+    claim,
+    experience,
+    heartbeat,
+    prompts,
+    rollouts,
+    run,
+    without,
+)
 
 
 def bottleneck(snapshot: RunSnapshot, limits: Thresholds = TRAINING) -> Bottleneck:
@@ -343,55 +284,3 @@ def test_limits_come_from_the_config() -> None:
     assert thresholds(config, run()) == Thresholds(credit=16, batch=8, stale="wait", heartbeat_s=5, stuck_s=50, claim_s=3)
     cold = RunSnapshot(run_id="tiny-1.cold-start", heartbeats={name: heartbeat(name) for name in ("rollout-0", "rollout-5")})
     assert thresholds(config, cold) == Thresholds(credit=128, batch=0, stale="wait", heartbeat_s=5, stuck_s=50, claim_s=3)
-
-
-# ---- the report --------------------------------------------------------------------------------------------------
-
-REPORT = """\
-run tiny-1: policy version 7, 4 groups outstanding: 1 of version 6 (staleness 1), 3 of version 7 (staleness 0)
-held up by rollout-1: silent for 42 s (last activity: roll out): killed, stopped or disconnected; it holds 1 group of prompts, \
-the oldest is group 0
-
-process    pid and host  heartbeat  activity                      version  done
-driver     4711@node-a   0.5 s ago  idle                          7        12
-grpo-0     4711@node-a   0.5 s ago  idle                          7        12
-meta-rm-0  4711@node-a   0.5 s ago  train, 34 s without progress  7        12
-reward-0   4711@node-a   0.5 s ago  score                         7        12
-rollout-0  4711@node-a   0.5 s ago  roll out                      7        12
-rollout-1  4711@node-a   42 s ago   roll out                      6        12
-
-stream      read by  waiting  pending  oldest claim                                   dead letters
-prompts     rollout  1        2        group 0: rollout-1, 42 s ago, claimed 2 times  0
-rollouts    reward   1        0                                                       0
-experience  grpo     0        0                                                       0
-experience  meta-rm  0        0                                                       0"""
-
-
-def test_the_report() -> None:
-    held = prompts(claim(0, "rollout-1", age_s=42, deliveries=2), claim(1, "rollout-0"), unclaimed=(2,), oldest_s=3)
-    snapshot = run(
-        heartbeat("rollout-1", "roll out", age_s=42, version=6),
-        heartbeat("meta-rm-0", "train", stuck_s=34),
-        queues=(held, rollouts(unclaimed=(3,), oldest_s=0.2)),
-        outstanding={0: 6, 1: 7, 2: 7, 3: 7},
-    )
-    assert describe(diagnose(snapshot, TRAINING)) == REPORT
-
-
-def test_the_report_of_a_run_whose_redis_is_gone() -> None:
-    gone = RunSnapshot(run_id="tiny-1", failure="Redis at unix:///x does not answer")
-    assert describe(diagnose(gone, TRAINING)) == "run tiny-1\nheld up by Redis: Redis at unix:///x does not answer"
-
-
-@pytest.mark.parametrize("evil", ["\x1b]0;owned\x07", "a\nheld up by driver", "\u202etxt"])
-def test_what_a_heartbeat_holds_cannot_leave_its_cell(evil: str) -> None:
-    clear = describe(diagnose(run(), TRAINING))
-    snapshot = run(heartbeat("rollout-1", evil, age_s=30), heartbeat(evil), queues=(prompts(claim(0, evil, age_s=99)),))
-    report = describe(diagnose(snapshot, TRAINING))
-    assert not any(ord(c) < 32 and c != "\n" for c in report)
-    assert "\u202e" not in report
-    assert report.count("\n") == clear.count("\n") + 2
-
-
-def test_the_report_of_a_run_without_a_bottleneck() -> None:
-    assert "\nno bottleneck found\n" in describe(Diagnosis(snapshot=run(), bottleneck=None))

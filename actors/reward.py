@@ -163,6 +163,7 @@ class RewardActor:
             versions=tuple(c.versions for c in rollout.completions),
             rewards=tuple(reward for _, _, reward in graded),
             failures=tuple(read.reason if isinstance(read, ParseFailure) else "" for read, _, _ in graded),
+            truncated=tuple(c.finish == "length" for c in rollout.completions),
         )
 
     def _grade(self, judged: Judged) -> Grade:

@@ -28,7 +28,7 @@ __all__ = [
     "encode",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 64 * 2**20  # of one payload
 
 
@@ -95,7 +95,8 @@ class ExperienceGroup:
     """A scored group of G >= 1 completions, as the learners read it: numbers only, no text and no label.
 
     completion_ids, logprobs, versions: G sequences of T_i >= 1 tokens each. rewards: G finite numbers (the
-    rule gives -1 or +1). failures: G reasons why a completion was not parsed, "" where it was.
+    rule gives -1 or +1). failures: G reasons why a completion was not parsed, "" where it was. truncated: G times whether
+    a completion ended at the token limit.
     """
 
     group: int
@@ -107,12 +108,13 @@ class ExperienceGroup:
     versions: tuple[tuple[int, ...], ...]
     rewards: tuple[float, ...]
     failures: tuple[str, ...]
+    truncated: tuple[bool, ...]
 
     def __post_init__(self) -> None:
         require(len(self.prompt_ids) > 0, "prompt_ids", "at least one token")
         samples = len(self.completion_ids)
         require(0 < samples <= MAX_ITEMS, "completion_ids", f"1..{MAX_ITEMS} completions, not {samples}")
-        for name in ("logprobs", "versions", "rewards", "failures"):
+        for name in ("logprobs", "versions", "rewards", "failures", "truncated"):
             found = len(getattr(self, name))
             require(found == samples, name, f"{samples} values, one per completion, not {found}")
         for i in range(samples):
@@ -136,7 +138,7 @@ _Body = dict[str, object]
 _PROMPT = ("group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed")
 _COMPLETION = ("token_ids", "logprobs", "versions", "text", "finish")
 _ROLLOUTS = ("prompt", "completions")
-_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures")
+_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures", "truncated")
 _EXPERIENCE = ("group", "preference", "issued_at", "prompt_ids", *_SCORED)
 
 
@@ -251,6 +253,7 @@ def _write_experience(group: ExperienceGroup) -> _Body:
         "versions": each("versions", group.versions, fields.pack_versions),
         "rewards": each("rewards", group.rewards, fields.number),
         "failures": each("failures", group.failures, fields.reason),
+        "truncated": each("truncated", group.truncated, fields.flag),
     }
 
 
@@ -271,6 +274,7 @@ def _read_experience(payload: bytes, max_bytes: int) -> ExperienceGroup:
         versions=tuple(versions),
         rewards=each("rewards", body["rewards"], fields.number),
         failures=each("failures", body["failures"], fields.reason),
+        truncated=each("truncated", body["truncated"], fields.flag),
     )
 
 

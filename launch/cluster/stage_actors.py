@@ -280,7 +280,13 @@ class TrainingActors(StageActors):
         world = self._config.meta_rm.ranks
         return {
             f"meta-rm-{rank}": self._remote(
-                MetaRMLearner, f"meta-rm-{rank}", "meta-rm", {}, gpu=True, seed=self._seed, **self._rank(rank, world, "meta-rm")
+                MetaRMLearner,
+                f"meta-rm-{rank}",
+                "meta-rm",
+                {},
+                gpu=True,
+                cold_start_samples=self._seed,
+                **self._rank(rank, world, "meta-rm"),
             )
             for rank in range(world)
         }

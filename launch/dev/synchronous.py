@@ -80,6 +80,7 @@ def main(overrides: list[str]) -> list[float]:
                     logprobs=tuple(c.logprobs for c in completions),
                     versions=tuple(c.versions for c in completions),
                     failures=("",) * len(completions),
+                    truncated=tuple(c.finish == "length" for c in completions),
                     rewards=tuple(reward(draft.preference, draft.permutation, c.text) for c in completions),
                 )
                 batch += [group] if group.informative else []
@@ -95,8 +96,8 @@ def learn(pipe: Connection, overrides: list[str]) -> None:
     """The other process: batch in, loss and new weights out (vLLM and DeepSpeed do not share a process)."""
     from configs.load import load
     from launch.setup.model_files import resolve
-    from learner.deepspeed_engine import Ranks
     from learner.grpo import PolicyUpdate
+    from learner.ranks import Ranks
     from learner.weight_export import to_published_weights
 
     config = load("tiny", overrides)

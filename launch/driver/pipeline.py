@@ -50,7 +50,7 @@ from launch.setup import resource_plan
 from launch.setup.preflight import format_skipped, prepare_run
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
-from learner import checkpoint
+from learner import checkpoint, json_lines
 from learner.sft import SFTReport
 
 
@@ -149,9 +149,8 @@ class Pipeline:
                     cold_start_sampling.Sampling(
                         config, actors=actors, planned=planned, tokenizer=inputs.tokenizer, path=path, progress=self._progress
                     ).run()
-        sampled = jsonl_log.repair_and_read(path)
-        verdicts = cold_start_sampling.verdict_counts(sampled)
-        examples = write_dataset(folder / "dataset.jsonl", sampled, inputs.mixed, inputs.tokenizer, config.model.context)
+        verdicts = cold_start_sampling.verdict_counts(row for _, row in json_lines.rows(path))
+        examples = write_dataset(folder / "dataset.jsonl", path, inputs.mixed, inputs.tokenizer, config.model.context)
         self._results.cold_start = {"verdicts": verdicts, "examples": examples}
         (folder / "verdicts.json").write_text(json.dumps(self._results.cold_start, indent=2) + "\n", encoding="utf-8")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")

@@ -1,4 +1,4 @@
-"""What all learners do when things go wrong: losses that are not finite, full disks, corrupt checkpoints."""
+"""What all learners do about losses that are not finite, full disks and corrupt checkpoints."""
 
 import errno
 import logging
@@ -34,12 +34,12 @@ def trained(report: Report | None) -> Report:
 
 @contextmanager
 def spoilt(patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where every loss is NaN."""
+    """Make every loss NaN inside."""
     policy, meta = losses.policy_loss, losses.correctness_loss
 
     def bad_policy(**values: Any) -> losses.PolicyLoss:
-        found = policy(**values)
-        return replace(found, loss=found.loss * math.nan)
+        loss = policy(**values)
+        return replace(loss, loss=loss.loss * math.nan)
 
     with patch.context() as inside:
         inside.setattr(losses, "policy_loss", bad_policy)
@@ -101,11 +101,11 @@ def test_too_many_in_a_row_end_the_run_with_the_batch_on_disk(run: Run, model: P
 
     again = run.grpo(settings)
     assert again.version == 2
-    assert trained(again.step(5.0)).groups == tuple(last), "the last batch was not given up"
+    assert trained(again.step(5.0)).groups == tuple(last), "the last batch was not lost"
     again.close()
 
 
-def test_the_meta_rm_skips_as_well(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_meta_rm_skips_too(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(model, grpo={"max_skips": 2}, learner={"checkpoint_every": 1})
     learner = run.meta_rm(settings)
     run.feed(2)
@@ -127,7 +127,7 @@ def test_the_meta_rm_skips_as_well(run: Run, model: Path, monkeypatch: pytest.Mo
     learner.close()
 
 
-def test_fine_tuning_goes_on_with_the_next_batch(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_tuning_continues_with_the_next_batch(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold_start = {"lr": 1e-2, "batch": 8, "steps": 9, "eval_every": 100}
     settings = config(model, cold_start=cold_start, grpo={"max_skips": 2})
     dataset, folder = write(tmp_path / "set.jsonl", examples(24, seed=1)), tmp_path / "checkpoints"
@@ -140,7 +140,7 @@ def test_fine_tuning_goes_on_with_the_next_batch(model: Path, tmp_path: Path, mo
     assert report.version == 1
     assert math.isnan(report.loss)
     monkeypatch.setattr(learner._update, "_loss", good)
-    assert learner._update.loss(learner._heldout) == loss, "nothing was learnt"
+    assert learner._update.loss(learner._heldout) == loss, "the weights did not change"
     report = learner.step()
     assert report is not None
     assert report.version == 2
@@ -191,10 +191,10 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(
         with pytest.raises(CheckpointError, match=rf"version 2 does not fit .*{folder}.* GB are free.*resume the run"):
             learner.save()
     assert [path.name for path in folder.iterdir()] == ["version-000001"]
-    found = checkpoint.usable(folder)
-    assert found is not None
-    assert found.record.version == 1
-    assert run.pending("grpo") == 2, "what no checkpoint holds is not acknowledged"
+    newest = checkpoint.usable(folder)
+    assert newest is not None
+    assert newest.record.version == 1
+    assert run.pending("grpo") == 2, "what no checkpoint contains is not acknowledged"
     learner.save()
     assert checkpoint.versions(folder) == [1, 2]
     assert run.pending("grpo") == 0
@@ -233,7 +233,7 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     assert "model.safetensors" in caplog.text
     assert ".corrupt-version-000003" in caplog.text
     assert "gradient of its 2 entries" in caplog.text
-    # the weights of version 2, but nobody could sample what was issued at 3 if that version were not to be had
+    # the weights are those of version 2, but what was issued at 3 cannot be sampled unless that version is published
     assert again.version == run.ledger.version() == run.sink.published[-1].version == 3
     assert run.ledger.outstanding()[unsampled] == 3
     assert run.pending("grpo") == 0, "acknowledged once: what was trimmed cannot come back"
@@ -242,27 +242,27 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     assert run.ledger.outstanding() == {unsampled: 3}
     assert run.ledger.outcomes()["trained"] == 8
     assert checkpoint.versions(folder) == [1, 2, 4]
-    assert (folder / ".corrupt-version-000003").is_dir(), "kept for whoever wants to know"
+    assert (folder / ".corrupt-version-000003").is_dir(), "kept for inspection"
     again.close()
 
 
-def test_what_an_older_learner_claims_until_the_fence_stands_is_regained(
+def test_what_an_older_learner_claims_before_it_is_fenced_is_claimed_again(
     run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.feed(3)
-    older = run.claim_nothing()
+    older = run.other_consumer()
     older.claim(1, block_s=0)
     intake = Intake(config(model), run.address, 250)
     recover = intake._ledger.recover
 
-    def just_before(*given: Any) -> tuple[int, int]:
+    def just_before(*arguments: Any) -> tuple[int, int]:
         older.claim(1, block_s=0)
-        return recover(*given)
+        return recover(*arguments)
 
     monkeypatch.setattr(intake._ledger, "recover", just_before)
     intake.recover(0, ())
     assert sorted(intake._ready) == [0, 1]
-    assert [one.group.group for one in intake.wait(0, 5.0)] == [0, 1]
+    assert [received.group.group for received in intake.wait(0, 5.0)] == [0, 1]
     intake.close()
 
 

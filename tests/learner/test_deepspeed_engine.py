@@ -1,4 +1,4 @@
-"""The optimiser step against plain torch, and what the engine promises about DeepSpeed."""
+"""The optimiser step against plain torch, and what the engine and the ranks promise about DeepSpeed."""
 
 import math
 import os
@@ -17,9 +17,10 @@ from buffer.messages import ExperienceGroup
 from buffer.streams import Address
 from configs.schema import Config
 from learner.checkpoint import CheckpointError
-from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
+from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.models import load_classifier, load_policy
+from learner.ranks import Ranks
 from tests.learner.run_by_hand import Sink, config, experience
 
 
@@ -45,7 +46,7 @@ def settings(**changes: Any) -> DeepSpeedSettings:
 
 
 class Plain:
-    """GRPO as one would write it on a page: plain torch, one completion at a time, the model's own logits."""
+    """GRPO in as few lines as possible: plain torch, one completion at a time, the model's own logits."""
 
     def __init__(self, settings: Config) -> None:
         self.grpo = settings.grpo
@@ -56,7 +57,7 @@ class Plain:
         )
 
     def step(self, groups: list[ExperienceGroup], lr: float) -> tuple[float, float]:
-        """Loss and gradient norm of one optimiser step."""
+        """Return loss and gradient norm of one optimiser step."""
         total = torch.tensor(0.0)
         count = sum(len(group.rewards) for group in groups)
         for group in groups:
@@ -108,7 +109,7 @@ def test_three_steps_of_grpo_equal_plain_torch(model: Path, ranks: Ranks, zero_s
 def test_nothing_is_compiled_on_first_use(ranks: Ranks) -> None:
     from deepspeed.comm.torch import build_shm_op
 
-    assert build_shm_op() is None, "a build takes minutes, and a killed one hangs whoever comes next"
+    assert build_shm_op() is None, "a build takes minutes, and a killed one hangs the next process"
     assert torch.distributed.get_backend() == "gloo"
     assert torch.get_num_threads() == 1
 
@@ -165,7 +166,7 @@ def test_after_a_skipped_step_all_goes_on_as_if_the_batch_had_never_been(
 
 
 def skip(update: PolicyUpdate, groups: list[ExperienceGroup]) -> None:
-    """A batch that gives one parameter a gradient that is not finite, in the second of its micro-batches."""
+    """Apply a batch that gives one parameter a gradient that is not finite, in the second of its micro-batches."""
     before, calls = update.engine.full_state(update.engine.module.model), []
 
     def spoil(gradient: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ def test_what_is_saved_in_bfloat16_is_loaded_to_the_last_bit(
 
 
 class Evil:
-    """Unpickled, it makes a folder."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -229,14 +230,14 @@ def test_a_pickle_that_could_run_code_is_refused(
     sums.close()
 
 
-def test_a_rank_that_never_comes_is_named() -> None:
+def test_a_rank_that_never_joins_is_named() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
         Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2, listener=listener)
 
 
-def test_nobody_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
+def test_no_process_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
     learner = GRPOLearner(
         config(model),
         rank=0,
@@ -279,6 +280,7 @@ def test_in_bfloat16_it_is_the_same_within_its_precision(model: Path, ranks: Ran
 def test_bytes_travel_whole(ranks: Ranks) -> None:
     for payload in (b"", b"\x00", b"\x00\xff" * 1000):
         assert ranks.broadcast_bytes(payload) == payload
+        assert ranks.gather_bytes(payload) == [payload]
 
 
 def test_sums_are_copies(ranks: Ranks) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
-from learner.deepspeed_engine import Ranks
+from learner.ranks import Ranks
 from tests.learner import ranks as cases
 from tests.learner.run_by_hand import Run
 
@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndarray]:
-    """What rank 0 of ``world`` processes found; the output of all of them when one fails."""
+    """Return the results of rank 0 of `world` processes; show the output of all of them when one fails."""
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
     started = []
     for rank, log in enumerate(logs):
         command = [sys.executable, "-m", "tests.learner.ranks", rank, world, model, folder, url]
         started.append(
             subprocess.Popen(
-                [str(part) for part in command],
+                [str(word) for word in command],
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdout=log.open("w"),
@@ -38,7 +38,7 @@ def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndar
         for process in started:
             process.kill()
     assert codes == [0] * world, "\n".join(log.read_text()[-3000:] for log in logs)
-    return dict(np.load(folder / "found.npz"))
+    return dict(np.load(folder / "results.npz"))
 
 
 @pytest.mark.slow
@@ -54,20 +54,22 @@ def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path
     assert one.keys() == {name for name in two if not name.startswith("learner: ")}
     for name, array in one.items():
         check_equal(name, two[name], array)
-    for found in (one, two):
-        for name in [name for name in found if name.startswith("skipping, ")]:
-            assert np.array_equal(found[name], found[name.removeprefix("skipping, ")]), name
+    for results in (one, two):
+        for name in [name for name in results if name.startswith("skipping, ")]:
+            assert np.array_equal(results[name], results[name.removeprefix("skipping, ")]), name
     plain = {name.removeprefix("ZeRO 0: "): array for name, array in one.items() if name.startswith("ZeRO 0: ")}
     for stage in (1, 2, 3):
         for name, array in plain.items():
             check_equal(f"ZeRO {stage}: {name}", one[f"ZeRO {stage}: {name}"], array)
 
 
-def check_equal(name: str, found: np.ndarray, expected: np.ndarray) -> None:
-    """Losses, gradient norms and the like to 1e-5. Weights as a whole only: Adam divides a gradient that is nothing but
-    rounding by its own size, so that single elements may differ.
+def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
+    """Compare losses, gradient norms and other metrics to 1e-5.
+
+    Weights are compared as a whole only: Adam divides a gradient that is nothing but rounding by its own size, so that
+    single elements may differ.
     """
     if "metrics" in name:
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     else:
-        assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected), name
+        assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected), name

@@ -223,7 +223,7 @@ class SFTLearner(Learner):
 class _Batch:
     """Examples laid out for the ranks."""
 
-    completions: list[array[int]]
+    completions: list["array[int]"]
     """Token ids of each completion."""
     tokens: int
     """Tokens of all completions: the divisor of the loss."""

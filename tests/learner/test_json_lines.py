@@ -15,10 +15,10 @@ from learner.json_lines import JsonLines, rows, scan
 from learner.sft_examples import ExampleLimits, batch_at, read_examples, split
 
 MEGABYTE = 1 << 20
-SIZE = 20 * MEGABYTE
-PREFERENCES = 400
-TOKENS = 7200  # of the completions of a preference
-BOUND = 2 * MEGABYTE  # the largest line of these files takes about 0.4 as Python integers
+SIZE = 5 * MEGABYTE
+PREFERENCES = 200
+TOKENS = 3600  # of the completions of a preference
+BOUND = MEGABYTE  # whole, these files take more than 25 as Python integers; one line takes 0.1
 
 
 def ids(rng: random.Random, count: int) -> list[int]:
@@ -65,7 +65,7 @@ def test_a_file_that_is_replaced_does_not_mix_with_the_open_one(tmp_path: Path) 
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `sampled.jsonl` of 20 MB."""
+    """A `sampled.jsonl` of 5 MB."""
 
     def row(number: int, rng: random.Random, tokens: int) -> dict[str, Any]:
         completions = [{"ids": ids(rng, tokens // 8), "text": "", "reward": 1.0, "failure": ""} for _ in range(8)]
@@ -76,7 +76,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `dataset.jsonl` of 20 MB."""
+    """A `dataset.jsonl` of 5 MB."""
 
     def row(number: int, rng: random.Random, tokens: int) -> dict[str, Any]:
         return {"preference": f"p{number:04}", "prompt_ids": ids(rng, 100), "completion_ids": ids(rng, tokens)}
@@ -104,8 +104,8 @@ def peak() -> Iterator[Callable[[], int]]:
 def test_reading_a_data_set_takes_a_small_part_of_its_size(dataset: Path, peak: Callable[[], int]) -> None:
     examples = read_examples(dataset, ExampleLimits(vocabulary=150_000, tokens=8000))
     training, heldout = map(examples.subset, split(examples.sources, seed=0))
-    assert (len(training), len(heldout)) == (380, 20)
-    assert sum(len(example.completion_ids) for example in training) == 380 * TOKENS
+    assert (len(training), len(heldout)) == (190, 10)
+    assert sum(len(example.completion_ids) for example in training) == 190 * TOKENS
     assert len(batch_at(training, 3, batch=2, seed=0)) == 2
     assert peak() < BOUND
 

@@ -113,23 +113,18 @@ def policy_loss(
     kl = (coefficients * k3(new, reference)).sum() if reference is not None else torch.zeros_like(policy)
     with torch.no_grad():
         difference = (old - behaviour)[real].double()
-        ratio, sign = torch.exp(new - old)[real], advantages[real]
+        clipped = _is_clipped(torch.exp(new - old)[real], advantages[real], clip_low, clip_high)
         importance = torch.exp(difference)
-        clipped = ((ratio > 1 + clip_high) & (sign > 0)) | ((ratio < 1 - clip_low) & (sign < 0))
-        sums = torch.stack(
-            [
-                policy.double(),
-                kl.double(),
-                real.sum().double(),
-                (importance - difference - 1.0).sum(),
-                importance.sum(),
-                importance.square().sum(),
-                (importance > cap).sum().double(),
-                clipped.sum().double(),
-                entropies[real].double().sum(),
-            ]
-        )
+        weights = [(importance - difference - 1.0).sum(), importance.sum(), importance.square().sum()]
+        counts = [(importance > cap).sum().double(), clipped.sum().double()]
+        entropy = entropies[real].double().sum()
+        sums = torch.stack([policy.double(), kl.double(), real.sum().double(), *weights, *counts, entropy])
     return PolicyLoss(loss=policy + beta * kl, sums=sums)
+
+
+def _is_clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """Return where the surrogate is the clipped one, so that there is no gradient."""
+    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
 
 
 def policy_metrics(sums: Sequence[float]) -> dict[str, float]:

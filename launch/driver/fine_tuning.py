@@ -93,11 +93,25 @@ def fine_tune(
     on_report: Callable[[SFTReport], None],
     note: Callable[[str], None],
 ) -> tuple[Path, SFTStatus]:
-    """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest; the folder of the best model,
-    and where the fine-tuning stood when it ended.
+    """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest.
 
-    Killed and started again, it goes on from its newest checkpoint and ends with the same model. When a rank dies all of
-    them are started again, up to `cluster.restarts` times; then RunFailed. note: told of each death.
+    Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies all of
+    them are restarted, up to `cluster.restarts` times.
+
+    Args:
+        cluster: where the ranks run.
+        config: of the run.
+        model: folder or hub name of what is fine-tuned.
+        folder: of the cold start.
+        on_report: called with the report of each optimiser step.
+        note: called with a sentence about each death.
+
+    Returns:
+        The folder of the best model, and the status of the fine-tuning at its end.
+
+    Raises:
+        RunFailed: it died too often, or for a reason that a restart does not remove.
+        TimeoutError: a step took longer than `waits.progress_s`.
     """
     for death in range(config.cluster.restarts + 1):
         ranks = _ranks(cluster, config, model, folder)
@@ -147,19 +161,19 @@ def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: 
 
 
 def _linked(folder: Path) -> Path:
-    """A name that lasts for the newest checkpoint's model, which is the best one."""
-    found = checkpoint.newest(folder / "checkpoints")
-    if found is None:
+    """Link folder/model to the newest checkpoint's model, which is the best one; return the link."""
+    newest = checkpoint.newest(folder / "checkpoints")
+    if newest is None:
         raise RunFailed(f"the fine-tuning left no checkpoint in {folder / 'checkpoints'}")
     link, draft = folder / "model", folder / "model.unfinished"
     draft.unlink(missing_ok=True)
-    draft.symlink_to(os.path.relpath(found[0] / "model", folder))
+    draft.symlink_to(os.path.relpath(newest[0] / "model", folder))
     draft.rename(link)
     return link
 
 
 def require_some(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> None:
-    """RunFailed when nothing was kept: there is nothing to learn from."""
+    """Raise RunFailed when no judgement was kept: there is nothing to train on."""
     if not counts["plain"] + counts["hinted"]:
         raise RunFailed(
             f"the cold start kept none of its judgements ({dict(verdicts)}): sample more preferences, set"

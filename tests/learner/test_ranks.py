@@ -1,18 +1,25 @@
-"""One rank equals two, at every ZeRO stage: real processes over gloo, one launch for all cases (imports are slow)."""
+"""One rank equals two, at every ZeRO stage: real processes over gloo, one launch for all cases (imports are slow).
+
+Then what the process group promises.
+"""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
+from learner.grpo import GRPOLearner
 from learner.ranks import Ranks
 from tests.learner import ranks as cases
-from tests.learner.run_by_hand import Run
+from tests.learner.run_by_hand import Run, Sink, config
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +80,58 @@ def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     else:
         assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected), name
+
+
+# ---- the process group -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone() -> Iterator[Ranks]:
+    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
+    yield joined
+    joined.leave()
+
+
+def test_a_rank_that_never_joins_is_named() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
+        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2, listener=listener)
+
+
+def test_no_process_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
+    learner = GRPOLearner(
+        config(model),
+        rank=0,
+        world=1,
+        model_path=str(model),
+        address=Address("redis://unused", "r"),
+        sink=Sink(),
+        checkpoints=tmp_path,
+    )
+    host, port = learner.rendezvous()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((host, port))
+    joined = learner._join(host, port)
+    assert joined.broadcast_bytes(b"here") == b"here"
+    joined.leave()
+    socket.create_server((host, port)).close()
+
+
+def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"no GPU, but cluster\.device is cuda"):
+        Ranks(rank=0, world=1, host="127.0.0.1", port=1, device="cuda", timeout_s=1)
+
+
+def test_bytes_travel_whole(alone: Ranks) -> None:
+    for payload in (b"", b"\x00", b"\x00\xff" * 1000):
+        assert alone.broadcast_bytes(payload) == payload
+        assert alone.gather_bytes(payload) == [payload]
+
+
+def test_sums_are_copies(alone: Ranks) -> None:
+    values = torch.tensor([1.5, 2.5], dtype=torch.float64)
+    total = alone.sum(values)
+    total += 1
+    assert values.tolist() == [1.5, 2.5]

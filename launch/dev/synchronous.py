@@ -144,6 +144,7 @@ class Sampler:
             logprobs=tuple(completion.logprobs for completion in completions),
             versions=tuple(completion.versions for completion in completions),
             failures=("",) * len(completions),
+            truncated=tuple(completion.finish == "length" for completion in completions),
             rewards=tuple(self._reward(draft, completion.text) for completion in completions),
         )
 
@@ -194,8 +195,8 @@ def learner_process(overrides: Sequence[str]) -> Iterator[Connection]:
 
 def learn(pipe: Connection, overrides: Sequence[str]) -> None:
     """Receive a batch, take one optimiser step on it, send its loss and the new weights; until killed."""
-    from learner.deepspeed_engine import Ranks
     from learner.grpo import PolicyUpdate
+    from learner.ranks import Ranks
     from learner.weight_export import to_published_weights
 
     config = load_config("tiny", overrides)

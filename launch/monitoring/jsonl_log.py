@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
+
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows, and wait until they are on disk: what follows may rely on them."""
@@ -39,6 +41,12 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 def repair(path: Path) -> None:
     """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
     if path.exists():
-        whole = path.read_bytes()
-        if whole and not whole.endswith(b"\n"):
-            os.truncate(path, whole.rfind(b"\n") + 1)
+        with path.open("rb") as file:
+            end = start = file.seek(0, os.SEEK_END)
+            newline = -1
+            while start > 0 and newline < 0:  # from the end: the file may be larger than memory
+                start = max(0, start - CHUNK)
+                file.seek(start)
+                newline = file.read(min(CHUNK, end - start)).rfind(b"\n")
+        if start + newline + 1 < end:
+            os.truncate(path, start + newline + 1)

@@ -32,7 +32,7 @@ def stage(kind: type[StageActors], address: Address, tmp_path: Path) -> StageAct
     cluster: Any = Addressed(address)
     more: dict[str, Any] = {} if kind is StageActors else {"preferences": []}
     if kind is TrainingActors:
-        more |= {"checkpoints": tmp_path, "seed": None}
+        more |= {"checkpoints": tmp_path, "cold_start_samples": None}
     return kind(cluster, load("tiny"), model="m", **more)
 
 

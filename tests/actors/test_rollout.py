@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import redis
 
+from actors.generator import Request
 from actors.rollout import RolloutActor
-from actors.vllm_engine import Request
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode

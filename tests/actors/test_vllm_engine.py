@@ -1,7 +1,5 @@
 """The vLLM engine against transformers: what it samples from after a pull is what was published."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm.exceptions import VLLMValidationError
 
-from actors.vllm_engine import BATCHED_TOKENS, EngineDead, Request, VllmEngine, VllmSettings
+from actors.generator import Request
+from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from learner.weight_export import to_published_weights

@@ -1,7 +1,5 @@
 """The Ray head dies with all that is on it: the run ends by itself and says so, and another head takes it up again."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """A Ray head started by hand, and the run submitted to it as a job: two rollout workers, two ranks; and `ray job stop`."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Iterator

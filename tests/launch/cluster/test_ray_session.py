@@ -1,8 +1,6 @@
 """The Ray that a run starts for itself: it listens on loopback only, to who has the token, writes nothing at home, and ends
 whole."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

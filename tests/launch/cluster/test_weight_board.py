@@ -1,7 +1,5 @@
 """Weights that travel by reference through Ray, and a weight board that dies."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

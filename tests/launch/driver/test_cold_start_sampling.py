@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
+from actors.generator import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
-from actors.vllm_engine import Request
 from buffer import streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer

@@ -2,8 +2,6 @@
 of many blows at random instants are in tests/chaos, on the same streams.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -2,8 +2,6 @@
 last bit, as one that was never stopped. SPCT_CUTS=6 cuts at more places (see docs/log.md).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

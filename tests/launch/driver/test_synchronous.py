@@ -1,7 +1,5 @@
 """eta = 0 is the synchronous algorithm: the same losses, to the last bit, as a plain loop; and staleness keeps its bound."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 import socket
 import threading
@@ -233,15 +231,15 @@ def test_an_answer_of_another_form_is_an_error_that_quotes_it(
 
 def test_the_door_names_the_models_that_are_known(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     text = refused(made(server.url, "jugde"))
-    assert "model jugde: GET /models: the server does not know this model, it knows judge, other�[2J; " in text
+    assert "model jugde: GET /models: the server does not serve this model, it serves judge, other�[2J; " in text
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([], "it knows none;"),
+        ([], "it serves none;"),
         ([{"id": f"m{i}"} for i in range(30)], "m17, …;"),
-        ([{"id": "m" * 5000}], f"knows {'m' * 300}…;"),
+        ([{"id": "m" * 5000}], f"serves {'m' * 300}…;"),
     ],
 )
 def test_the_door_names_few_models(server: FakeServer, made: Callable[..., Endpoint], data: Any, words: str) -> None:

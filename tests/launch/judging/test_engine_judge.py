@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.vllm_engine import Request
+from actors.generator import Request
 from buffer.messages import Completion
 from configs.load import load
 from launch.cluster import calls

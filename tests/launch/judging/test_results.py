@@ -1,7 +1,5 @@
 """What an evaluation leaves: rewardbench's rows, the table, and a page on which hostile names are text."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -132,7 +132,7 @@ class Endpoint:
         return await asyncio.gather(*(self._judge(ask) for ask in asks))
 
     async def _judge(self, ask: Ask) -> tuple[Answer, ...] | EndpointError:
-        """Ask for all samples in one request, then one by one for those that are missing: a server may ignore n or refuse it."""
+        """Ask for all samples in one request, then one by one for the missing ones: a server may ignore n."""
         try:
             try:
                 answers = await self._complete(ask, n=ask.samples, seed=ask.seed)

@@ -3,8 +3,8 @@
     python tests/chaos/storm.py --seeds 20 --groups 500 --blows 50        (make chaos)
 
 A seed fixes which process is struck when, and how; the operating system decides in the middle of which instruction. For
-each storm: every issued group is trained, filtered, dropped or a dead letter exactly once in the weights that survive, the bound on
-staleness holds, and no process is left behind.
+each storm: every issued group is trained, filtered, dropped or a dead letter exactly once in the weights that survive, the
+bound on staleness holds, and no process is left behind.
 """
 
 import argparse

@@ -2,80 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 import redis
 
-from actors.generator import Request
-from actors.rollout import RolloutActor
-from actors.rollout_report import RolloutReport
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
-from buffer.messages import Prompt, RolloutGroup, decode, encode
 from buffer.stream_state import read_queues
-from buffer.streams import PROMPTS, REWARD, ROLLOUTS, Address, Consumer, dead_letters, lengths
-from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
+from buffer.streams import PROMPTS, Address, dead_letters, lengths
+from buffer.weights import Edition, PublishedWeights, WeightsRefused
 from configs.load import load
-from configs.schema import Config
+from tests.actors.rollout_actors import SMALL, _ended, actor, handed_on, issue, look_now, weights, work_until
 from tests.fakes import FakeEngine, LocalWeights
 
-SMALL = ["rollout.max_groups=4", "redis.claim_timeout_s=0.4"]
-CONFIG = load("tiny", SMALL)
-
-
-def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0) -> None:
-    ledger = Ledger(client, address.run_id)
-    first = ledger.cursor().group
-    offers = []
-    for group in range(first, first + count):
-        prompt = Prompt(
-            group=group, preference=f"p{group}", permutation=(1, 0), token_ids=(7, 8, group + 1), issued_at=version, samples=2
-        )
-        offers.append(Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1)))
-    assert ledger.issue(offers, version=version, limit=100) == count
-
-
-_made: list[RolloutActor] = []
-
-
-@pytest.fixture(autouse=True)
-def _ended() -> Iterator[None]:
-    """The actors of a test send heartbeats no longer than the test lasts."""
-    yield
-    while _made:
-        _made.pop()._heartbeat.stop()
-
-
-def actor(
-    address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0", config: Config = CONFIG
-) -> RolloutActor:
-    _made.append(RolloutActor(config=config, name=name, address=address, source=source, build=lambda: engine))
-    return _made[-1]
-
-
-def work_until(worker: RolloutActor, holds: Callable[[], object]) -> list[RolloutReport]:
-    """The reports of as many slices as it takes."""
-    reports, deadline = list[RolloutReport](), time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        reports.append(worker.work(0.1))
-    return reports
-
-
-def look_now(worker: RolloutActor) -> None:
-    """Its next turn looks for newer weights, however short ago the last look was."""
-    worker._looked = -1e9
-
-
-def handed_on(client: redis.Redis, address: Address) -> list[RolloutGroup]:
-    reader = Consumer(client, address.run_id, ROLLOUTS, REWARD, "test", claim_timeout_s=60)
-    return [decode(entry.payload, RolloutGroup) for entry in reader.claim(100, block_s=0)]
-
-
-def weights(version: int, *, incarnation: int = 0) -> PublishedWeights:
-    return seal(version, {"w": np.zeros(2, np.float32)}, {"w": "float32"}, incarnation=incarnation)
+__all__ = ["_ended"]  # a fixture of all tests here
 
 
 def test_each_prompt_becomes_one_group(client: redis.Redis, address: Address) -> None:
@@ -277,102 +217,3 @@ def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(clie
     assert "prompt not readable" in letter.reason
     assert ledger.outstanding() == {}
     assert ledger.outcomes()["dead_letter"] == 1
-
-
-ASKED = [Request(token_ids=(1, 2), samples=1, temperature=0.0, max_new_tokens=8)] * 5
-
-
-def test_what_is_judged_is_sampled_under_its_version_or_a_newer_one(client: redis.Redis, address: Address) -> None:
-    source, engine = LocalWeights(), FakeEngine()
-    worker = actor(address, engine, source)
-    source.publish(weights(3))
-    worker.judge(ASKED, version=3)
-    answers = worker.judged(0.0)
-    assert answers is not None
-    assert len(answers) == 5
-    assert {v for (c,) in answers for v in c.versions} == {3}
-
-
-def test_it_claims_and_hands_on_while_it_judges(client: redis.Redis, address: Address) -> None:
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights())
-    worker.judge(ASKED, version=0)
-    issue(client, address, 2)
-    work_until(worker, lambda: sum(engine.batches) == 5 + 2)  # prompts are claimed while an evaluation runs
-    assert worker.judged(0.0) is None
-    engine.finish(5)
-    answers = worker.judged(0.0)
-    assert answers is not None
-    assert len(answers) == 5
-    engine.finish(1)
-    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1)
-    assert (sum(report.groups for report in reports), reports[-1].in_flight) == (1, 1)
-    assert len(handed_on(client, address)) == 1
-
-
-def test_groups_are_handed_on_while_answers_are_waited_for(client: redis.Redis, address: Address) -> None:
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights())
-    issue(client, address, 2)
-    work_until(worker, lambda: sum(engine.batches) == 2)
-    worker.judge(ASKED, version=0)
-    engine.finish(2)  # the groups
-    finishing = threading.Timer(0.5, engine.finish)
-    finishing.start()
-    assert worker.judged(10.0) is not None
-    finishing.join()
-    assert len(handed_on(client, address)) == 2
-
-
-def test_a_slice_ends_when_the_answers_are_complete_and_only_once(client: redis.Redis, address: Address) -> None:
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights())
-    worker.judge(ASKED, version=0)
-    threading.Timer(0.2, engine.finish).start()
-    assert worker.work(30.0).seconds < 15
-    began = time.monotonic()
-    worker.work(0.3)  # nobody asked for them yet
-    assert time.monotonic() - began >= 0.3
-    assert worker.judged(0.0) is not None
-
-
-def test_an_engine_that_stands_still_under_an_evaluation_hangs_and_one_without_work_does_not(
-    client: redis.Redis, address: Address
-) -> None:
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights(), config=load("tiny", [*SMALL, "waits.hang_s=0.2"]))
-    worker.judge(ASKED, version=0)
-    with worker._heartbeat.activity("roll out"):
-        time.sleep(0.3)
-        worker._note_progress()
-        assert worker._heartbeat.hung, "its engine has requests and takes no step"
-        engine.finish()
-        worker._note_progress()
-        assert not worker._heartbeat.hung
-
-
-def test_the_engine_is_not_idle_while_it_judges(client: redis.Redis, address: Address) -> None:
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights())
-    assert worker.work(0.3).idle_s > 0.2
-    worker.judge(ASKED, version=0)
-    assert worker.work(0.3).idle_s == 0
-
-
-def test_the_time_of_each_group_in_the_engine_is_reported(client: redis.Redis, address: Address) -> None:
-    issue(client, address, 2)
-    engine = FakeEngine()
-    engine.automatic = False
-    worker = actor(address, engine, LocalWeights())
-    work_until(worker, lambda: sum(engine.batches) == 2)
-    time.sleep(0.2)
-    engine.finish()
-    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 2)
-    latencies = [latency for report in reports for latency in report.latencies_s]
-    assert len(latencies) == 2
-    assert all(0.2 < latency < 20 for latency in latencies)

@@ -1,4 +1,4 @@
-"""The cold start's sampling: what is planned, then real actors on a real server with a fake engine, in threads."""
+"""The cold start's sampling: real actors on a real server with a fake engine, in threads."""
 
 import json
 import re
@@ -17,168 +17,24 @@ from buffer import streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, Address, dead_letters
-from configs.load import load
 from configs.schema import Config
-from grm.preferences import Preference, Question
-from grm.tiny_world import preferences
+from grm.preferences import Preference
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.failures import RunFailed
-from launch.driver.cold_start_sampling import Planned, Sampling, plan, verdict_counts
+from launch.driver.cold_start_sampling import Planned, Sampling, verdict_counts
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.model_files import TINY
-from launch.setup.prompt_source import PromptSource, prompt_source, prompt_template
 from launch.setup.tokenizer import Tokenizer
-from tests.fakes import FakeEngine, LocalWeights
+from tests.fakes import LocalWeights
 from tests.launch.cluster.local_ray import LocalActor, LocalRay
-
-TRAIN = preferences(seed=3, count=12)
-assert {len(p.question.responses) for p in TRAIN} == {1, 2, 3}
-
-
-def settings(*overrides: str) -> Config:
-    return load("tiny", ["cold_start.samples=3", "cold_start.preferences=0", "rollout.max_groups=4", *overrides])
-
-
-CONFIG = settings()
+from tests.launch.driver.cold_start_plans import CONFIG, SCRIPTS, TRAIN, ScriptedEngine, planned, script_of, settings
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer(str(TINY))
-
-
-def planned(tokenizer: Tokenizer, config: Config = CONFIG, train: list[Preference] = TRAIN) -> list[Planned]:
-    return plan(config, prompt_source(config, [p.question for p in train], tokenizer), train)
-
-
-# ---- the plan --------------------------------------------------------------------------------------------------------
-
-
-def test_each_preference_is_sampled_without_a_hint_and_once_with_one(tokenizer: Tokenizer) -> None:
-    groups = planned(tokenizer)
-    assert sorted(group.key for group in groups) == sorted((p.question.id, hinted) for p in TRAIN for hinted in (False, True))
-    assert {(group.hinted, group.samples) for group in groups} == {(False, 3), (True, 1)}
-    for group in groups:
-        assert group.asked.permutation == group.plain.permutation, "the judgement is learnt under what it was written for"
-        assert group.asked.preference == group.plain.preference
-        assert (group.asked == group.plain) is not group.hinted
-
-
-def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
-    groups, other = planned(tokenizer), planned(tokenizer, settings("run.seed=1"))
-    assert groups == planned(tokenizer)
-    order, other_order = ([g.asked.preference for g in each if g.hinted] for each in (groups, other))
-    assert sorted(order) == sorted(other_order)
-    assert order != other_order
-    assert order != [p.question.id for p in TRAIN]
-    assert [g.asked.permutation for g in other] != [g.asked.permutation for g in groups]
-
-
-def test_no_two_groups_share_a_seed_and_no_two_runs(tokenizer: Tokenizer) -> None:
-    seeds = [group.seed for run in (0, 1) for group in planned(tokenizer, settings(f"run.seed={run}"))]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**31 for seed in seeds)
-
-
-def test_a_group_does_not_depend_on_the_others(tokenizer: Tokenizer) -> None:
-    groups = {group.key: group for group in planned(tokenizer)}
-    for overrides in (["cold_start.samples=0"], ["cold_start.hinted=false"], ["cold_start.preferences=5"]):
-        for group in planned(tokenizer, settings(*overrides)):
-            assert group == groups[group.key]
-
-
-@pytest.mark.parametrize(("override", "hinted"), [("cold_start.samples=0", {True}), ("cold_start.hinted=false", {False})])
-def test_either_kind_can_be_left_out(tokenizer: Tokenizer, override: str, hinted: set[bool]) -> None:
-    groups = planned(tokenizer, settings(override))
-    assert len(groups) == len(TRAIN)
-    assert {group.hinted for group in groups} == hinted
-
-
-def test_a_limit_takes_the_first_of_the_shuffled_order(tokenizer: Tokenizer) -> None:
-    assert planned(tokenizer, settings("cold_start.preferences=4")) == planned(tokenizer)[:8]
-
-
-def test_what_is_too_long_is_left_out_whole(tokenizer: Tokenizer) -> None:
-    question = Question(id="long", query="q", responses=("word " * 2000, "x"))
-    long = Preference(question=question, label=0, subset="s")
-    groups = planned(tokenizer, train=[*TRAIN, long])
-    assert {group.asked.preference for group in groups} == {p.question.id for p in TRAIN}
-
-
-def test_what_is_too_long_with_its_hint_alone_is_left_out_alone(tokenizer: Tokenizer) -> None:
-    train = TRAIN[:1]
-    (plain,) = planned(tokenizer, settings("cold_start.hinted=false"), train)
-    exact = PromptSource(
-        [p.question for p in train],
-        tokenizer=tokenizer,
-        template=prompt_template(CONFIG),
-        seed=CONFIG.run.seed,
-        max_tokens=len(plain.plain.token_ids),
-    )
-    assert plan(CONFIG, exact, train) == [plain]
-
-
-def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_prompt(tokenizer: Tokenizer) -> None:
-    by_id = {p.question.id: p for p in TRAIN}
-    moved = 0
-    for group in planned(tokenizer):
-        preference = by_id[group.asked.preference]
-        assert "Hint" not in tokenizer.decode(group.plain.token_ids)
-        hints = re.findall(r"Hint: (.*)\.\n", tokenizer.decode(group.asked.token_ids))
-        if not group.hinted:
-            assert hints == []
-        elif len(preference.question.responses) == 1:
-            assert hints == [f"the response is {'right' if preference.label else 'wrong'}"]
-        else:
-            shown = group.asked.permutation.index(preference.label)
-            assert hints == [f"Response {shown + 1} is the best"]
-            moved += shown != preference.label
-    assert moved, "or own position and shown position could not be distinguished"
-
-
-# ---- the sampling ----------------------------------------------------------------------------------------------------
-
-SCRIPTS = {  # what the fake engine writes for the samples of a preference, and the verdicts that must come of it
-    "mixed": ("rwu", "r", ["kept", "wrong", "wrong"], ["hinted_kept"]),
-    "easy": ("rrr", "w", ["too_easy"] * 3, ["hinted_wrong"]),
-    "hard": ("uwu", "u", ["wrong"] * 3, ["hinted_wrong"]),
-}
-
-
-def script_of(preference: str) -> str:
-    return list(SCRIPTS)[int(preference.rpartition("-")[2]) % len(SCRIPTS)]
-
-
-def judgement(preference: Preference, permutation: tuple[int, ...], kind: str) -> str:
-    """kind: r(ight), w(rong) or u(nparsable)."""
-    label = preference.label
-    if len(permutation) == 1:
-        scores = [label if kind == "r" else 1 - label]
-    else:
-        scores = [9 if own == label else 2 for own in permutation] if kind == "r" else [5] * len(permutation)
-    box = f"\\boxed{{{', '.join(map(str, scores))}}}" if kind != "u" else "none"
-    return f"Specific Criteria: brevity 70%\nAnalysis: fine.\nScores: {box}"
-
-
-class ScriptedEngine(FakeEngine):
-    """Writes what the scripts say, and keeps what it was asked."""
-
-    def __init__(self, groups: list[Planned]) -> None:
-        super().__init__(self._write)
-        self._groups = {group.asked.token_ids: group for group in groups}
-        self.asked: list[Request] = []
-
-    def submit(self, requests: Any) -> Any:
-        self.asked += requests
-        return super().submit(requests)
-
-    def _write(self, request: Request, sample: int) -> str:
-        group = self._groups[request.token_ids]
-        preference = next(p for p in TRAIN if p.question.id == group.asked.preference)
-        plain, hinted, _, _ = SCRIPTS[script_of(group.asked.preference)]
-        return judgement(preference, group.asked.permutation, (hinted if group.hinted else plain)[sample])
 
 
 @dataclass(kw_only=True)

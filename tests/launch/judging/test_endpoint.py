@@ -1,3 +1,5 @@
+"""An endpoint against a fake server: what it asks, what it makes of the answers, and what its errors hold."""
+
 import re
 import socket
 import threading
@@ -66,9 +68,6 @@ def refused(endpoint: Endpoint) -> str:
     with pytest.raises(EndpointError) as caught:
         endpoint.check()
     return text_of(caught.value)
-
-
-# ---- answers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -143,9 +142,6 @@ def test_concurrency_is_bounded_and_used(server: FakeServer, made: Callable[...,
     answers = made(server.url, concurrency=3).judge([ask(f"m{i}") for i in range(12)])
     assert [texts(item) for item in answers] == [[f"m{i} 100"] for i in range(12)]
     assert server.most == 3
-
-
-# ---- failures --------------------------------------------------------------------------------------------------------
 
 
 def test_too_many_requests_is_tried_again(server: FakeServer, made: Callable[..., Endpoint]) -> None:

@@ -1,0 +1,99 @@
+"""What a cold start plans to sample: a pure function of the config and the data."""
+
+import re
+
+import pytest
+
+from grm.preferences import Preference, Question
+from launch.driver.cold_start_sampling import plan
+from launch.setup.model_files import TINY
+from launch.setup.prompt_source import PromptSource, prompt_template
+from launch.setup.tokenizer import Tokenizer
+from tests.launch.driver.cold_start_plans import CONFIG, TRAIN, planned, settings
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(str(TINY))
+
+
+def test_each_preference_is_sampled_without_a_hint_and_once_with_one(tokenizer: Tokenizer) -> None:
+    groups = planned(tokenizer)
+    assert sorted(group.key for group in groups) == sorted((p.question.id, hinted) for p in TRAIN for hinted in (False, True))
+    assert {(group.hinted, group.samples) for group in groups} == {(False, 3), (True, 1)}
+    for group in groups:
+        assert group.asked.permutation == group.plain.permutation, "the judgement is learnt under what it was written for"
+        assert group.asked.preference == group.plain.preference
+        assert (group.asked == group.plain) is not group.hinted
+
+
+def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
+    groups, other = planned(tokenizer), planned(tokenizer, settings("run.seed=1"))
+    assert groups == planned(tokenizer)
+    order, other_order = ([g.asked.preference for g in each if g.hinted] for each in (groups, other))
+    assert sorted(order) == sorted(other_order)
+    assert order != other_order
+    assert order != [p.question.id for p in TRAIN]
+    assert [g.asked.permutation for g in other] != [g.asked.permutation for g in groups]
+
+
+def test_no_two_groups_share_a_seed_and_no_two_runs(tokenizer: Tokenizer) -> None:
+    seeds = [group.seed for run in (0, 1) for group in planned(tokenizer, settings(f"run.seed={run}"))]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_group_does_not_depend_on_the_others(tokenizer: Tokenizer) -> None:
+    groups = {group.key: group for group in planned(tokenizer)}
+    for overrides in (["cold_start.samples=0"], ["cold_start.hinted=false"], ["cold_start.preferences=5"]):
+        for group in planned(tokenizer, settings(*overrides)):
+            assert group == groups[group.key]
+
+
+@pytest.mark.parametrize(("override", "hinted"), [("cold_start.samples=0", {True}), ("cold_start.hinted=false", {False})])
+def test_either_kind_can_be_left_out(tokenizer: Tokenizer, override: str, hinted: set[bool]) -> None:
+    groups = planned(tokenizer, settings(override))
+    assert len(groups) == len(TRAIN)
+    assert {group.hinted for group in groups} == hinted
+
+
+def test_a_limit_takes_the_first_of_the_shuffled_order(tokenizer: Tokenizer) -> None:
+    assert planned(tokenizer, settings("cold_start.preferences=4")) == planned(tokenizer)[:8]
+
+
+def test_what_is_too_long_is_left_out_whole(tokenizer: Tokenizer) -> None:
+    question = Question(id="long", query="q", responses=("word " * 2000, "x"))
+    long = Preference(question=question, label=0, subset="s")
+    groups = planned(tokenizer, train=[*TRAIN, long])
+    assert {group.asked.preference for group in groups} == {p.question.id for p in TRAIN}
+
+
+def test_what_is_too_long_with_its_hint_alone_is_left_out_alone(tokenizer: Tokenizer) -> None:
+    train = TRAIN[:1]
+    (plain,) = planned(tokenizer, settings("cold_start.hinted=false"), train)
+    exact = PromptSource(
+        [p.question for p in train],
+        tokenizer=tokenizer,
+        template=prompt_template(CONFIG),
+        seed=CONFIG.run.seed,
+        max_tokens=len(plain.plain.token_ids),
+    )
+    assert plan(CONFIG, exact, train) == [plain]
+
+
+def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_prompt(tokenizer: Tokenizer) -> None:
+    by_id = {p.question.id: p for p in TRAIN}
+    moved = 0
+    for group in planned(tokenizer):
+        preference = by_id[group.asked.preference]
+        assert "Hint" not in tokenizer.decode(group.plain.token_ids)
+        hints = re.findall(r"Hint: (.*)\.\n", tokenizer.decode(group.asked.token_ids))
+        if not group.hinted:
+            assert hints == []
+        elif len(preference.question.responses) == 1:
+            assert hints == [f"the response is {'right' if preference.label else 'wrong'}"]
+        else:
+            shown = group.asked.permutation.index(preference.label)
+            assert hints == [f"Response {shown + 1} is the best"]
+            moved += shown != preference.label
+    assert moved, "or own position and shown position could not be distinguished"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,14 +31,14 @@ from buffer.streams import ServerError
 from configs.load import EVALUATION, ConfigError, is_override, load
 from configs.schema import Config
 from grm.benchmarks import OVERALL, table
-from grm.preferences import DataError, Preference
-from grm.prompts import TemplateError
-from grm.statistics import auc
+from grm.preferences import Preference
+from launch.cli import exit_status
+from launch.cluster.failures import RunFailed
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
-from launch.judging.protocol import Judge, JudgeLost, NotJudged
+from launch.judging.protocol import Judge, NotJudged
 from launch.judging.results import print_table, rewardbench_rows, write_evaluation
-from launch.monitoring.plain_text import clean, clean_lines
+from launch.monitoring.plain_text import clean
 from launch.monitoring.tracker import chosen_mode
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
@@ -50,19 +51,12 @@ from launch.setup.tokenizer import Tokenizer
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all judged, 1 some preferences got no answer, 2 the input cannot be used, 130 stopped by a signal."""
     given = _parser().parse_intermixed_args(arguments)
-    try:
+
+    def enter() -> int:
         config = _config(given)
-        preferences = _preferences(config)
-        return evaluate(config, preferences, given)
-    except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
-        print(f"error: {clean_lines(str(error))}", file=sys.stderr)
-        return 2
-    except (TimeoutError, JudgeLost) as error:
-        print(f"failed: {clean_lines(str(error))}; start it again with the same --out to go on", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; start it again with the same --out to go on", file=sys.stderr)
-        return 130
+        return evaluate(config, _preferences(config), given)
+
+    return exit_status(enter, remedy="; start it again with the same --out to go on")
 
 
 def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.Namespace) -> int:
@@ -81,9 +75,10 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
         "max_new_tokens": poll.max_new_tokens,
         "seed": poll.seed,
     }
+    path = out / "judgements.jsonl"
+    votes.require_same_settings(path, settings)  # before an engine starts
     with _cluster(config, given, out) as cluster:
-        with _judge(config, cluster, preferences, given, tokenizer) as judge:
-            path = out / "judgements.jsonl"
+        with _judge(config, cluster, given, tokenizer) as judge:
             rows = votes.collect(judge, poll, preferences, path=path, settings=settings, note=partial(print, flush=True))
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
         meta = _meta(config, cluster, meta_rm, poll, preferences, rows, out) if meta_rm else {}
@@ -91,7 +86,7 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
     items = votes.items(preferences, rows, meta)
     if not items:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
-    counted = table(items, ks=ks, area=auc, seed=config.run.seed)
+    counted = table(items, ks=ks, seed=config.run.seed)
     named = {"model": given.model, "meta_rm": given.meta_rm or "", "data": config.data.heldout}
     write_evaluation(out, counted, named=named, failed=failed, config=config)
     (out / f"{_name(given.model)}_outputs.jsonl").write_text(
@@ -112,24 +107,21 @@ def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[A
     if given.endpoint and not given.meta_rm:
         yield None
         return
-    from ray.exceptions import RayError  # Ray and the engines: seconds that an endpoint alone need not pay
-
+    from launch.cluster import calls  # Ray and the engines: seconds that an endpoint alone need not pay
     from launch.cluster.ray_cluster import Cluster
-    from launch.cluster.supervision import RunFailed
 
     gpus = 1 if given.endpoint else config.rollout.workers
-    try:
-        with Cluster(config, run_id=f"evaluate-{os.getpid()}", folder=out, model="", gpus=gpus) as cluster:
-            end_on_signals()  # again: Ray put its own handlers in place
+    run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
+    with Cluster(config, run_id=run_id, folder=out, model="", gpus=gpus, temporary=True) as cluster:
+        end_on_signals()  # again: Ray put its own handlers in place
+        try:
             yield cluster
-    except (RayError, RunFailed) as error:
-        raise JudgeLost(str(error)) from error
+        except (*calls.LOST, ServerError) as error:
+            raise RunFailed(str(error)) from error
 
 
 @contextmanager
-def _judge(
-    config: Config, cluster: Any, preferences: Sequence[Preference], given: argparse.Namespace, tokenizer: Tokenizer | None
-) -> Iterator[Judge]:
+def _judge(config: Config, cluster: Any, given: argparse.Namespace, tokenizer: Tokenizer | None) -> Iterator[Judge]:
     if given.endpoint:
         sequences = config.rollout.workers * config.rollout.max_groups
         with closing(Endpoint(given.endpoint, given.model, concurrency=sequences)) as endpoint:
@@ -141,7 +133,7 @@ def _judge(
 
     assert tokenizer is not None  # only an endpoint has none
     model = resolve(config.model.path)
-    with StageActors(cluster, config, model=model, preferences=preferences) as actors:
+    with StageActors(cluster, config, model=model) as actors:
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
@@ -151,15 +143,16 @@ def _meta(
     meta_rm: str,
     poll: votes.VotePlan,
     preferences: Sequence[Preference],
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[votes.Row],
     out: Path,
 ) -> dict[str, list[float]]:
+    from launch.judging.meta_scores import meta_scores
     from learner.meta_scorer import MetaScorer
 
     digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
     scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
     cluster.await_all({scorer.ready.remote(): "the meta-RM"})
-    return votes.meta_scores(
+    return meta_scores(
         scorer,
         Tokenizer(meta_rm),
         poll,

@@ -80,8 +80,9 @@ METRICS: Mapping[str, Metric] = {
             "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
             "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
             "queue/experience": ("scored groups waiting for the learner", "entries"),
-            "groups/lost_hand_offs": ("finished groups that another rollout actor had handed off first", "groups"),
-            "rollout/request_latency_s": ("from submission to the last token of a request, mean", "s"),
+            "groups/lost_hand_offs": ("finished groups that another actor had handed off first, since the run began", "groups"),
+            "rollout/request_latency_s": ("from submission to the last token of a group, mean", "s"),
+            "rollout/request_latency_p95_s": ("from submission to the last token of a group, 95th percentile", "s"),
         },
     ),
     **_along(
@@ -109,7 +110,9 @@ METRICS: Mapping[str, Metric] = {
         "eval/version",
         {
             "eval/version": ("policy version that was evaluated", "versions"),
+            "eval/newest_version": ("newest policy version that contributed a token to the evaluation", "versions"),
             "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
+            "eval/auc@k": ("held-out ROC-AUC of the scores of single responses", "0..1"),
             "eval/parse_rate@k": ("share of held-out judgements that parsed", "0..1"),
             "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM selects the votes", "0..1"),
         },

@@ -1,5 +1,11 @@
 """Runs by hand on the session's server (tests/conftest.py)."""
 
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import redis
 
@@ -16,3 +22,10 @@ def run(request: pytest.FixtureRequest, client: redis.Redis, address: Address) -
 @pytest.fixture
 def steady_run(client: redis.Redis, address: Address) -> Run:
     return Run(client, address.run_id)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    short = Path("/tmp") / f"spct-{os.getpid()}-{time.monotonic_ns()}"
+    yield short
+    shutil.rmtree(short, ignore_errors=True)

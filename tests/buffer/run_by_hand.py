@@ -61,3 +61,9 @@ def repeat_writes(client: redis.Redis) -> redis.Redis:
 
     client.execute_command = twice  # type: ignore[method-assign]
     return client
+
+
+def balanced(ledger: Ledger) -> bool:
+    outcomes = ledger.outcomes()
+    settled = outcomes["trained"] + outcomes["filtered"] + outcomes["dropped"] + outcomes["dead_letter"]
+    return outcomes["issued"] == len(ledger.outstanding()) + settled

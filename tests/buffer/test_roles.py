@@ -138,11 +138,13 @@ OTHERS = {
         *("XADD @prompts * g 1 p x", "XTRIM @prompts MAXLEN 0", "XGROUP DESTROY @prompts rollout", "DEL @prompts"),
         *("GET @version", "SET @version 9", "HGETALL @outcomes", "ZRANGE @outstanding 0 -1", "ZADD @outstanding 0 9"),
         *("HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "GET @incarnation", "SCAN 0"),
+        *("SET @weights 9.9", "DEL @weights", "INCR @weights"),
     ],
     "reward": [
         *("XRANGE @experience - +", "XACK @experience grpo 1-1", "XDEL @experience 1-1", "XTRIM @experience MAXLEN 0"),
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XADD @rollouts * g 1 p x", "XGROUP DESTROY @rollouts reward"),
         *("GET @version", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "ZRANGE @outstanding 0 -1", "SCAN 0"),
+        *("GET @weights", "SET @weights 9.9"),
     ],
     "learner": [
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XRANGE @rollouts - +", "XACK @rollouts reward 1-1"),
@@ -153,6 +155,7 @@ OTHERS = {
             "XRANGE @dead - +",
             "DEL @outstanding",
             "SET @incarnation 9",
+            "DEL @weights",
             "SCAN 0",
         ),
     ],
@@ -160,6 +163,7 @@ OTHERS = {
         *("XRANGE @prompts - +", "XRANGE @rollouts - +", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
         *("GET @version", "SET @version 9", "ZRANGE @outstanding 0 -1", "ZREM @outstanding 1", "INCR @incarnation"),
         *("ZREM @unsaved 1", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
+        *("GET @weights", "SET @weights 9.9"),
     ],
 }
 

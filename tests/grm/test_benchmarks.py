@@ -6,14 +6,9 @@ import random
 from collections.abc import Mapping, Sequence
 
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from grm.benchmarks import Figure, Item, Sample, TableRow, table
 from grm.voting import Scores
-
-
-def area(scores: Sequence[float], right: Sequence[bool]) -> float | None:
-    return float(roc_auc_score(right, scores)) if len(set(right)) == 2 else None
 
 
 def sample(scores: Scores | None, *, n: int = 2, best_at: int | None = None, label: int = 0, **more: float) -> Sample:
@@ -53,7 +48,7 @@ def with_meta(judged: Item, *meta: float | None) -> Item:
 
 
 def rows(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> list[TableRow]:
-    return table(items, ks=ks, area=area, **({"resamples": 10} | more))  # type: ignore[arg-type]
+    return table(items, ks=ks, **({"resamples": 10} | more))  # type: ignore[arg-type]
 
 
 def values(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> Mapping[str, float]:

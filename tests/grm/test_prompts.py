@@ -89,7 +89,7 @@ def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> No
 def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
     training = render(SINGLE, (0,), chosen)
-    evaluation = render(SINGLE, (0,), chosen, scale=ScoreRange.GRADED)
+    evaluation = render(SINGLE, (0,), chosen, score_range=ScoreRange.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -99,7 +99,7 @@ def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluatio
 
 def test_the_0_1_scale_is_for_single_responses() -> None:
     with pytest.raises(ValueError, match="single response"):
-        render(THREE, (0, 1, 2), template("compact"), scale=ScoreRange.VERDICT)
+        render(THREE, (0, 1, 2), template("compact"), score_range=ScoreRange.VERDICT)
 
 
 @BOTH
@@ -172,7 +172,7 @@ def test_own_template(tmp_path: Path) -> None:
 
 def test_own_template_without_single_wording(tmp_path: Path) -> None:
     loaded = own(tmp_path, OWN)
-    assert render(SINGLE, (0,), loaded, scale=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
+    assert render(SINGLE, (0,), loaded, score_range=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
     with pytest.raises(TemplateError, match=r"add own_single\.txt beside it"):
         render(SINGLE, (0,), loaded)
 

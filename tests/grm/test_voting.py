@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.statistics import bootstrap, percentiles
 from grm.voting import (
     NO_CREDIT,
     Credit,
@@ -249,52 +248,3 @@ def test_the_estimator_is_quick() -> None:
             expected_credit(judgements, meta, 0, k, RULES["vote"], 100, source)
             expected_credit(judgements, meta, 0, k, guided, 100, source)
     assert time.thread_time() - start < 3.0  # about 0.1 s on an idle core
-
-
-def test_bootstrap_of_a_share() -> None:
-    values = [1.0] * 80 + [0.0] * 20
-    low, high = bootstrap(values, resamples=4000, rng=random.Random(0))
-    # The mean of 100 draws has standard deviation sqrt(0.8 * 0.2 / 100) = 0.04; the binomial's quantiles are 0.72, 0.87.
-    assert (low, high) == (pytest.approx(0.72, abs=0.011), pytest.approx(0.87, abs=0.011))
-    narrow = bootstrap(values, resamples=4000, rng=random.Random(0), level=0.5)
-    assert low < narrow[0] < 0.8 < narrow[1] < high
-    assert bootstrap(values, resamples=4000, rng=random.Random(0)) == (low, high)
-
-
-def test_bootstrap_of_equal_values_is_their_value() -> None:
-    assert bootstrap([0.1] * 7, resamples=50, rng=random.Random(0)) == (0.1, 0.1)
-    assert bootstrap([1 / 3], resamples=1, rng=random.Random(0)) == (1 / 3, 1 / 3)
-
-
-def test_bootstrap_covers_at_its_level() -> None:
-    """Of the 95 % intervals of 200 samples about 190 contain the truth; fewer at this sample size, by a few."""
-    source = random.Random(7)
-    covered = 0
-    for _ in range(200):
-        low, high = bootstrap([source.gauss(2.0, 1.0) for _ in range(40)], resamples=200, rng=source)
-        covered += low <= 2.0 <= high
-    assert 178 <= covered <= 198
-
-
-def test_bootstrap_is_quick() -> None:
-    start = time.thread_time()
-    bootstrap([float(i % 2) for i in range(400)], resamples=1000, rng=random.Random(0))
-    assert time.thread_time() - start < 2.0
-
-
-def test_percentiles_by_hand() -> None:
-    estimates = [float(i) for i in range(1000)]
-    assert percentiles(estimates) == (25.0, 974.0)
-    assert percentiles(estimates[::-1], level=0.9) == (50.0, 949.0)
-    assert percentiles([3.0, 1.0]) == (1.0, 3.0)
-
-
-def test_bootstrap_refuses_nothing() -> None:
-    with pytest.raises(ValueError, match="0 values"):
-        bootstrap([], resamples=10, rng=random.Random(0))
-    with pytest.raises(ValueError, match="0 resamples"):
-        bootstrap([1.0], resamples=0, rng=random.Random(0))
-    with pytest.raises(ValueError, match="level 1"):
-        percentiles([1.0], level=1.0)
-    with pytest.raises(ValueError, match="0 estimates"):
-        percentiles([])

@@ -31,7 +31,6 @@ def test_whole_and_newer_weights_pass_also_through_another_process() -> None:
     copy = pickle.loads(pickle.dumps(weights))
     copy.verify(newer_than=NONE)
     assert copy.checksum == weights.checksum == sealed().checksum
-    assert weights.nbytes == 24 + 8 + 2
     assert weights.arrays["scale"].shape == ()
 
 

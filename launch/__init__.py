@@ -1,1 +1,1 @@
-"""Entries, and the only place that knows Ray."""
+"""Entries (run, cold_start, evaluate, status, scale, report) over rooms: driver, judging, cluster, page, setup, monitoring, dev."""

@@ -1,1 +1,1 @@
-"""Entries (run, cold_start, evaluate, status, scale, report) over rooms: driver, judging, cluster, page, setup, monitoring, dev."""
+"""Entries over rooms: driver, judging, cluster (the only Ray), page, setup, monitoring and dev."""

@@ -87,8 +87,10 @@ def parse(tree: Mapping[str, Any], *, origin: str = "config", overridden: Sequen
 
 
 def dump(config: Config) -> str:
-    """Returns the resolved config as YAML, defaults included, any password in `redis.url` masked. Loads back to an equal one, but
-    for the password: SPCT_REDIS_PASSWORD in the environment holds it then."""
+    """Returns the resolved config as YAML, defaults included, any password in `redis.url` masked.
+
+    It loads back to an equal config, but for the password: the environment holds that (SPCT_REDIS_PASSWORD).
+    """
     tree = config.model_dump()
     tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", rf"\1{MASK}", tree["redis"]["url"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

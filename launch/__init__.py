@@ -1,1 +1,1 @@
-"""Entries, and the only place that knows Ray."""
+"""Entries over rooms: driver, judging, cluster (the only Ray), page, setup, monitoring and dev."""

@@ -113,6 +113,7 @@ class RewardActor:
             versions=tuple(c.versions for c in rollout.completions),
             rewards=tuple(reward for reward, _ in results),
             failures=tuple(failure for _, failure in results),
+            truncated=tuple(c.finish == "length" for c in rollout.completions),
         )
 
     def _encode(self, entry: Entry, group: ExperienceGroup) -> bytes | None:

@@ -124,6 +124,11 @@ def finish(where: str, value: object) -> Literal["stop", "length"]:
     return cast(Literal["stop", "length"], value)
 
 
+def flag(where: str, value: object) -> bool:
+    require(type(value) is bool, where, "true or false", value)
+    return cast(bool, value)
+
+
 def pack_ids(where: str, value: object) -> bytes:
     """Return token ids as int32, little-endian."""
     ids = _array("i", where, value)

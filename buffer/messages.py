@@ -27,7 +27,7 @@ __all__ = [
     "encode",
 ]
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 64 * 2**20  # in one payload
 
 
@@ -114,12 +114,14 @@ class ExperienceGroup:
     """G finite numbers; the rule gives -1 or +1."""
     failures: tuple[str, ...]
     """G reasons why a completion could not be parsed; "" where it could."""
+    truncated: tuple[bool, ...]
+    """G times whether a completion ended at the token limit."""
 
     def __post_init__(self) -> None:
         require(len(self.prompt_ids) > 0, "prompt_ids", "at least one token")
         samples = len(self.completion_ids)
         require(0 < samples <= MAX_ITEMS, "completion_ids", f"1..{MAX_ITEMS} completions, not {samples}")
-        for name in ("logprobs", "versions", "rewards", "failures"):
+        for name in ("logprobs", "versions", "rewards", "failures", "truncated"):
             count = len(getattr(self, name))
             require(count == samples, name, f"{samples} values, one per completion, not {count}")
         for i in range(samples):
@@ -143,7 +145,7 @@ _Body = dict[str, object]
 _PROMPT = ("group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed")
 _COMPLETION = ("token_ids", "logprobs", "versions", "text", "finish")
 _ROLLOUTS = ("prompt", "completions")
-_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures")
+_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures", "truncated")
 _EXPERIENCE = ("group", "preference", "issued_at", "prompt_ids", *_SCORED)
 
 
@@ -258,6 +260,7 @@ def _write_experience(group: ExperienceGroup) -> _Body:
         "versions": each("versions", group.versions, fields.pack_versions),
         "rewards": each("rewards", group.rewards, fields.number),
         "failures": each("failures", group.failures, fields.reason),
+        "truncated": each("truncated", group.truncated, fields.flag),
     }
 
 
@@ -278,6 +281,7 @@ def _read_experience(payload: bytes, max_bytes: int) -> ExperienceGroup:
         versions=tuple(versions),
         rewards=each("rewards", body["rewards"], fields.number),
         failures=each("failures", body["failures"], fields.reason),
+        truncated=each("truncated", body["truncated"], fields.flag),
     )
 
 

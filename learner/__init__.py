@@ -1,11 +1,13 @@
 """Gradients: the GRPO learner, the meta-RM learner and the fine-tuning of the cold start.
 
-Pure files (torch or the standard library only, each checked against worked numbers): ``advantages``, ``losses``,
-``attention`` and ``logprobs`` (the policy's forward pass), ``batching``, ``selection``, ``ranking``, ``examples``,
-``meta_seed``. ``models`` loads
-and saves Hugging Face models, ``engine`` is the only file that knows DeepSpeed, ``checkpoint`` and ``weights`` are the
-two ways that weights leave. ``grpo`` and ``meta_rm`` tie them to the stream (``experience``, ``intake``: rank 0 at the
-buffer), ``sft`` to a data set on disk; ``base`` is what all learners share. ``meta_scorer`` only scores.
+    grpo  meta_rm  sft                    the learners; meta_scorer only scores
+      base                                what they share: ranks, version, checkpoints, clock
+        grpo_intake  meta_intake          rank 0 at the buffer, through experience; arrivals counts what came
+        sealing -> checkpoint             weights that stay; weight_export: weights that leave
+        models  deepspeed_engine  ranks   with deepspeed_import all that knows DeepSpeed
+      losses  advantages  logprobs        pure: torch or the standard library only, checked against worked numbers
+      shared_prefix  batching  selection
+      sft_examples  cold_start_batches    files larger than memory, through json_lines
 
-Rewards reach a learner as numbers: nothing here knows what a prompt's text, a judgement or a label is.
+Rewards reach a learner as numbers: nothing here depends on a prompt's text, a judgement or a label.
 """

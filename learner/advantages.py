@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-STD_FLOOR = 1e-6
-"""Added to the standard deviation, in units of reward."""
+STD_FLOOR = 1e-6  # added to the standard deviation, in units of reward
 
 
 def group_advantages(rewards: Sequence[float]) -> tuple[float, ...]:
-    """Advantage of every completion of one group: A_i = (r_i - mean r) / (std r + 1e-6).
+    """Return the advantage of every completion of one group: A_i = (r_i - mean r) / (std r + 1e-6).
 
-    The standard deviation is the *unbiased* one (divisor G - 1), which is what ``torch.std`` gives and therefore
+    The standard deviation is the *unbiased* one (divisor G - 1), which is what `torch.std` gives and therefore
     what TRL, verl and OpenRLHF train with; the population choice would scale every advantage by sqrt(G / (G - 1)).
 
     Args:

@@ -5,10 +5,10 @@ import logging
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -16,21 +16,35 @@ from torch import Tensor
 from buffer.heartbeat import Heartbeat
 from buffer.streams import Address
 from configs.schema import Config
-from learner import checkpoint, models
+from learner import checkpoint, models, sealing
 from learner.checkpoint import CheckpointError
-from learner.deepspeed_engine import Engine, Ranks
+from learner.deepspeed_engine import Engine
+from learner.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
+# What the writers of safetensors and torch (last) report when the disk is full: neither raises an OSError.
 DISK_FULL = ("No space left", "Disk quota exceeded", "inline_container")
-"""What the writers of safetensors and torch (last) say when the disk is full: neither raises an OSError."""
+
+
+class Update(Protocol):
+    """A learner's model and optimiser step, without streams or files."""
+
+    engine: Engine
+
+
+U = TypeVar("U", bound=Update)
 
 
 class Learner:
     """One rank of a learner, one process. The methods of all ranks are called together, in the same order.
 
-    Rank 0 alone talks to the buffer; the others receive each batch from it. ``version`` counts optimiser steps, and
-    ``skipped`` the batches since the start whose loss or gradient was not finite.
+    Rank 0 alone talks to the buffer; the others receive each batch from it. Half of the attributes are set by `start`,
+    which can only run once all ranks are there.
+
+    Attributes:
+        version: optimiser steps behind the weights.
+        skipped: batches since the start whose loss or gradient was not finite.
     """
 
     _engine: Engine
@@ -45,20 +59,25 @@ class Learner:
         self._listener: socket.socket | None = None
 
     def rendezvous(self, host: str = "127.0.0.1") -> tuple[str, int]:
-        """Where rank 0 listens from now on; host: an address of its node that the other ranks can reach."""
+        """Listen for the other ranks, on rank 0; return host and port.
+
+        Args:
+            host: an address of this node that the other ranks can reach.
+        """
         self._listener = socket.create_server((host, 0))
         return host, int(self._listener.getsockname()[1])
 
     def close(self) -> None:
-        """Leaves the other ranks; saves nothing."""
+        """Leave the other ranks; save nothing. For tests: in a run the process is killed."""
         self._engine.close()
         self._ranks.leave()
 
-    def _beat(self, address: Address, name: str, stacks: str) -> Heartbeat:
-        every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
-        heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
-        heartbeat.version = self.version
-        return heartbeat
+    def _load(self, host: str, port: int, make_update: Callable[[Config, Ranks, str], U]) -> U:
+        """Join the ranks and load the model; return what updates it."""
+        self._ranks = self._join(host, port)
+        update = make_update(self._config, self._ranks, self._model_path)
+        self._engine, self._model = update.engine, update.engine.module.model
+        return update
 
     def _join(self, host: str, port: int) -> Ranks:
         config = self._config
@@ -72,45 +91,57 @@ class Learner:
             listener=self._listener,
         )
 
+    @property
+    def _vocabulary(self) -> int:
+        """Token ids of the model are below this."""
+        return int(self._model.config.get_text_config().vocab_size)
+
+    def _start_heartbeat(self, address: Address, name: str, stacks: str) -> Heartbeat:
+        every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
+        heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, stacks=stacks)
+        heartbeat.version = self.version
+        return heartbeat
+
     def _advance(self) -> None:
-        """A step was taken."""
+        """Count a step that was taken."""
         self.version += 1
         self._skipped_in_a_row = 0
 
-    def _skip(self, what: str, *, replay: bytes = b"", name: str = "not-finite") -> None:
-        """A batch was not trained on (``NotFinite``): counts it. A collective.
+    def _skip(self, batch: str, *, replay: bytes = b"", name: str = "not-finite") -> None:
+        """Count a batch that was not trained on (`NotFinite`). A collective.
 
-        what: the batch, in words. replay: the batch for ``experience.unpack``.
+        Args:
+            batch: the batch, in words.
+            replay: the batch for `experience.unpack`.
+            name: of the file that `replay` is written to.
 
         Raises:
-            FloatingPointError: it is the `grpo.max_skips`-th in a row; ``replay`` is on disk then, beside the checkpoints.
+            FloatingPointError: it is the `grpo.max_skips`-th in a row; `replay` is on disk then, beside the checkpoints.
         """
         self.skipped += 1
         self._skipped_in_a_row += 1
-        log.warning("the loss or gradient of %s is not finite at version %d: step skipped", what, self.version)
+        log.warning("the loss or gradient of %s is not finite at version %d: step skipped", batch, self.version)
         if self._skipped_in_a_row < self._config.grpo.max_skips:
             return
         path = self._checkpoints.with_name(f"{name}-{self.version}.msgpack")
         if replay and self._rank == 0:
             path.write_bytes(replay)
-        self._ranks.barrier()  # a driver that hears one rank's error ends them all
+        self._ranks.barrier()  # the driver ends all ranks as soon as one of them raises
         kept = f"; the last of them is in {path} (learner.experience.unpack reads it)" if replay else ""
         raise FloatingPointError(
             f"{self._skipped_in_a_row} batches in a row had a loss or gradient that is not finite at version"
-            f" {self.version} (grpo.max_skips), the last one of {what}{kept}. No step was taken on them: look at what"
+            f" {self.version} (grpo.max_skips), the last one of {batch}{kept}. No step was taken on them: look at what"
             " they have in common, lower the learning rate, then resume the run"
         )
 
     def _resume(self) -> tuple[str, ...]:
-        """Loads the newest checkpoint that can be used, if there is one; the ids of the entries that it contains."""
-        version = b""
+        """Load the newest usable checkpoint, if there is one; return the ids of the entries that it contains. A collective."""
         if self._rank == 0:
             checkpoint.clear(self._checkpoints)
-            found = checkpoint.usable(self._checkpoints)
-            for sentence in found.corrupt if found else ():
-                log.warning("%s", sentence)
-            version = str(found.record.version).encode() if found else b""
-        version = self._ranks.broadcast_bytes(version)
+        newest = sealing.usable(self._ranks, self._checkpoints)
+        for sentence in newest.corrupt if newest else ():
+            log.warning("%s", sentence)
+        version = self._ranks.broadcast_bytes(str(newest.record.version).encode() if newest else b"")
         if not version:
             return ()
         path = checkpoint.at(self._checkpoints, int(version))
@@ -121,9 +152,14 @@ class Learner:
         return record.entries
 
     def _write(self, state: dict[str, Tensor], entries: Sequence[str]) -> None:
-        """A checkpoint of this version, whole on disk when it returns; state and entries count on rank 0.
+        """Write a checkpoint of this version; it is whole on disk when this returns. A collective.
 
-        CheckpointError when the disk is full; older checkpoints are untouched then.
+        Args:
+            state: whole weights, on rank 0.
+            entries: ids of the entries trained since the checkpoint before, on rank 0.
+
+        Raises:
+            CheckpointError: the disk is full; older checkpoints are untouched.
         """
         folder = checkpoint.unfinished(self._checkpoints, self.version)
         with self._full_disk_named(folder):
@@ -134,10 +170,12 @@ class Learner:
             self._ranks.barrier()
             if self._rank == 0:
                 models.save_model(self._model, state, self._model_path, folder / "model")
+            seals = sealing.seal(self._ranks, folder)
+            if self._rank == 0:
                 record = checkpoint.Record(
                     version=self.version, entries=tuple(entries), ranks=self._world, zero_stage=self._zero_stage
                 )
-                checkpoint.commit(self._checkpoints, record, keep=self._keep)
+                checkpoint.commit(self._checkpoints, record, keep=self._keep, seals=seals)
         self._ranks.barrier()
 
     @contextmanager
@@ -159,19 +197,20 @@ class Learner:
 
 
 class Clock:
-    """Where the time between two optimiser steps goes."""
+    """Measures where the time between two optimiser steps goes."""
 
     def __init__(self) -> None:
-        self._ended, self._waited = time.perf_counter(), 0.0
+        self._last, self._waited = time.perf_counter(), 0.0
 
-    def waited(self, seconds: float) -> None:
+    def add_wait(self, seconds: float) -> None:
+        """Count `seconds` of waiting for experience."""
         self._waited += seconds
 
     def metrics(self) -> dict[str, float]:
-        """Seconds since the last call, and how many of them were spent waiting for experience."""
+        """Return the seconds since the last call, and how many of them were spent waiting for experience."""
         now = time.perf_counter()
-        period, waited = now - self._ended, self._waited
-        self._ended, self._waited = now, 0.0
+        period, waited = now - self._last, self._waited
+        self._last, self._waited = now, 0.0
         return {
             "time/wait_for_experience_s": waited,
             "time/step_s": period,

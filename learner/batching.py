@@ -1,7 +1,7 @@
-"""Laying a batch out in rows, cutting these into micro-batches and dealing them to ranks (pure torch).
+"""Packing a batch into rows, splitting these into micro-batches and sharding them over ranks (pure torch).
 
-A batch is the sum of its micro-batches because every coefficient in the loss has a global divisor; how it is cut and
-who computes which part changes the result by rounding only. Everything here is deterministic in its arguments.
+A batch is the sum of its micro-batches because every coefficient in the loss has a global divisor; where it is split and
+which rank computes what changes the result by rounding only. Everything here is deterministic in its arguments.
 """
 
 from bisect import bisect_left
@@ -11,50 +11,60 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-PAD = 0
-"""Token id in padded places, which no real token attends to."""
+PAD = 0  # token id in padded places, which no real token attends to
+
+
+PromptGroup = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""Token ids of a prompt and of its completions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedRow:
-    """A prompt with completions of it side by side; completions: their indices in the batch. length: all tokens."""
+    """A prompt followed by some of its completions."""
 
     prompt: Sequence[int]
+    """Token ids, at least one."""
     completions: tuple[int, ...]
+    """Their indices in the batch."""
     length: int
+    """Tokens of the prompt and of these completions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """Right-padded rows, each a prompt that branches into its completions, and where to read the results.
+    """Right-padded rows, each a prompt as the shared prefix of its completions, and where to read the results.
 
-    input_ids, positions, branches: [rows, length] int64. A position counts from the prompt's start along its own
-    branch; branch 0 is the prompt, 1, 2, ... are the completions, -1 is padding. A token sees what is before it in
-    its own branch and in the prompt: what it would see if its completion stood alone behind the prompt.
-
-    predicting, targets: [T], for each completion token in the order of the completions: the place in the flattened
-    rows whose hidden state predicts it, and its id. ends: [completions], the places of their last tokens.
+    A token attends to what is before it in its own segment and in the prompt: to what it would attend to if its
+    completion were alone behind the prompt.
     """
 
     input_ids: Tensor
+    """[rows, length] int64."""
     positions: Tensor
-    branches: Tensor
+    """[rows, length] int64, counted from the prompt's start as if the token's completion followed it directly."""
+    segments: Tensor
+    """[rows, length] int64: 0 is the prompt, 1, 2, ... are the completions, -1 is padding."""
     predicting: Tensor
+    """[T] int64, of each completion token: the place in the flattened rows whose hidden state predicts it."""
     targets: Tensor
+    """[T] int64, of each completion token, in the order of the completions: its id."""
     ends: Tensor
+    """[completions] int64: the places of their last tokens in the flattened rows."""
 
     def to(self, device: torch.device) -> "Tokens":
+        """Return a copy on `device`."""
         return Tokens(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
-def pack_rows(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], limit: int, *, share: bool) -> list[PackedRow]:
-    """The rows of a batch: for each group as few as hold its completions within ``limit`` tokens a row.
+def pack_rows(groups: Iterable[PromptGroup], limit: int, *, share: bool) -> list[PackedRow]:
+    """Return the rows of a batch: for each group as few as hold its completions within `limit` tokens a row.
 
     The prompt is computed once per row, which for G short completions of a long prompt is nearly G times less work.
 
     Args:
-        groups: a prompt and its completions each; completions are counted through the whole batch.
-        share: False for one completion per row.
+        groups: prompts with their completions; completions are numbered through the whole batch.
+        limit: tokens of a row, at most, unless it holds a single completion.
+        share: whether several completions may share a row.
     """
     rows: list[PackedRow] = []
     index = 0
@@ -73,12 +83,17 @@ def pack_rows(groups: Iterable[tuple[Sequence[int], Sequence[Sequence[int]]]], l
 
 
 def split_micro_batches(lengths: Sequence[int], micro_tokens: int, ranks: int) -> list[list[int]]:
-    """Indices of each micro-batch: rows x longest row <= micro_tokens, as many micro-batches on each rank.
+    """Return the indices of each micro-batch: rows x longest row <= micro_tokens, as many micro-batches on each rank.
 
-    Rows are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of
-    similar length and little is padding. The fewest micro-batches that are a multiple of ``ranks`` are made, and of
-    the smallest budget that suffices for that number, so that they, and the work of the ranks, are about even. If
-    there are too few rows, some micro-batches stay empty.
+    Rows are taken from the longest to the shortest (ties by index), so that rows of a micro-batch are of similar length
+    and little is padding. The number of micro-batches is the smallest possible multiple of `ranks`, and their budget the
+    smallest that suffices for that number, so that they, and the work of the ranks, are about even. If there are too few
+    rows, some micro-batches stay empty.
+
+    Args:
+        lengths: tokens of each row.
+        micro_tokens: tokens of a micro-batch at most, padding included.
+        ranks: how many ranks share the work.
 
     Raises:
         ValueError: one row alone is over the budget.
@@ -102,7 +117,7 @@ def split_micro_batches(lengths: Sequence[int], micro_tokens: int, ranks: int) -
 
 
 def _packed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """``order`` (descending lengths) cut wherever one more row would go over the budget."""
+    """Return `order` (descending lengths), split wherever one more row would exceed the budget."""
     cuts: list[list[int]] = []
     for index in order:
         if not cuts or (len(cuts[-1]) + 1) * lengths[cuts[-1][0]] > budget:
@@ -111,42 +126,57 @@ def _packed(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[l
     return cuts
 
 
-def shard(cuts: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:
-    """The micro-batches of one rank: every ``ranks``-th, so that those computed at the same time are of one size."""
-    if len(cuts) % ranks:
-        raise ValueError(f"{len(cuts)} micro-batches cannot be dealt evenly to {ranks} ranks: cut() makes a multiple")
-    return list(cuts[rank::ranks])
+def shard(micro_batches: Sequence[list[int]], rank: int, ranks: int) -> list[list[int]]:
+    """Return the micro-batches of one rank: every `ranks`-th, so that those computed at the same time are of one size."""
+    if len(micro_batches) % ranks:
+        raise ValueError(
+            f"{len(micro_batches)} micro-batches cannot be dealt evenly to {ranks} ranks: split_micro_batches makes a multiple"
+        )
+    return list(micro_batches[rank::ranks])
+
+
+def micro_batches_of_rank(
+    groups: Iterable[PromptGroup], limit: int, *, share: bool, rank: int, ranks: int
+) -> list[list[PackedRow]]:
+    """Return the rows of each micro-batch that one rank computes: `pack_rows`, `split_micro_batches`, `shard`."""
+    rows = pack_rows(groups, limit, share=share)
+    micro_batches = split_micro_batches([row.length for row in rows], limit, ranks)
+    return [[rows[index] for index in micro_batch] for micro_batch in shard(micro_batches, rank, ranks)]
 
 
 def collate(rows: Sequence[PackedRow], completions: Sequence[Sequence[int]]) -> Tokens:
-    """The tensors of some rows; ``completions`` are those of the whole batch, each of at least one token.
+    """Return the tensors of some rows.
 
-    No rows at all give one of two padding tokens with one target: a micro-batch for a rank that has nothing to
-    compute but must take part in the collectives. Its coefficients are to be 0.
+    No rows give one row of two padding tokens with one target: a micro-batch for a rank that has nothing to compute but
+    must take part in the collectives. Its coefficients must be 0.
+
+    Args:
+        rows: of one micro-batch.
+        completions: those of the whole batch, each of at least one token.
     """
     if not rows:
         rows, completions = [PackedRow(prompt=[PAD], completions=(0,), length=2)], [[PAD]]
     width = max(row.length for row in rows)
-    ids, positions, branches, predicting, ends = [], [], [], [], []
+    ids, positions, segments, predicting, ends = [], [], [], [], []
     for number, row in enumerate(rows):
         start, prompt = number * width, len(row.prompt)
-        row_ids, row_positions, row_branches = list(row.prompt), list(range(prompt)), [0] * prompt
-        for branch, index in enumerate(row.completions, start=1):
+        row_ids, row_positions, row_segments = list(row.prompt), list(range(prompt)), [0] * prompt
+        for segment, index in enumerate(row.completions, start=1):
             length, first = len(completions[index]), start + len(row_ids)
             row_ids += completions[index]
             row_positions += range(prompt, prompt + length)
-            row_branches += [branch] * length
+            row_segments += [segment] * length
             predicting += [start + prompt - 1, *range(first, first + length - 1)]
             ends.append(first + length - 1)
         padding = width - row.length
         ids.append(row_ids + [PAD] * padding)
         positions.append(row_positions + [0] * padding)
-        branches.append(row_branches + [-1] * padding)
+        segments.append(row_segments + [-1] * padding)
     chosen = [token for row in rows for index in row.completions for token in completions[index]]
     return Tokens(
         input_ids=torch.tensor(ids),
         positions=torch.tensor(positions),
-        branches=torch.tensor(branches),
+        segments=torch.tensor(segments),
         predicting=torch.tensor(predicting),
         targets=torch.tensor(chosen),
         ends=torch.tensor(ends),
@@ -154,5 +184,5 @@ def collate(rows: Sequence[PackedRow], completions: Sequence[Sequence[int]]) -> 
 
 
 def per_token(values: Sequence[float], counts: Sequence[int]) -> Tensor:
-    """One value per completion, repeated for each of its tokens; shape [sum of counts], float32."""
+    """Return one value per completion, repeated for each of its tokens: [sum of counts], float32."""
     return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), torch.tensor(counts))

@@ -1,20 +1,21 @@
 """Whole checkpoints or none: written aside, synced to disk, then renamed (pure, standard library).
 
-A folder ``version-000007`` under the checkpoints folder holds
+A folder `version-000007` under the checkpoints folder holds
 
     model/          Hugging Face format with tokenizer, for transformers and vLLM
     engine/         DeepSpeed's optimiser, schedule and partitioned weights, one file or more per rank
     record.json     version, how many ranks wrote it, the entry ids whose gradient it contains (I3), and of every other
-                    file its size and checksum
+                    file its seal: size and checksum
 
-and exists only when all of it is on disk. One that has changed since is set aside as ``.corrupt-version-000007``. With
-ranks on several nodes the checkpoints folder must be one that all of them share.
+and exists only when all of it is on disk. One that has changed since is set aside as `.corrupt-version-000007`. With
+ranks on several nodes all of them must share the checkpoints folder. `sealing` divides the reading among the ranks.
 """
 
 import json
 import os
 import shutil
 import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,29 +24,31 @@ PREFIX = "version-"
 UNFINISHED = ".unfinished-"
 CORRUPT = ".corrupt-"
 RECORD = "record.json"
-CHUNK = 1 << 22
-"""Bytes of a file that are read at a time."""
+CHUNK = 1 << 22  # bytes of a file that are read at a time
+
+Seal = list[int]
+"""[size in bytes, CRC-32] of a file."""
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; says why and what to do."""
+    """A checkpoint that cannot be used; the message names why and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """What a checkpoint says about itself.
-
-    version: optimiser steps behind the weights. entries: ids of the stream entries trained since the checkpoint
-    before (those of earlier ones were acknowledged with them). ranks, zero_stage: who can load its engine state.
-    """
+    """What a checkpoint is."""
 
     version: int
+    """Optimiser steps behind the weights."""
     entries: tuple[str, ...]
+    """Ids of the stream entries trained since the checkpoint before; those of earlier ones were acknowledged with them."""
     ranks: int
+    """Ranks that wrote the engine's state; as many can load it."""
     zero_stage: int
+    """ZeRO stage of the engine's state; an engine of the same stage can load it."""
 
     def require(self, *, ranks: int, zero_stage: int, folder: Path) -> None:
-        """CheckpointError unless an engine of these settings can resume from it."""
+        """Raise CheckpointError unless an engine of these settings can resume from it."""
         if (ranks, zero_stage) != (self.ranks, self.zero_stage):
             raise CheckpointError(
                 f"{folder} was written by {self.ranks} ranks at ZeRO stage {self.zero_stage} and cannot be resumed by"
@@ -55,16 +58,19 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """The newest checkpoint that is as it was written. corrupt: what became of the newer ones, a sentence each."""
+class Usable:
+    """The newest checkpoint that is as it was written."""
 
     path: Path
+    """Its folder."""
     record: Record
+    """What it is."""
     corrupt: tuple[str, ...]
+    """What became of the newer checkpoints, a sentence each."""
 
 
 def begin(folder: Path, version: int) -> Path:
-    """An empty folder to write checkpoint ``version`` into; clears what an interrupted writer left behind."""
+    """Make an empty folder to write checkpoint `version` into; remove what an interrupted writer left behind."""
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
     path = unfinished(folder, version)
@@ -73,67 +79,107 @@ def begin(folder: Path, version: int) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Removes what an interrupted writer left behind, and what `_doom` marked."""
+    """Remove what an interrupted writer left behind, and what `_mark_for_removal` renamed."""
     for left in folder.glob(f"{UNFINISHED}*"):
         shutil.rmtree(left)
 
 
 def unfinished(folder: Path, version: int) -> Path:
-    """Where ``begin`` made it (for the other ranks)."""
+    """Return where `begin` makes the folder (for the other ranks)."""
     return folder / f"{UNFINISHED}{version:06d}"
 
 
-def commit(folder: Path, record: Record, *, keep: int) -> Path:
-    """Makes the folder of ``begin`` a checkpoint, in one step; then removes all but the newest ``keep``.
+def file_names(path: Path) -> list[str]:
+    """Return the files of a checkpoint that is being written, relative to `path`, sorted."""
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+def seal(path: Path, names: Iterable[str]) -> dict[str, Seal]:
+    """Sync the files `names` under `path` to disk; return their seals."""
+    seals = {}
+    for name in names:
+        _sync(path / name)
+        seals[name] = _seal(path / name)
+    return seals
+
+
+def commit(folder: Path, record: Record, *, keep: int, seals: Mapping[str, Seal] | None = None) -> Path:
+    """Make the folder of `begin` a checkpoint, in one step; then remove all but the newest `keep`.
 
     After it returns, the checkpoint survives a power cut. Entries may be acknowledged only then (I3).
+
+    Args:
+        folder: the checkpoints folder.
+        record: what the checkpoint is.
+        keep: how many checkpoints stay.
+        seals: what `seal` returned for all its files; by default they are sealed here.
     """
     source, target = unfinished(folder, record.version), at(folder, record.version)
-    files = {str(path.relative_to(source)): _sealed(path) for path in source.rglob("*") if path.is_file()}
+    files = seal(source, file_names(source)) if seals is None else dict(seals)
     (source / RECORD).write_text(json.dumps(asdict(record) | {"files": files}))
-    for root, _, names in os.walk(source):
-        for path in (*(Path(root) / name for name in names), Path(root)):
-            _sync(path)
+    _sync(source / RECORD)
+    for root, _, _ in os.walk(source):
+        _sync(Path(root))
     if target.exists():  # the same version again: the old one makes room at the last moment
-        _doom(target)
+        _mark_for_removal(target)
     source.rename(target)
     _sync(folder)
     for old in versions(folder)[:-keep]:
-        _doom(at(folder, old))
+        _mark_for_removal(at(folder, old))
     clear(folder)
     return target
 
 
 def at(folder: Path, version: int) -> Path:
-    """Where checkpoint ``version`` is, if there is one."""
+    """Return where checkpoint `version` is, if there is one."""
     return folder / f"{PREFIX}{version:06d}"
 
 
 def versions(folder: Path) -> list[int]:
-    """Versions of the whole checkpoints in ``folder``, ascending."""
+    """Return the versions of the whole checkpoints in `folder`, ascending."""
     names = [path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")]
-    return sorted(int(name) for name in names if name.isdecimal())  # a copy that somebody made is none of ours
+    return sorted(int(name) for name in names if name.isdecimal())  # a copy that somebody made is not ours
 
 
 def newest(folder: Path) -> tuple[Path, Record] | None:
-    """The newest whole checkpoint, or None; for those who only look: its files are not read (see ``usable``).
+    """Return the newest whole checkpoint, or None. Its files are not verified: to resume from it, see `usable`.
 
     Raises:
         CheckpointError: its record cannot be read.
     """
-    found = versions(folder)
-    return (at(folder, found[-1]), read(at(folder, found[-1]))) if found else None
+    known = versions(folder)
+    return (at(folder, known[-1]), read(at(folder, known[-1]))) if known else None
 
 
 def read(path: Path) -> Record:
-    """The record of the checkpoint ``path``. CheckpointError: it cannot be read."""
+    """Return the record of the checkpoint `path`.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     return _read(path)[0]
 
 
-def usable(folder: Path) -> Found | None:
-    """The newest checkpoint whose files are all as they were written, or None where there is none.
+def mismatch(path: Path, files: Mapping[str, Seal]) -> str:
+    """Return what is wrong with the first file under `path` that is not as it was sealed, "" when all are."""
+    for name, sealed in files.items():
+        try:
+            current = _seal(path / name)
+        except (OSError, ValueError) as error:  # ValueError: not a possible file name
+            return f"{str(path / name)!r} cannot be read ({error})"
+        if current != sealed:
+            return f"{path / name} is not what was written: [size, CRC] {current}, {sealed} when written"
+    return ""
 
-    Newer ones are set aside, never removed. For the one process that resumes: it changes the folder.
+
+def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mismatch) -> Usable | None:
+    """Return the newest checkpoint whose files are all as they were written, or None where there is no checkpoint.
+
+    Newer ones are set aside, never removed. Only the one process that resumes may call it: it changes the folder.
+
+    Args:
+        folder: the checkpoints folder.
+        verify: as `mismatch`.
 
     Raises:
         CheckpointError: there were some, and not one of them can be used.
@@ -144,23 +190,24 @@ def usable(folder: Path) -> Found | None:
         try:
             record, files = _read(path)
             lost = str(len(record.entries))
-            _verify(path, files)
+            if problem := verify(path, files):
+                raise CheckpointError(problem)
         except CheckpointError as error:
             aside = _set_aside(path)
             outcome = f"the gradient of its {lost} entries is lost, but for those that were not acknowledged yet"
             corrupt.append(f"{error}: set aside as {aside.name}; {outcome}")
         else:
-            return Found(path=path, record=record, corrupt=tuple(corrupt))
+            return Usable(path=path, record=record, corrupt=tuple(corrupt))
     if corrupt:
         raise CheckpointError(
-            f"{folder}: none of its {len(corrupt)} checkpoints can be used ({'; '.join(corrupt)}): unshuffle one under its"
+            f"{folder}: none of its {len(corrupt)} checkpoints can be used ({'; '.join(corrupt)}): restore one under its"
             f" name ({PREFIX}...) from a copy, or start a new run"
         )
     return None
 
 
-def _read(path: Path) -> tuple[Record, dict[str, list[int]]]:
-    """The record, and [size, checksum] of every other file."""
+def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
+    """Return the record, and the seals of all other files."""
     try:
         fields: dict[str, Any] = json.loads((path / RECORD).read_text())
         files = dict(fields.pop("files"))
@@ -172,19 +219,7 @@ def _read(path: Path) -> tuple[Record, dict[str, list[int]]]:
         raise CheckpointError(f"{path / RECORD} cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _verify(path: Path, files: dict[str, list[int]]) -> None:
-    """CheckpointError naming the first file that is not as it was written."""
-    for name, expected in files.items():
-        try:
-            found = _sealed(path / name)
-        except (OSError, ValueError) as error:  # ValueError: no name of a file
-            raise CheckpointError(f"{str(path / name)!r} cannot be read ({error})") from error
-        if found != expected:
-            raise CheckpointError(f"{path / name} is not what was written: [size, CRC] {found}, {expected} when written")
-
-
-def _sealed(path: Path) -> list[int]:
-    """[size in bytes, CRC-32] of a file."""
+def _seal(path: Path) -> Seal:
     size = checksum = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -200,8 +235,8 @@ def _set_aside(path: Path) -> Path:
     return path.rename(target)
 
 
-def _doom(path: Path) -> None:
-    """Renamed before it is removed, so that what is half removed is never taken for whole."""
+def _mark_for_removal(path: Path) -> None:
+    """Rename it before it is removed, so that what is half removed is never taken for whole."""
     path.rename(path.with_name(f"{UNFINISHED}removed-{path.name}"))
 
 

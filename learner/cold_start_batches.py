@@ -1,41 +1,64 @@
-"""What the cold start sampled, as first batches for the meta-RM (pure, standard library).
+"""The cold start's samples as the first batches of the meta-RM (pure, standard library).
+
+    sampled.jsonl ─without hinted─▶ sorted by preference ─▶ batches of whole groups, decoded when they are trained on
 
 The file is the cold start's `sampled.jsonl`: a line per group with prompt_ids and completions [{ids, reward, ...}].
 Hinted judgements are left out: they are often cut short, and so would teach the meta-RM the wrong thing
 (arXiv:2504.02495).
 """
 
-import json
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from learner.json_lines import JsonLines, Row, rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledGroup:
-    """The completions of one prompt, with their rewards."""
+    """The sampled completions of one prompt."""
 
     prompt_ids: tuple[int, ...]
+    """Token ids of the prompt, without a hint."""
     completion_ids: tuple[tuple[int, ...], ...]
+    """Token ids of each completion."""
     rewards: tuple[float, ...]
+    """Reward of each completion."""
 
 
-def cold_start_batches(path: Path, batch: int) -> list[list[SampledGroup]]:
-    """Whole groups in the order of their prompts' ids, `batch` completions or a few more each; a rest is left out."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    plain = sorted((row for row in rows if not row["hinted"]), key=lambda row: row["preference"])
-    batches: list[list[SampledGroup]] = [[]]
-    for row in plain:
-        if sum(len(group.rewards) for group in batches[-1]) >= batch:
-            batches.append([])
-        batches[-1].append(_group(row))
-    return [found for found in batches if sum(len(group.rewards) for group in found) >= batch]
+class ColdStartBatches:
+    """Batches of whole groups in the order of their preferences' ids; only offsets of lines stay in memory."""
+
+    def __init__(self, path: Path, batch: int) -> None:
+        """Index a file.
+
+        Args:
+            path: the cold start's `sampled.jsonl`.
+            batch: completions of a batch; the last group of each may exceed it. A rest of fewer is left out.
+        """
+        plain = sorted((row["preference"], offset, len(row["completions"])) for offset, row in rows(path) if not row["hinted"])
+        self._groups = JsonLines(path, (offset for _, offset, _ in plain))
+        self._ends = array("Q")  # index of the group behind each batch
+        completions = 0
+        for end, (_, _, count) in enumerate(plain, start=1):
+            completions += count
+            if completions >= batch:
+                self._ends.append(end)
+                completions = 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, number: int) -> list[SampledGroup]:
+        end = self._ends[number]
+        start = self._ends[number - 1] if number else 0
+        return [_group(self._groups[index]) for index in range(start, end)]
 
 
-def _group(row: dict[str, Any]) -> SampledGroup:
+def _group(row: Row) -> SampledGroup:
     completions = row["completions"]
     return SampledGroup(
         prompt_ids=tuple(row["prompt_ids"]),
-        completion_ids=tuple(tuple(one["ids"]) for one in completions),
-        rewards=tuple(one["reward"] for one in completions),
+        completion_ids=tuple(tuple(completion["ids"]) for completion in completions),
+        rewards=tuple(completion["reward"] for completion in completions),
     )

@@ -1,31 +1,30 @@
-"""Rank 0's side of the experience stream: claim, decode, keep what is ready, and tally what was seen."""
+"""Rank 0's side of the experience stream: claim, decode, refuse what cannot be trained on, pass batches to the other ranks."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import msgpack  # type: ignore[import-untyped]
 
 from buffer.messages import CodecError, ExperienceGroup, decode
 from buffer.streams import Consumer, Entry
 
-CLAIM = 64
-"""Entries claimed at a time, at most."""
-
-LOOK_S = 1.0
-"""How long one look at the stream blocks, in seconds; what else may have changed is looked at after it."""
+CLAIM = 64  # entries claimed at a time, at most
+POLL_S = 1.0  # seconds that one claim blocks at most; then the intake looks at what else may have changed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupLimits:
-    """What a learner can train on: bytes of an entry, token ids below ``vocabulary``, ``tokens`` per sequence."""
+    """What a learner can train on."""
 
     max_bytes: int
+    """Largest entry, in bytes."""
     vocabulary: int
+    """Token ids are below this."""
     tokens: int
+    """Longest sequence: a prompt and one of its completions, in tokens."""
 
     def check(self, group: ExperienceGroup) -> None:
-        """CodecError naming the first limit that the group breaks."""
+        """Raise CodecError with the first limit that the group breaks."""
         longest = len(group.prompt_ids) + max(map(len, group.completion_ids))
         if longest > self.tokens:
             raise CodecError(f"completion_ids: a sequence of {longest} tokens, the limit is {self.tokens}")
@@ -36,41 +35,48 @@ class GroupLimits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceivedGroup:
-    """A group with the stream entry that brought it."""
+    """A group with the stream entry that it came in."""
 
     entry_id: str
+    """Id of the entry, for its acknowledgement."""
     payload: bytes
+    """The entry as it was sent; the other ranks decode it again."""
     group: ExperienceGroup
+    """The decoded payload."""
 
 
 class Reader:
-    """A learner's consumer of ``experience``: decoded groups out, poison entries to the dead letters.
+    """A learner's consumer of `experience`: decoded groups out, undecodable entries to the dead letters.
 
-    The learner is alone in its consumer group, so its claims never lapse: they end with an acknowledgement, or are
-    claimed again by its next process under the same name.
+    The learner is alone in its consumer group, so its claims never lapse: they end with an acknowledgement, or its next
+    process claims them again under the same name.
     """
 
     def __init__(self, consumer: Consumer, limits: GroupLimits) -> None:
         self._consumer, self._limits = consumer, limits
 
     def fence(self, incarnation: int) -> None:
-        """From now on this reader claims only while there is no newer incarnation of the learner."""
+        """From now on claim only while the learner has no newer incarnation."""
         self._consumer.incarnation = incarnation
 
     def claim(self, seconds: float, *, count: int = CLAIM) -> list[ReceivedGroup]:
-        """Up to ``count`` groups: at once if any have arrived, else whatever comes first within ``seconds``."""
+        """Return up to `count` groups: at once if any have arrived, else the first that arrive within `seconds`."""
         return self._decoded(self._consumer.claim(count, block_s=seconds))
 
     def claimed_before(self, *, behind: str = "") -> list[ReceivedGroup]:
-        """What this learner had claimed and not acknowledged when it was last alive. behind: an entry's id; only later ones."""
+        """Return what earlier processes of this learner claimed and never acknowledged.
+
+        Args:
+            behind: an entry id; only later entries are returned.
+        """
         return self._decoded(self._consumer.own_pending(behind=behind))
 
     def acknowledge(self, entries: Sequence[str]) -> None:
-        """These entry ids need never come back."""
+        """Acknowledge these entry ids: they are never delivered again."""
         self._consumer.ack(entries)
 
     def _decoded(self, entries: Iterable[Entry]) -> list[ReceivedGroup]:
-        arrived = []
+        received = []
         for entry in entries:
             try:
                 group = decode(entry.payload, ExperienceGroup, max_bytes=self._limits.max_bytes)
@@ -78,50 +84,38 @@ class Reader:
             except CodecError as error:
                 self._consumer.dead_letter(entry, str(error))
                 continue
-            arrived.append(ReceivedGroup(entry_id=entry.id, payload=entry.payload, group=group))
-        return arrived
+            received.append(ReceivedGroup(entry_id=entry.id, payload=entry.payload, group=group))
+        return received
 
 
-@dataclass(kw_only=True, slots=True)
-class GroupStats:
-    """What arrived since the last report: every group counts, trained on or not, so nothing here is biased."""
+class UnacknowledgedEntries:
+    """Ids of the entries trained since the last checkpoint; they are acknowledged once a checkpoint contains them (I3)."""
 
-    rewards: list[float] = field(default_factory=list)
-    failures: int = 0
-    groups: int = 0
-    solved_all: int = 0
-    solved_none: int = 0
-    dropped_lengths: list[int] = field(default_factory=list)
+    def __init__(self, acknowledge: Callable[[Sequence[str]], object]) -> None:
+        self._acknowledge = acknowledge
+        self._ids: list[str] = []
 
-    def add(self, group: ExperienceGroup) -> None:
-        self.groups += 1
-        self.rewards += group.rewards
-        self.failures += sum(1 for reason in group.failures if reason)
-        if not group.informative:
-            self.solved_all += group.rewards[0] > 0
-            self.solved_none += group.rewards[0] <= 0
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids, in the order of training."""
+        return tuple(self._ids)
 
-    def metrics(self) -> dict[str, float]:
-        """reward/mean, reward/solved_{all,none} (shares of groups), parse/failure_rate, length/dropped (tokens)."""
-        metrics = {}
-        if self.groups:
-            metrics = {
-                "reward/mean": fmean(self.rewards),
-                "reward/solved_all": self.solved_all / self.groups,
-                "reward/solved_none": self.solved_none / self.groups,
-                "parse/failure_rate": self.failures / len(self.rewards),
-            }
-        if self.dropped_lengths:
-            metrics["length/dropped"] = fmean(self.dropped_lengths)
-        return metrics
+    def add(self, batch: Iterable[ReceivedGroup]) -> None:
+        """Add the entries of a batch that was trained on."""
+        self._ids += [received.entry_id for received in batch]
+
+    def acknowledge(self) -> None:
+        """Acknowledge them all: the checkpoint that contains their gradient is on disk."""
+        self._acknowledge(self._ids)
+        self._ids = []
 
 
-def pack(payloads: Sequence[bytes]) -> bytes:
-    """Payloads of a batch as one message for the other ranks; never empty."""
-    return bytes(msgpack.packb(list(payloads)))
+def pack(batch: Sequence[ReceivedGroup]) -> bytes:
+    """Return a batch as one message for the other ranks; empty for an empty batch."""
+    return bytes(msgpack.packb([received.payload for received in batch])) if batch else b""
 
 
 def unpack(message: bytes, max_bytes: int) -> list[ExperienceGroup]:
-    """The groups of ``pack``, in its order."""
+    """Return the groups of a message of `pack`, in its order."""
     payloads = msgpack.unpackb(message, max_bin_len=max_bytes)
     return [decode(payload, ExperienceGroup, max_bytes=max_bytes) for payload in payloads]

@@ -1,7 +1,7 @@
-"""Log-probabilities of completion tokens, without ever holding the logits of a whole batch (pure torch).
+"""Log-probabilities of completion tokens and the entropies behind them, never with the logits of a whole batch (pure torch).
 
-A module, so that the hooks which gather partitioned weights (ZeRO 3) fire around it: it must be called, never its
-parts. The reference layout is a Hugging Face causal LM: a base model that gives hidden states, and an output head.
+A module, so that the hooks which gather partitioned weights (ZeRO 3) fire around it: call it, never its methods or
+submodules. The reference layout is a Hugging Face causal LM: a base model that gives hidden states, and an output head.
 """
 
 from typing import Any
@@ -14,23 +14,27 @@ from torch.utils.checkpoint import checkpoint
 from learner.batching import Tokens
 from learner.shared_prefix import hidden_states
 
-CHUNK_LOGITS = 1 << 24
-"""Logits held at a time (64 MiB in float32)."""
+CHUNK_LOGITS = 1 << 24  # logits held at a time (64 MiB in float32)
 
+# Settings of some architectures that change the logits between the head and the softmax.
 UNSUPPORTED = ("logits_scaling", "logit_scale", "lm_head_multiplier")
-"""Settings of some architectures that change the logits between the head and the softmax."""
 
 
 class TokenLogProbs(nn.Module):
-    """log pi(token | everything before it) at a temperature, for each completion token of a micro-batch.
-
-    Args:
-        model: a Hugging Face causal LM. temperature: T > 0 of the sampling; logits are divided by it.
-        chunk_logits: logits held at a time; the head is applied to chunk_logits / vocabulary tokens at once and the
-            chunk is computed again in the backward pass.
-    """
+    """log pi(token | everything before it) at a temperature, for each completion token of a micro-batch."""
 
     def __init__(self, model: Any, *, temperature: float, chunk_logits: int = CHUNK_LOGITS) -> None:
+        """Wrap a model.
+
+        Args:
+            model: a Hugging Face causal LM.
+            temperature: T > 0 of the sampling; logits are divided by it.
+            chunk_logits: logits held at a time; the head is applied to chunk_logits / vocabulary tokens at once, and each
+                chunk is computed again in the backward pass.
+
+        Raises:
+            ValueError: the model's config has a setting that would give other logits (`UNSUPPORTED`).
+        """
         super().__init__()
         self.model = model
         config = model.config.get_text_config()
@@ -41,22 +45,36 @@ class TokenLogProbs(nn.Module):
         self._temperature = temperature
         self._chunk = max(1, chunk_logits // config.vocab_size)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """Shape [T], float32, all <= 0, in the order of ``tokens.targets``."""
+    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Return log-probs (<= 0) and entropies (>= 0, nats, without gradient), [T] float32, in the order of `tokens.targets`.
+
+        The entropy of a token is that of the distribution that it was chosen from, at the same temperature.
+        """
         predicting = hidden_states(self.model, tokens)[tokens.predicting]
         head = self.model.get_output_embeddings()
         # Read once and passed on: under ZeRO 3 this is what gathers the weight, on every rank exactly once however
         # many chunks there are. (Calling the head per chunk would need as many collectives as there are chunks.)
         weight, bias = head.weight, head.bias
         if len(predicting) <= self._chunk:
-            return self._chosen(predicting, tokens.targets, weight, bias)
-        parts = zip(predicting.split(self._chunk), tokens.targets.split(self._chunk), strict=True)
-        return torch.cat([checkpoint(self._chosen, part, chosen, weight, bias, use_reentrant=False) for part, chosen in parts])
+            return self._outputs(predicting, tokens.targets, weight, bias)
+        chunks = zip(predicting.split(self._chunk), tokens.targets.split(self._chunk), strict=True)
+        computed = [checkpoint(self._outputs, hidden, targets, weight, bias, use_reentrant=False) for hidden, targets in chunks]
+        logprobs, entropies = zip(*computed, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies)
 
-    def _chosen(self, hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _outputs(self, hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         logits = functional.linear(hidden, weight, bias).float()
         if self._cap is not None:
             logits = torch.tanh(logits / self._cap) * self._cap
         if self._temperature != 1.0:
             logits = logits / self._temperature
-        return -functional.cross_entropy(logits, targets, reduction="none")
+        log_softmax = functional.log_softmax(logits, dim=-1)
+        chosen = -functional.nll_loss(log_softmax, targets, reduction="none")
+        # Last, where the recomputation of a chunk for the backward pass has ended: it is computed once.
+        return chosen, _entropies(log_softmax.detach())
+
+
+@torch.no_grad()
+def _entropies(log_softmax: Tensor) -> Tensor:
+    """Return -sum_v p_v log p_v of each row, with one temporary of the size of `log_softmax`."""
+    return -log_softmax.exp().mul_(log_softmax).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""The losses, as pure functions of log-probabilities (design.md section 4).
+"""The losses, as pure functions of log-probabilities (docs/design.md).
 
 All tensors are flat, shape [T]: one number per completion token of a micro-batch, sequence after sequence. What
 normalises the loss is a coefficient per token whose divisor is a *global* count, so that summing over micro-batches
@@ -17,12 +17,12 @@ Normalisation = Callable[[Sequence[int]], list[float]]
 
 
 def truncated_weight(old: Tensor, behaviour: Tensor, cap: float) -> Tensor:
-    """Truncated importance weight w = min(exp(pi_old - mu), C), a constant for the gradient (``correction: tis``)."""
+    """Return the truncated importance weight w = min(exp(pi_old - mu), C), a constant for the gradient (`correction: tis`)."""
     return torch.exp(old - behaviour).clamp(max=cap).detach()
 
 
 def unit_weight(old: Tensor, behaviour: Tensor, cap: float) -> Tensor:
-    """w = 1: the rollout's policy is taken for the learner's (``correction: none``)."""
+    """Return w = 1: the behaviour policy is taken for the learner's (`correction: none`)."""
     del behaviour, cap
     return torch.ones_like(old)
 
@@ -31,27 +31,30 @@ CORRECTIONS: dict[str, Correction] = {"tis": truncated_weight, "none": unit_weig
 
 
 def clipped_surrogate(new: Tensor, old: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
-    """min(rho * A, clip(rho, 1 - low, 1 + high) * A) with rho = exp(new - old); to be maximised. Shape [T]."""
+    """Return min(rho * A, clip(rho, 1 - low, 1 + high) * A) with rho = exp(new - old), to be maximised; [T]."""
     ratio = torch.exp(new - old)
     return torch.minimum(ratio * advantages, ratio.clamp(1.0 - low, 1.0 + high) * advantages)
 
 
 def k3(new: Tensor, reference: Tensor) -> Tensor:
-    """Schulman's k3 estimate of KL(new || reference) per token: exp(d) - d - 1 with d = reference - new; >= 0."""
+    """Return Schulman's k3 estimate of KL(new || reference) per token: exp(d) - d - 1 with d = reference - new; >= 0."""
     difference = reference - new
     return torch.exp(difference) - difference - 1.0
 
 
 def sequence_coefficients(lengths: Sequence[int]) -> list[float]:
-    """Coefficient of a token of each completion: 1 / (N * |o_i|), N completions in the *whole* batch.
+    """Return the coefficient of a token of each completion: 1 / (N * |o_i|), N completions in the *whole* batch.
 
-    ``normalise: sequence``, the paper's GRPO: a mean over completions of the mean over their tokens.
+    `normalise: sequence`, the paper's GRPO: a mean over completions of the mean over their tokens.
     """
     return [1.0 / (len(lengths) * length) for length in lengths]
 
 
 def token_coefficients(lengths: Sequence[int]) -> list[float]:
-    """Coefficient of a token of each completion: 1 / (sum of all lengths of the *whole* batch) (``normalise: token``)."""
+    """Return the coefficient of a token of each completion: 1 / (sum of all lengths of the *whole* batch).
+
+    `normalise: token`: a mean over all tokens.
+    """
     total = sum(lengths)
     return [1.0 / total for _ in lengths]
 
@@ -61,17 +64,15 @@ NORMALISATIONS: dict[str, Normalisation] = {"sequence": sequence_coefficients, "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyLoss:
-    """Loss of one micro-batch and the sums behind its metrics.
-
-    ``loss`` carries the gradient; ``sums`` (shape [len(SUMS)], detached, float64) is added over micro-batches and
-    ranks and then read by ``policy_metrics``.
-    """
+    """Loss of one micro-batch and the sums behind its metrics."""
 
     loss: Tensor
+    """A scalar with gradient."""
     sums: Tensor
+    """[len(SUMS)] float64, detached; added over micro-batches and ranks, then read by `policy_metrics`."""
 
 
-SUMS = ("policy", "kl", "tokens", "mismatch_kl", "weight", "weight_squared", "truncated", "clipped")
+SUMS = ("policy", "kl", "tokens", "mismatch_kl", "weight", "weight_squared", "truncated", "clipped", "entropy")
 
 
 def policy_loss(
@@ -80,6 +81,7 @@ def policy_loss(
     old: Tensor,
     behaviour: Tensor,
     reference: Tensor | None,
+    entropies: Tensor,
     advantages: Tensor,
     coefficients: Tensor,
     correction: Correction,
@@ -88,12 +90,21 @@ def policy_loss(
     clip_high: float,
     beta: float,
 ) -> PolicyLoss:
-    """L = sum_t c_t * (-w_t * min(rho_t A_t, clip(rho_t) A_t) + beta * k3_t), design.md section 4.
+    """Return L = sum_t c_t * (-w_t * min(rho_t A_t, clip(rho_t) A_t) + beta * k3_t), see docs/design.md.
 
-    Args (all [T]):
-        new: pi_theta, with gradient. old: pi_old, the learner's log-probs before this optimiser step.
-        behaviour: mu, the log-probs that the rollout recorded. reference: pi_ref, or None when beta is 0.
-        advantages: A of each token's completion. coefficients: c_t, 0 for padding (counted nowhere).
+    Args:
+        new: [T], log pi_theta, with gradient.
+        old: [T], log pi_old, the learner's log-probs before this optimiser step.
+        behaviour: [T], log mu, the log-probs that the rollout recorded.
+        reference: [T], log pi_ref, or None when beta is 0.
+        entropies: [T], of pi_old, nats; a metric only.
+        advantages: [T], A of each token's completion.
+        coefficients: [T], c_t, 0 for padding (counted nowhere).
+        correction: w of old, behaviour and cap.
+        cap: C, the largest importance weight.
+        clip_low: rho is clipped below 1 - clip_low.
+        clip_high: rho is clipped above 1 + clip_high.
+        beta: weight of the KL to the reference.
     """
     real = coefficients > 0
     weight = correction(old, behaviour, cap)
@@ -102,36 +113,36 @@ def policy_loss(
     kl = (coefficients * k3(new, reference)).sum() if reference is not None else torch.zeros_like(policy)
     with torch.no_grad():
         difference = (old - behaviour)[real].double()
-        ratio, sign = torch.exp(new - old)[real], advantages[real]
+        clipped = _is_clipped(torch.exp(new - old)[real], advantages[real], clip_low, clip_high)
         importance = torch.exp(difference)
-        clipped = ((ratio > 1 + clip_high) & (sign > 0)) | ((ratio < 1 - clip_low) & (sign < 0))
-        sums = torch.stack(
-            [
-                policy.double(),
-                kl.double(),
-                real.sum().double(),
-                (importance - difference - 1.0).sum(),
-                importance.sum(),
-                importance.square().sum(),
-                (importance > cap).sum().double(),
-                clipped.sum().double(),
-            ]
-        )
+        weights = [(importance - difference - 1.0).sum(), importance.sum(), importance.square().sum()]
+        counts = [(importance > cap).sum().double(), clipped.sum().double()]
+        entropy = entropies[real].double().sum()
+        sums = torch.stack([policy.double(), kl.double(), real.sum().double(), *weights, *counts, entropy])
     return PolicyLoss(loss=policy + beta * kl, sums=sums)
 
 
-def policy_metrics(sums: Sequence[float]) -> dict[str, float]:
-    """Metrics of a whole batch from the summed ``PolicyLoss.sums`` (names of design.md section 6).
+def _is_clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+    """Return where the surrogate is the clipped one, so that there is no gradient."""
+    return ((ratio > 1 + high) & (advantages > 0)) | ((ratio < 1 - low) & (advantages < 0))
 
-    mismatch_kl: k3 estimate of KL(mu || pi_old) per token, nats. ess: effective sample size of the untruncated
-    importance weights as a share of the tokens, (sum w)^2 / (n * sum w^2), in (0, 1]. The fractions are of tokens.
-    clip_fraction is 0 as long as each batch gets one optimiser step (rho = 1 then).
+
+def policy_metrics(sums: Sequence[float]) -> dict[str, float]:
+    """Return the metrics of a whole batch from the summed `PolicyLoss.sums` (names of docs/design.md).
+
+    entropy: of pi_old per token, nats. mismatch_kl: k3 estimate of KL(mu || pi_old) per token, nats. ess: effective sample
+    size of the untruncated importance weights as a share of the tokens, (sum w)^2 / (n * sum w^2), in (0, 1]. The
+    fractions are of tokens. clip_fraction is 0 as long as each batch gets one optimiser step (rho = 1 then).
+
+    Args:
+        sums: in the order of `SUMS`.
     """
     named = dict(zip(SUMS, sums, strict=True))
     tokens = named["tokens"]
     return {
         "loss/policy": named["policy"],
         "loss/kl": named["kl"],
+        "policy/entropy": named["entropy"] / tokens,
         "off_policy/mismatch_kl": named["mismatch_kl"] / tokens,
         "off_policy/ess": named["weight"] ** 2 / (tokens * named["weight_squared"]),
         "off_policy/tis_truncated_fraction": named["truncated"] / tokens,
@@ -140,11 +151,12 @@ def policy_metrics(sums: Sequence[float]) -> dict[str, float]:
 
 
 def correctness_loss(logits: Tensor, correct: Tensor, coefficients: Tensor) -> Tensor:
-    """Binary cross-entropy of the meta-RM, -sum_i c_i * (y_i log s(z_i) + (1 - y_i) log(1 - s(z_i))).
+    """Return the binary cross-entropy of the meta-RM, -sum_i c_i * (y_i log s(z_i) + (1 - y_i) log(1 - s(z_i))).
 
     Args:
-        logits: z, shape [rows]. correct: y in {0, 1}, shape [rows]. coefficients: 1 / completions in the whole
-            batch, 0 for padding rows.
+        logits: [completions], z.
+        correct: [completions], y in {0, 1}.
+        coefficients: [completions], 1 / completions in the whole batch, 0 for padding.
     """
     losses = functional.binary_cross_entropy_with_logits(logits, correct, reduction="none")
     return (coefficients * losses).sum()

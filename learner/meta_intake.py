@@ -1,4 +1,4 @@
-"""The meta-RM learner at the buffer: whole groups in the order in which they came, and what it passes over (I3, I4)."""
+"""Rank 0 of the meta-RM learner at the buffer: whole groups in the order of their arrival, a bounded backlog (I3, I4)."""
 
 import time
 from collections import deque
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from buffer.ledger import Ledger
 from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
-from learner.experience import LOOK_S, GroupLimits, Reader, ReceivedGroup
+from learner.experience import POLL_S, GroupLimits, Reader, ReceivedGroup, UnacknowledgedEntries
 
 
 class MetaIntake:
-    """Rank 0 of the meta-RM learner at the buffer: whole groups, in the order in which they came."""
+    """Holds the groups that were claimed until they make a batch."""
 
     def __init__(self, config: Config, address: Address, vocabulary: int) -> None:
         tokens = config.meta_rm.micro_tokens
@@ -25,55 +25,65 @@ class MetaIntake:
         self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
         self._max_backlog = config.meta_rm.max_backlog
         self._ready: deque[ReceivedGroup] = deque()
-        self._unacknowledged: list[str] = []
+        self._unacknowledged = UnacknowledgedEntries(self._reader.acknowledge)
 
     def recover(self, contained: Sequence[str]) -> None:
-        """After a start: what the checkpoint contains is acknowledged, what else was claimed before is ready."""
+        """After a start: acknowledge what the checkpoint contains; what else was claimed before is ready."""
+        known = set(contained)
         self._reader.acknowledge(contained)
-        self._ready.extend(one for one in self._reader.claimed_before() if one.entry_id not in set(contained))
+        self._ready.extend(received for received in self._reader.claimed_before() if received.entry_id not in known)
 
     def wait(self, seconds: float) -> list[ReceivedGroup]:
-        """The next whole groups of at least ``meta_rm.batch`` completions, or nothing within ``seconds``. The backlog is
-        bounded meanwhile."""
+        """Return the next whole groups of at least `meta_rm.batch` completions, or nothing within `seconds`.
+
+        Meanwhile the backlog is bounded.
+        """
         deadline = time.monotonic() + seconds
         while True:
-            self.bound()
-            missing = self._batch - sum(len(one.group.rewards) for one in self._ready)
+            self.bound_backlog()
+            missing = self._batch - _completions(self._ready)
             if missing <= 0:
                 return self._take()
             left = deadline - time.monotonic()
             if left <= 0:
                 return []
-            self._ready.extend(self._reader.claim(min(left, LOOK_S), count=-(-missing // self._samples)))
+            self._ready.extend(self._reader.claim(min(left, POLL_S), count=-(-missing // self._samples)))
 
-    def bound(self) -> None:
-        """Skip and count what has piled up beyond ``max_backlog`` (I4): the newest experience is the closest to the
-        judgements that the meta-RM will be asked about."""
+    def bound_backlog(self) -> None:
+        """Skip and count the oldest groups beyond `max_backlog` (I4).
+
+        The newest experience is closest to the judgements that the meta-RM will score.
+        """
         self._ledger.skip_backlog(META_RM, self._max_backlog)
 
     def trained(self, batch: Sequence[ReceivedGroup]) -> None:
-        self._unacknowledged += [one.entry_id for one in batch]
+        """Remember the entries of `batch` until a checkpoint contains them."""
+        self._unacknowledged.add(batch)
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:
         """Ids of the entries trained since the last checkpoint."""
-        return tuple(self._unacknowledged)
+        return self._unacknowledged.ids
 
     def saved(self) -> None:
-        """A checkpoint holds everything trained so far: its entries need never come back."""
-        self._reader.acknowledge(self._unacknowledged)
-        self._unacknowledged = []
+        """Acknowledge everything trained so far: a checkpoint contains it."""
+        self._unacknowledged.acknowledge()
 
     def metrics(self) -> dict[str, float]:
-        """meta_rm/backlog: groups that wait for the meta-RM; meta_rm/skipped: passed over since the run began."""
+        """Return `meta_rm/backlog`, groups waiting for the meta-RM, and `meta_rm/skipped`, groups skipped in this run."""
         behind = waiting(self._redis, self._run_id, EXPERIENCE, META_RM) + len(self._ready)
         return {"meta_rm/backlog": float(behind), "meta_rm/skipped": float(self._ledger.outcomes()["skipped"])}
 
     def close(self) -> None:
+        """Disconnect. For tests: in a run the process is killed."""
         self._redis.close()
 
     def _take(self) -> list[ReceivedGroup]:
         batch: list[ReceivedGroup] = []
-        while sum(len(one.group.rewards) for one in batch) < self._batch:
+        while _completions(batch) < self._batch:
             batch.append(self._ready.popleft())
         return batch
+
+
+def _completions(batch: Sequence[ReceivedGroup]) -> int:
+    return sum(len(received.group.rewards) for received in batch)

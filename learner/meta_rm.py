@@ -1,8 +1,10 @@
-"""The meta-RM learner: from the same experience, a model that tells good judgements from bad.
+"""The meta-RM learner: from the same experience, a model that scores whether a judgement is right.
 
-A scalar per (prompt, completion), trained with binary cross-entropy on "was this judgement right" (reward > 0), on
-every completion of the stream: groups without policy gradient teach it as much as the others. What the cold start
-sampled without a hint, right and wrong, comes first.
+    first: batches of the cold start's samples ─┐
+    then:  [experience] ─claim─▶ whole groups ──┴▶ BCE on "was it right" (reward > 0) ─▶ checkpoint ─▶ acknowledge (I3)
+
+One logit per (prompt, completion), trained on every completion of the stream: groups without policy gradient teach it as
+much as the others.
 """
 
 from collections.abc import Sequence
@@ -19,31 +21,31 @@ from grm.statistics import auc
 from learner import batching, checkpoint, losses, models
 from learner.base import Learner
 from learner.batching import Tokens
-from learner.cold_start_batches import cold_start_batches
-from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
+from learner.cold_start_batches import ColdStartBatches
+from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
+from learner.ranks import Ranks
 from learner.shared_prefix import hidden_states, supports_shared_prefix
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetaRMReport:
-    """One optimiser step of the meta-RM.
-
-    version: after it. groups: of the stream, trained on (none in a batch of the cold start's). completions, tokens (of
-    prompts and completions): likewise. metrics: meta_rm/{loss,accuracy,auc} of this batch *before* it was trained on
-    (auc is missing when all of it was right or all wrong), meta_rm/{backlog,skipped} in groups on rank 0.
-    """
+    """One optimiser step of the meta-RM."""
 
     version: int
+    """Optimiser steps so far, this one included."""
     groups: tuple[int, ...]
+    """Groups of the stream that were trained on; none in a batch of the cold start's samples."""
     completions: int
-    tokens: int
+    """Completions that were trained on."""
     metrics: dict[str, float]
+    """`meta_rm/{loss,accuracy,auc}` of this batch *before* it was trained on (auc is missing when all of it was right or
+    all wrong); on rank 0 also `meta_rm/{backlog,skipped}`, in groups."""
 
 
-class Judgements(Protocol):
-    """Completions of one prompt with their rewards: an `ExperienceGroup`, or what the cold start sampled."""
+class ScoredCompletions(Protocol):
+    """Completions of one prompt with their rewards: an `ExperienceGroup`, or a group of the cold start's samples."""
 
     @property
     def prompt_ids(self) -> Sequence[int]: ...
@@ -53,66 +55,64 @@ class Judgements(Protocol):
     def rewards(self) -> Sequence[float]: ...
 
 
-class Score(nn.Module):
-    """One logit per completion, read at its last token: sigmoid(logit) is the belief that the judgement is right."""
+class CorrectnessLogits(nn.Module):
+    """One logit per completion, read at its last token: sigmoid(logit) estimates P(the judgement is right)."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Shape [completions], float32."""
+        """Return the logits, [completions] float32."""
         logits: Tensor = self.model.score(hidden_states(self.model, tokens)[tokens.ends])
         return logits.squeeze(-1).float()
 
 
-class ScoreUpdate:
-    """The meta-RM and its optimiser step; knows no buffer."""
+class MetaRMUpdate:
+    """The meta-RM and its optimiser step; independent of the buffer."""
 
     def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
         self._config, self._ranks = config, ranks
-        settings = DeepSpeedSettings(
-            zero_stage=config.meta_rm.zero_stage,
-            lr=config.meta_rm.lr,
-            warmup_steps=config.meta_rm.warmup_steps,
-            weight_decay=0.0,
-            grad_clip=1.0,
-            gradient_checkpointing=config.learner.gradient_checkpointing,
-            device=config.cluster.device,
-            dtype=config.dtype,
-        )
-        self.engine = Engine(lambda: Score(models.load_classifier(model_path, config.dtype)), settings, ranks)
+        meta_rm = config.meta_rm
+        settings = deepspeed_settings(config, zero_stage=meta_rm.zero_stage, lr=meta_rm.lr, warmup_steps=meta_rm.warmup_steps)
+        self.engine = Engine(lambda: CorrectnessLogits(models.load_classifier(model_path, config.dtype)), settings, ranks)
 
-    def apply(self, groups: Sequence[Judgements]) -> dict[str, float]:
-        """One optimiser step on every completion of ``groups``; its metrics before it. A collective. See ``NotFinite``."""
+    def apply(self, groups: Sequence[ScoredCompletions]) -> dict[str, float]:
+        """Take one optimiser step on every completion of `groups`; return its metrics before it. A collective.
+
+        Raises:
+            NotFinite: no step was taken.
+        """
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
-        limit = self._config.meta_rm.micro_tokens
-        share = supports_shared_prefix(self.engine.module.model.config)
-        rows = batching.pack_rows(((group.prompt_ids, group.completion_ids) for group in groups), limit, share=share)
-        cuts = batching.split_micro_batches([row.length for row in rows], limit, self._ranks.world)
-        mine = batching.shard(cuts, self._ranks.rank, self._ranks.world)
-        found = torch.zeros(len(completions) + 1, dtype=torch.float64)  # this rank's logits in their places, and its loss
-        for number, cut in enumerate(mine):
-            tokens = batching.collate([rows[i] for i in cut], completions).to(self._ranks.device)
-            part = [index for i in cut for index in rows[i].completions]
+        micro_batches = batching.micro_batches_of_rank(
+            ((group.prompt_ids, group.completion_ids) for group in groups),
+            self._config.meta_rm.micro_tokens,
+            share=supports_shared_prefix(self.engine.module.model.config),
+            rank=self._ranks.rank,
+            ranks=self._ranks.world,
+        )
+        sums = torch.zeros(len(completions) + 1, dtype=torch.float64)  # this rank's logits in their places, and its loss
+        for number, rows in enumerate(micro_batches):
+            tokens = batching.collate(rows, completions).to(self._ranks.device)
+            indices = [index for row in rows for index in row.completions]
             logits: Tensor = self.engine(tokens)
-            labels = torch.tensor([float(correct[i]) for i in part] or [0.0], device=logits.device)
-            weight = 1.0 / len(completions) if part else 0.0
-            loss = losses.correctness_loss(logits, labels, torch.full_like(labels, weight))
-            self.engine.backward(loss, last=number == len(mine) - 1)
-            found[-1] += loss.item()
-            if part:
-                found[part] = logits.detach().cpu().double()
+            labels = torch.tensor([float(correct[i]) for i in indices] or [0.0], device=logits.device)
+            coefficient = 1.0 / len(completions) if indices else 0.0
+            loss = losses.correctness_loss(logits, labels, torch.full_like(labels, coefficient))
+            self.engine.backward(loss, last=number == len(micro_batches) - 1)
+            sums[-1] += loss.item()
+            if indices:
+                sums[indices] = logits.detach().cpu().double()
         self.engine.step()
-        *logits_all, loss_all = self._ranks.sum(found).tolist()
-        return {"meta_rm/loss": loss_all, **_quality(logits_all, correct)}
+        *all_logits, total_loss = self._ranks.sum(sums).tolist()
+        return {"meta_rm/loss": total_loss, **_quality(all_logits, correct)}
 
 
 class MetaRMLearner(Learner):
-    """One rank of the meta-RM learner (see ``Learner``): reads along, and never holds the policy up.
+    """One rank of the meta-RM learner (see `Learner`): reads the stream too, and never delays the policy.
 
-    A batch that is skipped counts as a step: a batch of the seed would come again.
+    A batch that is skipped counts as a step: a batch of the cold start's samples would come again.
     """
 
     def __init__(
@@ -124,54 +124,66 @@ class MetaRMLearner(Learner):
         model_path: str,
         address: Address,
         checkpoints: Path,
-        seed: Path | None = None,
+        cold_start_samples: Path | None = None,
         stacks: str = "",
     ) -> None:
-        """model_path: what the meta-RM starts from, the policy's start. checkpoints: a folder that all ranks share, as
-        is the file seed: what the cold start sampled (see `meta_seed`), the first batches of its life. stacks: see
-        ``Heartbeat``."""
+        """Prepare a rank; `start` loads the model.
+
+        Args:
+            config: of the run.
+            rank: number of this rank.
+            world: how many ranks there are.
+            model_path: what the meta-RM starts from: the policy's start.
+            address: of the run's streams.
+            checkpoints: a folder that all ranks share.
+            cold_start_samples: the cold start's `sampled.jsonl`, its first batches; all ranks share this file, too.
+            stacks: see `Heartbeat`.
+        """
         stage = config.meta_rm.zero_stage
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._address, self._stacks = address, stacks
-        self._seed = cold_start_batches(seed, config.meta_rm.batch) if seed else []
+        self._first = ColdStartBatches(cold_start_samples, config.meta_rm.batch) if cold_start_samples else ()
 
     def start(self, host: str, port: int) -> None:
-        """Joins the ranks, loads the model, and the newest checkpoint if there is one."""
-        self._ranks = self._join(host, port)
-        self._update = ScoreUpdate(self._config, self._ranks, self._model_path)
-        self._engine = self._update.engine
-        self._model = self._engine.module.model
+        """Join the ranks and load the model (and the newest checkpoint, if there is one)."""
+        self._update = self._load(host, port, MetaRMUpdate)
         contained = self._resume()
         if self._rank == 0:
-            vocabulary = self._model.config.get_text_config().vocab_size
-            self._intake = MetaIntake(self._config, self._address, vocabulary)
+            self._intake = MetaIntake(self._config, self._address, self._vocabulary)
             self._intake.recover(contained)
-        self._heartbeat = self._beat(self._address, f"meta-rm-{self._rank}", self._stacks)
+        self._heartbeat = self._start_heartbeat(self._address, f"meta-rm-{self._rank}", self._stacks)
 
     def step(self, seconds: float) -> MetaRMReport | None:
-        """One optimiser step, or None when too few completions were there within ``seconds``, or it was skipped."""
-        if self.version < len(self._seed):  # the same on all ranks, and the next one after a restart
+        """Take one optimiser step; return None when too few completions arrived within `seconds`, or it was skipped."""
+        if self.version < len(self._first):  # the same on all ranks, and the next one after a restart
             if self._rank == 0:
-                self._intake.bound()
-            return self._learn(self._seed[self.version], f"batch {self.version} of the cold start's judgements")
+                self._intake.bound_backlog()
+            return self._train(self._first[self.version], f"batch {self.version} of the cold start's samples")
         with self._heartbeat.activity("wait for experience"):
             batch = self._intake.wait(seconds) if self._rank == 0 else []
-            message = self._ranks.broadcast_bytes(pack([one.payload for one in batch]) if batch else b"")
+            message = self._ranks.broadcast_bytes(pack(batch))
         if not message:
             return None
         groups = unpack(message, self._config.max_entry_bytes)
-        return self._learn(groups, f"groups {[group.group for group in groups]}", batch, message)
+        return self._train(groups, f"groups {[group.group for group in groups]}", batch, message)
 
-    def _learn(
-        self, groups: Sequence[Judgements], what: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""
+    def _train(
+        self, groups: Sequence[ScoredCompletions], name: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""
     ) -> MetaRMReport | None:
-        """what: ``groups`` in words. batch, message: as they came from the stream, if they did."""
+        """Take one optimiser step; return None when it was skipped.
+
+        Args:
+            groups: to train on.
+            name: `groups` in words.
+            batch: the same as rank 0 received them from the stream.
+            message: the same as `pack` encoded them.
+        """
         metrics: dict[str, float] | None = None
         try:
             with self._heartbeat.activity("train"):
                 metrics = self._update.apply(groups)
         except NotFinite:
-            self._skip(what, replay=message, name="not-finite-meta-rm")
+            self._skip(name, replay=message, name="not-finite-meta-rm")
             self.version += 1
         else:
             self._advance()
@@ -186,14 +198,13 @@ class MetaRMLearner(Learner):
             metrics |= self._intake.metrics()
         return MetaRMReport(
             version=self.version,
-            groups=tuple(one.group.group for one in batch),
+            groups=tuple(received.group.group for received in batch),
             completions=sum(len(group.rewards) for group in groups),
-            tokens=sum(len(group.prompt_ids) + len(ids) for group in groups for ids in group.completion_ids),
             metrics=metrics,
         )
 
     def save(self) -> None:
-        """A checkpoint now, unless there is one of this version; then, and only then, its entries are acknowledged (I3)."""
+        """Write a checkpoint now, unless there is one of this version; only then acknowledge its entries (I3)."""
         if self.version in checkpoint.versions(self._checkpoints):
             return
         state = self._engine.full_state(self._model)
@@ -202,6 +213,7 @@ class MetaRMLearner(Learner):
             self._intake.saved()
 
     def close(self) -> None:
+        """Leave the buffer and the other ranks; save nothing. For tests: in a run the process is killed."""
         self._heartbeat.stop()
         if self._rank == 0:
             self._intake.close()
@@ -209,6 +221,7 @@ class MetaRMLearner(Learner):
 
 
 def _quality(logits: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
+    """Return accuracy and ROC-AUC of the logits; the latter is missing when all are right or all are wrong."""
     hits = sum((logit > 0) == right for logit, right in zip(logits, correct, strict=True))
     metrics = {"meta_rm/accuracy": hits / len(correct)}
     area = auc(logits, correct)

@@ -15,24 +15,24 @@ from transformers import (
 )
 from transformers.utils import logging
 
-# A learner has no terminal: progress bars and tables of what was loaded only fill its log, and what is missing is an
-# error here.
+# A learner has no terminal: progress bars and tables of what was loaded only fill its log. Missing weights are an error
+# below.
 logging.disable_progress_bar()
 logging.set_verbosity_error()
 
-HEAD = "score.weight"
+HEAD = "score.weight"  # parameter of the scalar head
 
 
 def load_policy(path: str, dtype: str) -> PreTrainedModel:
-    """The causal LM in ``path``, without dropout (its log-probs must be those of the rollouts)."""
+    """Return the causal LM in `path`, without dropout (its log-probs must be those of the rollouts)."""
     return _load(AutoModelForCausalLM, path, _config(path), dtype, new=set())
 
 
 def load_classifier(path: str, dtype: str) -> PreTrainedModel:
-    """The model in ``path`` with one scalar per sequence, read at its last token; a new head starts at 0 (p = 1/2).
+    """Return the model in `path` with a scalar head, read at the last token; a new head starts at 0 (p = 1/2).
 
-    ``pad_token_id`` becomes a special token that ends no completion, because Hugging Face's classifiers read the
-    score at the last token that is *not* padding; without such a token only single rows can be scored there.
+    `pad_token_id` becomes a special token that ends no completion, because Hugging Face's classifiers read the score at
+    the last token that is *not* padding; without such a token only single rows can be scored there.
     """
     config = _config(path)
     fresh = "SequenceClassification" not in "".join(config.architectures or ())
@@ -45,17 +45,24 @@ def load_classifier(path: str, dtype: str) -> PreTrainedModel:
 
 
 def load_scorer(path: str, dtype: str) -> PreTrainedModel:
-    """The trained meta-RM in ``path``. ValueError when the folder holds no classifier: its head would be a new one."""
+    """Return the trained meta-RM in `path`.
+
+    Raises:
+        ValueError: the folder holds no classifier, so its head would be a new one.
+    """
     if "SequenceClassification" not in "".join(_config(path).architectures or ()):
         raise ValueError(f"{path}: is no meta-RM (a model with a scalar head); give checkpoints/meta-rm/version-*/model")
     return load_classifier(path, dtype)
 
 
 def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, folder: Path) -> None:
-    """Writes ``state`` (whole weights of ``model``) as a folder that transformers and vLLM load.
+    """Write a folder that transformers and vLLM load.
 
     Args:
-        source: where the tokenizer of the model is.
+        model: the model.
+        state: its whole weights.
+        source: folder or hub name with the model's tokenizer.
+        folder: where to write.
     """
     model.save_pretrained(folder, state_dict=state)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
@@ -70,7 +77,11 @@ def _config(path: str) -> PretrainedConfig:
 
 
 def _load(kind: Any, path: str, config: PretrainedConfig, dtype: str, *, new: set[str]) -> PreTrainedModel:
-    """ValueError when any weight but those of ``new`` is not in ``path`` (it would start at random, silently)."""
+    """Load a model of a transformers auto class.
+
+    Raises:
+        ValueError: a weight that is not in `new` is not in `path` (it would start at random, silently).
+    """
     # Only the eager attention applies Gemma-2's cap on attention logits; the fused kernel leaves it out silently.
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     model, info = kind.from_pretrained(
@@ -96,6 +107,6 @@ def _padding(path: str, config: PretrainedConfig) -> int | None:
 
 
 def _fill_zero(weight: Tensor) -> None:
-    """In place, also where this rank holds only its part (ZeRO 3)."""
+    """Set it to 0 in place, also where this rank holds only its partition (ZeRO 3)."""
     with torch.no_grad():
         getattr(weight, "ds_tensor", weight).zero_()

@@ -10,6 +10,12 @@ taken at the versions v + 1 .. d:
 (d = v is part of the law: it leaves no slot, so a group that is due now is never left behind.) The driver keeps at
 most (eta + 1) * B groups outstanding, each issued at the version of its time, which makes the law satisfiable at
 every version: waiting always ends as soon as the stragglers that it waits for are ready or released.
+
+Example with B = 2, eta = 1, v = 1. Outstanding: groups 0 and 1, issued at u = 0, so due at version 1; groups 2 and 3,
+issued at u = 1, so due at version 2. Ready: 0, 2, 3.
+
+    train (0, 2)?   leaves 1 and 3.   d = 1: one group is due (1), (1 - 1) * 2 = 0 slots   -> 1 > 0, wait for group 1
+    1 arrives: train (0, 1).   leaves 2 and 3.   d = 1: 0 <= 0;   d = 2: 2 groups <= (2 - 1) * 2 slots   -> train
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,47 +23,54 @@ from dataclasses import dataclass
 
 
 class StalenessError(RuntimeError):
-    """More groups are due than can be trained in time, so the bound on staleness cannot be kept."""
+    """More groups are due than can be trained in time, so the bound on staleness cannot hold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadyGroup:
-    """A scored group that waits for the learner. informative: its rewards differ (std r > 0)."""
+    """A scored group that waits for the learner."""
 
     group: int
+    """Its number."""
     issued_at: int
+    """Policy version u at its issue."""
     informative: bool
+    """Whether its rewards differ (std r > 0)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What becomes of the ready groups now, as group numbers; those in none of the three stay ready.
-
-    train: B groups in the order (u, group), never in order of arrival; empty = wait. filtered: released because
-    they carry no gradient. dropped: released because they are over the bound (``stale: drop`` only).
-    """
+    """What becomes of the ready groups now, as group numbers; those in none of the three stay ready."""
 
     train: tuple[int, ...] = ()
+    """B groups in the order (u, group), never in order of arrival; empty: wait."""
     filtered: tuple[int, ...] = ()
+    """Released because they carry no gradient."""
     dropped: tuple[int, ...] = ()
+    """Released because they are over the bound (`stale: drop` only)."""
 
 
 Selector = Callable[[Sequence[ReadyGroup], Mapping[int, int], int, int, int], Choice]
+"""Returns the choice for (ready, outstanding, version, batch, bound), see `select_or_wait`."""
 
 
 def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
-    """``stale: wait``: nothing is thrown away; trained staleness v - u <= eta always.
+    """Choose for `stale: wait`: no group is dropped, and trained staleness is v - u <= eta always.
 
     Uninformative groups that are not yet due are released at once. Those that are due now are released only when
     *all* groups due now are ready: at eta = 0 this is the synchronous loop that refills in rounds (sample B, drop
     the uninformative, sample as many again, ...), whatever order the groups arrive in.
 
-    The B oldest informative groups are trained if what is then left keeps the law (I2) above; otherwise the
-    learner waits for the straggler that stands in the way.
+    The B oldest informative groups are trained if what is then left satisfies the law (I2) above; otherwise the learner
+    waits for the straggler that stands in the way.
 
     Args:
-        ready: scored groups. outstanding: issue version u of *every* group that was issued and not yet trained,
-            filtered, dropped or dead-lettered, the ready ones included. version: v. batch: B. bound: eta.
+        ready: scored groups.
+        outstanding: issue version u of *every* group that was issued and not yet trained, filtered, dropped or
+            dead-lettered, the ready ones included.
+        version: v.
+        batch: B.
+        bound: eta.
 
     Raises:
         StalenessError: more groups are due by some version than the steps up to it can train.
@@ -80,10 +93,10 @@ def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], 
 
 
 def select_or_drop(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
-    """``stale: drop``: never waits for a straggler; informative groups with v - u > eta are dropped instead.
+    """Choose for `stale: drop`: never wait for a straggler; drop informative groups with v - u > eta instead.
 
-    Same arguments as ``select_or_wait``. Faster when completion lengths vary a lot, at the price of a bias: what is
-    dropped is what took long, so its lengths are to be reported beside the trained ones.
+    Same arguments as `select_or_wait`. Faster when completion lengths vary a lot, at the price of a bias: what is dropped
+    is what took long, so its lengths are reported beside the trained ones.
     """
     del outstanding
     informative = [item for item in ready if item.informative]
@@ -99,7 +112,7 @@ SELECTORS: dict[str, Selector] = {"wait": select_or_wait, "drop": select_or_drop
 
 
 def _in_time(issued: Iterable[int], version: int, batch: int, bound: int) -> bool:
-    """(I2): for every d >= version, #{u + eta <= d} <= (d - version) * B. Checked at each deadline, where it bites."""
+    """Return whether (I2) holds: for every d >= version, #{u + eta <= d} <= (d - version) * B. Checked at each deadline."""
     deadlines = sorted(issued_at + bound for issued_at in issued)
     return all(count <= (deadline - version) * batch for count, deadline in enumerate(deadlines, start=1))
 

@@ -1,16 +1,17 @@
 """Supervised fine-tuning: the cold start's last stage, on judgements that were sampled and not rejected.
 
-    train eval_every steps -> look at the held-out loss -> [better: checkpoint] -> ... -> done
+    train eval_every steps -> measure the held-out loss -> [better: checkpoint] -> ... -> done
 
 The newest checkpoint is always the best version so far, and everything after it is a function of it and of the data
-set: batches depend on the step alone. So a process that is killed goes on from the best version, takes the same steps
-and looks again, and ends as if it had never stopped.
+set: batches depend on the step alone. So a process that is killed resumes from the best version, takes the same steps
+and evaluations again, and ends as if it had never stopped.
 """
 
 import json
 import math
 import os
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,143 +21,152 @@ from torch import Tensor
 from configs.schema import Config
 from learner import batching, checkpoint, models
 from learner.base import Learner
-from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite, Ranks
+from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.logprobs import TokenLogProbs
+from learner.ranks import Ranks
 from learner.sft_examples import Example, ExampleLimits, batch_at, read_examples, split
 from learner.shared_prefix import supports_shared_prefix
 
-FINISHED = "finished.json"
-"""In the checkpoints folder once training has ended; holds the last ``SFTStatus``."""
+FINISHED = "finished.json"  # in the checkpoints folder once training has ended; holds the last `SFTStatus`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SFTReport:
     """One optimiser step.
 
-    version: after it. loss: of the batch before the step; heldout_loss: after it, if it was looked at; both in nats
-    per completion token. best: version with the lowest held-out loss so far. done: this was the last step. examples,
-    tokens (of completions): trained. metrics: sft/{loss,lr,grad_norm} and, after a look, sft/heldout_loss. A batch that
-    was skipped counts as a step, since batches depend on the step alone: its loss is NaN, lr and grad_norm are missing.
+    A batch that was skipped counts as a step, since batches depend on the step alone: its loss is NaN, and lr and grad_norm
+    are missing.
     """
 
     version: int
+    """Optimiser steps so far, this one included."""
     loss: float
+    """Of the batch before the step, in nats per completion token."""
     heldout_loss: float | None
+    """Held-out loss after the step, in the same unit; None between two evaluations."""
     best: int
-    done: bool
-    examples: int
-    tokens: int
+    """Version with the lowest held-out loss so far."""
     metrics: dict[str, float]
+    """`sft/{loss,lr,grad_norm}`, after an evaluation also `sft/heldout_loss`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SFTStatus:
-    """How far training is. best_loss: the held-out loss of version ``best``. training, heldout: examples."""
+    """How far training is."""
 
     version: int
+    """Optimiser steps so far."""
     best: int
+    """Version with the lowest held-out loss."""
     best_loss: float
-    done: bool
-    training: int
-    heldout: int
+    """Its held-out loss, in nats per completion token."""
 
 
 class SupervisedUpdate:
-    """A causal LM and its optimiser step on examples; knows no files."""
+    """A causal LM and its optimiser step on examples; independent of files."""
 
     def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
         self._limit, self._ranks = config.learner.micro_tokens, ranks
-        settings = DeepSpeedSettings(
-            zero_stage=config.learner.zero_stage,
-            lr=config.cold_start.lr,
-            warmup_steps=config.cold_start.warmup_steps,
-            weight_decay=0.0,
-            grad_clip=1.0,
-            gradient_checkpointing=config.learner.gradient_checkpointing,
-            device=config.cluster.device,
-            dtype=config.dtype,
+        settings = deepspeed_settings(
+            config, zero_stage=config.learner.zero_stage, lr=config.cold_start.lr, warmup_steps=config.cold_start.warmup_steps
         )
         self.engine = Engine(
             lambda: TokenLogProbs(models.load_policy(model_path, config.dtype), temperature=1.0), settings, ranks
         )
 
     def apply(self, examples: Sequence[Example]) -> dict[str, float]:
-        """One optimiser step on the loss of ``examples``; sft/{loss,lr,grad_norm}, before it. A collective. See ``NotFinite``.
+        """Take one optimiser step on `examples`; return `sft/{loss,lr,grad_norm}` before it. A collective.
 
-        The loss is the mean negative log-likelihood of all completion tokens, which is what ``loss`` measures.
+        The loss is the mean negative log-likelihood of all completion tokens, which is what `loss` returns.
+
+        Raises:
+            NotFinite: no step was taken.
         """
-        batch = self._laid_out(examples)
-        found = 0.0
-        for number, rows in enumerate(batch.mine):
+        batch = self._pack(examples)
+        total = 0.0
+        for number, rows in enumerate(batch.micro_batches):
             loss = self._loss(batch, rows)
-            self.engine.backward(loss, last=number == len(batch.mine) - 1)
-            found += loss.item()
-        stepped = self.engine.step()
-        return {"sft/loss": self._total(found), "sft/lr": stepped.lr, "sft/grad_norm": stepped.grad_norm}
+            self.engine.backward(loss, last=number == len(batch.micro_batches) - 1)
+            total += loss.item()
+        result = self.engine.step()
+        return {"sft/loss": self._sum(total), "sft/lr": result.lr, "sft/grad_norm": result.grad_norm}
 
-    def loss(self, examples: Sequence[Example]) -> float:
-        """Mean negative log-likelihood per completion token over all of ``examples``, in nats. A collective."""
-        batch = self._laid_out(examples)
+    def loss(self, examples: Iterable[Example]) -> float:
+        """Return the mean negative log-likelihood per completion token of all `examples`, in nats. A collective."""
+        batch = self._pack(examples)
         with torch.no_grad():
-            return self._total(sum(self._loss(batch, rows).item() for rows in batch.mine))
+            return self._sum(sum(self._loss(batch, rows).item() for rows in batch.micro_batches))
 
-    def _laid_out(self, examples: Sequence[Example]) -> "_Batch":
-        groups: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    def _pack(self, examples: Iterable[Example]) -> "_Batch":
+        """Lay out examples, those of one prompt together; arrays, since the held-out examples may be many."""
+        groups: dict[bytes, tuple[array[int], list[array[int]]]] = {}
         for example in examples:
-            groups.setdefault(example.prompt_ids, []).append(example.completion_ids)
-        rows = batching.pack_rows(groups.items(), self._limit, share=supports_shared_prefix(self.engine.module.model.config))
-        cuts = batching.split_micro_batches([row.length for row in rows], self._limit, self._ranks.world)
-        mine = batching.shard(cuts, self._ranks.rank, self._ranks.world)
-        completions = [completion for group in groups.values() for completion in group]
+            prompt = array("i", example.prompt_ids)
+            _, group = groups.setdefault(prompt.tobytes(), (prompt, []))
+            group.append(array("i", example.completion_ids))
+        completions = [completion for _, group in groups.values() for completion in group]
         return _Batch(
             completions=completions,
             tokens=sum(map(len, completions)),
-            mine=[[rows[index] for index in part] for part in mine],
+            micro_batches=batching.micro_batches_of_rank(
+                groups.values(),
+                self._limit,
+                share=supports_shared_prefix(self.engine.module.model.config),
+                rank=self._ranks.rank,
+                ranks=self._ranks.world,
+            ),
         )
 
     def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> Tensor:
-        """What the completions in ``rows`` contribute to the batch's loss (no rows: a zero that has a gradient)."""
-        logprobs: Tensor = self.engine(batching.collate(rows, batch.completions).to(self._ranks.device))
+        """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
+        logprobs: Tensor
+        logprobs, _ = self.engine(batching.collate(rows, batch.completions).to(self._ranks.device))
         return -logprobs.sum() * (1.0 / batch.tokens if rows else 0.0)
 
-    def _total(self, part: float) -> float:
-        return self._ranks.sum(torch.tensor(part, dtype=torch.float64)).item()
+    def _sum(self, share: float) -> float:
+        return self._ranks.sum(torch.tensor(share, dtype=torch.float64)).item()
 
 
 class SFTLearner(Learner):
-    """One rank of the fine-tuning (see ``Learner``). Each rank reads the data set itself; there is no buffer."""
+    """One rank of the fine-tuning (see `Learner`). Each rank reads the data set itself; there is no buffer."""
 
     def __init__(self, config: Config, *, rank: int, world: int, model_path: str, dataset: Path, checkpoints: Path) -> None:
-        """model_path: what it starts from. dataset: see ``examples``. checkpoints: a folder that all ranks share."""
+        """Prepare a rank; `start` loads the model.
+
+        Args:
+            config: of the run.
+            rank: number of this rank.
+            world: how many ranks there are.
+            model_path: what it starts from.
+            dataset: a file as in `sft_examples`.
+            checkpoints: a folder that all ranks share.
+        """
         stage = config.learner.zero_stage
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._keep = 1  # the best one, which is the newest
         self._dataset = dataset
 
     def start(self, host: str, port: int) -> None:
-        """Joins the ranks, loads the model (and the newest checkpoint, if there is one) and looks at the held-out loss.
+        """Join the ranks, load the model (and the newest checkpoint, if there is one) and measure the held-out loss.
 
         Raises:
             ValueError: the data set is malformed or cannot be split.
         """
         config = self._config
-        self._ranks = self._join(host, port)
-        self._update = SupervisedUpdate(config, self._ranks, self._model_path)
-        self._engine = self._update.engine
-        self._model = self._engine.module.model
-        vocabulary = self._model.config.get_text_config().vocab_size
-        limits = ExampleLimits(vocabulary=vocabulary, tokens=config.learner.micro_tokens)
-        self._training, self._heldout = split(read_examples(self._dataset, limits), seed=config.run.seed)
+        self._update = self._load(host, port, SupervisedUpdate)
+        limits = ExampleLimits(vocabulary=self._vocabulary, tokens=config.learner.micro_tokens)
+        examples = read_examples(self._dataset, limits)
+        self._training, self._heldout = map(examples.subset, split(examples.sources, seed=config.run.seed))
         self._resume()
         self._best, self._best_loss, self._misses = self.version, self._update.loss(self._heldout), 0
         self._done = (self._checkpoints / FINISHED).exists()
         if not checkpoint.versions(self._checkpoints):
             self._save()  # if nothing improves on the untrained model, that is the result
         if not self._done and self.version >= config.cold_start.steps:
-            self._finish()  # killed between its last checkpoint and the end
+            self._finish()  # it was killed between its last checkpoint and the end
 
     def step(self) -> SFTReport | None:
-        """One optimiser step, or None if training is done. It waits for nobody, so there is no limit to give."""
+        """Take one optimiser step; return None when training is done. Nothing is waited for, so there is no time limit."""
         if self._done:
             return None
         cold = self._config.cold_start
@@ -169,7 +179,7 @@ class SFTLearner(Learner):
             metrics = {"sft/loss": math.nan}
             self.version += 1
         last = self.version == cold.steps
-        heldout = self._look() if last or self.version % cold.eval_every == 0 else None
+        heldout = self._evaluate() if last or self.version % cold.eval_every == 0 else None
         if last or self._misses == cold.patience:
             self._finish()
         return SFTReport(
@@ -177,52 +187,45 @@ class SFTLearner(Learner):
             loss=metrics["sft/loss"],
             heldout_loss=heldout,
             best=self._best,
-            done=self._done,
-            examples=len(batch),
-            tokens=sum(len(example.completion_ids) for example in batch),
             metrics=metrics if heldout is None else metrics | {"sft/heldout_loss": heldout},
         )
 
     def status(self) -> SFTStatus:
-        """Not a collective; every rank knows it."""
-        return SFTStatus(
-            version=self.version,
-            best=self._best,
-            best_loss=self._best_loss,
-            done=self._done,
-            training=len(self._training),
-            heldout=len(self._heldout),
-        )
+        """Return how far training is. Not a collective; the same on every rank."""
+        return SFTStatus(version=self.version, best=self._best, best_loss=self._best_loss)
 
-    def _look(self) -> float:
-        """The held-out loss of this version, which is saved if it is the best one."""
-        found = self._update.loss(self._heldout)
-        if found < self._best_loss:
-            self._best, self._best_loss, self._misses = self.version, found, 0
+    def _evaluate(self) -> float:
+        """Return the held-out loss of this version; save the version if it is the best so far."""
+        loss = self._update.loss(self._heldout)
+        if loss < self._best_loss:
+            self._best, self._best_loss, self._misses = self.version, loss, 0
             self._save()
         else:
             self._misses += 1
-        return found
+        return loss
 
     def _save(self) -> None:
         self._write(self._engine.full_state(self._model), ())
 
     def _finish(self) -> None:
-        """For ever: a learner that starts on these checkpoints is done at once."""
+        """Mark the end on disk: a learner that starts on these checkpoints later is done at once."""
         self._done = True
         if self._rank == 0:
-            aside = self._checkpoints / f"{FINISHED}.unfinished"
-            with aside.open("w") as file:
+            draft = self._checkpoints / f"{FINISHED}.unfinished"
+            with draft.open("w") as file:
                 json.dump(asdict(self.status()), file)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(self._checkpoints / FINISHED)
+            draft.replace(self._checkpoints / FINISHED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batch:
-    """tokens: of all completions, the divisor of the loss. mine: the micro-batches of this rank, in rows."""
+    """Examples laid out for the ranks."""
 
-    completions: list[tuple[int, ...]]
+    completions: list["array[int]"]
+    """Token ids of each completion."""
     tokens: int
-    mine: list[list[batching.PackedRow]]
+    """Tokens of all completions: the divisor of the loss."""
+    micro_batches: list[list[batching.PackedRow]]
+    """Rows of each micro-batch of this rank."""

@@ -1,8 +1,8 @@
-"""Examples to fine-tune on: read, split, and dealt to optimiser steps (pure, standard library).
+"""Examples to fine-tune on: indexed, split, and dealt to optimiser steps (pure, standard library).
 
     {"prompt_ids": [int, ...], "completion_ids": [int, ...], "preference": text}       one object per line (UTF-8)
 
-``preference`` is the id of what the example was made from; general data has none. Other fields are ignored.
+`preference` is the id of what the example was made from; general data has none. Other fields are ignored.
 """
 
 import hashlib
@@ -11,70 +11,115 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, overload
+
+from learner.json_lines import JsonLines, scan
 
 HELDOUT_SHARE = 0.05
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
-    """A completion to learn, behind its prompt. source: what it was made from, its preference or else its line."""
+    """A completion to train on, behind its prompt."""
 
     prompt_ids: tuple[int, ...]
+    """Token ids of the prompt: a condition, never a target."""
     completion_ids: tuple[int, ...]
+    """Token ids to train on."""
     source: str
+    """What it was made from: its preference, or else its line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExampleLimits:
-    """What can be trained on: token ids below ``vocabulary``, ``tokens`` of a prompt and its completion together."""
+    """What can be trained on."""
 
     vocabulary: int
+    """Token ids are below this."""
     tokens: int
+    """Most tokens of a prompt and its completion together."""
 
 
-def read_examples(path: Path, limits: ExampleLimits) -> list[Example]:
-    """The examples of a file, in its order; every line is checked.
+class Examples(Sequence[Example]):
+    """Examples in a file, decoded each time that they are read: only their offsets and sources stay in memory."""
+
+    def __init__(self, lines: JsonLines, sources: Sequence[str]) -> None:
+        """Take the lines of a file, already checked, and the source of each."""
+        self._lines, self.sources = lines, sources
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Examples": ...
+    def __getitem__(self, index: int | slice) -> "Example | Examples":
+        if isinstance(index, slice):
+            return self.subset(range(len(self))[index])
+        row = self._lines[index]
+        prompt_ids, completion_ids = tuple(row["prompt_ids"]), tuple(row["completion_ids"])
+        return Example(prompt_ids=prompt_ids, completion_ids=completion_ids, source=self.sources[index])
+
+    def subset(self, indices: Sequence[int]) -> "Examples":
+        """Return some of the examples, in this order."""
+        return Examples(self._lines.subset(indices), [self.sources[index] for index in indices])
+
+
+def read_examples(path: Path, limits: ExampleLimits) -> Examples:
+    """Return the examples of a file, in its order; every line is checked here, once.
 
     Raises:
         ValueError: a line is malformed or breaks a limit; names file, line and field.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as lines:
-        return [_example(line, path, number, limits) for number, line in enumerate(lines, start=1) if line.strip()]
+    offsets, sources = [], []
+    known: dict[str, str] = {}
+    for number, offset, line in scan(path):
+        example = _example(line, path, number, limits)
+        offsets.append(offset)
+        sources.append(known.setdefault(example.source, example.source))  # one string per source
+    return Examples(JsonLines(path, offsets), sources)
 
 
-def split(examples: Sequence[Example], *, share: float = HELDOUT_SHARE, seed: int) -> tuple[list[Example], list[Example]]:
-    """Training and held-out examples, each in the given order; all of one source fall on the same side.
+def split(sources: Sequence[str], *, share: float = HELDOUT_SHARE, seed: int) -> tuple[list[int], list[int]]:
+    """Return the indices of the training and of the held-out examples, ascending; all of one source are on one side.
 
-    Held out are ``share`` of the sources, rounded, and at least one: those with the smallest hashes of seed and source.
+    Held out are `share` of the sources, rounded, and at least one: those with the smallest hashes of seed and source.
     So the order of the file does not matter, and a few more sources move few to the other side.
+
+    Args:
+        sources: of each example.
+        share: of the sources, held out.
+        seed: of the choice.
 
     Raises:
         ValueError: there are fewer than two sources.
     """
-    ranked = sorted({example.source for example in examples}, key=lambda source: _hash(seed, source))
+    ranked = sorted(set(sources), key=lambda source: _hash(seed, source))
     if len(ranked) < 2:
         raise ValueError(
-            f"{len(examples)} examples of {len(ranked)} sources cannot be split into a training and a held-out part:"
+            f"{len(sources)} examples of {len(ranked)} sources cannot be split into a training and a held-out part:"
             " give examples of two preferences at least"
         )
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
     heldout = frozenset(ranked[:count])
     return (
-        [example for example in examples if example.source not in heldout],
-        [example for example in examples if example.source in heldout],
+        [index for index, source in enumerate(sources) if source not in heldout],
+        [index for index, source in enumerate(sources) if source in heldout],
     )
 
 
 def order(count: int, *, seed: int, epoch: int) -> list[int]:
-    """The indices 0 .. count - 1 as epoch ``epoch`` goes through them."""
+    """Return the indices 0 .. count - 1 in the order of epoch `epoch`."""
     indices = list(range(count))
     random.Random(f"{seed}:{epoch}").shuffle(indices)
     return indices
 
 
-def batch_at(examples: Sequence[Example], step: int, *, batch: int, seed: int) -> list[Example]:
-    """The ``batch`` examples of optimiser step ``step`` (from 0), a function of its arguments alone.
+def batch_at(examples: Sequence[T], step: int, *, batch: int, seed: int) -> list[T]:
+    """Return the `batch` examples of optimiser step `step` (from 0), a function of the arguments alone.
 
     Batches are cut from the epochs one behind the other, so one may span two of them (and then may hold an example
     twice). If the data set is smaller than a batch, all of it is one.
@@ -88,36 +133,36 @@ def batch_at(examples: Sequence[Example], step: int, *, batch: int, seed: int) -
 
 
 def _example(line: bytes, path: Path, number: int, limits: ExampleLimits) -> Example:
-    where = f"{path}:{number}"
+    place = f"{path}:{number}"
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not JSON ({error}); give one JSON object per line") from None
+        raise ValueError(f"{place}: not JSON ({error}); give one JSON object per line") from None
     if not isinstance(fields, dict):
-        raise ValueError(f"{where}: not a JSON object; give one per line")
-    prompt, completion = (_ids(fields, name, where, limits) for name in ("prompt_ids", "completion_ids"))
+        raise ValueError(f"{place}: not a JSON object; give one per line")
+    prompt, completion = (_ids(fields, name, place, limits) for name in ("prompt_ids", "completion_ids"))
     if len(prompt) + len(completion) > limits.tokens:
         raise ValueError(
-            f"{where}: fields 'prompt_ids' and 'completion_ids': {len(prompt)} + {len(completion)} tokens, the limit"
+            f"{place}: fields 'prompt_ids' and 'completion_ids': {len(prompt)} + {len(completion)} tokens, the limit"
             f" is {limits.tokens}; raise learner.micro_tokens, or leave the example out"
         )
     source = fields.get("preference", f"line {number}")
     if not isinstance(source, str) or not source:
-        raise ValueError(f"{where}: field 'preference': is no text; give the preference's id, or leave the field out")
+        raise ValueError(f"{place}: field 'preference': is no text; give the preference's id, or leave the field out")
     return Example(prompt_ids=prompt, completion_ids=completion, source=source)
 
 
-def _ids(fields: Mapping[str, object], name: str, where: str, limits: ExampleLimits) -> tuple[int, ...]:
-    """The token ids in a field, at least one."""
+def _ids(fields: Mapping[str, object], name: str, place: str, limits: ExampleLimits) -> tuple[int, ...]:
+    """Return the token ids in a field, at least one."""
     if name not in fields:
-        raise ValueError(f"{where}: field {name!r}: is missing; give a list of token ids")
+        raise ValueError(f"{place}: field {name!r}: is missing; give a list of token ids")
     ids = fields[name]
     if not isinstance(ids, list) or not ids or any(type(token) is not int for token in ids):  # a bool is an int, too
-        raise ValueError(f"{where}: field {name!r}: is no list of integers; give at least one token id")
+        raise ValueError(f"{place}: field {name!r}: is no list of integers; give at least one token id")
     wrong = next((token for token in ids if not 0 <= token < limits.vocabulary), None)
     if wrong is not None:
         raise ValueError(
-            f"{where}: field {name!r}: token id {wrong} is not in the vocabulary of {limits.vocabulary}; make the data"
+            f"{place}: field {name!r}: token id {wrong} is not in the vocabulary of {limits.vocabulary}; make the data"
             " set with the tokenizer of this model"
         )
     return tuple(ids)

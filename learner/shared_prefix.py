@@ -1,6 +1,8 @@
-"""Hidden states of rows that branch: which token sees which (pure torch).
+"""Hidden states of rows whose completions share their prompt as a prefix: which token attends to which (pure torch).
 
-    visible(q, k) = k <= q  and  branch(k) in {0, branch(q)}  [and  position(q) - position(k) < window]
+    visible(q, k) = k <= q  and  segment(k) in {0, segment(q)}  [and  position(q) - position(k) < window]
+
+Segment 0 is the prompt; a window bounds the layers with sliding attention.
 
 A completion thus gets the same hidden states as if it stood alone behind its prompt, while the prompt is computed
 once for all completions in its row.
@@ -13,17 +15,17 @@ from torch import Tensor
 
 from learner.batching import Tokens
 
-BRANCHING = frozenset({"llama", "qwen2", "qwen3", "gemma2"})
-"""Architectures whose models take a mask of ours in every layer; a test compares each with its unbranched self."""
+# Architectures whose models take our mask in every layer; a test compares each with single rows of one completion.
+ARCHITECTURES = frozenset({"llama", "qwen2", "qwen3", "gemma2"})
 
 
 def supports_shared_prefix(config: Any) -> bool:
-    """Whether rows of several completions may be given to a model of this (Hugging Face) configuration."""
-    return config.model_type in BRANCHING
+    """Return whether a model of this (Hugging Face) configuration can take rows of several completions."""
+    return config.model_type in ARCHITECTURES
 
 
 def hidden_states(model: Any, tokens: Tokens) -> Tensor:
-    """Of the base model inside ``model``; shape [rows * length, hidden], for ``Tokens.predicting`` and ``ends``."""
+    """Return those of the base model inside `model`, [rows * length, hidden], for `Tokens.predicting` and `Tokens.ends`."""
     base = model.base_model
     mask = attention_mask(tokens, base.config, model.dtype)
     states: Tensor = base(
@@ -33,17 +35,17 @@ def hidden_states(model: Any, tokens: Tokens) -> Tensor:
 
 
 def attention_mask(tokens: Tokens, config: Any, dtype: torch.dtype) -> Any:
-    """What the model's layers are given: nothing, one mask [rows, 1, length, length], or one per kind of layer.
+    """Return the mask of the model's layers: None, one of [rows, 1, length, length], or one per kind of layer.
 
-    Rows of one completion need none: padding stands on the right and attention is causal, so no real token sees
-    it, and the fast kernels work without a mask only.
+    Rows of one completion need none: padding is on the right and attention is causal, so no real token attends to it, and
+    only without a mask do the fast kernels work.
     """
-    branches = tokens.branches
-    if int(branches.max()) <= 1:
+    segments = tokens.segments
+    if int(segments.max()) <= 1:
         return None
-    # Each row of a mask holds a True, or its softmax is NaN: padding sees the prompt.
-    before = torch.ones(branches.shape[1], branches.shape[1], dtype=torch.bool, device=branches.device).tril()
-    keys, queries = branches[:, None, :], branches[:, :, None]
+    # Each row of a mask holds a True, or its softmax is NaN: padding attends to the prompt.
+    before = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
+    keys, queries = segments[:, None, :], segments[:, :, None]
     visible = before & ((keys == 0) | (keys == queries))
     kinds = set(getattr(config, "layer_types", None) or ())
     if not kinds:

@@ -1,4 +1,4 @@
-"""From a learner's weights to what is to_published_weights."""
+"""From a learner's weights to those that rollout actors load."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,13 @@ from buffer.weights import PublishedWeights, seal
 
 
 def to_published_weights(version: int, state: Mapping[str, Tensor], *, incarnation: int = 0) -> PublishedWeights:
-    """Policy version ``version`` of a learner's incarnation, ready for a ``WeightSink``, with the Hugging Face model's names.
+    """Return a policy version, ready for a `WeightSink`, under the names of the Hugging Face model.
 
     Args:
-        state: whole weights on the CPU that nobody writes to any more (``Engine.full_state``): the arrays are views
-            of them. A tied ``lm_head.weight`` is not among them; who loads them ties it again.
+        version: of the policy.
+        state: whole weights on the CPU that are not written to any more (`Engine.full_state`): the arrays are views of
+            them. A tied `lm_head.weight` is not among them; it is tied again when they are loaded.
+        incarnation: of the learner.
     """
     arrays = {name: as_array(tensor) for name, tensor in state.items()}
     dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in state.items()}
@@ -22,5 +24,5 @@ def to_published_weights(version: int, state: Mapping[str, Tensor], *, incarnati
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    """A view of ``tensor``; bfloat16, which numpy does not have, as the int16 of its bits."""
+    """Return a view of `tensor`; bfloat16, which numpy does not have, as the int16 of its bits."""
     return tensor.view(torch.int16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()

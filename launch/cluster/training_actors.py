@@ -62,16 +62,16 @@ class TrainingActors(SamplingActors):
         model: str,
         preferences: Iterable[Preference],
         checkpoints: Path,
-        seed: Path | None,
+        cold_start_samples: Path | None,
     ) -> None:
         """As `SamplingActors`.
 
         Args:
             checkpoints: Folder of both learners' checkpoints.
-            seed: Sampled judgements that the meta-RM is trained on first (see `MetaRMLearner`).
+            cold_start_samples: Sampled judgements that the meta-RM is trained on first (see `MetaRMLearner`).
         """
         super().__init__(cluster, config, model=model, preferences=preferences)
-        self._checkpoints, self._seed = checkpoints, seed
+        self._checkpoints, self._cold_start_samples = checkpoints, cold_start_samples
         self.has_meta_rm = config.meta_rm.enabled
 
     @property
@@ -115,7 +115,13 @@ class TrainingActors(SamplingActors):
         world = self._config.meta_rm.ranks
         return {
             f"meta-rm-{rank}": self._remote(
-                MetaRMLearner, f"meta-rm-{rank}", "meta-rm", {}, gpu=True, seed=self._seed, **self._rank(rank, world, "meta-rm")
+                MetaRMLearner,
+                f"meta-rm-{rank}",
+                "meta-rm",
+                {},
+                gpu=True,
+                cold_start_samples=self._cold_start_samples,
+                **self._rank(rank, world, "meta-rm"),
             )
             for rank in range(world)
         }

@@ -145,6 +145,7 @@ class Sampler:
             versions=tuple(completion.versions for completion in completions),
             failures=("",) * len(completions),
             rewards=tuple(self._reward(draft, completion.text) for completion in completions),
+            truncated=tuple(completion.finish == "length" for completion in completions),
         )
 
     def _reward(self, draft: Draft, judgement: str) -> float:
@@ -194,8 +195,8 @@ def learner_process(overrides: Sequence[str]) -> Iterator[Connection]:
 
 def learn(pipe: Connection, overrides: Sequence[str]) -> None:
     """Receive a batch, take one optimiser step on it, send its loss and the new weights; until killed."""
-    from learner.deepspeed_engine import Ranks
     from learner.grpo import PolicyUpdate
+    from learner.ranks import Ranks
     from learner.weight_export import to_published_weights
 
     config = load_config("tiny", overrides)

@@ -16,6 +16,7 @@ from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
+from learner import json_lines
 from learner.sft import SFTReport
 
 
@@ -69,10 +70,10 @@ class ColdStart:
         Raises:
             RunFailed: Nothing was kept.
         """
-        sampled = jsonl_log.repair_and_read(self.samples)
-        verdicts = verdict_counts(sampled)
+        jsonl_log.repair(self.samples)
+        verdicts = verdict_counts(row for _, row in json_lines.rows(self.samples))
         dataset, context = self._folder / "dataset.jsonl", self._config.model.context
-        examples = write_dataset(dataset, sampled, self._inputs.mixed, self._inputs.tokenizer, context)
+        examples = write_dataset(dataset, self.samples, self._inputs.mixed, self._inputs.tokenizer, context)
         counts = {"verdicts": verdicts, "examples": examples}
         (self._folder / "verdicts.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")

@@ -29,6 +29,7 @@ from launch.monitoring import diagnosis, jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
+from learner import json_lines
 
 CLAIM = 64
 NOTES = 10  # lines said on the way
@@ -75,7 +76,8 @@ def _seed(run: int, preference: str, hinted: bool) -> int:
 
 def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
     """The groups that do not stand in `path` yet."""
-    done = {(row["preference"], row["hinted"]) for row in jsonl_log.repair_and_read(path)}
+    jsonl_log.repair(path)
+    done = {(row["preference"], row["hinted"]) for _, row in json_lines.rows(path)}
     return [group for group in planned if group.key not in done]
 
 

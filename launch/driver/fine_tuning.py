@@ -5,10 +5,9 @@ sampled.jsonl ─kept─┐
 general data ───────┘
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,49 +19,67 @@ from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
-from learner import checkpoint
+from learner import checkpoint, json_lines
+from learner.json_lines import JsonLines
 from learner.sft import SFTLearner, SFTReport, SFTStatus
 
 
-def write_dataset(
-    path: Path, sampled: Iterable[Mapping[str, Any]], mixed: Sequence[Instruction], tokenizer: Tokenizer, limit: int
-) -> dict[str, int]:
-    """Write what is to be learnt, whole or not at all; examples by kind. An instruction of more than `limit` tokens is
-    left out and counted."""
-    rows = [*_kept(sampled, tokenizer), *_general(mixed, tokenizer)]
-    fitting = [row for row in rows if len(row["prompt_ids"]) + len(row["completion_ids"]) <= limit]
+def write_dataset(path: Path, sampled: Path, mixed: Iterable[Instruction], tokenizer: Tokenizer, limit: int) -> dict[str, int]:
+    """Write the examples to train on, whole or not at all; none of the files is in memory as a whole.
+
+    Args:
+        path: of the data set.
+        sampled: the cold start's `sampled.jsonl`.
+        mixed: general data.
+        tokenizer: of the policy.
+        limit: most tokens of a prompt and its completion; a longer example is left out and counted.
+
+    Returns:
+        How many examples there are of each kind, and under `too_long` how many were left out.
+    """
+    counts = dict.fromkeys(("plain", "hinted", "general", "too_long"), 0)
+    examples = chain(_kept(sampled, tokenizer), _general(mixed, tokenizer))
     draft = path.with_suffix(".unfinished")
     draft.unlink(missing_ok=True)
-    jsonl_log.append(draft, fitting)
+    jsonl_log.append(draft, _fitting(examples, limit, counts))
     draft.rename(path)
-    counts = {kind: sum(row["kind"] == kind for row in fitting) for kind in ("plain", "hinted", "general")}
-    return counts | {"too_long": len(rows) - len(fitting)}
+    return counts
 
 
-def _kept(sampled: Iterable[Mapping[str, Any]], tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
-    """The judgements that passed. A hinted one stands under the plain prompt: the hint is in no training text."""
+def _fitting(examples: Iterable[dict[str, Any]], limit: int, counts: dict[str, int]) -> Iterator[dict[str, Any]]:
+    """Yield the examples of at most `limit` tokens; count all of them in `counts`."""
+    for example in examples:
+        fits = len(example["prompt_ids"]) + len(example["completion_ids"]) <= limit
+        counts[example["kind"] if fits else "too_long"] += 1
+        if fits:
+            yield example
+
+
+def _kept(sampled: Path, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """Yield the judgements that were kept. A hinted one stands under the plain prompt: the hint is in no training text."""
     # Sorted: the order in which groups came depends on the machine, and the batches must not.
-    for group in sorted(sampled, key=lambda row: (row["preference"], row["hinted"])):
-        for one in group["completions"]:
-            if is_kept(one["verdict"]):
+    order = sorted((row["preference"], row["hinted"], offset) for offset, row in json_lines.rows(sampled))
+    for group in JsonLines(sampled, (offset for _, _, offset in order)):
+        for completion in group["completions"]:
+            if is_kept(completion["verdict"]):
                 yield {
                     "kind": "hinted" if group["hinted"] else "plain",
                     "preference": group["preference"],
                     "prompt": tokenizer.decode(group["prompt_ids"]),
-                    "completion": one["text"],
+                    "completion": completion["text"],
                     "prompt_ids": group["prompt_ids"],
-                    "completion_ids": one["ids"],
+                    "completion_ids": completion["ids"],
                 }
 
 
-def _general(mixed: Sequence[Instruction], tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
-    for one in mixed:
+def _general(mixed: Iterable[Instruction], tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    for instruction in mixed:
         yield {
             "kind": "general",
-            "prompt": one.prompt,
-            "completion": one.completion,
-            "prompt_ids": tokenizer.encode(tokenizer.escape_special_tokens(one.prompt)),
-            "completion_ids": tokenizer.completion(one.completion),
+            "prompt": instruction.prompt,
+            "completion": instruction.completion,
+            "prompt_ids": tokenizer.encode(tokenizer.escape_special_tokens(instruction.prompt)),
+            "completion_ids": tokenizer.completion(instruction.completion),
         }
 
 
@@ -75,11 +92,25 @@ def fine_tune(
     on_report: Callable[[SFTReport], None],
     note: Callable[[str], None],
 ) -> tuple[Path, SFTStatus]:
-    """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest; the folder of the best model,
-    and where the fine-tuning stood when it ended.
+    """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest.
 
-    Killed and started again, it goes on from its newest checkpoint and ends with the same model. When a rank dies all of
-    them are started again, up to `cluster.restarts` times; then RunFailed. note: told of each death.
+    Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies all of
+    them are restarted, up to `cluster.restarts` times.
+
+    Args:
+        cluster: where the ranks run.
+        config: of the run.
+        model: folder or hub name of what is fine-tuned.
+        folder: of the cold start.
+        on_report: called with the report of each optimiser step.
+        note: called with a sentence about each death.
+
+    Returns:
+        The folder of the best model, and the status of the fine-tuning at its end.
+
+    Raises:
+        RunFailed: it died too often, or for a reason that a restart does not remove.
+        TimeoutError: a step took longer than `waits.progress_s`.
     """
     for death in range(config.cluster.restarts + 1):
         ranks = _ranks(cluster, config, model, folder)
@@ -126,19 +157,19 @@ def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: 
 
 
 def _linked(folder: Path) -> Path:
-    """A name that lasts for the newest checkpoint's model, which is the best one."""
-    found = checkpoint.newest(folder / "checkpoints")
-    if found is None:
+    """Link folder/model to the newest checkpoint's model, which is the best one; return the link."""
+    newest = checkpoint.newest(folder / "checkpoints")
+    if newest is None:
         raise RunFailed(f"the fine-tuning left no checkpoint in {folder / 'checkpoints'}")
     link, draft = folder / "model", folder / "model.unfinished"
     draft.unlink(missing_ok=True)
-    draft.symlink_to(os.path.relpath(found[0] / "model", folder))
+    draft.symlink_to(os.path.relpath(newest[0] / "model", folder))
     draft.rename(link)
     return link
 
 
 def require_some(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> None:
-    """RunFailed when nothing was kept: there is nothing to learn from."""
+    """Raise RunFailed when no judgement was kept: there is nothing to train on."""
     if not counts["plain"] + counts["hinted"]:
         raise RunFailed(
             f"the cold start kept none of its judgements ({dict(verdicts)}): sample more preferences, set"

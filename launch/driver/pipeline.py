@@ -161,7 +161,7 @@ class Pipeline:
             model=self._policy,
             preferences=self._inputs.preferences,
             checkpoints=self.folder / "checkpoints",
-            seed=self._cold_start.samples if enabled else None,
+            cold_start_samples=self._cold_start.samples if enabled else None,
         )
         if self._resumed:
             self._reopen_round()

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from learner import json_lines
+
+CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
+
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows, and wait until they are on disk: what follows may rely on them."""
@@ -22,23 +26,18 @@ def repair_and_read(path: Path) -> list[dict[str, Any]]:
         ValueError: a line is not a JSON object; the message names it.
     """
     repair(path)
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
-
-
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # broken JSON, or not UTF-8
-        raise ValueError(f"{where}: not JSON ({error}); remove the line, and its row is computed again") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected a JSON object; remove the line, and its row is computed again")
-    return row
+    return [row for _, row in json_lines.rows(path)]
 
 
 def repair(path: Path) -> None:
     """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
     if path.exists():
-        whole = path.read_bytes()
-        if whole and not whole.endswith(b"\n"):
-            os.truncate(path, whole.rfind(b"\n") + 1)
+        with path.open("rb") as file:
+            end = start = file.seek(0, os.SEEK_END)
+            newline = -1
+            while start > 0 and newline < 0:  # from the end: the file may be larger than memory
+                start = max(0, start - CHUNK)
+                file.seek(start)
+                newline = file.read(min(CHUNK, end - start)).rfind(b"\n")
+        if start + newline + 1 < end:
+            os.truncate(path, start + newline + 1)

@@ -138,3 +138,17 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
     assert "redis.max_entry_mb" in letter.reason
     assert [group.group for group in scored(client, address)] == [1], "the next one is scored"
     assert Ledger(client, address.run_id).outstanding() == {1: 0}, "its credit refills"
+
+
+def test_a_completion_that_ended_at_the_token_limit_is_marked(client: redis.Redis, address: Address) -> None:
+    ledger = Ledger(client, address.run_id)
+    prompt = Prompt(group=0, preference="two", permutation=(0, 1), token_ids=(1,), issued_at=0, samples=2)
+    ledger.issue([Offer(group=0, payload=encode(prompt), after=Cursor(group=1))], version=0, limit=100)
+    worker = Consumer(client, address.run_id, PROMPTS, ROLLOUT, "test", claim_timeout_s=60)
+    (entry,) = worker.claim(1, block_s=0)
+    whole = completion(judgement(1, 2))
+    cut = Completion(token_ids=(5,), logprobs=(-0.1,), versions=(4,), text="Specific", finish="length")
+    worker.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=(whole, cut))))
+    actor(address).work(0.3)
+    (group,) = scored(client, address)
+    assert group.truncated == (False, True)

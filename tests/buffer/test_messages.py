@@ -68,6 +68,7 @@ def experience(draw: st.DrawFn) -> ExperienceGroup:
         versions=versions,
         rewards=tuple(draw(st.sampled_from([-1.0, 1.0])) for _ in tokens),
         failures=tuple(draw(st.sampled_from(["", "no box"])) for _ in tokens),
+        truncated=tuple(draw(st.booleans()) for _ in tokens),
     )
 
 
@@ -85,6 +86,7 @@ EXPERIENCE = ExperienceGroup(
     versions=((3, 3, 4), (4,)),
     rewards=(1.0, -1.0),
     failures=("", "no box"),
+    truncated=(False, True),
 )
 
 
@@ -99,7 +101,7 @@ def test_a_message_is_encoded_and_decoded_again(message: Prompt | RolloutGroup |
 def test_the_bytes_follow_the_schema() -> None:
     """Worked by hand: ids as int32 and log-probs as float32, little-endian; versions as runs."""
     body = msgpack.unpackb(encode(ROLLOUTS))
-    assert body["v"] == 2
+    assert body["v"] == 3
     assert body["t"] == "rollouts"
     assert body["completions"][0] == {
         "token_ids": struct.pack("<3i", 1, 2, 3),
@@ -157,6 +159,8 @@ def test_informative_groups_have_rewards_that_differ() -> None:
         ({"rewards": [1, -1]}, "rewards[0]"),
         ({"rewards": [1.0, math.nan]}, "rewards[1]"),
         ({"failures": ["", 3]}, "failures[1]"),
+        ({"truncated": [False, 1]}, "truncated[1]"),
+        ({"truncated": [False]}, "truncated"),
     ],
 )
 def test_decode_names_the_field_that_is_wrong(change: dict[str, object], named: str) -> None:
@@ -167,7 +171,7 @@ def test_decode_names_the_field_that_is_wrong(change: dict[str, object], named: 
     assert "expected" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["v", "t", "group", "rewards", "failures"])
+@pytest.mark.parametrize("name", ["v", "t", "group", "rewards", "failures", "truncated"])
 def test_decode_names_the_field_that_is_missing(name: str) -> None:
     body = msgpack.unpackb(encode(EXPERIENCE))
     del body[name]

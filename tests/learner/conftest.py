@@ -23,6 +23,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(server: EmbeddedServer, tmp_path: Path) -> Iterator[Run]:
-    found = Run(Address(server.url, f"learner-{os.getpid()}-{next(_number)}"), tmp_path)
-    yield found
-    found.close()
+    made = Run(Address(server.url, f"learner-{os.getpid()}-{next(_number)}"), tmp_path)
+    yield made
+    made.close()

@@ -1,6 +1,6 @@
 """What one rank does in the tests of several ranks: python -m tests.learner.ranks RANK WORLD PORT MODEL FOLDER URL.
 
-Rank 0 writes what it found to FOLDER/found.npz.
+Rank 0 writes its results to FOLDER/results.npz.
 """
 
 import math
@@ -17,27 +17,28 @@ import pytest
 
 from buffer.streams import Address
 from configs.schema import Config
-from learner import batching, losses
-from learner.deepspeed_engine import Engine, NotFinite, Ranks
+from learner import batching, checkpoint, losses
+from learner.deepspeed_engine import Engine, NotFinite
 from learner.grpo import GRPOLearner, PolicyUpdate
-from learner.meta_rm import ScoreUpdate
-from learner.sft import SFTLearner, SFTReport, SupervisedUpdate
+from learner.meta_rm import MetaRMUpdate
+from learner.ranks import Ranks
+from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
 from tests.learner.run_by_hand import Sink, config, experience
 from tests.learner.sft_by_hand import examples, write
 
 STEPS = 3
-Found = dict[str, np.ndarray]
+Results = dict[str, np.ndarray]
 
 
 def cases(model: Path) -> dict[str, Config]:
-    """Small micro-batches of unequal size, so that ranks hold different numbers of tokens, or nothing but padding."""
+    """Return cases with small micro-batches of unequal size: ranks hold different numbers of tokens, or only padding."""
     tiny = {"micro_tokens": 64}
-    found = {f"ZeRO {stage}": config(model, learner=tiny | {"zero_stage": stage}) for stage in range(4)}
-    found["one micro-batch"] = config(model, learner={"micro_tokens": 4096, "zero_stage": 2})
-    found["gradient checkpointing, ZeRO 3"] = config(
+    by_name = {f"ZeRO {stage}": config(model, learner=tiny | {"zero_stage": stage}) for stage in range(4)}
+    by_name["one micro-batch"] = config(model, learner={"micro_tokens": 4096, "zero_stage": 2})
+    by_name["gradient checkpointing, ZeRO 3"] = config(
         model, learner=tiny | {"zero_stage": 3, "gradient_checkpointing": True}, grpo={"normalise": "token"}
     )
-    return found
+    return by_name
 
 
 def meta_cases(model: Path) -> dict[str, Config]:
@@ -52,12 +53,12 @@ def sft_cases(model: Path) -> dict[str, Config]:
     }
 
 
-def train(settings: Config, ranks: Ranks) -> Found:
+def train(settings: Config, ranks: Ranks) -> Results:
     return stepped(PolicyUpdate(settings, ranks, settings.model.path))
 
 
-def stepped(update: PolicyUpdate, after: Callable[[int], None] = lambda step: None) -> Found:
-    """What some steps give; ``after`` is called between them."""
+def stepped(update: PolicyUpdate, after: Callable[[int], None] = lambda step: None) -> Results:
+    """Return the results of some steps; `after` is called after each."""
     rows = []
     for step in range(STEPS):
         loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
@@ -67,19 +68,19 @@ def stepped(update: PolicyUpdate, after: Callable[[int], None] = lambda step: No
 
 
 class Spoilt(PolicyUpdate):
-    """Its loss is not finite in the first micro-batch of the last rank, when ``bad``."""
+    """Its loss is not finite in the first micro-batch of the last rank, when `bad`."""
 
     bad = False
 
     def _loss(self, batch: Any, rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
-        found = super()._loss(batch, rows)
+        loss = super()._loss(batch, rows)
         spoil = self.bad and self._ranks.rank == self._ranks.world - 1
         self.bad = False
-        return replace(found, loss=found.loss * math.nan) if spoil else found
+        return replace(loss, loss=loss.loss * math.nan) if spoil else loss
 
 
-def train_skipping(settings: Config, ranks: Ranks) -> Found:
-    """As ``train``, with a batch after each step that no rank may learn from."""
+def train_skipping(settings: Config, ranks: Ranks) -> Results:
+    """As `train`, with a batch after each step that no rank may train on."""
     update = Spoilt(settings, ranks, settings.model.path)
 
     def refuse(step: int) -> None:
@@ -90,8 +91,8 @@ def train_skipping(settings: Config, ranks: Ranks) -> Found:
     return stepped(update, refuse)
 
 
-def train_meta(settings: Config, ranks: Ranks) -> Found:
-    update = ScoreUpdate(settings, ranks, settings.model.path)
+def train_meta(settings: Config, ranks: Ranks) -> Results:
+    update = MetaRMUpdate(settings, ranks, settings.model.path)
     rows = []
     for step in range(STEPS):
         metrics = update.apply([experience(10 * step + number, step) for number in range(2)])
@@ -99,27 +100,27 @@ def train_meta(settings: Config, ranks: Ranks) -> Found:
     return {"metrics": np.array(rows), **weights(update.engine)}
 
 
-def train_sft(settings: Config, ranks: Ranks) -> Found:
+def train_sft(settings: Config, ranks: Ranks) -> Results:
     update, heldout = SupervisedUpdate(settings, ranks, settings.model.path), examples(1, seed=100)
     rows = []
     for step in range(STEPS):
         metrics = update.apply(examples(7, seed=step))
-        rows.append([update.loss(heldout), *(metrics[name] for name in sorted(metrics))])  # one rank has nothing to look at
+        rows.append([update.loss(heldout), *(metrics[name] for name in sorted(metrics))])  # one rank has nothing to measure
     return {"metrics": np.array(rows), **weights(update.engine)}
 
 
-def weights(engine: Engine) -> Found:
+def weights(engine: Engine) -> Results:
     module: Any = engine.module
     state = {name: tensor.numpy() for name, tensor in engine.full_state(module.model).items()}
     engine.close()
     return state
 
 
-def everything(model: Path, ranks: Ranks) -> Found:
-    found: Found = {}
+def everything(model: Path, ranks: Ranks) -> Results:
+    results: Results = {}
 
     def keep(case: str, result: Mapping[str, np.ndarray]) -> None:
-        found.update({f"{case}: {name}": array for name, array in result.items()})
+        results.update({f"{case}: {name}": array for name, array in result.items()})
 
     for case, settings in cases(model).items():
         keep(case, train(settings, ranks))
@@ -129,17 +130,17 @@ def everything(model: Path, ranks: Ranks) -> Found:
         keep(case, train_meta(settings, ranks))
     for case, settings in sft_cases(model).items():
         keep(case, train_sft(settings, ranks))
-    return found
+    return results
 
 
-def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Found:
-    """The whole GRPO learner: nothing, then a step, a checkpoint, and the same again after a restart."""
+def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Results:
+    """Run the whole GRPO learner: nothing, then a step, a checkpoint, and the same again after a restart."""
     settings = config(model, learner={"zero_stage": 2, "checkpoint_every": 1, "ranks": world})
     arguments: dict[str, Any] = {"rank": rank, "world": world, "model_path": settings.model.path}
     arguments |= {"address": Address(url, "ranks"), "checkpoints": folder / "policy"}
-    found: Found = {}
+    results: Results = {}
     for life in range(2):
-        sink = Sink()
+        sink, files = Sink(), sealed_files()
         learner = GRPOLearner(settings, sink=sink, **arguments)
         learner.start("127.0.0.1", meeting(folder / f"learn-{life}", rank, lambda learner=learner: learner.rendezvous()[1]))
         assert learner.version == life
@@ -148,13 +149,30 @@ def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Found:
         assert report.version == life + 1
         assert learner.step(0.05) is None if life else True
         assert [weights.version for weights in sink.published] == ([life, life + 1] if rank == 0 else [])
-        found[f"learner: loss {life}"] = np.array([report.loss])
+        results[f"learner: loss {life}"] = np.array([report.loss])
+        written = sorted(checkpoint._read(checkpoint.at(folder / "policy", life + 1))[1])
+        share = [Path(name).name for name in written[rank::world]]
+        assert 0 < len(share) < len(written)
+        assert files == share * (life + 1), "each rank reads its share: when it resumes, and when it writes"
         learner.close()
-    return found
+    return results
 
 
-def fine_tune(rank: int, world: int, model: Path, folder: Path) -> Found:
-    """The whole SFT learner: killed after two steps, then until it stops by itself."""
+def sealed_files() -> list[str]:
+    """Return a list that grows with the names of the files that this process reads for their seals from now on."""
+    names: list[str] = []
+    seal = checkpoint._seal
+
+    def recorded(path: Path) -> checkpoint.Seal:
+        names.append(path.name)
+        return seal(path)
+
+    checkpoint._seal = recorded
+    return names
+
+
+def fine_tune(rank: int, world: int, model: Path, folder: Path) -> Results:
+    """Run the whole SFT learner: stopped after two steps, then until it ends by itself."""
     cold_start = {"lr": 1e-2, "batch": 8, "steps": 30, "eval_every": 2, "patience": 2}
     settings = config(model, learner={"zero_stage": 2, "ranks": world}, cold_start=cold_start)
     dataset = write(folder / f"sft-{rank}.jsonl", examples(24, seed=1))
@@ -169,12 +187,12 @@ def fine_tune(rank: int, world: int, model: Path, folder: Path) -> Found:
         reports += [report for report in (learner.step() for _ in range(steps)) if report is not None]
         learner.close()
     assert [report.version for report in reports] == list(range(1, reports[-1].best + 5))
-    assert [report.done for report in reports] == [False] * (len(reports) - 1) + [True]
+    assert (folder / "sft" / FINISHED).exists()
     return {"learner: sft": np.array([report.loss for report in reports])}
 
 
 def meeting(file: Path, rank: int, listen: Callable[[], int]) -> int:
-    """The port where rank 0 listens; the others read it from the file."""
+    """Return the port where rank 0 listens; the other ranks read it from the file."""
     if rank == 0:
         draft = file.with_suffix(".draft")
         draft.write_text(str(listen()))
@@ -192,12 +210,14 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0)) if rank == 0 else None
     port = meeting(folder / "maths", rank, lambda: listener.getsockname()[1] if listener else 0)
     ranks = Ranks(rank=rank, world=world, host="127.0.0.1", port=port, device="cpu", timeout_s=120, listener=listener)
-    found = everything(model, ranks)
+    assert ranks.gather_bytes(b"ab" * rank) == [b"ab" * number for number in range(world)]
+    assert ranks.gather_bytes(b"") == [b""] * world
+    results = everything(model, ranks)
     ranks.leave()
-    found |= learn(rank, world, model, folder, url)
-    found |= fine_tune(rank, world, model, folder)
+    results |= learn(rank, world, model, folder, url)
+    results |= fine_tune(rank, world, model, folder)
     if rank == 0:
-        np.savez(folder / "found.npz", **found)  # type: ignore[arg-type]
+        np.savez(folder / "results.npz", **results)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

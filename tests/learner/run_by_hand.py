@@ -1,4 +1,4 @@
-"""A run moved along by hand, for the learners' tests: random experience on a real server, a sink that remembers."""
+"""A run driven by hand, for the learners' tests: random experience on a real server, a sink that keeps what it gets."""
 
 import random
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SAMPLES = 4
 
 
 def config(model: Path, /, **sections: dict[str, Any]) -> Config:
-    """A small configuration; ``sections`` change leaves of it."""
+    """Return a small configuration; `sections` change leaves of it."""
     base: dict[str, dict[str, Any]] = {
         "model": {"path": str(model), "context": 64},
         "data": {"train": ["unused"], "heldout": ["unused"]},
@@ -32,12 +32,11 @@ def config(model: Path, /, **sections: dict[str, Any]) -> Config:
     return Config.model_validate(base)
 
 
-END = 2
-"""Token id that ends a completion, in the random models."""
+END = 2  # token id that ends a completion, in the random models
 
 
 def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), vocabulary: int = 250) -> ExperienceGroup:
-    """A random group, the same for the same number; informative unless ``rewards`` say otherwise."""
+    """Return a random group, the same for the same number; informative unless `rewards` are equal."""
     rng = random.Random(group)
     lengths = [rng.randint(1, 20) for _ in range(SAMPLES)]
     return ExperienceGroup(
@@ -50,6 +49,7 @@ def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), voc
         versions=tuple((issued_at,) * length for length in lengths),
         rewards=tuple(rewards) or (1.0, -1.0, *(rng.choice([1.0, -1.0]) for _ in range(SAMPLES - 2))),
         failures=("",) * SAMPLES,
+        truncated=tuple(length == 20 for length in lengths),
     )
 
 
@@ -63,11 +63,11 @@ class Sink:
         self.published.append(weights)
 
     def republish_if_lost(self) -> None:
-        """It cannot be lost."""
+        """Do nothing: it cannot be lost."""
 
 
 class Run:
-    """A run on a server: issues groups and brings them to ``experience`` as the driver and the workers do."""
+    """A run on a server: issues groups and delivers them to `experience` as the driver and the workers do."""
 
     def __init__(self, address: Address, folder: Path) -> None:
         self.address, self.folder = address, folder
@@ -77,7 +77,7 @@ class Run:
         self.sink = Sink()
 
     def issue(self, count: int, limit: int = 1000) -> list[int]:
-        """Issues ``count`` groups at the current version, if there is credit; their numbers."""
+        """Issue `count` groups at the current version, as far as there is credit; return their numbers."""
         first = self.ledger.cursor().group
         offers = [Offer(group=group, payload=b"unread", after=Cursor(group=group + 1)) for group in range(first, first + count)]
         return list(range(first, first + self.ledger.issue(offers, version=self.ledger.version(), limit=limit)))
@@ -89,19 +89,19 @@ class Run:
         self.client.xadd(streams.key(self.address.run_id, streams.EXPERIENCE), {"g": group, "p": payload})
 
     def feed(self, count: int, **options: Any) -> list[int]:
-        """Issues groups and delivers them at once."""
+        """Issue groups and deliver them at once."""
         version, groups = self.ledger.version(), self.issue(count)
         for group in groups:
             self.deliver(experience(group, version, **options))
         return groups
 
     def pending(self, group: str) -> int:
-        """Entries of ``experience`` that were claimed in a consumer group and not acknowledged."""
+        """Return how many entries of `experience` were claimed in a consumer group and not acknowledged."""
         name = streams.key(self.address.run_id, streams.EXPERIENCE)
         return int(self.client.xpending(name, group)["pending"])
 
     def grpo(self, settings: Config) -> GRPOLearner:
-        """A started GRPO learner of one rank."""
+        """Return a started GRPO learner of one rank."""
         learner = GRPOLearner(
             settings,
             rank=0,
@@ -115,7 +115,7 @@ class Run:
         return learner
 
     def meta_rm(self, settings: Config) -> MetaRMLearner:
-        """A started meta-RM learner of one rank."""
+        """Return a started meta-RM learner of one rank."""
         learner = MetaRMLearner(
             settings,
             rank=0,
@@ -127,8 +127,8 @@ class Run:
         learner.start(*learner.rendezvous())
         return learner
 
-    def claim_nothing(self) -> Consumer:
-        """A consumer of the GRPO learner's group, to look at what is left in it."""
+    def other_consumer(self) -> Consumer:
+        """Return another consumer of the GRPO learner's group, as an older process of the learner is one."""
         return Consumer(self.client, self.address.run_id, streams.EXPERIENCE, streams.GRPO, streams.GRPO, claim_timeout_s=None)
 
     def close(self) -> None:

@@ -10,8 +10,9 @@ from tests.learner.run_by_hand import END
 
 
 def examples(count: int, *, seed: int, vocabulary: int = 250) -> list[Example]:
-    """Some share a prompt, as samples of one preference do. The few tokens that completions are made of are all that
-    a model can learn from them for others: what goes beyond that is overfitting.
+    """Return random examples; some share a prompt, as samples of one preference do.
+
+    The few tokens that completions are made of are all that carries over to other examples: the rest is overfitting.
     """
     rng = random.Random(seed)
     prompts = [tuple(rng.randrange(vocabulary) for _ in range(rng.randint(1, 30))) for _ in range(-(-2 * count // 3))]
@@ -22,8 +23,11 @@ def examples(count: int, *, seed: int, vocabulary: int = 250) -> list[Example]:
     ]
 
 
-def write(path: Path, found: Sequence[Example]) -> Path:
-    """A data set file of these examples."""
-    rows = [{"prompt_ids": one.prompt_ids, "completion_ids": one.completion_ids, "preference": one.source} for one in found]
+def write(path: Path, chosen: Sequence[Example]) -> Path:
+    """Write a data set file of these examples."""
+    rows = [
+        {"prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids, "preference": example.source}
+        for example in chosen
+    ]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path

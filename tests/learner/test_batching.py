@@ -8,7 +8,7 @@ lengths_lists = st.lists(st.integers(2, 50), min_size=1, max_size=40)
 
 
 @given(lengths=lengths_lists, budget=st.integers(50, 400), ranks=st.integers(1, 5))
-def test_every_sequence_once_within_the_budget_and_as_many_parts_on_each_rank(
+def test_every_sequence_once_within_the_budget_and_as_many_micro_batches_on_each_rank(
     lengths: list[int], budget: int, ranks: int
 ) -> None:
     cuts = split_micro_batches(lengths, budget, ranks)
@@ -38,12 +38,12 @@ def test_a_row_over_the_budget_is_refused() -> None:
         split_micro_batches([3, 51], 50, 1)
 
 
-def test_dealing_needs_a_multiple() -> None:
+def test_sharding_needs_a_multiple() -> None:
     with pytest.raises(ValueError, match="cannot be dealt evenly to 2 ranks"):
         shard([[0], [1], [2]], 0, 2)
 
 
-def test_arrange() -> None:
+def test_pack_rows() -> None:
     groups = [([1, 2, 3], [[4], [5, 6], [7]]), ([8], [[9]])]
     assert pack_rows(groups, 6, share=True) == [
         PackedRow(prompt=[1, 2, 3], completions=(0, 1), length=6),
@@ -60,7 +60,7 @@ def test_collate() -> None:
     tokens = collate(rows, [[5], [6, 7], [8, 9]])
     assert tokens.input_ids.tolist() == [[1, 2, 3, 5, 6, 7], [4, 8, 9, PAD, PAD, PAD]]
     assert tokens.positions.tolist() == [[0, 1, 2, 3, 3, 4], [0, 1, 2, 0, 0, 0]]
-    assert tokens.branches.tolist() == [[0, 0, 0, 1, 2, 2], [0, 1, 1, -1, -1, -1]]
+    assert tokens.segments.tolist() == [[0, 0, 0, 1, 2, 2], [0, 1, 1, -1, -1, -1]]
     assert tokens.targets.tolist() == [5, 6, 7, 8, 9]
     assert tokens.predicting.tolist() == [2, 2, 4, 6, 7]  # the prompt's last token predicts the first of each completion
     assert tokens.ends.tolist() == [3, 5, 8]
@@ -93,17 +93,17 @@ def test_every_completion_stands_behind_its_prompt_in_one_row(
     width = tokens.input_ids.shape[1]
     index = 0
     for number, row in enumerate(rows):
-        for branch in range(1, len(row.completions) + 1):
-            mine = (tokens.branches[number] == 0) | (tokens.branches[number] == branch)
-            assert tokens.input_ids[number][mine].tolist() == [*prompts[index], *completions[index]]
-            assert tokens.positions[number][mine].tolist() == list(range(int(mine.sum())))
-            assert tokens.ends[index] == number * width + int(mine.nonzero().max())
+        for segment in range(1, len(row.completions) + 1):
+            visible = (tokens.segments[number] == 0) | (tokens.segments[number] == segment)
+            assert tokens.input_ids[number][visible].tolist() == [*prompts[index], *completions[index]]
+            assert tokens.positions[number][visible].tolist() == list(range(int(visible.sum())))
+            assert tokens.ends[index] == number * width + int(visible.nonzero().max())
             index += 1
-    flat_positions, flat_branches = tokens.positions.flatten(), tokens.branches.flatten()
+    flat_positions, flat_segments = tokens.positions.flatten(), tokens.segments.flatten()
     following = [i for prompt, completion in zip(prompts, completions, strict=True) for i in range(len(completion))]
     starts = [len(prompt) - 1 for prompt, completion in zip(prompts, completions, strict=True) for _ in completion]
     assert flat_positions[tokens.predicting].tolist() == [a + b for a, b in zip(starts, following, strict=True)]
-    assert (flat_branches[tokens.predicting] >= 0).all()
+    assert (flat_segments[tokens.predicting] >= 0).all()
 
 
 def test_per_token() -> None:

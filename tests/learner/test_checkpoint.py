@@ -1,3 +1,5 @@
+"""A checkpoint is whole or not there; one that changed since is set aside, whichever rank reads the changed file."""
+
 import itertools
 import json
 import os
@@ -122,18 +124,18 @@ def test_a_corrupt_one_is_set_aside_and_the_one_before_is_used(
         path = write(tmp_path, version, keep=3)
     damage(path)
     left = sorted(file.name for file in path.rglob("*"))
-    found = checkpoint.usable(tmp_path)
-    assert found is not None
-    assert (found.path, found.record) == (tmp_path / "version-000002", record(2))
-    (sentence,) = found.corrupt
+    newest = checkpoint.usable(tmp_path)
+    assert newest is not None
+    assert (newest.path, newest.record) == (tmp_path / "version-000002", record(2))
+    (sentence,) = newest.corrupt
     for words in (str(path), "set aside as .corrupt-version-000003", f"gradient of its {lost} entries"):
         assert words in sentence
     assert checkpoint.versions(tmp_path) == [1, 2]
     assert sorted(file.name for file in (tmp_path / ".corrupt-version-000003").rglob("*")) == left, "nothing is removed"
-    assert checkpoint.usable(tmp_path) == replace(found, corrupt=()), "it is said once"
+    assert checkpoint.usable(tmp_path) == replace(newest, corrupt=()), "it is reported once"
 
 
-def test_when_none_can_be_used_it_says_so_and_keeps_all(tmp_path: Path) -> None:
+def test_when_none_can_be_used_it_is_an_error_and_all_are_kept(tmp_path: Path) -> None:
     assert checkpoint.usable(tmp_path) is None
     for version in (1, 2):
         flip(write(tmp_path, version))
@@ -146,9 +148,9 @@ def test_a_version_can_break_twice(tmp_path: Path) -> None:
     write(tmp_path, 1)
     for _ in range(3):
         flip(write(tmp_path, 2))
-        found = checkpoint.usable(tmp_path)
-        assert found is not None
-        assert found.record.version == 1
+        newest = checkpoint.usable(tmp_path)
+        assert newest is not None
+        assert newest.record.version == 1
     assert len(list(tmp_path.glob(".corrupt-version-000002*"))) == 3
 
 
@@ -163,27 +165,27 @@ class Killed(BaseException):
 def test_killed_at_any_instant_of_writing_there_is_one_to_resume_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: tuple[int, ...]
 ) -> None:
-    """The last of ``versions`` is written with a kill before each change of the disk, until one attempt is through."""
+    """The last of `versions` is written with a kill before each change of the disk, until one attempt ends."""
     for attempt in itertools.count():
         folder = tmp_path / str(attempt)
         for version in versions[:-1]:
             write(folder, version)
         with monkeypatch.context() as patch:
             ended = killed_after(attempt, patch, lambda folder=folder: write(folder, versions[-1]))  # type: ignore[misc]
-        found = checkpoint.usable(folder)
-        assert found is not None
+        newest = checkpoint.usable(folder)
+        assert newest is not None
         for path in folder.glob("version-*"):  # what is not whole has no name that counts
-            checkpoint._verify(path, checkpoint._read(path)[1])
-        assert found.record.version in versions[-2:]
+            assert checkpoint.mismatch(path, checkpoint._read(path)[1]) == ""
+        assert newest.record.version in versions[-2:]
         write(folder, versions[-1] + 1)
-        assert not list(folder.glob(".unfinished-*")), "the next writer clears up"
+        assert not list(folder.glob(".unfinished-*")), "the next writer removes it"
         if ended:
             break
     assert attempt > 8, "the test must have found the places to kill at"
 
 
 def killed_after(changes: int, patch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
-    """Whether ``action`` ended before its change number ``changes`` of the disk."""
+    """Return whether `action` ended before its change number `changes` of the disk."""
     left = [changes]
 
     def counted(change: Callable[..., Any]) -> Callable[..., Any]:

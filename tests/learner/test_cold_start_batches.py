@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from learner.cold_start_batches import SampledGroup, cold_start_batches
+from learner.cold_start_batches import ColdStartBatches, SampledGroup
 
 
 def line(number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False) -> dict[str, Any]:
@@ -19,36 +19,41 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def numbers(batches: Sequence[Sequence[SampledGroup]]) -> list[list[int]]:
-    return [[group.prompt_ids[0] for group in batch] for batch in batches]
+def batches(path: Path, size: int) -> list[list[SampledGroup]]:
+    index = ColdStartBatches(path, size)
+    return [index[number] for number in range(len(index))]
+
+
+def numbers(path: Path, size: int) -> list[list[int]]:
+    return [[group.prompt_ids[0] for group in batch] for batch in batches(path, size)]
 
 
 def test_a_group_is_what_stands_in_the_file(tmp_path: Path) -> None:
-    ((group,),) = cold_start_batches(write(tmp_path / "s.jsonl", [line(4)]), 3)
+    ((group,),) = batches(write(tmp_path / "s.jsonl", [line(4)]), 3)
     assert group == SampledGroup(prompt_ids=(4, 7), completion_ids=((4, 0), (4, 1), (4, 2)), rewards=(1.0, -1.0, -1.0))
 
 
 def test_right_and_wrong_are_in_and_hinted_ones_are_not(tmp_path: Path) -> None:
     rows = [line(0, rewards=(1.0,) * 3), line(0, hinted=True), line(1, hinted=True), line(2, rewards=(-1.0,) * 3)]
-    assert numbers(cold_start_batches(write(tmp_path / "s.jsonl", rows), 3)) == [[0], [2]]
+    assert numbers(write(tmp_path / "s.jsonl", rows), 3) == [[0], [2]]
 
 
 def test_batches_are_whole_groups_of_enough_completions_and_a_rest_is_left_out(tmp_path: Path) -> None:
     path = write(tmp_path / "s.jsonl", [line(number) for number in range(8)])
-    assert numbers(cold_start_batches(path, 6)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert numbers(cold_start_batches(path, 7)) == [[0, 1, 2], [3, 4, 5]]
-    assert numbers(cold_start_batches(path, 24)) == [[0, 1, 2, 3, 4, 5, 6, 7]]
-    assert numbers(cold_start_batches(path, 25)) == []
+    assert numbers(path, 6) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert numbers(path, 7) == [[0, 1, 2], [3, 4, 5]]
+    assert numbers(path, 24) == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert numbers(path, 25) == []
 
 
 def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
     rows = [line(number) for number in range(8)]
-    first = cold_start_batches(write(tmp_path / "s.jsonl", rows), 6)
+    first = batches(write(tmp_path / "s.jsonl", rows), 6)
     for seed in range(3):
         random.Random(seed).shuffle(rows)
-        assert cold_start_batches(write(tmp_path / "s.jsonl", rows), 6) == first
+        assert batches(write(tmp_path / "s.jsonl", rows), 6) == first
 
 
-def test_a_cold_start_with_hints_only_seeds_nothing(tmp_path: Path) -> None:
-    assert cold_start_batches(write(tmp_path / "s.jsonl", [line(0, hinted=True)]), 1) == []
-    assert cold_start_batches(write(tmp_path / "s.jsonl", []), 1) == []
+def test_a_cold_start_with_hints_only_gives_no_batch(tmp_path: Path) -> None:
+    assert batches(write(tmp_path / "s.jsonl", [line(0, hinted=True)]), 1) == []
+    assert batches(write(tmp_path / "s.jsonl", []), 1) == []

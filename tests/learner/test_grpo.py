@@ -29,18 +29,18 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
 
     first = run.feed(2)
     report = trained(learner.step(5.0))
-    assert (report.version, report.groups, report.completions) == (1, tuple(first), 8)
+    assert (report.version, report.groups) == (1, tuple(first))
     assert run.ledger.version() == 1
-    assert run.pending("grpo") == 2, "acknowledged before a checkpoint holds the gradient"
+    assert run.pending("grpo") == 2, "not acknowledged before a checkpoint contains the gradient"
     assert checkpoint.newest(run.folder / "policy") is None
 
     run.feed(2)
     assert trained(learner.step(5.0)).version == 2
     assert run.pending("grpo") == 0
-    found = checkpoint.newest(run.folder / "policy")
-    assert found is not None
-    assert found[1].version == 2
-    assert len(found[1].entries) == 4
+    newest = checkpoint.newest(run.folder / "policy")
+    assert newest is not None
+    assert newest[1].version == 2
+    assert len(newest[1].entries) == 4
     assert run.ledger.outcomes() | {"skipped": 0} == {
         "issued": 4,
         "trained": 4,
@@ -58,10 +58,10 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
     assert all(np.abs(after[name] - before[name]).max() > 0 for name in after)
     with pytest.raises(WeightsRefused):
         run.sink.published[1].verify(newer_than=Edition(1, 1))
-    logits_equal_the_published(found[0] / "model", after)
+    weights_equal_the_published(newest[0] / "model", after)
 
 
-def logits_equal_the_published(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+def weights_equal_the_published(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     saved = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     parameters = dict(saved.named_parameters())
     assert parameters.keys() == arrays.keys()
@@ -113,7 +113,7 @@ def test_uninformative_groups_are_released_counted_and_reported(run: Run, model:
     learner.close()
 
 
-def test_poison_goes_to_the_dead_letters_and_its_credit_refills(run: Run, model: Path) -> None:
+def test_undecodable_entries_go_to_the_dead_letters_and_its_credit_refills(run: Run, model: Path) -> None:
     learner = run.grpo(config(model))
     assert run.issue(5) == [0, 1, 2, 3, 4]
     run.deliver_bytes(0, b"\xc1 not msgpack")
@@ -172,6 +172,10 @@ NAMES = {
     "optim/grad_norm",
     "optim/skipped_steps",
     "length/trained",
+    "length/completion_p50",
+    "length/completion_p95",
+    "length/truncated_fraction",
+    "policy/entropy",
     "time/step_s",
     "time/wait_for_experience_s",
     "time/train_s",
@@ -193,7 +197,7 @@ def test_the_report_has_the_metrics_of_the_design(run: Run, model: Path) -> None
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
-def test_resumed_from_its_checkpoint_it_goes_on_as_if_never_stopped(run: Run, model: Path, zero_stage: int) -> None:
+def test_resumed_from_its_checkpoint_it_continues_as_if_never_stopped(run: Run, model: Path, zero_stage: int) -> None:
     settings = config(model, learner={"checkpoint_every": 2, "zero_stage": zero_stage}, grpo={"warmup_steps": 4})
     learner = run.grpo(settings)
     for _ in range(2):
@@ -207,10 +211,10 @@ def test_resumed_from_its_checkpoint_it_goes_on_as_if_never_stopped(run: Run, mo
     again = run.grpo(settings)
     assert again.version == run.ledger.version() == 2
     assert run.sink.published[-1].version == 2
-    found = trained(again.step(5.0))
-    assert (found.version, found.groups, found.loss) == (3, lost.groups, lost.loss)
+    report = trained(again.step(5.0))
+    assert (report.version, report.groups, report.loss) == (3, lost.groups, lost.loss)
     same = ["optim/lr", "optim/grad_norm", "loss/kl", "off_policy/ess"]
-    assert [found.metrics[name] for name in same] == [lost.metrics[name] for name in same]
+    assert [report.metrics[name] for name in same] == [lost.metrics[name] for name in same]
     by_version = [weights.arrays for weights in run.sink.published if weights.version == 3]
     assert all(np.array_equal(by_version[0][name], by_version[1][name]) for name in by_version[0])
     assert trained(again.step(5.0)).groups == tuple(late)
@@ -270,10 +274,10 @@ def losses_with_eta_0(run: Run, model: Path, seed: int) -> list[float]:
 def test_with_eta_0_losses_are_bit_equal_whatever_the_order_of_arrival(
     server: EmbeddedServer, model: Path, tmp_path: Path
 ) -> None:
-    found = []
+    losses = []
     for seed in range(2):
         run = Run(Address(server.url, f"eta-0-{seed}"), tmp_path / str(seed))
-        found.append(losses_with_eta_0(run, model, seed))
+        losses.append(losses_with_eta_0(run, model, seed))
         run.close()
-    assert found[0] == found[1]
-    assert len(set(found[0])) == 5
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 5

@@ -27,19 +27,20 @@ def tokens(*, share: bool) -> Tokens:
     return collate(pack_rows(GROUPS, 100, share=share), COMPLETIONS)
 
 
-def plainly(model: Any, temperature: float) -> Tensor:
-    """One completion at a time: nothing is padded, shared or cut, the model's own forward pass gives the logits."""
-    found = []
+def plainly(model: Any, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return log-probs and entropies, one completion at a time: no padding, sharing or chunks, the model's own logits."""
+    logprobs, entropies = [], []
     for prompt, group in GROUPS:
         for completion in group:
             logits = model(torch.tensor([prompt + completion])).logits[0].float() / temperature
-            chosen = torch.log_softmax(logits, dim=-1)[range(len(prompt) - 1, len(prompt) + len(completion) - 1)]
-            found.append(chosen[range(len(completion)), completion])
-    return torch.cat(found)
+            rows = logits[range(len(prompt) - 1, len(prompt) + len(completion) - 1)]
+            logprobs.append(torch.log_softmax(rows, dim=-1)[range(len(completion)), completion])
+            entropies.append(torch.distributions.Categorical(logits=rows).entropy().detach())
+    return torch.cat(logprobs), torch.cat(entropies)
 
 
 def narrow_window(folder: Path) -> None:
-    """So short that prompt and completion do not see each other whole (Gemma-2 has one in every other layer)."""
+    """Make it so short that a completion does not attend to all of its prompt (Gemma-2 has one in every other layer)."""
     config = json.loads((folder / "config.json").read_text())
     if config.get("sliding_window"):
         (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 3}))
@@ -47,7 +48,7 @@ def narrow_window(folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-@pytest.mark.parametrize("share", [True, False], ids=["branching", "alone"])
+@pytest.mark.parametrize("share", [True, False], ids=["shared prefix", "alone"])
 @pytest.mark.parametrize("chunk_logits", [WHOLE, ONE_TOKEN, 1000], ids=["whole", "token by token", "chunks"])
 def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, share: bool, chunk_logits: int) -> None:
     folder = random_models.make(tmp_path, kind, tied=tied)
@@ -57,11 +58,14 @@ def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, s
     plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
     weights = torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
 
-    found = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(tokens(share=share))
-    expected = plainly(plain, 0.7)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    logprobs, entropies = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(tokens(share=share))
+    expected, expected_entropies = plainly(plain, 0.7)
+    torch.testing.assert_close(logprobs, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropies, expected_entropies, atol=1e-5, rtol=1e-5)
+    assert not entropies.requires_grad, "a metric, not a part of the loss"
+    assert logprobs.requires_grad
 
-    (found * weights).sum().backward()
+    (logprobs * weights).sum().backward()
     (expected * weights).sum().backward()
     gradients = dict(plain.named_parameters())
     for name, parameter in model.named_parameters():
@@ -77,7 +81,7 @@ def test_a_completion_is_blind_to_its_neighbours(model: Path) -> None:
         results = []
         for other in ([7, 8, 9], [10, 11, 12]):
             group = [completion, other, completion]
-            results.append(policy(collate(pack_rows([(prompt, group)], 100, share=True), group)))
+            results.append(policy(collate(pack_rows([(prompt, group)], 100, share=True), group))[0])
     assert torch.equal(results[0][:3], results[1][:3])
     assert torch.equal(results[0][6:], results[1][6:])
     torch.testing.assert_close(results[0][:3], results[0][6:])
@@ -87,31 +91,31 @@ def test_the_caps_of_gemma_2_are_applied(tmp_path: Path) -> None:
     folder = random_models.make(tmp_path, "gemma2")
     with torch.no_grad():
         capped: Any = load_policy(str(folder), "float32")
-        base = TokenLogProbs(capped, temperature=1.0)(tokens(share=True))
+        base, _ = TokenLogProbs(capped, temperature=1.0)(tokens(share=True))
         assert capped.config._attn_implementation == "eager", "the fused kernel leaves the cap on attention out"
         capped.config.final_logit_softcapping = 1.0
-        assert (TokenLogProbs(capped, temperature=1.0)(tokens(share=True)) - base).abs().max() > 0.1
+        assert (TokenLogProbs(capped, temperature=1.0)(tokens(share=True))[0] - base).abs().max() > 0.1
 
 
 def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = load_policy(str(random_models.make(tmp_path, "llama")), "float32")
-    seen = []
+    sizes = []
     linear = torch.nn.functional.linear
 
     def watched(*args: Any) -> Tensor:
         result = linear(*args)
         if result.shape[-1] == model.config.vocab_size:
-            seen.append(result.numel())
+            sizes.append(result.numel())
         return result
 
     monkeypatch.setattr("learner.logprobs.functional.linear", watched)
     limit = 3 * model.config.vocab_size
-    TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(tokens(share=True)).sum().backward()
+    TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(tokens(share=True))[0].sum().backward()
     forward = [3, 3, 3, 3, 2]
     assert sum(forward) == COUNT
-    assert [count // model.config.vocab_size for count in seen[:5]] == forward
-    assert len(seen) == 10, "each chunk once forwards, once again backwards"
-    assert max(seen) <= limit
+    assert [count // model.config.vocab_size for count in sizes[:5]] == forward
+    assert len(sizes) == 10, "each chunk once forwards, once again backwards"
+    assert max(sizes) <= limit
 
 
 def test_they_are_probabilities(model: Path) -> None:
@@ -122,7 +126,7 @@ def test_they_are_probabilities(model: Path) -> None:
         for temperature in (0.5, 1.0, 2.0):
             completions = [[token] for token in range(vocabulary)]
             rows = pack_rows([([1, 2, 3], completions)], 1000, share=True)
-            total = TokenLogProbs(policy, temperature=temperature)(collate(rows, completions)).exp().sum()
+            total = TokenLogProbs(policy, temperature=temperature)(collate(rows, completions))[0].exp().sum()
             assert total.item() == pytest.approx(1.0, abs=1e-4)
 
 
@@ -137,7 +141,7 @@ def test_dropout_is_off_and_training_mode_changes_nothing(tmp_path: Path) -> Non
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     policy = TokenLogProbs(load_policy(str(tmp_path), "float32"), temperature=1.0).train()
-    results = [policy(tokens(share=True)) for _ in range(3)]
+    results = [policy(tokens(share=True))[0] for _ in range(3)]
     assert all(torch.equal(a, b) for a, b in pairwise(results))
 
 

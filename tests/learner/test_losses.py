@@ -67,6 +67,7 @@ def worked(**changes: Any) -> PolicyLoss:
         "old": tensor(0.0, 0.0, 0.0),
         "behaviour": tensor(0.0, -LOG2, -LOG3),
         "reference": tensor(LOG2, LOG2, 0.0),
+        "entropies": tensor(1.0, 2.0, 6.0),
         "advantages": tensor(1.0, -1.0, -1.0),
         "coefficients": tensor(1 / 2, 1 / 4, 1 / 4),
         "correction": truncated_weight,
@@ -91,6 +92,7 @@ def test_worked_example() -> None:
     assert metrics["off_policy/mismatch_kl"] == pytest.approx((3 - LOG2 - LOG3) / 3)
     assert metrics["off_policy/ess"] == pytest.approx((1 + 2 + 3) ** 2 / (3 * (1 + 4 + 9)))
     assert metrics["off_policy/tis_truncated_fraction"] == pytest.approx(1 / 3)
+    assert metrics["policy/entropy"] == pytest.approx(3), "(1 + 2 + 6) / 3"
     assert metrics["off_policy/clip_fraction"] == 0  # rho = 2 has A < 0, where the minimum is not the clipped one
     assert policy_metrics(worked(advantages=tensor(1, 1, 1)).sums.tolist())["off_policy/clip_fraction"] == pytest.approx(1 / 3)
 
@@ -116,6 +118,7 @@ def test_a_token_with_coefficient_0_counts_nowhere() -> None:
         old=tensor(0.0, 0.0, 0.0, -9.0),
         behaviour=tensor(0.0, -LOG2, -LOG3, 0.0),
         reference=tensor(LOG2, LOG2, 0.0, -1.0),
+        entropies=tensor(1.0, 2.0, 6.0, 100.0),
         advantages=tensor(1.0, -1.0, -1.0, 0.0),
         coefficients=tensor(1 / 2, 1 / 4, 1 / 4, 0.0),
     )
@@ -129,7 +132,7 @@ cases = st.lists(st.lists(st.tuples(logprob, logprob, logprob, logprob), min_siz
 
 
 def slowly(case: Case, advantages: list[float], normalise: str, cap: float, beta: float) -> float:
-    """design.md section 4, a token at a time, in plain floats."""
+    """Return the loss of docs/design.md, a token at a time, in plain floats."""
     total = 0.0
     for completion, advantage in zip(case, advantages, strict=True):
         summed = 0.0
@@ -151,6 +154,7 @@ def quickly(case: Case, advantages: list[float], coefficients: list[float], cap:
         old=old,
         behaviour=behaviour,
         reference=reference,
+        entropies=-new.detach(),
         advantages=torch.repeat_interleave(torch.tensor(advantages, dtype=torch.float64), counts),
         coefficients=torch.repeat_interleave(torch.tensor(coefficients, dtype=torch.float64), counts),
         correction=truncated_weight,

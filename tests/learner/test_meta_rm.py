@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner import checkpoint
-from learner.cold_start_batches import cold_start_batches
+from learner.cold_start_batches import ColdStartBatches
 from learner.meta_rm import MetaRMLearner, MetaRMReport
 from tests.learner.run_by_hand import Run, config, experience
 
@@ -23,7 +23,7 @@ def trained(report: MetaRMReport | None) -> MetaRMReport:
 def test_it_trains_on_every_completion_and_measures_before_it_trains(run: Run, model: Path) -> None:
     learner = run.meta_rm(config(model))
     assert learner.step(0.05) is None
-    run.feed(1, rewards=(1.0, 1.0, 1.0, 1.0))  # no policy gradient, but the meta-RM learns from it
+    run.feed(1, rewards=(1.0, 1.0, 1.0, 1.0))  # no policy gradient, but the meta-RM trains on it
     assert learner.step(0.05) is None, "half a batch is no batch"
     run.feed(1)
     first = trained(learner.step(5.0))
@@ -52,15 +52,15 @@ def test_acknowledged_with_the_checkpoint_which_transformers_score_alike(run: Ru
         run.deliver(group)
     trained(learner.step(5.0))
     assert run.pending("meta-rm") == 0
-    assert run.pending("grpo") == 0, "the meta-RM reads along; it claims nothing for the policy"
+    assert run.pending("grpo") == 0, "the meta-RM reads the stream too; it claims nothing for the policy"
 
     for group in groups[4:]:
         run.deliver(group)
     live = trained(learner.step(5.0)).metrics["meta_rm/loss"]
     learner.close()
-    found = checkpoint.newest(run.folder / "meta_rm")
-    assert found is not None
-    assert loss_by_transformers(found[0] / "model", groups[4:]) == pytest.approx(live, abs=1e-5)
+    newest = checkpoint.newest(run.folder / "meta_rm")
+    assert newest is not None
+    assert loss_by_transformers(newest[0] / "model", groups[4:]) == pytest.approx(live, abs=1e-5)
 
     again = run.meta_rm(config(model, learner={"checkpoint_every": 2}))
     assert again.version == 2
@@ -69,7 +69,7 @@ def test_acknowledged_with_the_checkpoint_which_transformers_score_alike(run: Ru
 
 
 def loss_by_transformers(folder: Path, groups: list[ExperienceGroup]) -> float:
-    """In one padded batch, as a user of the folder would score it."""
+    """Return the loss of one padded batch, as a user of the folder would score it."""
     scorer = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     rows = [[*group.prompt_ids, *ids] for group in groups for ids in group.completion_ids]
     longest = max(map(len, rows))
@@ -106,7 +106,7 @@ def test_a_batch_that_was_all_right_has_no_auc(run: Run, model: Path) -> None:
 
 
 @pytest.fixture
-def seed(tmp_path: Path) -> Path:
+def samples(tmp_path: Path) -> Path:
     """Five groups of four judgements without a hint, and five hinted ones: two batches of eight, and a rest."""
     rows = []
     for number in range(100, 105):
@@ -120,7 +120,7 @@ def seed(tmp_path: Path) -> Path:
     return path
 
 
-def seeded(run: Run, settings: Config, seed: Path, folder: str) -> MetaRMLearner:
+def started(run: Run, settings: Config, samples: Path, folder: str) -> MetaRMLearner:
     learner = MetaRMLearner(
         settings,
         rank=0,
@@ -128,20 +128,23 @@ def seeded(run: Run, settings: Config, seed: Path, folder: str) -> MetaRMLearner
         model_path=settings.model.path,
         address=run.address,
         checkpoints=run.folder / folder,
-        seed=seed,
+        cold_start_samples=samples,
     )
     learner.start(*learner.rendezvous())
     return learner
 
 
-def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, model: Path, seed: Path) -> None:
-    learner = seeded(run, config(model, learner={"checkpoint_every": 1}), seed, "meta_rm")
+def test_it_trains_on_the_cold_start_first_and_then_on_the_stream(run: Run, model: Path, samples: Path) -> None:
+    learner = started(run, config(model, learner={"checkpoint_every": 1}), samples, "meta_rm")
     run.feed(2)
+    trained_on = []
+    apply = learner._update.apply
+    learner._update.apply = lambda groups: trained_on.append(groups) or apply(groups)  # type: ignore
     reports = [trained(learner.step(5.0)) for _ in range(3)]
     assert [(report.version, report.groups) for report in reports] == [(1, ()), (2, ()), (3, (0, 1))]
     assert [report.completions for report in reports] == [8, 8, 8]
-    for report, batch in zip(reports, cold_start_batches(seed, 8), strict=False):
-        assert report.tokens == sum(len(one.prompt_ids) + len(ids) for one in batch for ids in one.completion_ids)
+    assert len(ColdStartBatches(samples, 8)) == 2
+    assert trained_on[:2] == [ColdStartBatches(samples, 8)[number] for number in range(2)]
     assert [report.metrics["meta_rm/backlog"] for report in reports] == [2, 2, 0], "the stream waits meanwhile"
     assert reports[0].metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
     assert learner.step(0.05) is None
@@ -149,47 +152,49 @@ def test_it_learns_from_the_cold_start_first_and_then_from_the_stream(run: Run, 
     learner.close()
 
 
-def test_its_backlog_is_bounded_while_it_learns_from_the_cold_start(run: Run, model: Path, seed: Path) -> None:
+def test_its_backlog_is_bounded_while_it_trains_on_the_cold_start(run: Run, model: Path, samples: Path) -> None:
     settings = config(model, meta_rm={"max_backlog": 4})
-    learner = seeded(run, settings, seed, "meta_rm")
+    learner = started(run, settings, samples, "meta_rm")
     run.feed(10)
     report = learner.step(5.0)
     assert report is not None
-    assert report.groups == (), "a batch of the seed"
+    assert report.groups == (), "a batch of the cold start"
     assert run.ledger.outcomes()["skipped"] == 6
     learner.close()
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_restarted_it_goes_on_behind_what_its_checkpoint_contains(run: Run, model: Path, seed: Path, every: int) -> None:
+def test_restarted_it_continues_behind_what_its_checkpoint_contains(run: Run, model: Path, samples: Path, every: int) -> None:
     settings = config(model, learner={"checkpoint_every": every})
     run.feed(4)
-    killed = seeded(run, settings, seed, "meta_rm")
+    killed = started(run, settings, samples, "meta_rm")
     whole = [trained(killed.step(5.0)) for _ in range(4)]
     assert [report.groups for report in whole] == [(), (), (0, 1), (2, 3)]
     killed.close()
-    again = seeded(run, settings, seed, "meta_rm")
+    again = started(run, settings, samples, "meta_rm")
     assert again.version == 4 - 4 % every
     for report in whole[again.version :]:
-        found = trained(again.step(5.0))
-        assert (found.version, found.groups) == (report.version, report.groups)
-        assert found.metrics["meta_rm/loss"] == report.metrics["meta_rm/loss"]
+        repeated = trained(again.step(5.0))
+        assert (repeated.version, repeated.groups) == (report.version, report.groups)
+        assert repeated.metrics["meta_rm/loss"] == report.metrics["meta_rm/loss"]
     assert again.step(0.05) is None, "no batch of the cold start comes twice"
     again.close()
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_stopped_among_the_seed_batches_it_ends_as_if_never_stopped(run: Run, model: Path, seed: Path, stop: int) -> None:
+def test_stopped_among_the_batches_of_the_cold_start_it_ends_as_if_never_stopped(
+    run: Run, model: Path, samples: Path, stop: int
+) -> None:
     settings = config(model, learner={"checkpoint_every": 1})
-    whole = seeded(run, settings, seed, "whole")
+    whole = started(run, settings, samples, "whole")
     losses = [trained(whole.step(5.0)).metrics["meta_rm/loss"] for _ in range(2)]
     whole.close()
-    killed = seeded(run, settings, seed, "killed")
-    found = [trained(killed.step(5.0)).metrics["meta_rm/loss"] for _ in range(stop)]
+    killed = started(run, settings, samples, "killed")
+    resumed = [trained(killed.step(5.0)).metrics["meta_rm/loss"] for _ in range(stop)]
     killed.close()
-    again = seeded(run, settings, seed, "killed")
-    found += [trained(again.step(5.0)).metrics["meta_rm/loss"] for _ in range(2 - stop)]
-    assert found == losses
+    again = started(run, settings, samples, "killed")
+    resumed += [trained(again.step(5.0)).metrics["meta_rm/loss"] for _ in range(2 - stop)]
+    assert resumed == losses
     run.feed(2)
     assert trained(again.step(5.0)).groups == (0, 1), "then the stream"
     again.close()

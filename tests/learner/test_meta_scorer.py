@@ -9,7 +9,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from learner import models
-from learner.meta_scorer import Asked, MetaScorer
+from learner.batching import PromptGroup
+from learner.meta_scorer import MetaScorer
 from tests import random_models
 from tests.learner.run_by_hand import config
 
@@ -17,7 +18,7 @@ KINDS = ("llama", "qwen3", "gemma2")
 
 
 def trained(folder: Path, base: Path) -> Path:
-    """A meta-RM folder as the learner saves it, with a head that is not 0."""
+    """Return a meta-RM folder as the learner saves it, with a head that is not 0."""
     model = models.load_classifier(str(base), "float32")
     torch.manual_seed(1)
     with torch.no_grad():
@@ -26,8 +27,8 @@ def trained(folder: Path, base: Path) -> Path:
     return folder
 
 
-def asked(count: int, *, seed: int = 0) -> list[Asked]:
-    """Prompts with 1..4 completions each, of many lengths."""
+def random_groups(count: int, *, seed: int = 0) -> list[PromptGroup]:
+    """Return prompts with 1..4 completions each, of many lengths."""
     rng = random.Random(seed)
 
     def ids(least: int, most: int) -> list[int]:
@@ -36,38 +37,38 @@ def asked(count: int, *, seed: int = 0) -> list[Asked]:
     return [(ids(2, 40), [ids(1, 20) for _ in range(rng.randint(1, 4))]) for _ in range(count)]
 
 
-def by_transformers(folder: Path, questions: list[Asked]) -> list[list[float]]:
-    """One row at a time: no padding, no branches, no mask."""
+def by_transformers(folder: Path, groups: list[PromptGroup]) -> list[list[float]]:
+    """Return the logits, one row at a time: no padding, no shared prefix, no mask."""
     model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     with torch.no_grad():
-        return [[model(torch.tensor([[*prompt, *ids]])).logits.item() for ids in found] for prompt, found in questions]
+        return [[model(torch.tensor([[*prompt, *ids]])).logits.item() for ids in group] for prompt, group in groups]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_logits_are_those_of_a_plain_classifier_in_the_order_of_the_question(kind: str, tmp_path: Path) -> None:
+def test_logits_are_those_of_a_plain_classifier_in_the_order_of_the_groups(kind: str, tmp_path: Path) -> None:
     folder = trained(tmp_path / "meta", random_models.make(tmp_path / "base", kind))
     scorer = MetaScorer(config(folder, meta_rm={"micro_tokens": 128}), model_path=str(folder))
-    questions = asked(9)
-    found, expected = scorer.score(questions), by_transformers(folder, questions)
-    assert [len(row) for row in found] == [len(completions) for _, completions in questions]
-    flat, plain = (torch.tensor([logit for row in rows for logit in row]) for rows in (found, expected))
+    groups = random_groups(9)
+    scored, expected = scorer.score(groups), by_transformers(folder, groups)
+    assert [len(row) for row in scored] == [len(completions) for _, completions in groups]
+    flat, plain = (torch.tensor([logit for row in rows for logit in row]) for rows in (scored, expected))
     assert plain.std() > 0.1, "or any order would do"
     assert (flat - plain).abs().max() < 1e-5 * max(1.0, float(plain.abs().max()))
 
 
-def test_what_else_is_asked_changes_nothing(tmp_path: Path, model: Path) -> None:
+def test_other_groups_in_the_call_change_nothing(tmp_path: Path, model: Path) -> None:
     folder = trained(tmp_path / "meta", model)
     scorer = MetaScorer(config(folder), model_path=str(folder))
-    questions = asked(6)
-    whole = scorer.score(questions)
-    alone = [scorer.score([one])[0] for one in questions]
-    backwards = scorer.score(questions[::-1])[::-1]
+    groups = random_groups(6)
+    whole = scorer.score(groups)
+    alone = [scorer.score([group])[0] for group in groups]
+    backwards = scorer.score(groups[::-1])[::-1]
     for other in (alone, backwards):
-        for row, found in zip(whole, other, strict=True):
-            assert found == pytest.approx(row, abs=1e-5)
+        for row, again in zip(whole, other, strict=True):
+            assert again == pytest.approx(row, abs=1e-5)
 
 
-def test_nothing_asked_is_nothing_answered(tmp_path: Path, model: Path) -> None:
+def test_no_groups_have_no_scores(tmp_path: Path, model: Path) -> None:
     folder = trained(tmp_path / "meta", model)
     scorer = MetaScorer(config(folder), model_path=str(folder))
     assert scorer.ready() == "meta-rm"

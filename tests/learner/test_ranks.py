@@ -1,31 +1,38 @@
-"""One rank equals two, at every ZeRO stage: real processes over gloo, one launch for all cases (imports are slow)."""
+"""One rank equals two, at every ZeRO stage: real processes over gloo, one launch for all cases (imports are slow).
+
+Then what the process group promises.
+"""
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
-from learner.deepspeed_engine import Ranks
+from learner.grpo import GRPOLearner
+from learner.ranks import Ranks
 from tests.learner import ranks as cases
-from tests.learner.run_by_hand import Run
+from tests.learner.run_by_hand import Run, Sink, config
 
 ROOT = Path(__file__).parents[2]
 
 
 def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndarray]:
-    """What rank 0 of ``world`` processes found; the output of all of them when one fails."""
+    """Return the results of rank 0 of `world` processes; show the output of all of them when one fails."""
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
     started = []
     for rank, log in enumerate(logs):
         command = [sys.executable, "-m", "tests.learner.ranks", rank, world, model, folder, url]
         started.append(
             subprocess.Popen(
-                [str(part) for part in command],
+                [str(word) for word in command],
                 cwd=ROOT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
                 stdout=log.open("w"),
@@ -38,7 +45,7 @@ def launch(world: int, model: Path, folder: Path, url: str) -> dict[str, np.ndar
         for process in started:
             process.kill()
     assert codes == [0] * world, "\n".join(log.read_text()[-3000:] for log in logs)
-    return dict(np.load(folder / "found.npz"))
+    return dict(np.load(folder / "results.npz"))
 
 
 @pytest.mark.slow
@@ -54,20 +61,77 @@ def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path
     assert one.keys() == {name for name in two if not name.startswith("learner: ")}
     for name, array in one.items():
         check_equal(name, two[name], array)
-    for found in (one, two):
-        for name in [name for name in found if name.startswith("skipping, ")]:
-            assert np.array_equal(found[name], found[name.removeprefix("skipping, ")]), name
+    for results in (one, two):
+        for name in [name for name in results if name.startswith("skipping, ")]:
+            assert np.array_equal(results[name], results[name.removeprefix("skipping, ")]), name
     plain = {name.removeprefix("ZeRO 0: "): array for name, array in one.items() if name.startswith("ZeRO 0: ")}
     for stage in (1, 2, 3):
         for name, array in plain.items():
             check_equal(f"ZeRO {stage}: {name}", one[f"ZeRO {stage}: {name}"], array)
 
 
-def check_equal(name: str, found: np.ndarray, expected: np.ndarray) -> None:
-    """Losses, gradient norms and the like to 1e-5. Weights as a whole only: Adam divides a gradient that is nothing but
-    rounding by its own size, so that single elements may differ.
+def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
+    """Compare losses, gradient norms and other metrics to 1e-5.
+
+    Weights are compared as a whole only: Adam divides a gradient that is nothing but rounding by its own size, so that
+    single elements may differ.
     """
     if "metrics" in name:
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     else:
-        assert np.linalg.norm(found - expected) <= 1e-4 * np.linalg.norm(expected), name
+        assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected), name
+
+
+# ---- the process group -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone() -> Iterator[Ranks]:
+    joined = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
+    yield joined
+    joined.leave()
+
+
+def test_a_rank_that_never_joins_is_named() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with pytest.raises(RuntimeError, match=f"rank 0 waited up to 2 s at 127.0.0.1:{port} for all 2 ranks"):
+        Ranks(rank=0, world=2, host="127.0.0.1", port=port, device="cpu", timeout_s=2, listener=listener)
+
+
+def test_no_process_takes_the_port_between_its_choice_and_its_use(model: Path, tmp_path: Path) -> None:
+    learner = GRPOLearner(
+        config(model),
+        rank=0,
+        world=1,
+        model_path=str(model),
+        address=Address("redis://unused", "r"),
+        sink=Sink(),
+        checkpoints=tmp_path,
+    )
+    host, port = learner.rendezvous()
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((host, port))
+    joined = learner._join(host, port)
+    assert joined.broadcast_bytes(b"here") == b"here"
+    joined.leave()
+    socket.create_server((host, port)).close()
+
+
+def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=r"no GPU, but cluster\.device is cuda"):
+        Ranks(rank=0, world=1, host="127.0.0.1", port=1, device="cuda", timeout_s=1)
+
+
+def test_bytes_travel_whole(alone: Ranks) -> None:
+    for payload in (b"", b"\x00", b"\x00\xff" * 1000):
+        assert alone.broadcast_bytes(payload) == payload
+        assert alone.gather_bytes(payload) == [payload]
+
+
+def test_sums_are_copies(alone: Ranks) -> None:
+    values = torch.tensor([1.5, 2.5], dtype=torch.float64)
+    total = alone.sum(values)
+    total += 1
+    assert values.tolist() == [1.5, 2.5]

@@ -116,7 +116,7 @@ class Simulation:
             self.batches.append(choice.train)
 
     def run(self, steps: int) -> None:
-        """Until ``steps`` batches were trained; each event may change what the learner can do."""
+        """Go on until `steps` batches were trained; each event may change what the learner can do."""
         for _ in range(200 * steps * self.batch):
             self.issue()
             before = (self.version, len(self.filtered), len(self.dropped))

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.schema import Config
 from learner import checkpoint
-from learner.deepspeed_engine import Ranks
+from learner.ranks import Ranks
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
 from learner.sft_examples import Example, split
 from tests.learner.run_by_hand import config
@@ -38,24 +38,24 @@ def ranks() -> Iterator[Ranks]:
 
 
 class Plain:
-    """Fine-tuning as Hugging Face's own loss has it: padded rows; prompt and padding have no target (-100)."""
+    """Fine-tuning with Hugging Face's own loss: padded rows; prompt and padding have no target (-100)."""
 
     def __init__(self, model: Path) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
         self._optimiser = torch.optim.AdamW(self.model.parameters(), weight_decay=0.0)
 
     def loss(self, batch: list[Example]) -> Tensor:
-        width = max(len(one.prompt_ids) + len(one.completion_ids) for one in batch)
+        width = max(len(example.prompt_ids) + len(example.completion_ids) for example in batch)
         ids, labels = torch.zeros(len(batch), width, dtype=torch.long), torch.full((len(batch), width), -100)
-        for i, one in enumerate(batch):
-            start, end = len(one.prompt_ids), len(one.prompt_ids) + len(one.completion_ids)
-            ids[i, :end] = torch.tensor(one.prompt_ids + one.completion_ids)
-            labels[i, start:end] = torch.tensor(one.completion_ids)
+        for i, example in enumerate(batch):
+            start, end = len(example.prompt_ids), len(example.prompt_ids) + len(example.completion_ids)
+            ids[i, :end] = torch.tensor(example.prompt_ids + example.completion_ids)
+            labels[i, start:end] = torch.tensor(example.completion_ids)
         loss: Tensor = self.model(ids, labels=labels).loss
         return loss
 
     def step(self, batch: list[Example], lr: float) -> tuple[float, float]:
-        """Loss and gradient norm of one optimiser step."""
+        """Return loss and gradient norm of one optimiser step."""
         loss = self.loss(batch)
         self._optimiser.zero_grad()
         loss.backward()
@@ -71,11 +71,11 @@ def test_loss_and_step_are_those_of_plain_torch(model: Path, ranks: Ranks, zero_
     plain, heldout = Plain(model), examples(5, seed=9)
     for step, lr in enumerate((5e-4, 1e-3, 1e-3)):
         batch = examples(7, seed=step)
-        looked = update.loss(batch)
+        measured = update.loss(batch)
         metrics = update.apply(batch)
         loss, norm = plain.step(batch, lr)
         assert metrics == pytest.approx({"sft/loss": loss, "sft/grad_norm": norm, "sft/lr": lr}, rel=1e-5)
-        assert looked == metrics["sft/loss"], "looking is the same computation, without a gradient"
+        assert measured == metrics["sft/loss"], "the same computation, without a gradient"
         with torch.no_grad():
             assert update.loss(heldout) == pytest.approx(plain.loss(heldout).item(), rel=1e-5)
     update.engine.close()
@@ -98,14 +98,14 @@ def test_a_prompt_is_a_condition_and_never_a_target(model: Path, ranks: Ranks) -
 
 
 def test_a_batch_is_the_sum_of_its_micro_batches_whatever_its_order(model: Path, ranks: Ranks) -> None:
-    batch, found = examples(9, seed=0), []
+    batch, results = examples(9, seed=0), []
     for micro_tokens, order in ((64, 1), (4096, 1), (64, -1)):
         update = SupervisedUpdate(settings(model, micro_tokens=micro_tokens), ranks, str(model))
-        assert (len(update._laid_out(batch).mine) > 3) == (micro_tokens == 64)
+        assert (len(update._pack(batch).micro_batches) > 3) == (micro_tokens == 64)
         metrics = [update.apply(batch[::order]) for _ in range(2)]
-        found.append([value for one in metrics for value in one.values()])
+        results.append([value for step in metrics for value in step.values()])
         update.engine.close()
-    np.testing.assert_allclose(found[1:], found[:1] * 2, rtol=1e-5)
+    np.testing.assert_allclose(results[1:], results[:1] * 2, rtol=1e-5)
 
 
 # ---- the learner -----------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def started(settings: Config, dataset: Path, folder: Path) -> SFTLearner:
 
 
 def steps(learner: SFTLearner, count: int = 1000) -> list[SFTReport]:
-    """The reports of up to ``count`` steps; closes the learner."""
+    """Return the reports of up to `count` steps; close the learner."""
     reports = []
     while len(reports) < count and (report := learner.step()) is not None:
         reports.append(report)
@@ -132,49 +132,61 @@ def steps(learner: SFTLearner, count: int = 1000) -> list[SFTReport]:
     return reports
 
 
-def looks(reports: list[SFTReport]) -> dict[int, float]:
+def heldout_losses(reports: list[SFTReport]) -> dict[int, float]:
     return {report.version: report.heldout_loss for report in reports if report.heldout_loss is not None}
 
 
 def test_it_stops_when_it_overfits_and_keeps_the_best(model: Path, dataset: Path, tmp_path: Path) -> None:
     learner = started(settings(model, eval_every=2, patience=3, steps=200), dataset, tmp_path)
     untrained = learner.status()
-    assert (untrained.version, untrained.best, untrained.done) == (0, 0, False)
-    assert untrained.training + untrained.heldout == 24
+    assert (untrained.version, untrained.best) == (0, 0)
+    assert len(learner._training) + len(learner._heldout) == 24
+    assert not (tmp_path / FINISHED).exists()
     assert checkpoint.versions(tmp_path) == [0]
     reports = steps(learner)
 
-    found = {0: untrained.best_loss} | looks(reports)
-    best = min(found, key=lambda version: found[version])
+    losses = {0: untrained.best_loss} | heldout_losses(reports)
+    best = min(losses, key=lambda version: losses[version])
     assert 0 < best < 100, "the test needs a model that improves first and overfits then"
-    assert [report.version for report in reports] == list(range(1, best + 7)), "three looks, every second step"
-    assert [report.done for report in reports] == [False] * (best + 5) + [True]
+    assert [report.version for report in reports] == list(range(1, best + 7)), "three evaluations, every second step"
     assert reports[-1].best == best
     assert reports[-1].loss < reports[0].loss
     assert learner.step() is None
     assert json.loads((tmp_path / FINISHED).read_text()) == asdict(learner.status())
-    assert learner.status().best_loss == found[best]
+    assert learner.status().best_loss == losses[best]
 
     assert checkpoint.versions(tmp_path) == [best]
     saved = Plain(tmp_path / f"version-{best:06d}" / "model")
-    heldout = split(examples(24, seed=1), seed=0)[1]
-    assert saved.loss(heldout).item() == pytest.approx(found[best], rel=1e-5)
+    data = examples(24, seed=1)
+    heldout = [data[index] for index in split([example.source for example in data], seed=0)[1]]
+    assert saved.loss(heldout).item() == pytest.approx(losses[best], rel=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / f"version-{best:06d}" / "model").eos_token == "<|im_end|>"
 
 
 def test_the_report_of_a_step(model: Path, dataset: Path, tmp_path: Path) -> None:
-    first, second = steps(started(settings(model, batch=5, steps=2, eval_every=100), dataset, tmp_path))
-    assert (first.examples, first.heldout_loss, first.done) == (5, None, False)
+    learner = started(settings(model, batch=5, steps=2, eval_every=100), dataset, tmp_path)
+    batches: list[list[Example]] = []
+    apply = learner._update.apply
+
+    def recorded(batch: list[Example]) -> dict[str, float]:
+        assert not (tmp_path / FINISHED).exists()
+        batches.append(batch)
+        return apply(batch)
+
+    learner._update.apply = recorded  # type: ignore[method-assign,assignment]
+    first, second = steps(learner)
+    assert [len(batch) for batch in batches] == [5, 5]
+    assert first.heldout_loss is None
     assert first.metrics.keys() == {"sft/loss", "sft/lr", "sft/grad_norm"}
     assert first.metrics["sft/loss"] == first.loss
-    assert 5 <= first.tokens <= 5 * 21
-    assert second.done
-    assert second.metrics["sft/heldout_loss"] == second.heldout_loss, "it always looks at the last step"
+    assert (tmp_path / FINISHED).exists()
+    assert second.metrics["sft/heldout_loss"] == second.heldout_loss, "the last step is always evaluated"
 
 
 def test_if_nothing_improves_the_untrained_model_is_the_result(model: Path, dataset: Path, tmp_path: Path) -> None:
     reports = steps(started(settings(model, lr=3.0, eval_every=1, patience=2), dataset, tmp_path))
-    assert [(report.version, report.best, report.done) for report in reports] == [(1, 0, False), (2, 0, True)]
+    assert [(report.version, report.best) for report in reports] == [(1, 0), (2, 0)]
+    assert (tmp_path / FINISHED).exists()
     assert checkpoint.versions(tmp_path) == [0]
     kept: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "version-000000" / "model")
     start: Any = AutoModelForCausalLM.from_pretrained(model)
@@ -187,10 +199,10 @@ def test_killed_anywhere_it_ends_as_if_never_stopped(model: Path, dataset: Path,
     whole = steps(started(config, dataset, tmp_path / "whole"))
     best = whole[-1].best
     folder = tmp_path / "killed"
-    for end in (1, 3, best + 3):  # before the first look, between two, and when only one more look is left
+    for end in (1, 3, best + 3):  # before the first evaluation, between two, and when only one more is left
         again = started(config, dataset, folder)
         begun = again.version
-        assert begun == again.status().best, "it goes on from the best version"
+        assert begun == again.status().best, "it resumes from the best version"
         assert steps(again, end - begun) == whole[begun:end], "to the last bit"
         assert not (folder / FINISHED).exists()
     last = steps(started(config, dataset, folder))
@@ -206,12 +218,12 @@ def test_finished_is_finished(model: Path, dataset: Path, tmp_path: Path) -> Non
     for _ in range(2):
         again = started(config, dataset, tmp_path)
         status = again.status()
-        assert (status.version, status.best, status.done) == (3, 3, True)
+        assert (status.version, status.best) == (3, 3)
         assert status.best_loss == whole[-1].heldout_loss
         assert steps(again) == []
         assert (tmp_path / FINISHED).exists()
     more = started(settings(model, steps=100), dataset, tmp_path)
-    assert steps(more) == [], "finished, whatever the configuration says now"
+    assert steps(more) == [], "finished, whatever the configuration is now"
 
 
 def test_a_data_set_that_the_model_cannot_read_is_refused(model: Path, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""The data set of the fine-tuning: what is read, how it is split, in which order it is trained on."""
+
 import json
 from itertools import chain
 from pathlib import Path
@@ -20,18 +22,19 @@ def row(**changes: object) -> dict[str, object]:
     return {"prompt_ids": [1, 2], "completion_ids": [3, 4, 99], "preference": "p7"} | changes
 
 
-def of(source: str, *, number: int = 0) -> Example:
-    return Example(prompt_ids=(1,), completion_ids=(number,), source=source)
-
-
-def test_reads_what_counts_and_ignores_the_rest(tmp_path: Path) -> None:
+def test_reads_its_fields_and_ignores_others(tmp_path: Path) -> None:
     general = {"prompt_ids": [5], "completion_ids": [6]}
     path = write(tmp_path / "set.jsonl", row(hinted=True, text="ignored"), "", general, row(completion_ids=[0] * 6))
-    assert read_examples(path, LIMITS) == [
+    examples = read_examples(path, LIMITS)
+    expected = [
         Example(prompt_ids=(1, 2), completion_ids=(3, 4, 99), source="p7"),
         Example(prompt_ids=(5,), completion_ids=(6,), source="line 3"),
         Example(prompt_ids=(1, 2), completion_ids=(0,) * 6, source="p7"),
     ]
+    assert list(examples) == [examples[index] for index in range(3)] == expected
+    assert list(examples.subset([2, 0])) == [expected[2], expected[0]]
+    assert list(examples[1:]) == expected[1:]
+    assert list(examples.sources) == [example.source for example in expected]
 
 
 @pytest.mark.parametrize(
@@ -67,32 +70,33 @@ def test_no_text_at_all(tmp_path: Path) -> None:
 
 
 @given(
-    sources=st.lists(st.text(max_size=3), min_size=2, max_size=60).filter(lambda found: len(set(found)) > 1),
+    sources=st.lists(st.text(max_size=3), min_size=2, max_size=60).filter(lambda sources: len(set(sources)) > 1),
     share=st.floats(0.0, 1.0),
     seed=st.integers(0, 5),
 )
 def test_a_source_is_on_one_side_and_neither_side_is_empty(sources: list[str], share: float, seed: int) -> None:
-    examples = [of(source, number=number) for number, source in enumerate(sources)]
-    training, heldout = split(examples, share=share, seed=seed)
+    training, heldout = split(sources, share=share, seed=seed)
     assert training
     assert heldout
-    assert not {one.source for one in training} & {one.source for one in heldout}
-    assert sorted((*training, *heldout), key=lambda one: one.completion_ids) == examples
-    assert [one for one in examples if one in training] == training, "each side keeps the order"
-    backwards = split(examples[::-1], share=share, seed=seed)
-    assert (training, heldout) == (backwards[0][::-1], backwards[1][::-1])
+    assert not {sources[index] for index in training} & {sources[index] for index in heldout}
+    assert sorted((*training, *heldout)) == list(range(len(sources)))
+    assert training == sorted(training), "each side keeps the order"
+    assert heldout == sorted(heldout)
+    backwards = split(sources[::-1], share=share, seed=seed)
+    last = len(sources) - 1
+    assert [training, heldout] == [[last - index for index in side[::-1]] for side in backwards]
 
 
 def test_the_share_is_of_sources_and_the_seed_chooses_them() -> None:
-    examples = [of(f"p{number // 3}") for number in range(300)]
-    sides = [{one.source for one in split(examples, seed=seed)[1]} for seed in (0, 0, 1)]
+    sources = [f"p{number // 3}" for number in range(300)]
+    sides = [{sources[index] for index in split(sources, seed=seed)[1]} for seed in (0, 0, 1)]
     assert [len(side) for side in sides] == [5, 5, 5]
     assert sides[0] == sides[1] != sides[2]
 
 
 def test_one_source_cannot_be_split() -> None:
     with pytest.raises(ValueError, match=r"2 examples of 1 sources cannot be split .* give examples of two preferences"):
-        split([of("p"), of("p", number=1)], seed=0)
+        split(["p", "p"], seed=0)
 
 
 @given(count=st.integers(1, 50), seed=st.integers(0, 3), epoch=st.integers(0, 3))
@@ -102,15 +106,15 @@ def test_an_epoch_goes_through_all(count: int, seed: int, epoch: int) -> None:
 
 def test_each_epoch_and_each_seed_has_an_order_of_its_own() -> None:
     orders = [order(20, seed=seed, epoch=epoch) for seed in range(3) for epoch in range(3)]
-    assert len({tuple(one) for one in orders}) == 9
+    assert len({tuple(indices) for indices in orders}) == 9
 
 
 @given(count=st.integers(1, 30), batch=st.integers(1, 30), seed=st.integers(0, 3))
 def test_batches_are_the_epochs_cut(count: int, batch: int, seed: int) -> None:
-    examples = [of("p", number=number) for number in range(count)]
+    examples = list(range(100, 100 + count))
     steps = [batch_at(examples, step, batch=batch, seed=seed) for step in range(12)]
     if batch > count:
         assert steps == [examples] * 12
         return
     epochs = chain.from_iterable(order(count, seed=seed, epoch=epoch) for epoch in range(12))
-    assert [one.completion_ids[0] for step in steps for one in step] == [next(epochs) for _ in range(12 * batch)]
+    assert [example - 100 for step in steps for example in step] == [next(epochs) for _ in range(12 * batch)]

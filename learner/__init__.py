@@ -1,11 +1,11 @@
 """Gradients: the GRPO learner, the meta-RM learner and the fine-tuning of the cold start.
 
-Pure files (torch or the standard library only, each checked against worked numbers): ``advantages``, ``losses``,
-``attention`` and ``logprobs`` (the policy's forward pass), ``batching``, ``selection``, ``ranking``, ``examples``,
-``meta_seed``. ``models`` loads
-and saves Hugging Face models, ``engine`` is the only file that knows DeepSpeed, ``checkpoint`` and ``weights`` are the
-two ways that weights leave. ``grpo`` and ``meta_rm`` tie them to the stream (``experience``, ``intake``: rank 0 at the
-buffer), ``sft`` to a data set on disk; ``base`` is what all learners share. ``meta_scorer`` only scores.
+    advantages, losses, logprobs, shared_prefix, batching, selection   pure mathematics, each checked against worked numbers
+    models, deepspeed_engine, checkpoint, weight_export                a model in training, and the two ways out of it
+    experience, grpo_intake, meta_intake                               rank 0 at the buffer
+    base, grpo, meta_rm, sft                                           the learners; sft_examples, cold_start_batches: their files
+    meta_scorer                                                        a trained meta-RM that only scores
 
-Rewards reach a learner as numbers: nothing here knows what a prompt's text, a judgement or a label is.
+`deepspeed_engine` is the only file that imports DeepSpeed. Rewards reach a learner as numbers: nothing here knows a
+prompt's text, a judgement or a label. The formulas are in docs/design.md, section 4.
 """

@@ -1,11 +1,11 @@
 """The only room that knows Ray: it makes plain classes remote, watches them, restarts them and ends them.
 
-    ray_session      joins a Ray cluster, or starts one on loopback with a token
-    ray_cluster      Ray and the Redis server of a run; a plain class becomes an actor
-    actor_group      what lives and dies together: a worker alone, or all ranks of a learner
-    supervision      the driver's loop over actor groups: slices of work, reports, restarts
-    stage_actors     the actors of one stage, started and ended together; heartbeats are watched here
-    rollout_pool     the rollout workers of a run: as many as the rollout target says
-    autoscaler       sets that target from the idle ratios
-    weight_board     how published weights travel
+ray_session      joins a Ray cluster, or starts one on loopback with a token
+ray_cluster      Ray and the Redis server of a run; a plain class becomes an actor
+actor_group      what lives and dies together: a worker alone, or all ranks of a learner
+supervision      the driver's loop over actor groups: slices of work, reports, restarts
+stage_actors     the actors of one stage, started and ended together; heartbeats are watched here
+rollout_pool     the rollout workers of a run: as many as the rollout target says
+autoscaler       sets that target from the idle ratios
+weight_board     how published weights travel
 """

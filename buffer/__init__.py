@@ -1,14 +1,12 @@
-"""What crosses a process border: messages, three streams, the accounts of groups, heartbeats, published weights.
+"""What crosses a process border: messages, three streams, a ledger of outstanding groups, heartbeats, published weights.
 
-    messages, fields            the wire: types and codec
-    connection, streams         a worker's side: claim, renew, hand off, dead letters
-    ledger                      the accounts of the driver and the learners: what was issued, and what became of it
-    heartbeat, rollout_target   who is alive; how many rollout workers there should be
-    stream_state                what lies in the streams, for reports
-    weights                     what a learner publishes, sealed with a version and a checksum
-    server, server_watchdog, roles   the Redis server that a run starts, and who may do what on it
-    lua/                        every change of state is one script
+    messages, fields                        the wire: types and their strict codec
+    connection                              one connection, one namespace a run, and its Lua scripts (lua/)
+    streams, stream_state                   a worker's side (claim, renew, hand off, reclaim), and what lies in the streams
+    ledger                                  the accounts of the driver and the learners: groups issued, and their outcomes
+    heartbeat, rollout_target               which processes are alive, and how many rollout workers there should be
+    weights, edition                        what the learner publishes, and which edition is the newest
+    server, server_folder, server_watchdog, roles   the Redis that a run starts when it is given none
 
-The only package that imports redis. It imports nothing of ours. Invariants I1 to I5 and I7 live here (docs/design.md,
-section 3).
+The only package that imports redis. It imports no other package of ours.
 """

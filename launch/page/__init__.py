@@ -1,1 +1,1 @@
-"""The report page, drawn from the files that a run or an evaluation left: its sections, charts and tables."""
+"""The report page (`launch/report.py`): each section reads what a run or an evaluation left, and draws it."""

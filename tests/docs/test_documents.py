@@ -117,6 +117,13 @@ def test_every_setting_that_a_document_names_exists(document: str) -> None:
         assert leaf in fields, f"{document}: {section}.{leaf}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_that_a_document_names_exists(document: str) -> None:
+    targets = set(re.findall(r"^([\w-]+):", text_of("Makefile"), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z][\w-]*)", text_of(document), flags=re.MULTILINE))
+    assert sorted(named - targets) == []
+
+
 def test_the_readme_names_every_preset() -> None:
     listed = text_of("README.md").partition("Presets (")[2].partition("\n\n")[0]
     trained = [name for name in presets() if name != "evaluate"]  # which holds settings of launch/evaluate.py

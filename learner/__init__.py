@@ -1,11 +1,13 @@
 """Gradients: the GRPO learner, the meta-RM learner and the fine-tuning of the cold start.
 
-    advantages, losses, logprobs, shared_prefix, batching, selection   pure mathematics, each checked against worked numbers
-    models, deepspeed_engine, checkpoint, weight_export                a model in training, and the two ways out of it
-    experience, grpo_intake, meta_intake                               rank 0 at the buffer
-    base, grpo, meta_rm, sft                                           the learners; sft_examples, cold_start_batches: their files
-    meta_scorer                                                        a trained meta-RM that only scores
+    grpo  meta_rm  sft                    the learners; meta_scorer only scores
+      base                                what they share: ranks, version, checkpoints, clock
+        grpo_intake  meta_intake          rank 0 at the buffer, through experience; arrivals counts what came
+        sealing -> checkpoint             weights that stay; weight_export: weights that leave
+        models  deepspeed_engine  ranks   with deepspeed_import all that knows DeepSpeed
+      losses  advantages  logprobs        pure: torch or the standard library only, checked against worked numbers
+      shared_prefix  batching  selection
+      sft_examples  cold_start_batches    files larger than memory, through json_lines
 
-`deepspeed_engine` is the only file that imports DeepSpeed. Rewards reach a learner as numbers: nothing here knows a
-prompt's text, a judgement or a label. The formulas are in docs/design.md, section 4.
+Rewards reach a learner as numbers: nothing here depends on a prompt's text, a judgement or a label.
 """

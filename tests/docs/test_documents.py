@@ -31,7 +31,7 @@ def quoted(text: str) -> Iterator[str]:
 
 @cache
 def functions(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 

@@ -136,3 +136,9 @@ def test_every_section_that_the_code_cites_exists() -> None:
         for path in (ROOT / room).rglob("*.py"):
             for number in re.findall(r"design\.md,? section (\d+)", path.read_text(encoding="utf-8")):
                 assert number in numbers, f"{path.relative_to(ROOT)}: section {number}"
+
+
+def test_the_loop_of_the_algorithm_is_that_of_the_module() -> None:
+    excerpt = text_of("docs/algorithm.md").partition("```python\n")[2].partition("```")[0]
+    assert excerpt.strip()
+    assert excerpt in text_of("launch/dev/synchronous.py")

@@ -39,8 +39,8 @@ def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
     order = prompts.shuffled(len(question.responses), rng)
     return Lesson(
         question=question,
-        prompt=prompts.render(question, order, prompts.template("compact"), scale=ScoreRange.GRADED),
-        completion=tiny_world.reading_drill(question, order, rng, scale=ScoreRange.GRADED),
+        prompt=prompts.render(question, order, prompts.template("compact"), score_range=ScoreRange.GRADED),
+        completion=tiny_world.reading_drill(question, order, rng, score_range=ScoreRange.GRADED),
     )
 
 
@@ -54,10 +54,10 @@ def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
     principles = rng.random() >= UNPRINCIPLED
     judge = tiny_world.loose_judge if principles else tiny_world.unprincipled_judge
     template = prompts.template("compact", principles=principles)
-    completion = judge(question, order, rng, scale=scale, hint=hint)
+    completion = judge(question, order, rng, score_range=scale, hint=hint)
     return Lesson(
         question=question,
-        prompt=prompts.render(question, order, template, hint=hint, scale=scale),
+        prompt=prompts.render(question, order, template, hint=hint, score_range=scale),
         completion=completion,
         correctness=_correctness(completion, order, preference.label, scale),
     )

@@ -1,77 +1,49 @@
-"""The reward actor: joins rollouts with labels and scores them by the rule. Labels live here and nowhere else (I6).
+"""The reward actor: joins rollouts with labels and scores them by the rule. It alone joins labels to training rollouts (I6).
 
 [rollouts] ─claim─▶ parse, map the scores back through the permutation, rule ±1 ─hand off─▶ [experience]
 """
 
-from __future__ import annotations
-
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.heartbeat import Heartbeat
-from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
-from grm.judgement import Judgement, ParseFailure, parse, training_scale, unshuffle
+from grm.judgement import ParseFailure, parse, training_scale, unshuffle
 from grm.preferences import Preference
 from grm.rewards import rule_reward
 
 CLAIM = 64  # groups taken at a time
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
-    """A completion to grade: `permutation[shown position]` = index in the preference's own order."""
-
-    preference: str
-    permutation: tuple[int, ...]
-    completion: Completion
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Grade:
-    """A graded judgement, with all that a reader wants to see of it. scores: in the preference's own order, None when
-    unparsable; failure: the reason then, else "". reward: the rule's. right: as evaluation counts it, the first
-    maximum in shown order wins (n = 1: the rule)."""
-
-    preference: str
-    permutation: tuple[int, ...]
-    query: str
-    responses: tuple[str, ...]
-    label: int
-    principles: str
-    critique: str
-    text: str
-    scores: tuple[int, ...] | None
-    failure: str
-    reward: float
-    right: bool
-    tokens: int
-    version: int
+BLOCK_S = 0.5  # longest wait for a group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardReport:
-    """What one slice scored. failures: completions by parse-failure reason; reward_sum: over `completions`."""
+    """What one slice scored. Rewards themselves reach the log by way of the learner, which sees every group."""
 
-    groups: int
-    lost: int
     completions: int
-    reward_sum: float
-    solved_all: int
-    solved_none: int
-    failures: dict[str, int]
-    seconds: float
+    """Completions of the groups handed on."""
+    lost: int
+    """Groups that another worker had handed on first."""
 
 
 class RewardActor:
-    """A consumer of `rollouts`. stacks: see `Heartbeat`."""
+    """A consumer of `rollouts`."""
 
     def __init__(
         self, *, config: Config, name: str, address: Address, preferences: Iterable[Preference], stacks: str = ""
     ) -> None:
+        """Joins the streams.
+
+        Args:
+            config: The run's.
+            name: Of this worker, unique in the run.
+            address: Of the stage's streams.
+            preferences: Those whose labels it joins.
+            stacks: See `Heartbeat`.
+        """
         self._config = config
         self._preferences = {p.question.id: p for p in preferences}
         self._inbox = Consumer(
@@ -88,60 +60,38 @@ class RewardActor:
         self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> int:
-        """Answers with the number of preferences it can score."""
+        """Answers with the number of preferences that it can score."""
         return len(self._preferences)
+
+    def work(self, seconds: float) -> RewardReport:
+        """Score groups for about `seconds`, then report."""
+        deadline = time.monotonic() + seconds
+        completions = lost = 0
+        with self._heartbeat.activity("score"):
+            while (left := deadline - time.monotonic()) > 0:
+                entries = self._inbox.claim(CLAIM, block_s=min(left, BLOCK_S))
+                self._held = [entry.id for entry in entries]
+                self._heartbeat.progressed()
+                for entry in entries:
+                    group = self._score(entry)
+                    payload = None if group is None else self._encode(entry, group)
+                    if group is None or payload is None:
+                        continue  # a dead letter
+                    if self._inbox.hand_off(entry, EXPERIENCE, payload):
+                        completions += len(group.rewards)
+                        self._heartbeat.done += 1
+                    else:
+                        lost += 1
+                    self._heartbeat.progressed()
+                self._held = []
+        return RewardReport(completions=completions, lost=lost)
 
     def _renew(self) -> None:
         """Called by the heartbeat, in its thread."""
         self._inbox.renew(self._held)
 
-    def work(self, seconds: float) -> RewardReport:
-        """Score groups for about `seconds`, then report."""
-        with self._heartbeat.activity("score"):
-            return self._work(seconds)
-
-    def _work(self, seconds: float) -> RewardReport:
-        started = time.monotonic()
-        failures: Counter[str] = Counter()
-        groups = lost = completions = solved_all = solved_none = 0
-        reward_sum = 0.0
-        while (left := started + seconds - time.monotonic()) > 0:
-            entries = self._inbox.claim(CLAIM, block_s=min(left, 0.5))
-            self._held = [entry.id for entry in entries]
-            self._heartbeat.progressed()
-            for entry in entries:
-                scored = self._score(entry)
-                if scored is None:
-                    continue
-                if not self._inbox.hand_off(entry, EXPERIENCE, encode(scored)):
-                    lost += 1
-                    continue
-                groups += 1
-                self._heartbeat.done += 1
-                self._heartbeat.progressed()
-                completions += len(scored.rewards)
-                reward_sum += sum(scored.rewards)
-                solved_all += min(scored.rewards) > 0
-                solved_none += max(scored.rewards) < 0
-                failures.update(reason for reason in scored.failures if reason)
-            self._held = []
-        return RewardReport(
-            groups=groups,
-            lost=lost,
-            completions=completions,
-            reward_sum=reward_sum,
-            solved_all=solved_all,
-            solved_none=solved_none,
-            failures=dict(failures),
-            seconds=time.monotonic() - started,
-        )
-
-    def grade(self, judged: Sequence[Judged]) -> list[Grade]:
-        """Grade completions of an evaluation. KeyError names a preference this actor was not given."""
-        return [self._grade(j) for j in judged]
-
     def _score(self, entry: Entry) -> ExperienceGroup | None:
-        """The scored group, or None when the entry went to the dead letters."""
+        """Returns the scored group, or None when the entry went to the dead letters."""
         try:
             rollout = decode(entry.payload, RolloutGroup, max_bytes=self._config.max_entry_bytes)
         except CodecError as error:
@@ -152,7 +102,7 @@ class RewardActor:
         if preference is None:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
-        graded = [_apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
+        results = [_apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
         return ExperienceGroup(
             group=prompt.group,
             preference=prompt.preference,
@@ -161,42 +111,25 @@ class RewardActor:
             completion_ids=tuple(c.token_ids for c in rollout.completions),
             logprobs=tuple(c.logprobs for c in rollout.completions),
             versions=tuple(c.versions for c in rollout.completions),
-            rewards=tuple(reward for _, _, reward in graded),
-            failures=tuple(read.reason if isinstance(read, ParseFailure) else "" for read, _, _ in graded),
+            rewards=tuple(reward for reward, _ in results),
+            failures=tuple(failure for _, failure in results),
         )
 
-    def _grade(self, judged: Judged) -> Grade:
-        preference = self._preferences[judged.preference]
-        read, scores, reward = _apply_rule(preference, judged.permutation, judged.completion.text)
-        question = preference.question
-        right = reward > 0
-        if isinstance(read, Judgement) and len(question.responses) > 1:
-            shown = read.scores.index(max(read.scores))
-            right = judged.permutation[shown] == preference.label
-        return Grade(
-            preference=question.id,
-            permutation=judged.permutation,
-            query=question.query,
-            responses=question.responses,
-            label=preference.label,
-            principles=read.principles if isinstance(read, Judgement) else "",
-            critique=read.critique if isinstance(read, Judgement) else "",
-            text=judged.completion.text,
-            scores=scores,
-            failure=read.reason if isinstance(read, ParseFailure) else "",
-            reward=reward,
-            right=right,
-            tokens=len(judged.completion.token_ids),
-            version=max(judged.completion.versions),
-        )
+    def _encode(self, entry: Entry, group: ExperienceGroup) -> bytes | None:
+        """Returns the payload, or None when the entry went to the dead letters."""
+        try:
+            return encode(group, max_bytes=self._config.max_entry_bytes)
+        except CodecError as error:
+            reason = f"a scored group that cannot be handed on ({error}): raise redis.max_entry_mb"
+            self._inbox.dead_letter(entry, reason)
+            return None
 
 
-def _apply_rule(
-    preference: Preference, permutation: tuple[int, ...], text: str
-) -> tuple[Judgement | ParseFailure, tuple[int, ...] | None, float]:
-    """-> (what was read, the scores in the preference's own order or None, the rule's reward)."""
+def _apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
+    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was)."""
     n = len(preference.question.responses)
     scale = training_scale(n)
     read = parse(text, n, low=scale.low, high=scale.high)
-    scores = unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None
-    return read, scores, rule_reward(scores, preference.label, n)
+    if isinstance(read, ParseFailure):
+        return rule_reward(None, preference.label, n), read.reason
+    return rule_reward(unshuffle(read.scores, permutation), preference.label, n), ""

@@ -1,20 +1,21 @@
 """The rollout actor: claims prompts, samples a group of G for each, hands the groups on.
 
     [prompts] ─claim─▶ engine (many groups at once) ─hand off─▶ [rollouts]
-                          ▲ pull: newest weights, between two decode steps
+                       ▲  ▲ pull: newest weights, between two decode steps
+                       └─ judge: requests of an evaluation, beside the groups ─▶ judged
 
-It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice.
-An entry is this worker's while its heartbeat renews the claim; of a worker that dies or hangs another claims it. One that
-is to go drains: it finishes what it can, gives the rest back, and leaves.
+It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice. What it
+judges runs on in the same way, and is asked for between two slices. An entry is this worker's while its heartbeat renews the
+claim; when the worker dies or hangs, another claims it. A worker that is to go drains: it finishes what it can, gives the rest
+back, and leaves.
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
+from actors.rollout_report import RolloutReport, Tally
 from actors.vllm_engine import Generator, Request
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
@@ -23,46 +24,20 @@ from buffer.weights import WeightSource
 from configs.schema import Config
 
 POLL_S = 0.05  # how long finished groups and newer weights may go unnoticed
+BLOCK_S = 0.5  # longest wait for a prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutReport:
-    """What one slice did. seconds: its length; idle_s: of it, without a group to decode; pull_s: fetching and loading
-    weights; pause_s: of that, with decoding stopped; lost: groups that another worker had handed on first; given_back:
-    claims that it gave back when it drained."""
+class _Running:
+    """A group in the engine."""
 
-    worker: str
-    version: int
-    groups: int
-    lost: int
-    given_back: int
-    completions: int
-    tokens: int
-    in_flight: int
-    pulls: int
-    seconds: float
-    idle_s: float
-    pull_s: float
-    pause_s: float
-
-
-@dataclass(slots=True)
-class _Tally:
-    groups: int = 0
-    lost: int = 0
-    given_back: int = 0
-    completions: int = 0
-    pulls: int = 0
-    idle_s: float = 0.0
-    pull_s: float = 0.0
-    pause_s: float = 0.0
+    entry: Entry
+    prompt: Prompt
+    submitted_at: float
 
 
 class RolloutActor:
-    """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process.
-
-    stacks: see `Heartbeat`.
-    """
+    """A consumer of `prompts`. All timing limits come from the config; the engine is built in this process."""
 
     def __init__(
         self,
@@ -74,6 +49,16 @@ class RolloutActor:
         build: Callable[[], Generator],
         stacks: str = "",
     ) -> None:
+        """Builds the engine, which takes a while, and joins the streams.
+
+        Args:
+            config: The run's.
+            name: Of this worker, unique in the run.
+            address: Of the stage's streams.
+            source: Where newer weights come from.
+            build: Builds the engine.
+            stacks: See `Heartbeat`.
+        """
         self._config = config
         self._name = name
         self._source = source
@@ -87,33 +72,36 @@ class RolloutActor:
             max_deliveries=config.redis.max_deliveries,
         )
         self._engine = build()
-        self._running: dict[Future[tuple[Completion, ...]], tuple[Entry, Prompt]] = {}
+        self._running: dict[Future[tuple[Completion, ...]], _Running] = {}
         self._early: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
+        self._judging: list[Future[tuple[Completion, ...]]] = []
+        self._judged_at_once = False  # a slice has ended early for the answers
         self._held: list[str] = []  # entry ids of what it has, as a whole: the heartbeat's thread reads it
         self._steps = 0  # of the engine, when last looked at
-        self._tally = _Tally()
+        self._tally = Tally()
         self._looked = time.monotonic()
         every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
         self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
 
     def ready(self) -> str:
-        """Answers when the engine is up: the driver waits on it."""
+        """Answers when the engine is up: the driver waits for it."""
         return self._name
 
     def work(self, seconds: float) -> RolloutReport:
-        """Roll out for about `seconds`, then report; groups not yet finished go on in the background."""
+        """Roll out for about `seconds`, then report; groups not yet finished go on in the background. The slice ends early
+        when everything that was to be judged is: the driver waits for that."""
         started, tokens = self._begin()
         deadline = started + seconds
         with self._heartbeat.activity("roll out"):
-            while (left := deadline - time.monotonic()) > 0:
+            while (left := deadline - time.monotonic()) > 0 and not self._answers_are_due():
                 self._look_for_weights()
-                self._claim(block_s=0.0 if self._running or self._early else min(left, 0.5))
+                self._claim(block_s=min(left, self._block_s))
                 self._submit()
                 self._tend(timeout_s=min(left, POLL_S))
         return self._report(started, tokens)
 
     def drain(self, seconds: float) -> RolloutReport:
-        """Claim no more; hand on what is finished within `seconds`, give the rest back, and leave the streams for good."""
+        """Claim nothing; hand on what is finished within `seconds`, give the rest back, and leave the streams for good."""
         started, tokens = self._begin()
         deadline = started + seconds
         with self._heartbeat.activity("drain"):
@@ -126,8 +114,41 @@ class RolloutActor:
         self._heartbeat.stop()
         return self._report(started, tokens)
 
+    def judge(self, requests: Sequence[Request], version: int) -> None:
+        """Give the engine requests that are no groups, beside those that it decodes; what it judged before is forgotten.
+
+        Their first token is sampled under at least `version` (under an older one only when the learner went back to a
+        checkpoint). Newer weights are pulled meanwhile, and every token carries the version that produced it.
+        """
+        if self._engine.edition.version < version:
+            self._pull_if_newer()
+        self._judging, self._judged_at_once = self._engine.submit(requests), False
+
+    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
+        """Returns the completions of all requests of the last `judge`, or None when some are missing after `seconds`.
+        Groups are handed on meanwhile; no prompt is claimed."""
+        deadline = time.monotonic() + seconds
+        with self._heartbeat.activity("judge"):
+            while self._is_judging() and (left := deadline - time.monotonic()) > 0:
+                if self._running:
+                    self._tend(timeout_s=min(left, POLL_S))
+                else:
+                    wait(self._judging, timeout=min(left, POLL_S))
+                    self._note_progress()
+        if self._is_judging():
+            return None
+        answers, self._judging = [future.result() for future in self._judging], []
+        return answers
+
+    def close(self) -> None:
+        """End the heartbeat and the engine. In a run the driver kills the process instead."""
+        self._heartbeat.stop()
+        self._engine.close()
+
+    # ---- one turn of the loop ------------------------------------------------------------------------------------
+
     def _begin(self) -> tuple[float, int]:
-        self._tally = _Tally()
+        self._tally = Tally()
         return time.monotonic(), self._engine.tokens
 
     def _report(self, started: float, tokens: int) -> RolloutReport:
@@ -146,36 +167,24 @@ class RolloutActor:
             idle_s=t.idle_s,
             pull_s=t.pull_s,
             pause_s=t.pause_s,
+            latencies_s=tuple(t.latencies_s),
         )
 
-    def judge(self, requests: Sequence[Request], version: int) -> list[tuple[Completion, ...]]:
-        """Sample the requests under one policy version, at least `version` (older only when the learner went back to a
-        checkpoint): no pull happens meanwhile. Training groups that are running go on and are handed over. TimeoutError
-        after `waits.judge_s`."""
-        with self._heartbeat.activity("judge"):
-            if self._engine.edition.version < version:
-                self._pull_if_newer()
-            futures = self._engine.submit(requests)
-            deadline = time.monotonic() + self._config.waits.judge_s
-            while not all(future.done() for future in futures):
-                if time.monotonic() > deadline:
-                    done = sum(future.done() for future in futures)
-                    raise TimeoutError(
-                        f"{self._name} waited {self._config.waits.judge_s:.0f} s for its engine to judge {len(futures)}"
-                        f" prompts; {done} are done (waits.judge_s)"
-                    )
-                if self._running:
-                    self._tend(timeout_s=POLL_S)
-                else:
-                    wait(futures, timeout=POLL_S)
-                    self._note_progress()
-            return [future.result() for future in futures]
+    @property
+    def _block_s(self) -> float:
+        """How long a claim may wait for a prompt."""
+        if self._running or self._early:
+            return 0.0
+        return POLL_S if self._is_judging() else BLOCK_S
 
-    def close(self) -> None:
-        self._heartbeat.stop()
-        self._engine.close()
+    def _is_judging(self) -> bool:
+        return not all(future.done() for future in self._judging)
 
-    # ---- one turn of the loop ------------------------------------------------------------------------------------
+    def _answers_are_due(self) -> bool:
+        """Whether answers have just become complete: true once, or slices would be short until they are asked for."""
+        due = bool(self._judging) and not self._judged_at_once and not self._is_judging()
+        self._judged_at_once |= due
+        return due
 
     def _claim(self, *, block_s: float) -> None:
         room = self._config.rollout.max_groups - len(self._running) - len(self._early)
@@ -183,7 +192,7 @@ class RolloutActor:
             return
         started = time.monotonic()
         entries = self._inbox.claim(room, block_s=block_s)
-        if not self._running:
+        if not self._running and not self._is_judging():
             self._tally.idle_s += time.monotonic() - started
         held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
@@ -191,8 +200,9 @@ class RolloutActor:
         self._hold()
 
     def _submit(self) -> None:
-        """A prompt issued at u is never sampled by weights older than u: a late joiner pulls before it starts, and when the
-        learner went back to a checkpoint, the prompt waits until u is published again (it trains on older ones first)."""
+        """Give the engine the prompts that are due: a prompt issued at u is never sampled by weights older than u. A late
+        joiner pulls before it starts; when the learner went back to a checkpoint, the prompt waits until u is published again
+        (the learner trains on older ones first)."""
         if not self._early:
             return
         if max(prompt.issued_at for _, prompt in self._early) > self._engine.edition.version:
@@ -201,7 +211,9 @@ class RolloutActor:
         if not due:
             return
         futures = self._engine.submit([self._request(prompt) for _, prompt in due])
-        self._running.update(zip(futures, due, strict=True))
+        now = time.monotonic()
+        for future, (entry, prompt) in zip(futures, due, strict=True):
+            self._running[future] = _Running(entry=entry, prompt=prompt, submitted_at=now)
         self._early = [pair for pair in self._early if pair not in due]
 
     def _read(self, entry: Entry) -> Prompt | None:
@@ -226,33 +238,37 @@ class RolloutActor:
             time.sleep(timeout_s)  # until there are weights for them
         done, _ = wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
         # in group order, not in a set's: what follows (and at eta = 0 the whole run) is then reproducible
-        for future in sorted(done, key=lambda f: self._running[f][1].group):
-            entry, prompt = self._running.pop(future)
-            completions = future.result()
-            try:
-                group = RolloutGroup(prompt=prompt, completions=completions)
-                payload = encode(group, max_bytes=self._config.max_entry_bytes)
-            except CodecError as error:
-                self._inbox.dead_letter(entry, f"a rollout that cannot be handed on ({error}): raise redis.max_entry_mb")
-                continue
-            if self._inbox.hand_off(entry, ROLLOUTS, payload):
-                self._tally.groups += 1
-                self._heartbeat.done += 1
-                self._tally.completions += len(completions)
-            else:
-                self._tally.lost += 1
+        for future in sorted(done, key=lambda f: self._running[f].prompt.group):
+            running = self._running.pop(future)
+            self._tally.latencies_s.append(time.monotonic() - running.submitted_at)
+            self._hand_on(running, future.result())
         if done:
             self._hold()
         self._note_progress()
 
+    def _hand_on(self, running: _Running, completions: tuple[Completion, ...]) -> None:
+        try:
+            group = RolloutGroup(prompt=running.prompt, completions=completions)
+            payload = encode(group, max_bytes=self._config.max_entry_bytes)
+        except CodecError as error:
+            reason = f"a rollout that cannot be handed on ({error}): raise redis.max_entry_mb"
+            self._inbox.dead_letter(running.entry, reason)
+            return
+        if self._inbox.hand_off(running.entry, ROLLOUTS, payload):
+            self._tally.groups += 1
+            self._heartbeat.done += 1
+            self._tally.completions += len(completions)
+        else:
+            self._tally.lost += 1
+
     def _note_progress(self) -> None:
         """Decoding is progress, and so is having nothing to decode."""
-        if self._engine.steps != self._steps or not self._running:
+        if self._engine.steps != self._steps or not (self._running or self._is_judging()):
             self._steps = self._engine.steps
             self._heartbeat.progressed()
 
     def _hold(self) -> None:
-        self._held = [entry.id for entry, _ in (*self._running.values(), *self._early)]
+        self._held = [running.entry.id for running in self._running.values()] + [entry.id for entry, _ in self._early]
 
     def _renew(self) -> None:
         """Called by the heartbeat, in its thread."""

@@ -1,20 +1,23 @@
 """From a YAML preset and dotted overrides to a `Config`, or one `ConfigError` that names every wrong key."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from configs.laws import REFUSED, LawsBroken
 from configs.schema import Config
 
 PRESETS = Path(__file__).parent
+EVALUATION = "evaluate"  # the preset of launch/evaluate.py; nothing can be trained with it
+COMMAND_LINE = "command line"
+OVERRIDE = re.compile(r"([A-Za-z_]+)\.[A-Za-z_]+=")
+_Problem = tuple[str, str]  # the key that is wrong ("" where several are), and the sentence about it
 
 
 class ConfigError(ValueError):
@@ -23,7 +26,7 @@ class ConfigError(ValueError):
 
 class _Yaml(yaml.SafeLoader):
     """YAML 1.1 reads `1e-6` as text; people who write learning rates mean a number. Aliases are refused: a config needs none,
-    and few lines of them unfold to more than the memory holds."""
+    and a few lines of them can unfold to more than fits in memory."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -36,11 +39,19 @@ _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.
 # PyYAML lets some through: 2001-99-99, `0b_`, `!!int ''`, `!!bool x`, `!!timestamp x`, a number of 5000 digits, absurd nesting.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 LONGEST = 200  # characters of a value in an error
-MASK = ":***@"  # in the place of a password
+MASK = ":***@"  # stands in for a password
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a preset (`tiny`) or a file (`configs/tiny.yaml`), then apply overrides such as `grpo.lr=1e-6`."""
+    """Read a preset or a file and apply overrides. Returns the config.
+
+    Args:
+        source: A preset's name (`tiny`) or a file (`configs/tiny.yaml`).
+        overrides: `section.key=value` each, as `grpo.lr=1e-6`; the last one of a key counts.
+
+    Raises:
+        ConfigError: Names every wrong key, and the file or the command line as its origin.
+    """
     path = _find(source)
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # a SafeLoader
@@ -50,32 +61,55 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: not YAML: {_line(str(error))}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `data:`, found {type(tree).__name__}")
-    for override in overrides:
-        _apply(tree, override)
+    overridden = [_apply(tree, override) for override in overrides]
     _forget_masked(tree)
-    return parse(tree, origin=str(path))
+    return parse(tree, origin=str(path), overridden=overridden)
 
 
-def parse(tree: Mapping[str, Any], *, origin: str = "config") -> Config:
-    unknown = _unknown_keys(tree, Config, prefix="")
-    if unknown:
-        raise ConfigError(f"{origin}: " + "; ".join(unknown))
+def parse(tree: Mapping[str, Any], *, origin: str = "config", overridden: Sequence[str] = ()) -> Config:
+    """Check a tree of sections and leaves. Returns it as a config.
+
+    Args:
+        tree: `{section: {leaf: value}}`.
+        origin: Where the tree comes from, for errors.
+        overridden: Leaves (`section.key`) that the command line set: their errors name it instead of `origin`.
+
+    Raises:
+        ConfigError: Names every wrong key.
+    """
+    if unknown := list(_unknown_keys(tree, Config, prefix="")):
+        raise ConfigError(_by_origin(unknown, origin, overridden))
     try:
         return Config.model_validate(dict(tree))
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(map(_describe, error.errors()))) from error
+        problems = [problem for details in error.errors() for problem in _described(details)]
+        raise ConfigError(_by_origin(problems, origin, overridden)) from error
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML, defaults included, any password in `redis.url` masked. Loads back to an equal one, without
-    the password: that is in the environment then (SPCT_REDIS_PASSWORD)."""
+    """Returns the resolved config as YAML, defaults included, any password in `redis.url` masked.
+
+    It loads back to an equal config, but for the password: the environment holds that (SPCT_REDIS_PASSWORD).
+    """
     tree = config.model_dump()
     tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", rf"\1{MASK}", tree["redis"]["url"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def presets() -> list[str]:
-    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    """Returns the names of the presets that a run can be started with."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml") if file.stem != EVALUATION)
+
+
+def is_override(argument: str) -> bool:
+    """Whether a command-line argument is `section.key=value` rather than the name of a file that holds a `=`."""
+    shape = OVERRIDE.match(argument)
+    return shape is not None and (shape[1] in Config.model_fields or not os.path.isfile(argument))
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """Returns the closest of `names`, for "did you mean"."""
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
 
 
 def _find(source: str | Path) -> Path:
@@ -85,22 +119,24 @@ def _find(source: str | Path) -> Path:
     raise ConfigError(f"--config {_line(str(source))}: no such file or preset; presets are {', '.join(presets())}")
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def _apply(tree: dict[str, Any], override: str) -> str:
+    """Set one leaf of the tree. Returns its key."""
     key, sign, text = override.partition("=")
-    parts = key.split(".")
-    if not sign or len(parts) != 2 or not all(parts):
-        raise ConfigError(f"override {_shown(override)}: write section.key=value, such as grpo.lr=1e-6")
+    names = key.split(".")
+    if not sign or len(names) != 2 or not all(names):
+        raise ConfigError(f"{COMMAND_LINE}: {_shown(override)}: write section.key=value, such as grpo.lr=1e-6")
     try:
         value = yaml.load(text, _Yaml) if text else ""  # `redis.url=` empties a text
     except _NOT_YAML as error:
-        raise ConfigError(f"override {_shown(override)}: the value is not YAML: {_line(str(error))}") from error
-    section, leaf = parts
+        raise ConfigError(f"{COMMAND_LINE}: {_shown(override)}: the value is not YAML: {_line(str(error))}") from error
+    section, leaf = names
     branch = tree.setdefault(section, {})
     if not isinstance(branch, dict):
         raise ConfigError(f"{section}: expected a section with keys, found {type(branch).__name__}")
     if leaf in {"train", "heldout"} and section == "data" and isinstance(value, str):
         value = [value]  # one file is the usual case on a command line
     branch[leaf] = value
+    return key
 
 
 def _forget_masked(tree: dict[str, Any]) -> None:
@@ -109,26 +145,43 @@ def _forget_masked(tree: dict[str, Any]) -> None:
         redis["url"] = redis["url"].replace(MASK, "@")
 
 
-def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> list[str]:
-    out = []
+def _unknown_keys(tree: Mapping[str, Any], model: type[BaseModel], prefix: str) -> Iterator[_Problem]:
     for key, value in tree.items():
         field = model.model_fields.get(key) if isinstance(key, str) else None
         if field is None:
-            name = _line(key) if isinstance(key, str) else _shown(key)
-            near = difflib.get_close_matches(name, list(model.model_fields), n=1, cutoff=0.0)
-            out.append(f"unknown key {prefix}{name}: did you mean {prefix}{near[0]}?")
+            name = prefix + (_line(key) if isinstance(key, str) else _shown(key))
+            if name in REFUSED:
+                yield name, f"{name}: {REFUSED[name]}"
+            else:
+                closest = prefix + near(name.removeprefix(prefix), list(model.model_fields))
+                yield name, f"unknown key {name}: did you mean {closest}?"
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
-            out += _unknown_keys(value, field.annotation, prefix=f"{prefix}{key}.")
-    return out
+            yield from _unknown_keys(value, field.annotation, prefix=f"{prefix}{key}.")
 
 
-def _describe(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    if not where:
-        return str(message)
-    shown = "" if error["type"] == "missing" else f", found {_shown(error['input'])}"
-    return f"{where}: {message}{shown}"
+def _described(details: Any) -> Iterator[_Problem]:
+    """The problems of one error of pydantic."""
+    broken = details.get("ctx", {}).get("error")
+    if isinstance(broken, LawsBroken):
+        for problem in broken.problems:
+            yield "", problem
+        return
+    where = ".".join(str(part) for part in details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    shown = "" if details["type"] == "missing" else f", found {_shown(details['input'])}"
+    yield ".".join(where.split(".")[:2]), f"{where}: {message}{shown}" if where else message
+
+
+def _by_origin(problems: Iterable[_Problem], origin: str, overridden: Sequence[str]) -> str:
+    """One message, in which each problem stands behind the file or the command line that it comes from."""
+    by_origin: dict[str, list[str]] = {}
+    for key, problem in problems:
+        if key:
+            there = any(override == key or override.startswith(f"{key}.") for override in overridden)
+        else:  # a law, which names the leaves that it is about
+            there = any(re.search(rf"(?<![\w.]){re.escape(override)}(?!\w)", problem) for override in overridden)
+        by_origin.setdefault(COMMAND_LINE if there else origin, []).append(problem)
+    return "; ".join(f"{name}: {'; '.join(sentences)}" for name, sentences in by_origin.items())
 
 
 def _shown(value: object) -> str:
@@ -140,6 +193,6 @@ def _shown(value: object) -> str:
 
 
 def _line(text: str) -> str:
-    """One line of readable length, with escapes in the place of what a terminal would act on."""
+    """One line of readable length, with escapes in place of what a terminal would act on."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text[: 2 * LONGEST].split()))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

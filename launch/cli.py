@@ -1,7 +1,5 @@
 """What every entry shares: errors become one sentence and an exit status."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 
@@ -9,16 +7,32 @@ from buffer.streams import ServerError
 from configs.load import ConfigError
 from grm.preferences import DataError
 from grm.prompts import TemplateError
+from launch.cluster.failures import RunFailed
+from launch.judging.protocol import NotJudged
 from launch.monitoring.plain_text import clean_lines
 
+FAILED, REFUSED, STOPPED = 1, 2, 130
 
-def exit_status(enter: Callable[[], int]) -> int:
-    """What `enter` returns; input that cannot be used and signals become a sentence and an exit status."""
+
+def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
+    """Returns what `enter` returns, or the exit status of the error that it ended with.
+
+    Args:
+        enter: The entry's work.
+        remedy: What to do when it failed or was stopped: the end of the sentence, with its separator.
+
+    Returns:
+        1 (FAILED): it had begun, and a later try may end well. 2 (REFUSED): the input cannot be used. 130 (STOPPED): by a
+        signal.
+    """
     try:
         return enter()
-    except (ConfigError, DataError, TemplateError, ServerError) as error:
+    except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
-        return 2
+        return REFUSED
+    except (RunFailed, TimeoutError) as error:
+        print(f"failed: {clean_lines(str(error))}{remedy}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        print(f"stopped{remedy}", file=sys.stderr)
+        return STOPPED

@@ -1,32 +1,47 @@
 """Decides on the number of rollout workers from the idle ratios of the learner and of the workers."""
 
-from __future__ import annotations
-
-BUSY, IDLE = 0.2, 0.5  # shares of time: below the first nobody waits, above the second half the time is waited away
-PATIENCE = 3  # optimiser steps in a row that must say the same, lest the number of workers swings
+BUSY, IDLE = 0.2, 0.5  # shares of time: below the first nobody waits, above the second half the time is spent waiting
+PATIENCE = 3  # optimiser steps in a row that must point the same way, or the number of workers would swing
 
 
 class Autoscaler:
-    """Decides from the idle ratios of the two sides. low, high: workers at least and at most; high = 0: it never decides."""
+    """Decides step by step.
+
+    Example: `Autoscaler(low=1, high=8)` with 4 workers. Three steps with learner_idle 0.7 and rollout_idle 0.1 give None,
+    None, 5. Three with 0.1 and 0.7 give None, None, 3. With 9 workers the first call gives 8: the bounds hold at once.
+    """
 
     def __init__(self, low: int, high: int) -> None:
+        """Args:
+        low: Workers at least (0 counts as 1).
+        high: Workers at most; 0: it never decides.
+        """
         self._low, self._high = max(1, low), high
-        self._asked: list[int] = []
+        self._directions: list[int] = []
 
     def decide(self, workers: int, learner_idle: float, rollout_idle: float) -> int | None:
-        """The number of workers to wish for, or None to leave it. Grows while the learner waits for experience and the
-        workers do not wait, shrinks while it is the other way round, one at a time, after PATIENCE equal votes."""
+        """Returns the number of workers to aim at, or None to leave it.
+
+        It grows while the learner waits for experience and the workers do not wait, and shrinks while it is the other way
+        round: one worker at a time, after PATIENCE steps that point the same way.
+
+        Args:
+            workers: Workers now, without those that drain.
+            learner_idle: Share of the last step that the learner waited for groups, 0..1.
+            rollout_idle: Share of it that the workers had nothing to decode, 0..1.
+        """
         if not self._high:
             return None
         if not self._low <= workers <= self._high:
             return min(max(workers, self._low), self._high)
-        vote = 0
+        direction = 0
         if learner_idle > IDLE and rollout_idle < BUSY:
-            vote = 1
+            direction = 1
         elif rollout_idle > IDLE and learner_idle < BUSY:
-            vote = -1
-        self._asked = [*self._asked, vote] if vote and (not self._asked or self._asked[-1] == vote) else [vote]
-        if not vote or len(self._asked) < PATIENCE or not self._low <= workers + vote <= self._high:
+            direction = -1
+        same = not self._directions or self._directions[-1] == direction
+        self._directions = [*self._directions, direction] if direction and same else [direction]
+        if not direction or len(self._directions) < PATIENCE or not self._low <= workers + direction <= self._high:
             return None
-        self._asked = []
-        return workers + vote
+        self._directions = []
+        return workers + direction

@@ -2,17 +2,16 @@
 
 with Cluster(config, …) as cluster:      Ray (joined or started), the Redis server (given or embedded)
     actor = cluster.remote(cls, …)       a plain class made remote
-    cluster.await_all({ref: name})       until all have answered, or who has not
+    cluster.await_all({ref: name})       until all have answered, or an error that names the others
 leaving the block                        ends every actor; nothing that this run started outlives it
 """
-
-from __future__ import annotations
 
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,9 +22,9 @@ import ray
 from buffer.roles import Role
 from buffer.server import EmbeddedServer
 from buffer.server_watchdog import ServerWatchdog
-from buffer.streams import Address, connect
+from buffer.streams import Address, ServerError, connect, remove
 from configs.schema import Config
-from launch.cluster import ray_session
+from launch.cluster import calls, ray_session, shared_folder
 from launch.monitoring import stacks
 from launch.setup.resource_plan import object_store_bytes
 
@@ -37,10 +36,19 @@ GRACE_S = 2.0  # in which the processes of a Ray of our own may end by themselve
 class Cluster:
     """Everything of a run that is not the driver. Use as a context manager."""
 
-    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> None:
-        """model: the largest that will travel through Ray's object store (a folder or hub name). gpus: needed at a time,
-        where the device is cuda."""
-        self._config, self._gpus = config, gpus
+    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int, temporary: bool = False) -> None:
+        """Starts nothing yet.
+
+        Args:
+            config: The run's.
+            run_id: Name of the run's keys on the Redis server.
+            folder: The run's folder; on several nodes all of them must see it (`require_shared_folder`).
+            model: The one whose versions will travel through Ray's object store (a folder or hub name); "" if none do.
+            gpus: GPUs needed at a time, where the device is cuda.
+            temporary: Nothing on the Redis server is needed afterwards: its keys go when the cluster is left.
+        """
+        self._config, self._gpus, self._temporary = config, gpus, temporary
+        self._url = ""
         self._run_id = run_id
         self._folder = folder
         self._model = model
@@ -51,7 +59,7 @@ class Cluster:
         self._actors: list[Any] = []
 
     def __enter__(self) -> Self:
-        os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: whose is this one?
+        os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: which run is this one's?
         try:
             self._url = self._redis_url()
             connect(self.address(), timeout_s=self._config.waits.server_s).close()  # answers, or says why not
@@ -65,12 +73,15 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """End every part. Actors go by `ray.kill`: all they hold that matters is in Redis or in a checkpoint."""
+        """End every process; harmless when repeated. Actors go by `ray.kill`: all they hold that matters is in Redis or in a
+        checkpoint."""
         left = ray_session.family(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
             ray.shutdown()
         ray_session.see_off(left, grace_s=GRACE_S)
+        if self._temporary and self._url and self._server is None:
+            self._remove_keys()
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = self._server = None
@@ -79,16 +90,23 @@ class Cluster:
             self._ray_folder = None
 
     def address(self, stage: str = "", *, role: Role = "driver") -> Address:
-        """Where the streams of a stage are: each stage that has streams has a namespace of its own. The embedded server
-        lets each role do its own work only; on a server of the user's, all are the user that `redis.url` names."""
+        """Returns where the streams of a stage are: each stage that has streams has a namespace of its own.
+
+        The embedded server lets each role do its own work only; on a server of the user's, all roles are the user that
+        `redis.url` names.
+        """
         url = self._server.url_for(role) if self._server is not None else self._url
         return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
 
     def stacks(self, name: str) -> Path:
-        """The file into which the part of this name writes its stacks when it is asked for them."""
+        """Returns the file into which the process of this name writes its stacks on SIGUSR1."""
         folder = self._folder / "stacks"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.txt"
+
+    def require_shared_folder(self) -> None:
+        """ConfigError, with their names, when nodes of the cluster do not see the run's folder."""
+        shared_folder.require_shared(self._folder, limit_s=self._config.waits.start_s)
 
     # ---- actors --------------------------------------------------------------------------------------------------
 
@@ -103,19 +121,23 @@ class Cluster:
         watched: str = "",
         **arguments: Any,
     ) -> Any:
-        """An actor of a plain class, with the environment that its libraries read.
+        """Returns an actor of a plain class.
 
-        gpu: on a GPU, if there are any. resource: a custom Ray resource that it takes one of. lasting: Ray itself starts it
-        again (its state is lost; who asked it meanwhile gets a RayActorError). watched: the name of its heartbeat; its stacks
-        can then be asked for.
+        Args:
+            cls: The class; it is made in the actor's process.
+            environment: Variables that its libraries read.
+            gpu: On a GPU, if there are any.
+            resource: A custom Ray resource that it takes one of.
+            lasting: Ray itself starts it again. Its state is lost then, and calls under way fail.
+            watched: The name of its heartbeat; its stacks can then be asked for.
+            **arguments: Of the class.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        shown = self.stacks(watched)
-        if watched:
-            arguments["stacks"] = str(shown)
         variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
         if self._config.cluster.device == "cpu":
             variables["DS_ACCELERATOR"] = "cpu"
+        if watched:
+            arguments["stacks"] = str(self.stacks(watched))
         made: Any = ray.remote(
             num_cpus=1 if on_gpu else CPU_SHARE,
             num_gpus=1 if on_gpu else 0,
@@ -125,36 +147,41 @@ class Cluster:
         )(cls)
         actor = made.remote(**arguments)
         if watched:
-            actor.__ray_call__.remote(_listen_for_stacks, shown)
+            actor.__ray_call__.remote(_listen_for_stacks, self.stacks(watched))
         self._actors.append(actor)
         return actor
 
     def end(self, actors: Iterable[Any]) -> None:
-        """End some actors, for ever; harmless for those that have ended."""
+        """End some actors; harmless for those that have ended."""
         for actor in actors:
             if actor in self._actors:
                 ray.kill(actor)
                 self._actors.remove(actor)
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
-        """Let the ranks of a learner meet and start; the references to wait on. Waits for nothing itself."""
-        alone = len([node for node in ray.nodes() if node["Alive"]]) == 1
+        """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none."""
+        alone = len(ray_session.alive_nodes()) == 1
         own = "127.0.0.1" if alone else ranks[0].__ray_call__.remote(_own_address)
         host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
         return [rank.start.remote(host, port) for rank in ranks]
 
     def await_all(self, waiting: Mapping[Any, str]) -> None:
-        """Until all have answered; TimeoutError names those that did not within `waits.start_s`."""
-        left = dict(waiting)
-        deadline = time.monotonic() + self._config.waits.start_s
+        """Wait until all have answered.
+
+        Args:
+            waiting: The calls, each with the name of what it starts.
+
+        Raises:
+            TimeoutError: It names those that did not answer within `waits.start_s`.
+            ActorLost: One failed to start; with its own error.
+        """
+        left, limit_s = dict(waiting), self._config.waits.start_s
+        deadline = time.monotonic() + limit_s
         while left:
-            done, _ = ray.wait(list(left), num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+            done = calls.first_answered(list(left), max(0.0, deadline - time.monotonic()))
             if not done:
-                raise TimeoutError(
-                    f"the driver waited {self._config.waits.start_s:.0f} s for {', '.join(left.values())} to start"
-                    " (waits.start_s)"
-                )
-            ray.get(done[0])  # a part that failed to start raises here, with its own error
+                raise TimeoutError(f"the driver waited {limit_s:.0f} s for {', '.join(left.values())} to start (waits.start_s)")
+            calls.values(done)
             del left[done[0]]
 
     # ---- servers -------------------------------------------------------------------------------------------------
@@ -167,15 +194,21 @@ class Cluster:
         self._watchdog = ServerWatchdog(self._server, tries=self._config.cluster.restarts)
         return url
 
+    def _remove_keys(self) -> None:
+        """No process is left that could write them again."""
+        address = self.address()
+        with suppress(ServerError), connect(address, timeout_s=self._config.waits.server_s) as client:
+            remove(client, address.run_id)
+
     def _join_ray(self) -> None:
-        address = ray_session.given(self._config.cluster.address)
+        address = ray_session.cluster_address(self._config.cluster.address)
         if address is not None:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
         else:
             self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
-            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._model))
-        wanted = self._gpus if self._config.cluster.device == "cuda" else 0
-        ray_session.check_room(gpus=wanted, embedded_redis=self._server is not None)
+            self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
+        gpus = self._gpus if self._config.cluster.device == "cuda" else 0
+        ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
 
 
 def _own_address(actor: Any) -> str:

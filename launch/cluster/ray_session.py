@@ -1,6 +1,5 @@
-"""The Ray of a run: the cluster that it is told of, or runs in as a job; else one of its own, on loopback and with a token."""
-
-from __future__ import annotations
+"""The Ray of a run: the cluster that the config names, or that it runs in as a job; else one of its own, on loopback and with
+a token."""
 
 import logging
 import os
@@ -23,15 +22,15 @@ KILLED_S = 30.0  # a process that was killed frees its memory first, at the lowe
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def given(address: str) -> str | None:
-    """The cluster to join; None: there is none. address: `cluster.address`; "auto": that of the job, which Ray tells it."""
+def cluster_address(address: str) -> str | None:
+    """Returns the cluster to join, None where there is none: `cluster.address`, or for "auto" that of the job, from Ray."""
     return os.environ.get("RAY_ADDRESS") if address == "auto" else address
 
 
 def join(address: str, *, timeout_s: float) -> None:
     """Connect to a cluster. ConfigError when nothing listens there, or no Ray does; else Ray would try for ten minutes."""
     if address != "auto":
-        _knock(address, timeout_s)
+        _require_listener(address, timeout_s)
     ray_constants.NUM_REDIS_GET_RETRIES = 1  # private; one try takes 40 s
     try:
         ray.init(address=address, log_to_driver=False)
@@ -41,14 +40,20 @@ def join(address: str, *, timeout_s: float) -> None:
 
 
 def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
-    """Start Ray on loopback only and with a token: who reaches Ray runs what he likes. folder: a short path, as Ray's socket
-    names have 107 bytes. Returns its daemons: every other process of this Ray descends from them.
+    """Start Ray on loopback only and with a token: anyone who can reach a Ray can execute code there.
 
     All processes must agree on these switches, so they are set before the first one starts. Two of them Ray has read in this
-    process when it was imported: one is set in the module too (which is private, so what came of it is checked), and
+    process when it was imported: one is set in the module too (which is private, so the result is checked below), and
     `ray.init` itself turns tokens on where RAY_AUTH_MODE is not set. It finds a token in the environment, and so writes none
-    into the home folder. PYTHONPATH: actors unpickle our classes wherever the driver was started (in a job, Ray's working_dir
-    sees to it).
+    into the home folder. With PYTHONPATH actors unpickle our classes wherever the driver was started (in a job, Ray's
+    working_dir does that).
+
+    Args:
+        folder: A short path, as Ray's socket names have at most 107 bytes.
+        object_store_bytes: Size of the object store.
+
+    Returns:
+        Its daemons: every other process of this Ray descends from them.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.pop("RAY_AUTH_MODE", None)
@@ -72,18 +77,18 @@ def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
 
 
 def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The daemons and all that descend from them and live. To be asked before the daemons end: who outlives its parent is no
-    longer seen to be its child."""
-    found = []
+    """Returns the daemons and their living descendants. Call it before the daemons end: a process that outlives its parent
+    is no longer listed as its child."""
+    processes = []
     for daemon in daemons:
         with suppress(psutil.NoSuchProcess):
-            found += [daemon, *daemon.children(recursive=True)]
-    return found
+            processes += [daemon, *daemon.children(recursive=True)]
+    return processes
 
 
 def see_off(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
-    """Until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. SIGKILL, which
-    none can refuse, to those that live after `grace_s`."""
+    """Wait until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. Those that
+    live after `grace_s` get SIGKILL."""
     for process in _await_end(processes, grace_s):
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -91,7 +96,7 @@ def see_off(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
 
 
 def _await_end(processes: Iterable[psutil.Process], limit_s: float) -> list[psutil.Process]:
-    """Those that run after `limit_s`. One that nobody has reaped has ended (in a container nobody may)."""
+    """Returns those that run after `limit_s`. A zombie has ended, although nobody may reap it (as in a container)."""
     deadline = time.monotonic() + limit_s
     while left := [process for process in processes if _runs(process)]:
         if time.monotonic() > deadline:
@@ -107,11 +112,16 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """Returns what Ray tells about each node that lives."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 def check_room(*, gpus: int, embedded_redis: bool) -> None:
-    """Refuse at the door (ConfigError) what the cluster could never place, instead of waiting for it: neither on the nodes
-    that it has, nor on those that its autoscaler may add."""
+    """Refuse (ConfigError) what the cluster could never place, instead of waiting for it: neither on the nodes that it has,
+    nor on those that its autoscaler may add."""
     scales = state.get_max_resources_from_cluster_config()  # None without an autoscaler
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     if embedded_redis and (len(nodes) > 1 or scales is not None):
         many = f"has {len(nodes)} nodes" if len(nodes) > 1 else "adds nodes on demand"
         raise ConfigError(
@@ -121,15 +131,17 @@ def check_room(*, gpus: int, embedded_redis: bool) -> None:
     there = max(int(ray.cluster_resources().get("GPU", 0)), int((scales or {}).get("GPU", 0)))
     if gpus > there:
         raise ConfigError(
-            f"{gpus} GPUs are wanted at a time, the cluster has {there} at most: lower rollout.workers, learner.ranks or"
+            f"{gpus} GPUs are needed at a time, the cluster has {there} at most: lower rollout.workers, learner.ranks or"
             " meta_rm.ranks"
         )
 
 
-def _knock(address: str, timeout_s: float) -> None:
+def _require_listener(address: str, timeout_s: float) -> None:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
-        raise ConfigError(f"cluster.address {address!r}: expected auto or HOST:PORT of the head, as `ray start --head` told it")
+        raise ConfigError(
+            f"cluster.address {address!r}: expected auto or HOST:PORT of the head, as `ray start --head` prints it"
+        )
     if "://" in host:
         raise ConfigError(
             f"cluster.address {address!r}: a run's driver lives in the cluster: give HOST:PORT of its head there, or use"

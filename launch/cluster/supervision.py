@@ -1,116 +1,108 @@
-"""How the driver drives: every part works in slices that return values, and is given the next slice when one ends.
+"""How the driver drives: every group works in slices that return values, and is given the next slice when one ends.
 
-submit ─▶ [ part: work for a second ] ─▶ listen: collect, hear, submit again
-              └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ RunFailed, with its own last error
+work, step, drain ─▶ [ the group works for a second ] ─▶ poll: take its report; the driver gives it the next slice
+                         └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ RunFailed, its own last error
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ray
-
-from launch.cluster.actor_group import ActorGroup
-from learner.checkpoint import CheckpointError
-from learner.selection import StalenessError
-
-SLICE_S = 1.0
-# Errors that another try would only meet again.
-FATAL = (FloatingPointError, CheckpointError, StalenessError)
-
-
-class RunFailed(RuntimeError):
-    """A part of the run ended with an error; the message names it."""
+from launch.cluster import calls
+from launch.cluster.actor_group import ActorGroup, State
+from launch.cluster.failures import ActorLost, RunFailed
 
 
 class SupervisedGroup:
-    """A group whose method is called on all its actors together; one slice is over when all have answered.
-
-    on_report: gets the report of the first one, unless it is None. note: told of each death.
-    """
+    """A group whose actors are all given the same slice; it is over when all of them have answered."""
 
     def __init__(
-        self, group: ActorGroup, method: str, on_report: Callable[[Any], None], *, restarts: int, note: Callable[[str], None]
+        self, group: ActorGroup, *, on_report: Callable[[Any], None], restarts: int, note: Callable[[str], None]
     ) -> None:
-        self.group, self.method, self._on_report = group, method, on_report
-        self._restarts, self._note = restarts, note
-        self._deaths = 0  # in a row, with nothing done in between
+        """Takes over a group that was begun.
+
+        Args:
+            group: The actors.
+            on_report: Gets the report of the first actor after each slice, unless it is None.
+            restarts: Deaths in a row, with nothing done in between, that are mended.
+            note: Gets a line for people about each death.
+        """
+        self.group = group
+        self._on_report, self._restarts, self._note = on_report, restarts, note
+        self._deaths = 0  # in a row
+        self._slice: list[Any] = []
         self.replaced = 0
-        self.refs: list[Any] = [] if group.ready else group.refs
+        """Deaths that were mended so far."""
 
     @property
     def name(self) -> str:
+        """The group's name."""
         return self.group.name
 
-    def submit(self, *given: Any) -> None:
-        """The next slice; `given` in place of its length for a method that wants something else. A part that is being
-        made is left to become ready."""
-        if self.group.ready:
-            self.refs = [getattr(actor, self.method).remote(*(given or (SLICE_S,))) for actor in self.group.actors]
+    @property
+    def pending(self) -> list[Any]:
+        """The calls that it has yet to answer: a slice, or that it is ready."""
+        return self._slice or self.group.starting
+
+    def work(self) -> None:
+        """Give a worker its next slice, if it is ready."""
+        self._give(lambda actor: actor.work.remote(calls.SLICE_S))
+
+    def step(self) -> None:
+        """Give a learner the time for its next step, if it is ready."""
+        self._give(lambda actor: actor.step.remote(calls.SLICE_S))
+
+    def drain(self, seconds: float) -> None:
+        """Give a worker that is ready its last slice, of at most `seconds`."""
+        self.group.drain()
+        self._slice = [actor.drain.remote(seconds) for actor in self.group.actors]
 
     def collect(self) -> None:
-        """Hear the slice that is over; replace the group if it died."""
+        """Take the report of a slice that is over; replace the group if it died.
+
+        Raises:
+            RunFailed: It died once too often, or of an error that another try would only meet again.
+        """
         try:
-            reports = ray.get(self.refs)
-        except FATAL as error:
+            reports = calls.values(self.pending)
+        except calls.FATAL as error:
             raise RunFailed(f"{self.name} failed: {error}") from error
-        except ray.exceptions.RayError as error:
-            self._replace(error)
+        except ActorLost as error:
+            self._died(error)
             return
-        self.refs = []
-        if not self.group.ready:
-            self.group.ready = True
-            return
-        if reports[0] is not None:
+        self._slice = []
+        if self.group.state is State.MAKING:
+            self.group.is_up()
+        elif reports[0] is not None:
             if reports[0].completions:
                 self._deaths = 0
             self._on_report(reports[0])
 
-    def _replace(self, error: Exception) -> None:
+    def _give(self, call: Callable[[Any], Any]) -> None:
+        if self.group.state is State.READY:
+            self._slice = [call(actor) for actor in self.group.actors]
+
+    def _died(self, error: ActorLost) -> None:
+        self._slice = []
+        if self.group.state is State.DRAINING:
+            self._note(f"{self.name} died while it drained ({error.reason}): its groups are claimed by others")
+            self.group.end()
+            return
         self._deaths += 1
         if self._deaths > self._restarts:
             raise RunFailed(
                 f"{self.name} failed {self._deaths} times in a row and got nothing done in between"
                 f" (cluster.restarts = {self._restarts}); the last time: {error}"
             ) from error
-        self._note(f"{self.name} died ({one_line(error)}): replaced, try {self._deaths} of {self._restarts}")
+        self._note(f"{self.name} died ({error.reason}): replaced, try {self._deaths} of {self._restarts}")
         self.replaced += 1
-        self.refs = self.group.replace()
+        self.group.replace()
 
 
-def poll(parts: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
-    """Wait up to a slice for parts to finish theirs, and let them be on_report; those that did, or died."""
-    owners = {ref: part for part in parts for ref in part.refs}
-    done, _ = ray.wait(list(owners), num_returns=1, timeout=SLICE_S)
-    on_report = [part for part in {id(owners[ref]): owners[ref] for ref in done}.values() if _over(part.refs)]
-    for part in on_report:
-        part.collect()
-    return on_report
-
-
-def _over(refs: Sequence[Any]) -> bool:
-    """All have answered, or one has failed: the others may then wait for it for ever."""
-    if all_ready(refs):
-        return True
-    try:
-        ray.get(_ready(refs))
-    except ray.exceptions.RayError:
-        return True
-    return False
-
-
-def all_ready(refs: Sequence[Any]) -> bool:
-    return len(_ready(refs)) == len(refs)
-
-
-def _ready(refs: Sequence[Any]) -> list[Any]:
-    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-    return ready
-
-
-def one_line(error: Exception) -> str:
-    """An error of Ray on one line."""
-    cause = getattr(error, "cause", None)
-    text = repr(cause) if isinstance(cause, Exception) else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0][:300]
+def poll(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
+    """Wait up to a slice for groups to end theirs, and take their reports. Returns those that ended a slice, or died."""
+    owners = {ref: group for group in groups for ref in group.pending}
+    done = calls.first_answered(list(owners), calls.SLICE_S)
+    ended = [group for group in {id(owners[ref]): owners[ref] for ref in done}.values() if calls.is_over(group.pending)]
+    for group in ended:
+        group.collect()
+    return ended

@@ -23,8 +23,8 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.preferences import Preference
 from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
-from launch.cluster.stage_actors import StageActors
 from launch.cluster.supervision import SupervisedGroup, poll
+from launch.cluster.training_actors import SamplingActors
 from launch.monitoring import diagnosis, jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
@@ -86,7 +86,7 @@ class Sampling:
         self,
         config: Config,
         *,
-        actors: StageActors,
+        actors: SamplingActors,
         planned: Sequence[Planned],
         tokenizer: Tokenizer,
         path: Path,
@@ -99,19 +99,19 @@ class Sampling:
         self._inbox = Consumer(
             actors.redis, actors.address.run_id, EXPERIENCE, GRPO, "cold-start", claim_timeout_s=None, max_deliveries=None
         )
-        self._parts = [
-            SupervisedGroup(group, "work", _ignore_report, restarts=config.cluster.restarts, note=progress.note)
-            for group in [actors.reward_group, *actors.rollout_groups]
+        self._workers = [
+            SupervisedGroup(group, on_report=_ignore_report, restarts=config.cluster.restarts, note=progress.note)
+            for group in actors.groups
         ]
         self._arrived = time.monotonic()
 
     def run(self) -> None:
         """Until every group is on disk or in the dead letters. TimeoutError when none came within `waits.progress_s`."""
-        for part in self._parts:
-            part.submit()
+        for worker in self._workers:
+            worker.work()
         while self._issue():
-            for part in poll(self._parts):
-                part.submit()
+            for worker in poll(self._workers):
+                worker.work()
             self._actors.watch()
             self._collect()
             self._check_progress()

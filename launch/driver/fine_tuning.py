@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import is_kept
+from launch.cluster import calls
+from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
-from launch.cluster.supervision import FATAL, RunFailed, one_line
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -87,13 +86,13 @@ def fine_tune(
         try:
             status = _trained(cluster, config, ranks, on_report)
             break
-        except FATAL as error:
+        except calls.FATAL as error:
             raise RunFailed(f"the fine-tuning failed: {error}") from error
-        except ray.exceptions.RayError as error:
+        except ActorLost as error:
             if death == config.cluster.restarts:
                 what = f"the fine-tuning failed {death + 1} times (cluster.restarts)"
                 raise RunFailed(f"{what}; the last time: {error}") from error
-            note(f"the fine-tuning died ({one_line(error)}): started again, try {death + 1} of {config.cluster.restarts}")
+            note(f"the fine-tuning died ({error.reason}): started again, try {death + 1} of {config.cluster.restarts}")
         finally:
             cluster.end(ranks)
     return _linked(folder), status
@@ -119,13 +118,10 @@ def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[A
 
 def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: Callable[[SFTReport], None]) -> SFTStatus:
     cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
-    limit = config.waits.progress_s
-    try:
-        while (report := ray.get([rank.step.remote() for rank in ranks], timeout=limit)[0]) is not None:
-            on_report(report)
-        status: SFTStatus = ray.get(ranks[0].status.remote(), timeout=limit)
-    except ray.exceptions.GetTimeoutError as error:
-        raise TimeoutError(f"the driver waited {limit:.0f} s for a step of the fine-tuning (waits.progress_s)") from error
+    limit_s, what = config.waits.progress_s, "a step of the fine-tuning (waits.progress_s)"
+    while (report := calls.answers([rank.step.remote() for rank in ranks], limit_s=limit_s, what=what)[0]) is not None:
+        on_report(report)
+    status: SFTStatus = calls.answers([ranks[0].status.remote()], limit_s=limit_s, what=what)[0]
     return status
 
 

@@ -1,50 +1,69 @@
-"""Where a run stands: what it has seen so far, on disk at every optimiser step, so that a resumed run goes on counting."""
-
-from __future__ import annotations
+"""Where a run stands: its totals so far, on disk at every optimiser step, so that a resumed run goes on counting."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from actors.rollout import RolloutReport
+from actors.rollout_report import RolloutReport
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
 
 
 @dataclass(slots=True)
 class RunTotals:
-    """What the run has seen so far, for the summary. steps: optimiser steps on_report of, those that a crash undid among
-    them; version: the last. restarts: replacements, by part."""
+    """The totals of the run so far, for the summary."""
 
     version: int = 0
+    """Policy version of the last optimiser step."""
     steps: int = 0
+    """Optimiser steps reported, those that a crash undid among them."""
     tokens: int = 0
+    """Tokens sampled."""
     first_reward: float | None = None
+    """Mean reward of the first step that had one, -1..1."""
     last_reward: float | None = None
+    """Mean reward of the last step that had one, -1..1."""
     staleness_max: int = 0
+    """Largest staleness of a trained group, in versions."""
     staleness_sum: float = 0.0
+    """Sum over the steps of their mean staleness, in versions."""
     learner_idle_s: float = 0.0
+    """Seconds that the learner waited for groups."""
     learner_s: float = 0.0
+    """Seconds of all its steps."""
     rollout_idle_s: float = 0.0
+    """Seconds that rollout actors had nothing to decode, summed over the actors."""
     rollout_s: float = 0.0
+    """Seconds of all their slices."""
     meta_auc: list[float] = field(default_factory=list)
+    """ROC-AUC of each meta-RM batch of two classes, 0..1."""
     meta_accuracy: list[float] = field(default_factory=list)
+    """Accuracy of each meta-RM batch, 0..1."""
     meta_examples: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)  # as of the last step: a stopped run may have no server to ask
+    """Completions that the meta-RM was trained on."""
+    lost_hand_offs: int = 0
+    """Finished groups that another worker had handed on first."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """Groups by outcome, as of the last step: a stopped run may have no server to ask."""
     restarts: dict[str, int] = field(default_factory=dict)
+    """Replacements after a death, by group."""
 
     def add_rollout(self, report: RolloutReport) -> None:
+        """Count a slice of a rollout actor."""
         self.tokens += report.tokens
         self.rollout_idle_s += report.idle_s
         self.rollout_s += report.seconds
+        self.lost_hand_offs += report.lost
 
     def add_meta_rm(self, report: MetaRMReport) -> None:
+        """Count a step of the meta-RM."""
         self.meta_examples += report.completions
         self.meta_accuracy.append(report.metrics["meta_rm/accuracy"])
         if "meta_rm/auc" in report.metrics:  # a batch of one class has none
             self.meta_auc.append(report.metrics["meta_rm/auc"])
 
     def add_grpo(self, report: GRPOReport) -> None:
+        """Count a step of the policy."""
         metrics = report.metrics
         self.version = report.version
         self.steps += 1
@@ -58,14 +77,15 @@ class RunTotals:
 
 
 class RunState:
-    """The figures of a run and the file that keeps them."""
+    """The totals of a run and the file that keeps them."""
 
     def __init__(self, path: Path) -> None:
+        """Reads the file, if there is one."""
         self._path = path
         self.totals = RunTotals(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else RunTotals()
 
     def save(self) -> None:
-        """The whole file or the one before: a kill in between leaves no half of one."""
+        """Write the whole file or leave the one before: a kill in between leaves no half of one."""
         draft = self._path.with_suffix(".unfinished")
         draft.write_text(json.dumps(asdict(self.totals)), encoding="utf-8")
         draft.replace(self._path)

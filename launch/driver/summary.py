@@ -1,7 +1,5 @@
 """summary.json: what came of a run, as far as it came."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +19,25 @@ WINDOW = 20  # last meta-RM batches whose figures are averaged
 
 @dataclass(kw_only=True, slots=True)
 class RunResults:
-    """What the stages found, filled as they end. evaluations: by when; votes: counted, by when; seconds: by stage."""
+    """What came of the stages, filled as they end."""
 
     judged: Sequence[Preference]
+    """The held-out preferences."""
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    """By when."""
     votes: dict[str, TableRow] = field(default_factory=dict)
+    """The counted votes, by when."""
     cold_start: dict[str, Any] = field(default_factory=dict)
+    """Verdicts, examples and steps of the cold start."""
     training: RunTotals = field(default_factory=RunTotals)
+    """Totals of online RL."""
     seconds: dict[str, float] = field(default_factory=dict)
+    """Duration by stage."""
 
 
 def summary(config: Config, results: RunResults, *, run_id: str, preset: str, finished: Finished) -> dict[str, Any]:
-    """The whole of summary.json; None where there is no figure."""
-    f = results.training
+    """Returns the whole of summary.json; None where there is no figure."""
+    totals = results.training
     return {
         "run_id": run_id,
         "preset": preset,
@@ -46,45 +50,53 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         "votes": {when: _scaling(row) for when, row in results.votes.items()},
         "cold_start": results.cold_start,
         "staleness": {
-            "max": f.staleness_max if f.steps else None,
-            "mean": f.staleness_sum / f.steps if f.steps else None,
+            "max": totals.staleness_max if totals.steps else None,
+            "mean": totals.staleness_sum / totals.steps if totals.steps else None,
             "bound": config.grpo.max_staleness,
         },
-        "groups": f.outcomes,
-        "restarts": f.restarts,
-        "reward": {"first": f.first_reward, "last": f.last_reward},
+        "groups": totals.outcomes,
+        "restarts": totals.restarts,
+        "reward": {"first": totals.first_reward, "last": totals.last_reward},
         "idle": {
-            "learner": f.learner_idle_s / f.learner_s if f.learner_s else None,
-            "rollout": f.rollout_idle_s / f.rollout_s if f.rollout_s else None,
+            "learner": totals.learner_idle_s / totals.learner_s if totals.learner_s else None,
+            "rollout": totals.rollout_idle_s / totals.rollout_s if totals.rollout_s else None,
         },
         "meta_rm": {
-            "auc": fmean(f.meta_auc[-WINDOW:]) if f.meta_auc else None,
-            "accuracy": fmean(f.meta_accuracy[-WINDOW:]) if f.meta_accuracy else None,
-            "examples": f.meta_examples,
+            "auc": fmean(totals.meta_auc[-WINDOW:]) if totals.meta_auc else None,
+            "accuracy": fmean(totals.meta_accuracy[-WINDOW:]) if totals.meta_accuracy else None,
+            "examples": totals.meta_examples,
         },
         "seconds": results.seconds,
-        "steps": f.version,
-        "tokens": f.tokens,
+        "steps": totals.version,
+        "tokens": totals.tokens,
     }
 
 
+def accuracy_line(values: Mapping[str, Any]) -> str:
+    """Returns the line of a summary that people look for first, with its end; "" where nothing was evaluated."""
+    known = [f"{when.replace('_', ' ')} {value:.1%}" for when, value in values["accuracy"].items() if value is not None]
+    chance = values["baselines"]["chance"]
+    return f"accuracy   {', '.join(known)} (chance {chance:.1%})\n" if known else ""
+
+
 def _each(evaluations: Mapping[str, Evaluation], name: str) -> dict[str, float | None]:
-    """before and after always; the cold start's where there was one."""
-    found = {when: getattr(one, name) for when, one in evaluations.items()}
-    return {"before": None, **found, "after": found.get("after")}
+    """Returns a figure by when: before and after always; the cold start's where there was one."""
+    by_when = {when: getattr(evaluation, name) for when, evaluation in evaluations.items()}
+    return {"before": None, **by_when, "after": by_when.get("after")}
 
 
 def _baselines(judged: Sequence[Preference]) -> dict[str, float | None]:
+    """Returns the accuracy of judges without a model, over the preferences that an accuracy is over (n >= 2)."""
     several = [p for p in judged if len(p.question.responses) > 1]
     return {
-        "chance": chance_accuracy(judged),
+        "chance": chance_accuracy(several) if several else None,
         "longest_answer": longest_accuracy(several) if several else None,
         "shortest_answer": shortest_accuracy(several) if several else None,
     }
 
 
 def _scaling(row: TableRow) -> dict[str, Any]:
-    """{figure: {value, low, high, rows}} of a policy that was polled."""
+    """Returns {figure: {value, low, high, rows}} of a policy that voted."""
     return {name: _figure(figure) for name, figure in row.figures.items()}
 
 

@@ -1,51 +1,165 @@
-"""Our own engines as a judge: the rollout actors of a actors."""
+"""Our own engines as a judge: the rollout actors of a stage share the asks, beside the groups that they roll out.
 
-from __future__ import annotations
+asks ─▶ PendingAsks ─ a shard for each worker ─▶ rollout actors ─▶ answers
+             ▲ a worker dies, drains or is replaced: its shard is asked again of another ┘
+"""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from actors.vllm_engine import Request
-from buffer.messages import Completion
 from configs.schema import Config
+from launch.cluster import calls
+from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.protocol import Answer, Ask, NotJudged
 from launch.setup.tokenizer import Tokenizer
 
+Answers = list[tuple[Answer, ...] | NotJudged]
+
+
+@dataclass(slots=True)
+class _Shard:
+    """What one worker was asked: places among the asks, and the calls that it has yet to answer."""
+
+    actor: Any
+    places: list[int]
+    pending: list[Any] = field(default_factory=list)
+
+
+class PendingAsks:
+    """Asks under way on the rollout actors that are ready. `advance` takes what is there; somebody else mends the stage."""
+
+    def __init__(self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int, asks: Sequence[Ask]) -> None:
+        """Sends nothing yet.
+
+        Args:
+            config: The run's.
+            actors: The stage whose rollout actors judge.
+            tokenizer: The policy's.
+            version: Policy version that the first tokens are sampled under, at least.
+            asks: What is asked.
+        """
+        self._config, self._actors, self._version = config, actors, version
+        limit = config.max_prompt_tokens
+        self._answers: Answers = []
+        self._requests: dict[int, Request] = {}
+        for place, ask in enumerate(asks):
+            token_ids = tokenizer.encode(ask.message)
+            error = f"a prompt of {len(token_ids)} tokens, the limit is {limit}: raise model.context"
+            self._answers.append(NotJudged(error))
+            if len(token_ids) <= limit:
+                self._requests[place] = _request(ask, token_ids)
+        self._left = list(self._requests)  # places that no worker has
+        self._shards: list[_Shard] = []
+        self._lost: list[Any] = []  # actors that died under it; their groups may not have noticed yet
+        self._deaths = 0  # in a row
+        self._moved_at = time.monotonic()
+
+    @property
+    def pending(self) -> list[Any]:
+        """The calls under way."""
+        return [ref for shard in self._shards for ref in shard.pending]
+
+    def advance(self, seconds: float) -> Answers | None:
+        """Take the answers that are there, and ask again what a worker took with it.
+
+        Args:
+            seconds: How long a worker waits inside a call for its answers; 0 while it has other work between two calls.
+
+        Returns:
+            All answers in the order of the asks, or None while some are missing.
+
+        Raises:
+            RunFailed: More than `cluster.restarts` workers died under it.
+            TimeoutError: Nothing was answered for `waits.judge_s`.
+        """
+        ready = self._actors.rollouts
+        for shard in list(self._shards):
+            if shard.actor not in ready:
+                self._take_back(shard)
+            elif calls.is_over(shard.pending):
+                self._collect(shard, seconds)
+        if not self._left and not self._shards:
+            return self._answers
+        self._hand_out(seconds)
+        self._check_progress()
+        return None
+
+    def _hand_out(self, seconds: float) -> None:
+        busy = [*(shard.actor for shard in self._shards), *self._lost]
+        free = [actor for actor in self._actors.rollouts if actor not in busy]
+        left, self._left = (self._left, []) if free else ([], self._left)
+        for i, actor in enumerate(free):
+            places = left[i :: len(free)]
+            if places:
+                asked = actor.judge.remote([self._requests[place] for place in places], self._version)
+                self._shards.append(_Shard(actor, places, [asked, actor.judged.remote(seconds)]))
+
+    def _collect(self, shard: _Shard, seconds: float) -> None:
+        try:
+            *_, completions = calls.values(shard.pending)
+        except ActorLost as error:
+            self._deaths += 1
+            if self._deaths > self._config.cluster.restarts:
+                raise RunFailed(
+                    f"{self._deaths} rollout actors died in a row under one request to judge (cluster.restarts ="
+                    f" {self._config.cluster.restarts}); the last time: {error}"
+                ) from error
+            self._actors.end_rollout(shard.actor)
+            self._lost.append(shard.actor)
+            self._take_back(shard)
+            return
+        if completions is None:
+            shard.pending = [shard.actor.judged.remote(seconds)]
+            return
+        self._shards.remove(shard)
+        self._deaths, self._moved_at = 0, time.monotonic()
+        for place, samples in zip(shard.places, completions, strict=True):
+            self._answers[place] = tuple(
+                Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish, version=max(c.versions)) for c in samples
+            )
+
+    def _take_back(self, shard: _Shard) -> None:
+        self._shards.remove(shard)
+        self._left += shard.places
+        self._moved_at = time.monotonic()
+
+    def _check_progress(self) -> None:
+        limit_s = self._config.waits.judge_s
+        if time.monotonic() - self._moved_at > limit_s:
+            missing = len(self._left) + sum(len(shard.places) for shard in self._shards)
+            raise TimeoutError(
+                f"the driver waited {limit_s:.0f} s for {missing} of {len(self._requests)} prompts to be judged (waits.judge_s)"
+            )
+
 
 class EngineJudge:
-    """The rollout actors of a actors, under one policy version, at least `version`."""
+    """A `Judge`: the rollout actors of a stage, under one policy version, at least `version`."""
 
     def __init__(self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int) -> None:
+        """As `PendingAsks`."""
         self._config, self._actors, self._tokenizer, self._version = config, actors, tokenizer, version
 
     def escape_special_tokens(self, text: str) -> str:
+        """Returns the text without special tokens of the policy's tokenizer."""
         return self._tokenizer.escape_special_tokens(text)
 
-    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
-        """TimeoutError when an engine does not answer within `waits.judge_s`."""
-        limit = self._config.max_prompt_tokens
-        found: list[tuple[Answer, ...] | NotJudged] = []
-        requests: dict[int, Request] = {}
-        for place, ask in enumerate(asks):
-            token_ids = self._tokenizer.encode(ask.message)
-            found.append(NotJudged(f"a prompt of {len(token_ids)} tokens, the limit is {limit}: raise model.context"))
-            if len(token_ids) <= limit:
-                requests[place] = _request(ask, token_ids)
-        for place, completions in self._actors.persist(lambda: self._sample(requests)):
-            found[place] = tuple(Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish) for c in completions)
-        return found
+    def begin(self, asks: Sequence[Ask]) -> PendingAsks:
+        """Returns asks that a caller with other work advances itself."""
+        return PendingAsks(self._config, actors=self._actors, tokenizer=self._tokenizer, version=self._version, asks=asks)
 
-    def _sample(self, requests: Mapping[int, Request]) -> list[tuple[int, tuple[Completion, ...]]]:
-        """The completions of each request, with its place; the actors share the work."""
-        actors = self._actors.rollouts
-        shards = [list(requests)[i :: len(actors)] for i in range(len(actors))]
-        refs = [
-            actor.judge.remote([requests[place] for place in shard], self._version)
-            for actor, shard in zip(actors, shards, strict=True)
-        ]
-        what = f"{len(requests)} prompts to be judged (waits.judge_s)"
-        judged = self._actors.answers(refs, limit_s=self._config.waits.judge_s, what=what)
-        return [pair for shard, answers in zip(shards, judged, strict=True) for pair in zip(shard, answers, strict=True)]
+    def judge(self, asks: Sequence[Ask]) -> Answers:
+        """Returns the answers, waiting for them; the stage is watched and mended meanwhile. Errors as of `advance`."""
+        asked = self.begin(asks)
+        while (answers := asked.advance(calls.SLICE_S)) is None:
+            if asked.pending:
+                self._actors.wait(asked.pending)
+            else:
+                self._actors.mend()
+        return answers
 
 
 def _request(ask: Ask, token_ids: tuple[int, ...]) -> Request:

@@ -1,121 +1,164 @@
-"""Held-out evaluation through the same actors: the rollout actors judge, the reward actor grades.
+"""Held-out evaluation: the greedy judgements of a policy, counted by `grm.benchmarks` as those of any other judge.
 
-Greedy, one judgement a preference, one policy version; the prompts of a run are the same at every evaluation.
+An evaluation is a vote with k = 0: the same prompts, permutations, scale and figures (votes.py). Its accuracy is the figure
+`greedy` over the preferences of two responses or more: a tie for the best is split, an unparsable judgement is wrong. Single
+responses have a ROC-AUC in its place.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import ray
-
-from actors.reward import Grade, Judged
-from actors.vllm_engine import Request
-from configs.schema import Config
-from launch.cluster.stage_actors import StageActors
+from grm.benchmarks import MIDDLE, TableRow, table
+from grm.judgement import Judgement
+from grm.preferences import Preference
+from grm.rewards import CORRECT, WRONG, rule_reward
+from launch.cluster.failures import RunFailed
+from launch.judging.engine_judge import PendingAsks
+from launch.judging.votes import Asked, Row, items, read_graded, rows_of
 from launch.monitoring.tracker import SampleJudgement
-from launch.setup.prompt_source import Draft
 
 When = Literal["before", "cold_start", "during", "after"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """accuracy, parse_rate: 0..1 over `rows`; an unparsable judgement counts as wrong. tokens: mean a judgement."""
+    """What the greedy judgements of one policy are worth."""
 
     when: When
+    """Before training, after the cold start, during training or after it."""
     version: int
+    """Policy version that it was asked at."""
+    newest_version: int
+    """The newest policy version that contributed a token: above `version` when weights were pulled meanwhile (eta > 0),
+    below it only when the learner went back to a checkpoint."""
     rows: int
-    accuracy: float
+    """Preferences judged."""
+    accuracy: float | None
+    """0..1 over the preferences of n >= 2 responses; None where there are none."""
+    auc: float | None
+    """ROC-AUC, 0..1, of the scores of single responses (n = 1); None where there are none of both labels."""
     parse_rate: float
+    """Share of `rows` whose judgement parsed, 0..1."""
     tokens: float
-    grades: tuple[Grade, ...]
+    """Mean length of a judgement."""
 
     def metrics(self) -> dict[str, float]:
+        """Returns the figures by the names of `METRICS`."""
+        values = {"eval/accuracy@1": self.accuracy, "eval/auc@1": self.auc}
         return {
             "eval/version": self.version,
-            "eval/accuracy@1": self.accuracy,
+            "eval/newest_version": self.newest_version,
             "eval/parse_rate@1": self.parse_rate,
+            **{name: value for name, value in values.items() if value is not None},
         }
 
     def row(self) -> dict[str, Any]:
-        """Without the judgements: what a run that goes on needs of it."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "grades"}
+        """Returns it as it is on disk: what a resumed run needs of it."""
+        return asdict(self)
 
-    def samples(self, count: int) -> list[SampleJudgement]:
-        """The first `count` judgements, the same preferences at every evaluation."""
-        return [_sample(self.when, self.version, grade) for grade in self.grades[:count]]
-
-
-class Evaluating:
-    """An evaluation under way on the rollout actors that are ready, of which there must be one: when every reference in `refs`
-    is ready, `grade`."""
-
-    def __init__(self, actors: StageActors, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> None:
-        self.when: When = when
-        self.version = version
-        self._actors = actors
-        self._shards = [drafts[i :: len(actors.rollouts)] for i in range(len(actors.rollouts))]
-        self.refs: list[Any] = [
-            actor.judge.remote([_greedy(draft, config) for draft in shard], version)
-            for actor, shard in zip(actors.rollouts, self._shards, strict=True)
-        ]
-
-    def grade(self) -> Any:
-        """The reference of the grades, once every reference in `refs` is ready."""
-        judged = [
-            Judged(preference=draft.preference, permutation=draft.permutation, completion=completions[0])
-            for shard, answers in zip(self._shards, ray.get(self.refs), strict=True)
-            for draft, completions in zip(shard, answers, strict=True)
-        ]
-        return self._actors.reward.grade.remote(judged)
-
-    def result(self, grades: Sequence[Grade]) -> Evaluation:
-        rows = len(grades)
-        return Evaluation(
-            when=self.when,
-            version=max(grade.version for grade in grades),  # newer than asked for, or older after a learner's crash
-            rows=rows,
-            accuracy=sum(grade.right for grade in grades) / rows,
-            parse_rate=sum(not grade.failure for grade in grades) / rows,
-            tokens=sum(grade.tokens for grade in grades) / rows,
-            grades=tuple(grades),
-        )
+    def describe(self) -> str:
+        """Returns its figures for people."""
+        known = {"accuracy": self.accuracy, "AUC of single responses": self.auc, "parsed": self.parse_rate}
+        figures = ", ".join(f"{name} {value:.1%}" for name, value in known.items() if value is not None)
+        return f"{figures} of {self.rows} held-out preferences"
 
 
-def evaluate(actors: StageActors, config: Config, drafts: Sequence[Draft], *, when: When, version: int) -> Evaluation:
-    """Judge and grade, waiting for it. TimeoutError after `waits.judge_s`."""
-    limit, what = config.waits.judge_s, f"the {when} evaluation of {len(drafts)} preferences (waits.judge_s)"
+def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int) -> Evaluation:
+    """Count the greedy judgements, the first sample of each row.
 
-    def once() -> Evaluation:
-        evaluating = Evaluating(actors, config, drafts, when=when, version=version)
-        actors.answers(evaluating.refs, limit_s=limit, what=what)
-        (grades,) = actors.answers([evaluating.grade()], limit_s=limit, what=what)
-        return evaluating.result(grades)
+    Args:
+        preferences: The judged ones.
+        rows: Their rows, in the same order.
+        when: See `Evaluation`.
+        version: See `Evaluation`.
 
-    return actors.persist(once)
+    Raises:
+        RunFailed: None of them got an answer.
+    """
+    greedy = [{**row, "samples": row["samples"][:1]} if "samples" in row else row for row in rows]
+    judged = [replace(item, subset="") for item in items(preferences, greedy, {})]
+    if not judged:
+        raise RunFailed(f"the {when} evaluation got no answer to {len(rows)} preferences; the first error: {rows[0]['error']}")
+    figures = table(judged, ks=(), resamples=1)[-1]  # the value alone is kept: no interval is needed
+    return Evaluation(
+        when=when,
+        version=version,
+        newest_version=max(row["samples"][0]["version"] for row in greedy if "samples" in row),
+        rows=len(judged),
+        accuracy=_value(figures, "greedy"),
+        auc=_value(figures, "auc_greedy"),
+        parse_rate=figures.figures["parse_rate"].value,
+        tokens=figures.figures["tokens"].value,
+    )
 
 
-def _greedy(draft: Draft, config: Config) -> Request:
-    return Request(token_ids=draft.token_ids, samples=1, temperature=0.0, max_new_tokens=config.rollout.max_new_tokens)
+def _value(row: TableRow, name: str) -> float | None:
+    return row.figures[name].value if name in row.figures else None
 
 
-def _sample(when: When, version: int, grade: Grade) -> SampleJudgement:
-    """In shown order, as the policy's own words number the responses."""
-    order = grade.permutation
+def sample_judgements(
+    preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int, count: int
+) -> list[SampleJudgement]:
+    """Returns the first `count` greedy judgements for people: the same preferences at every evaluation."""
+    pairs = list(zip(preferences, rows, strict=True))[:count]
+    return [_sample(p, row["samples"][0], when, version) for p, row in pairs if "samples" in row]
+
+
+def _sample(preference: Preference, sample: Mapping[str, Any], when: When, version: int) -> SampleJudgement:
+    """Returns it in shown order, as the policy's own words number the responses."""
+    order, scores, question = sample["permutation"], sample["scores"], preference.question
+    read = read_graded(sample["text"], len(order))
     return SampleJudgement(
         when=when,
         version=version,
-        preference=grade.preference,
-        query=grade.query,
-        responses=tuple(grade.responses[own] for own in order),
-        label=order.index(grade.label) if len(order) > 1 else grade.label,
-        principles=grade.principles,
-        critique=grade.critique,
-        scores=tuple(grade.scores[own] for own in order) if grade.scores else (),
-        reward=grade.reward,
-        failure=grade.failure,
-        completion=grade.text if grade.failure else "",
+        preference=question.id,
+        query=question.query,
+        responses=tuple(question.responses[own] for own in order),
+        label=list(order).index(preference.label) if len(order) > 1 else preference.label,
+        principles=read.principles if isinstance(read, Judgement) else "",
+        critique=read.critique if isinstance(read, Judgement) else "",
+        scores=tuple(scores[own] for own in order) if scores else (),
+        reward=_reward(scores, preference.label),
+        failure=sample["failure"],
+        completion=sample["text"] if sample["failure"] else "",
     )
+
+
+def _reward(scores: Sequence[int] | None, label: int) -> float:
+    """Returns the rule's reward; a single response counts as judged right above the middle of the scale."""
+    if scores is not None and len(scores) == 1:
+        return CORRECT if (scores[0] > MIDDLE) == (label == 1) else WRONG
+    return rule_reward(scores, label, len(scores) if scores is not None else 2)
+
+
+class RunningEvaluation:
+    """An evaluation while training goes on: the rollout actors judge beside the groups that they roll out."""
+
+    def __init__(
+        self, preferences: Sequence[Preference], asked: Sequence[Asked], pending: PendingAsks, *, version: int, samples: int
+    ) -> None:
+        """Takes over asks that were begun.
+
+        Args:
+            preferences: What is judged.
+            asked: What was asked about them.
+            pending: The asks.
+            version: Policy version at the start.
+            samples: Judgements to keep for people.
+        """
+        self._preferences, self._asked, self._pending = preferences, asked, pending
+        self._version, self._samples = version, samples
+
+    def advance(self) -> tuple[Evaluation, list[SampleJudgement]] | None:
+        """Returns the evaluation with judgements for people, or None while answers are missing. Errors as of
+        `PendingAsks.advance`."""
+        answers = self._pending.advance(0.0)
+        if answers is None:
+            return None
+        found = rows_of(self._preferences, self._asked, answers, {})
+        rows = [found[p.question.id] for p in self._preferences]
+        return (
+            evaluation(self._preferences, rows, when="during", version=self._version),
+            sample_judgements(self._preferences, rows, when="during", version=self._version, count=self._samples),
+        )

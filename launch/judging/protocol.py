@@ -1,7 +1,5 @@
-"""What is asked of a judge and what it answers, whoever it is: our own engines (`engines.py`), or a model that is served
-elsewhere (`endpoint.py`)."""
-
-from __future__ import annotations
+"""What a judge is asked and what it answers, for every kind of judge: our own engines (`engine_judge.py`), or a model that is
+served elsewhere (`endpoint.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,37 +8,45 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """One user message to be answered `samples` times; temperature 0 is greedy. The same seed gives the same answers."""
+    """A user message to be answered. The same seed gives the same answers."""
 
     message: str
+    """Text of the message, special tokens escaped."""
     samples: int
+    """Answers to give, at least 1."""
     temperature: float
+    """Of the sampling; 0 is greedy."""
     max_new_tokens: int
+    """Tokens of an answer at most."""
     seed: int
+    """Of the sampling."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """A completion. tokens: its length, 0 when the server did not tell."""
+    """A completion."""
 
     text: str
+    """Its text."""
     tokens: int
+    """Its length in tokens; 0 when the server does not say."""
     finish: Literal["stop", "length"]
+    """Whether it ended by itself, or was cut at `max_new_tokens`."""
+    version: int = 0
+    """The newest policy version that produced one of its tokens; 0 where a judge has no versions."""
 
 
 class NotJudged(RuntimeError):
-    """One item got no answer: says why and what to do. A value, so that the others are not lost with it."""
-
-
-class JudgeLost(RuntimeError):
-    """The judge itself failed, not an item: what was answered stands, and the rest can be asked later."""
+    """An item got no answer; the message says why and what to do. A value, so that the others are not lost with it."""
 
 
 class Judge(Protocol):
-    """Answers in the order of the requests; a request that failed is there as its error.
+    """Answers in the order of the asks; an ask that failed is there as its error."""
 
-    `escape_special_tokens` breaks in a foreign text what the judge's tokenizer would read as a special token.
-    """
+    def escape_special_tokens(self, text: str) -> str:
+        """Returns a foreign text in which whatever the judge's tokenizer would read as a special token is broken."""
+        ...
 
-    def escape_special_tokens(self, text: str) -> str: ...
-    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]: ...
+    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
+        """Returns `samples` answers for each ask, or the error that it ended with."""
+        ...

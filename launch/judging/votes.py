@@ -1,22 +1,21 @@
-"""Inference-time scaling: K judgements of each preference, on disk as they come, then meta scores, then who is right.
+"""Judgements of labelled preferences: one greedy and K sampled ones each, on disk as they come, then counted.
 
     preference ─▶ 1 greedy + K sampled, responses re-shuffled before each ─▶ judge ─▶ judgements.jsonl
-                                                       meta-RM ─▶ meta.jsonl ──┴──▶ items of grm.benchmarks
+                                         meta-RM (meta_scores.py) ─▶ meta.jsonl ──┴──▶ items of grm.benchmarks
 
-A line per preference; what stands in a file is not asked again, as long as it is of the same question (and a meta score
-of the same judgements). A preference that got no answer stands there with its error: it is reported, and asked again when
-the evaluation is started again.
+This is the one way of judging: an evaluation is K = 0. A line per preference, of which the last one counts; what a file holds
+is not asked again, as long as it is of the same question, and a preference with a greedy judgement is asked for its votes
+alone. A preference that got no answer is there with its error: it is reported, and asked again when the evaluation is started
+again.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from configs.load import ConfigError
 from configs.schema import Config
@@ -27,33 +26,45 @@ from grm.prompts import Template, render, shuffled
 from launch.judging.protocol import Answer, Ask, Judge, NotJudged
 from launch.monitoring import jsonl_log
 from launch.setup.prompt_source import sampling_seed
-from launch.setup.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from learner.meta_scorer import Asked
 
 Notify = Callable[[str], None]
 EscapeTokens = Callable[[str], str]
-NOTES = 5  # lines said on the way
+Row = Mapping[str, Any]  # of one preference, as it is on disk
+Asked = tuple[str, tuple[int, ...], Ask]  # preference, permutation, ask
+NOTES = 5  # lines for people on the way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VotePlan:
-    """How preferences are judged. k: sampled judgements of each, beside a greedy one; wave: preferences asked at a time."""
+    """How preferences are judged."""
 
     template: Template
+    """The prompt."""
     k: int
+    """Sampled judgements of each preference, beside the greedy one; 0: the greedy one alone."""
     temperature: float
+    """Of the sampled ones, above 0."""
     max_new_tokens: int
+    """Tokens of a judgement at most."""
     seed: int
+    """Of the permutations and of the sampling."""
     wave: int
+    """Preferences asked at a time."""
 
     def asks(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[tuple[tuple[int, ...], Ask]]:
-        """(permutation, ask): the greedy one, then the votes; those that share a permutation are asked together."""
+        """Returns (permutation, ask) of the greedy judgement, then of the votes."""
+        return [self.greedy(question, escape_special_tokens), *self.votes(question, escape_special_tokens)]
+
+    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> tuple[tuple[int, ...], Ask]:
+        """Returns the permutation and the ask of the greedy judgement; they depend on the seed and the question alone."""
+        permutation = shuffled(len(question.responses), random.Random(f"greedy/{self.seed}/{question.id}"))
+        return permutation, self._ask(question, permutation, escape_special_tokens, samples=1, temperature=0.0)
+
+    def votes(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[tuple[tuple[int, ...], Ask]]:
+        """Returns (permutation, ask) of the votes; those that share a permutation are asked together."""
         n = len(question.responses)
-        greedy = shuffled(n, random.Random(f"greedy/{self.seed}/{question.id}"))
-        asked = [(greedy, self._ask(question, greedy, escape_special_tokens, samples=1, temperature=0.0))]
         drawn = [shuffled(n, random.Random(f"vote/{self.seed}/{question.id}/{j}")) for j in range(self.k)]
+        asked = []
         for permutation in dict.fromkeys(drawn):
             count = drawn.count(permutation)
             ask = self._ask(question, permutation, escape_special_tokens, samples=count, temperature=self.temperature)
@@ -61,7 +72,7 @@ class VotePlan:
         return asked
 
     def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
-        """The 1..10 scale for every n, as in evaluation. escape_special_tokens: see `render`."""
+        """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`."""
         return render(
             question, permutation, self.template, score_range=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
         )
@@ -85,7 +96,7 @@ class VotePlan:
 
 
 def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
-    """As the config says; a wave fills every engine twice over."""
+    """Returns the plan of the config; a wave fills every engine twice over."""
     sequences = config.rollout.workers * config.rollout.max_groups * config.rollout.samples
     return VotePlan(
         template=template,
@@ -98,145 +109,145 @@ def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
 
 
 def collect(
-    judge: Judge, poll: VotePlan, preferences: Sequence[Preference], *, path: Path, settings: Mapping[str, Any], note: Notify
-) -> list[dict[str, Any]]:
-    """The rows of all preferences, in order; judges those that `path` does not hold yet.
+    judge: Judge, plan: VotePlan, preferences: Sequence[Preference], *, path: Path, settings: Mapping[str, Any], note: Notify
+) -> list[Row]:
+    """Judge the preferences of which `path` does not hold all judgements of the plan yet.
 
-    settings: what the judgements depend on, written at the head of the file. ConfigError when it was begun with others.
+    Args:
+        judge: Gives the answers.
+        plan: What it is asked.
+        preferences: Those to be judged, with ids of their own.
+        path: A row for each preference, behind the settings.
+        settings: What the judgements depend on, written at the head of the file.
+        note: Gets a few lines for people on the way.
+
+    Returns:
+        The rows of all preferences, in order: {"id", "question", "samples"}, or "error" in place of the samples.
+
+    Raises:
+        ConfigError: The file was begun with other settings.
     """
     rows = _opened(path, settings)
-    marks = {p.question.id: _mark([p.question.query, p.question.responses]) for p in preferences}
-    missing = [p for p in preferences if not _stands(rows.get(p.question.id, {}), marks[p.question.id])]
+    missing = [p for p in preferences if not _holds(rows.get(p.question.id, {}), p, plan.k)]
     if rows and missing and len(missing) < len(preferences):
-        note(f"{len(preferences) - len(missing)} of {len(preferences)} preferences stand in {path.name} already")
-    for start in range(0, len(missing), poll.wave):
-        wave = [p.question for p in missing[start : start + poll.wave]]
-        asked = [
-            (question.id, permutation, ask)
-            for question in wave
-            for permutation, ask in poll.asks(question, judge.escape_special_tokens)
-        ]
-        answers = judge.judge([ask for _, _, ask in asked])
-        fresh: dict[str, dict[str, Any]] = {q.id: {"id": q.id, "question": marks[q.id], "samples": []} for q in wave}
-        for (name, permutation, _), answered in zip(asked, answers, strict=True):
-            if isinstance(answered, NotJudged):
-                fresh[name] = {"id": name, "question": marks[name], "error": str(answered)}
-            elif "samples" in fresh[name]:
-                fresh[name]["samples"] += [_sampled(answer, permutation) for answer in answered]
+        note(f"{len(preferences) - len(missing)} of {len(preferences)} preferences are in {path.name} already")
+    for start in range(0, len(missing), plan.wave):
+        wave = missing[start : start + plan.wave]
+        begun = {p.question.id: rows[p.question.id] for p in wave if _holds(rows.get(p.question.id, {}), p, 0)}
+        asked = asks_of(plan, wave, judge.escape_special_tokens, begun)
+        fresh = rows_of(wave, asked, judge.judge([ask for _, _, ask in asked]), begun)
         jsonl_log.append(path, fresh.values())
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
         if last or done * NOTES // len(preferences) > (done - len(wave)) * NOTES // len(preferences):
-            note(f"judged {done} of {len(preferences)} preferences, {poll.k} votes each")
+            note(f"judged {done} of {len(preferences)} preferences{f', {plan.k} votes each' if plan.k else ''}")
     return [rows[p.question.id] for p in preferences]
 
 
-def _opened(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rows of a file by id (later lines win), after checking its head; writes the head of a new one."""
-    found = jsonl_log.repair_and_read(path)
-    if not found:
+def asks_of(
+    plan: VotePlan, preferences: Sequence[Preference], escape_special_tokens: EscapeTokens, begun: Mapping[str, Row]
+) -> list[Asked]:
+    """Returns what is asked about the preferences, one after the other; about those in `begun` the votes alone."""
+    return [
+        (p.question.id, permutation, ask)
+        for p in preferences
+        for permutation, ask in (plan.votes if p.question.id in begun else plan.asks)(p.question, escape_special_tokens)
+    ]
+
+
+def rows_of(
+    preferences: Sequence[Preference],
+    asked: Sequence[Asked],
+    answers: Sequence[tuple[Answer, ...] | NotJudged],
+    begun: Mapping[str, Row],
+) -> dict[str, dict[str, Any]]:
+    """Returns {id: row} of what `asks_of` asked; a preference of which one ask failed has no samples but the error."""
+    rows: dict[str, dict[str, Any]] = {}
+    for p in preferences:
+        name = p.question.id
+        rows[name] = {"id": name, "question": _mark_of(p), "samples": list(begun[name]["samples"][:1]) if name in begun else []}
+    for (name, permutation, _), answered in zip(asked, answers, strict=True):
+        if isinstance(answered, NotJudged):
+            rows[name] = {"id": name, "question": rows[name]["question"], "error": str(answered)}
+        elif "samples" in rows[name]:
+            rows[name]["samples"] += [_sampled(answer, permutation) for answer in answered]
+    return rows
+
+
+def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """ConfigError when `path` was begun with other settings than these; changes nothing."""
+    if path.exists():
+        _check(path, jsonl_log.repair_and_read(path), settings)
+
+
+def _opened(path: Path, settings: Mapping[str, Any]) -> dict[str, Row]:
+    """Returns the rows of a file by id (later lines count), after checking its head; writes the head of a new one."""
+    lines = jsonl_log.repair_and_read(path)
+    if not lines:
         jsonl_log.append(path, [{"settings": dict(settings)}])
         return {}
-    begun = found[0].get("settings", {})
+    _check(path, lines, settings)
+    return {row["id"]: row for row in lines[1:]}
+
+
+def _check(path: Path, lines: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> None:
+    begun = lines[0].get("settings", {}) if lines else dict(settings)
     if begun != dict(settings):
         other = sorted(key for key in {*settings, *begun} if begun.get(key) != settings.get(key))
         raise ConfigError(f"{path} was begun with another {', '.join(other)}: use another folder, or remove the file")
-    return {row["id"]: row for row in found[1:]}
 
 
-def _stands(row: Mapping[str, Any], mark: str) -> bool:
-    """Whether a row holds judgements of this very question: ids are often line numbers, and files change."""
-    return "samples" in row and row.get("question") == mark
+def _holds(row: Row, preference: Preference, k: int) -> bool:
+    """Returns whether a row holds a greedy judgement and k votes of this very question: ids are often line numbers, and
+    files change."""
+    return len(row.get("samples", ())) > k and row.get("question") == _mark_of(preference)
 
 
-def _mark(value: Any) -> str:
-    """A digest that tells JSON values apart."""
+def _mark_of(preference: Preference) -> str:
+    return mark([preference.question.query, preference.question.responses])
+
+
+def mark(value: Any) -> str:
+    """Returns a digest that tells JSON values apart."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _sampled(answer: Answer, permutation: tuple[int, ...]) -> dict[str, Any]:
-    read = parse(answer.text, len(permutation), low=ScoreRange.GRADED.low, high=ScoreRange.GRADED.high)
+    read = read_graded(answer.text, len(permutation))
     return {
         "permutation": permutation,
         "text": answer.text,
         "tokens": answer.tokens,
         "finish": answer.finish,
+        "version": answer.version,
         "scores": unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None,
         "failure": read.reason if isinstance(read, ParseFailure) else "",
     }
 
 
-def meta_scores(
-    scorer: Any,
-    tokenizer: Tokenizer,
-    poll: VotePlan,
-    preferences: Sequence[Preference],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    path: Path,
-    timeout_s: float,
-) -> dict[str, list[float]]:
-    """{preference: the meta-RM's logit of each sample}; scores what `path` does not hold yet.
-
-    scorer: a `MetaScorer` actor; tokenizer: the meta-RM's own. Texts are read with it, whoever wrote them.
-    """
-    import ray  # a judge that is served elsewhere needs none
-
-    marks = {row["id"]: _mark(row["samples"]) for row in rows if "samples" in row}
-    known = {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of") == marks.get(row["id"])}
-    missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
-    for start in range(0, len(missing), poll.wave):
-        wave = missing[start : start + poll.wave]
-        asked = [one for p, row in wave for one in _asked(tokenizer, poll, p.question, row)]
-        try:
-            logits = iter(ray.get(scorer.score.remote(asked), timeout=timeout_s))
-        except ray.exceptions.GetTimeoutError as error:
-            raise TimeoutError(f"the driver waited {timeout_s:.0f} s for the meta-RM to score (waits.judge_s)") from error
-        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_place(row, logits)} for _, row in wave]
-        jsonl_log.append(path, fresh)
-        known |= {row["id"]: row["meta"] for row in fresh}
-    return known
-
-
-def _asked(tokenizer: Tokenizer, poll: VotePlan, question: Question, row: Mapping[str, Any]) -> list[Asked]:
-    """A prompt and its completions for each permutation, so that the prompt is computed once."""
-    return [
-        (
-            tokenizer.encode(poll.message(question, permutation, tokenizer.escape_special_tokens)),
-            [tokenizer.completion(row["samples"][i]["text"], ended=row["samples"][i]["finish"] == "stop") for i in places],
-        )
-        for permutation, places in _by_permutation(row).items()
-    ]
-
-
-def _in_place(row: Mapping[str, Any], logits: Iterator[list[float]]) -> list[float]:
-    """The logits of `_asked` in the order of the row's samples."""
-    placed = [0.0] * len(row["samples"])
-    for places in _by_permutation(row).values():
-        for place, logit in zip(places, next(logits), strict=True):
-            placed[place] = logit
-    return placed
-
-
-def _by_permutation(row: Mapping[str, Any]) -> dict[tuple[int, ...], list[int]]:
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, sample in enumerate(row["samples"]):
-        places.setdefault(tuple(sample["permutation"]), []).append(place)
-    return places
+def read_graded(text: str, n: int) -> Judgement | ParseFailure:
+    """Returns the judgement in a completion, on the scale that a `VotePlan` asks for."""
+    return parse(text, n, low=ScoreRange.GRADED.low, high=ScoreRange.GRADED.high)
 
 
 def items(
     preferences: Sequence[Preference], rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Sequence[float]]
 ) -> list[Item]:
-    """What the benchmarks count, labels joined; preferences without an answer are left out (the caller reports them)."""
-    found = []
+    """Returns what the benchmarks count, labels joined.
+
+    Args:
+        preferences: The judged ones.
+        rows: Their rows, in the same order; those with an error are left out (the caller reports them).
+        meta: {id: the meta-RM's logit of each sample}, where it scored them.
+    """
+    judged = []
     for preference, row in zip(preferences, rows, strict=True):
         if "error" in row:
             continue
         name = preference.question.id
         logits = meta.get(name, [None] * len(row["samples"]))
         greedy, *votes = (_sample(sample, logit) for sample, logit in zip(row["samples"], logits, strict=True))
-        found.append(
+        judged.append(
             Item(
                 id=name,
                 subset=preference.subset,
@@ -246,7 +257,7 @@ def items(
                 votes=tuple(votes),
             )
         )
-    return found
+    return judged
 
 
 def _sample(sample: Mapping[str, Any], meta: float | None) -> Sample:

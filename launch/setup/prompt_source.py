@@ -1,17 +1,16 @@
-"""The prompts of a run as a pure function of the seed and the position: what the driver issues, and what evaluation asks.
+"""The prompts of a run as a pure function of the seed and the position, for training and for evaluation.
 
     (epoch, index) ─▶ (preference, permutation) ─▶ text ─▶ token ids
 
 Only `Question`s enter: no label is in reach (I6). The position is the ledger's data cursor (I7), so a resumed run goes
-on with the very prompt that would have come next.
+on with the prompt that would have come next. A prompt is rendered and tokenized when it is due, never before.
 """
-
-from __future__ import annotations
 
 import hashlib
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from buffer.ledger import Cursor
 from configs.load import ConfigError
@@ -24,15 +23,18 @@ from launch.setup.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A prompt before it is issued. `permutation[shown position]` = index in the preference's own order."""
+    """A prompt before it is issued."""
 
     preference: str
+    """Id of the preference."""
     permutation: tuple[int, ...]
+    """`permutation[shown position]` is the index in the preference's own order of responses."""
     token_ids: tuple[int, ...]
+    """The prompt, up to where the completion begins."""
 
 
 def sampling_seed(name: str) -> int:
-    """A seed for vLLM, 0 <= seed < 2^31, from what the samples are to depend on."""
+    """Returns a seed for vLLM, 0 <= seed < 2^31, from the name of what the samples shall depend on."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
 
@@ -48,10 +50,14 @@ class PromptSource:
         self._seed = seed
         self._max_tokens = max_tokens
         self._order: tuple[int, list[int]] = (-1, [])
+        self.skipped: int | None = None  # prompts that the last cursor given out counts as too long; None before `take`
 
     def take(self, cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
-        """The next `count` prompts from the cursor on, each with the cursor that follows it. A prompt over
-        `max_tokens` is passed over, whole, and counted: text is never cut."""
+        """Returns the next `count` prompts from the cursor on, each with the cursor that follows it.
+
+        A prompt over `max_tokens` is passed over, whole, and counted by the cursor: text is never cut. ConfigError when no
+        prompt fits.
+        """
         taken: list[tuple[Draft, Cursor]] = []
         misses = 0
         while len(taken) < count:
@@ -62,10 +68,11 @@ class PromptSource:
                 misses = 0
             elif (misses := misses + 1) > len(self._questions):
                 raise ConfigError(f"no training prompt fits in {self._max_tokens} tokens; raise model.context")
+        self.skipped = cursor.skipped
         return taken
 
     def at(self, epoch: int, index: int) -> Draft | None:
-        """The prompt at a position of an epoch, or None when it is too long."""
+        """Returns the prompt at a position of an epoch, or None when it is too long."""
         if self._order[0] != epoch:
             order = list(range(len(self._questions)))
             random.Random(f"order/{self._seed}/{epoch}").shuffle(order)
@@ -82,19 +89,29 @@ class PromptSource:
         )
 
     def heldout(self, limit: int) -> list[Draft]:
-        """Evaluation prompts: the first `limit` that fit, in order; permutations depend on the seed alone, so every
-        evaluation of a run asks the same."""
+        """Returns the evaluation prompts: the first `limit` that fit, in order. Permutations depend on the seed alone, so all
+        evaluations of a run use the same prompts."""
         drafts = (self.draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
-        return [draft for draft in drafts if draft is not None][:limit]
+        return list(islice((draft for draft in drafts if draft is not None), limit))
 
-    def too_long(self) -> int:
-        """How many questions do not fit (a permutation does not change what is shown, only its order)."""
-        return sum(self.draft(index, "length") is None for index in range(len(self._questions)))
+    def check_sample(self, size: int) -> tuple[int, int]:
+        """Look at the first `size` prompts of the first epoch. Returns how many of them are too long, and how many there are.
+        ConfigError when no prompt at all fits, which takes a look at every one."""
+        looked_at = min(size, len(self._questions))
+        too_long = sum(self.at(0, index) is None for index in range(looked_at))
+        if too_long == looked_at:
+            self.take(Cursor(index=looked_at % len(self._questions)), 1)
+            self.skipped = None  # nothing is issued yet
+        return too_long, looked_at
 
     def draft(self, index: int, salt: str, *, scale: ScoreRange | None = None, best: int | None = None) -> Draft | None:
-        """The prompt of one question, responses shuffled by the salt; None when it is too long.
+        """Returns the prompt of one question, or None when it is too long.
 
-        scale: as in `render`. best (hinted sampling of the cold start only, I6): the label, which the prompt then tells.
+        Args:
+            index: Which question.
+            salt: Seed of the permutation of the responses.
+            scale: As in `render`.
+            best: The label, which the prompt then names; for hinted sampling in the cold start only (I6).
         """
         question = self._questions[index]
         permutation = shuffled(len(question.responses), random.Random(salt))
@@ -114,13 +131,14 @@ class PromptSource:
 
 
 def prompt_template(config: Config) -> Template:
-    """The prompt template that the config names."""
+    """Returns the prompt template that the config names."""
     if config.prompts.template_path:
         return load_template(config.prompts.template_path)
     return template(config.prompts.style, principles=config.prompts.principles)
 
 
 def prompt_source(config: Config, questions: Sequence[Question], tokenizer: Tokenizer) -> PromptSource:
+    """Returns the prompts of these questions under the config's template, seed and context."""
     return PromptSource(
         questions,
         tokenizer=tokenizer,

@@ -1,63 +1,100 @@
-"""What a run will be, before it is: processes, devices, memory, steps. Refuses what cannot fit.
+"""What a run will need: processes, devices, memory, steps. Refuses what cannot fit.
 
 Memory of a rank with P parameters and W ranks, by ZeRO stage (weights + gradients + AdamW's master copy and moments):
 
     bytes(0) = 16 P    bytes(1) = wg P + (16 - wg) P / W    bytes(2) = w P + (16 - w) P / W    bytes(3) = 16 P / W
 
 with w = 4, wg = 8 in float32 and w = 2, wg = 4 in bfloat16; the policy's ranks hold the reference as well: w P, or
-w P / W at stage 3. Activations come on top; the plan says what is left for them.
+w P / W at stage 3. Activations come on top.
+
+Published weights travel through Ray's object store, which lies in shared memory (/dev/shm):
+
+    bytes(store) = VERSIONS w P + STORE_MARGIN
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from configs.load import ConfigError
 from configs.schema import Config
-from launch.setup.model_files import architecture
+from launch.setup.model_files import architecture, resolve
 
 GIB = 1 << 30
 PROCESS_GIB = 0.7  # interpreter, libraries and buffers of one actor, as measured
-HEADROOM = 0.95  # of a device may be planned for
+CUDA_GIB = 1.5  # a CUDA context and its workspaces
+HEADROOM = 0.95  # share of a device that may be planned for
+# Versions of the weights that live at a time: the one that the learner is publishing, the newest on the weight board, and an
+# older one that a slow worker is still loading. The usual two of three stay below the 80 % from which Ray spills to disk.
+VERSIONS = 3
+STORE_MARGIN = 256 << 20  # bytes of the object store for what travels with calls
+SHARED_MEMORY = "/dev/shm"
+SLOW_STORE_BYTES = 10**10  # a store that shared memory does not hold: up to here Ray uses the disk instead, above it refuses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedProcess:
-    """One kind of process: how many, on what, and GiB planned for each."""
+    """One kind of process."""
 
     name: str
+    """What it is, in words."""
     count: int
+    """Processes of this kind, at least 1."""
     gib: float
+    """GiB planned for each, on its device."""
     note: str
+    """What the memory is for, "" when there is nothing to add."""
 
 
 def gpus_needed(config: Config) -> int:
+    """Returns how many GPUs the run takes at a time, one a process."""
     meta = config.meta_rm.ranks if config.meta_rm.enabled else 0
     return config.rollout.workers + config.learner.ranks + meta
 
 
-def object_store_bytes(model: str) -> int:
-    """Room for a few published versions (float32 at most) and the data that travels with calls."""
+def parameters(config: Config, model: str) -> float:
+    """Returns the parameters of a model, from its config.json or else `model.billions`. ConfigError when neither is there."""
     arch = architecture(model)
-    parameters = parameters_of(arch) if arch else 0
-    return max(256 << 20, int(4 * 4 * parameters))
+    if arch is not None:
+        return parameters_of(arch)
+    if config.model.billions:
+        return config.model.billions * 1e9
+    raise ConfigError(f"model.path = {config.model.path!r} is not on this disk: give model.billions for the plan")
+
+
+def object_store_bytes(config: Config, model: str) -> int:
+    """Returns the size of Ray's object store.
+
+    Args:
+        config: Its dtype is that of the published weights.
+        model: The policy's folder or hub name; "" when no weights are published, as in an evaluation.
+    """
+    published = _width(config) * parameters(config, model) if model else 0.0
+    return STORE_MARGIN + int(VERSIONS * published)
+
+
+def check_object_store(config: Config, model: str) -> None:
+    """ConfigError when a Ray of our own cannot be started because shared memory is far too small for its object store."""
+    need, free = object_store_bytes(config, model), _shared_memory_free(config)
+    if free is not None and need > free and need > SLOW_STORE_BYTES and "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE" not in os.environ:
+        raise ConfigError(
+            f"Ray's object store needs {need / GIB:.1f} GiB of shared memory for {VERSIONS} versions of the weights,"
+            f" {SHARED_MEMORY} has {free / GIB:.1f} free: {_remedy(need)}, or join a Ray cluster (cluster.address)"
+        )
 
 
 def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
-    """The processes of the run with their planned memory; ConfigError when one cannot fit its device."""
-    arch = architecture(model)
-    check_context(config, arch)
-    count = _parameters(config, arch)
-    width = 4 if config.dtype == "float32" else 2
+    """Returns the processes of the run with their planned memory. ConfigError when one cannot fit its device."""
+    check_context(config, architecture(model))
+    count, width = parameters(config, model), _width(config)
     cpu = config.cluster.device == "cpu"
-    fixed = PROCESS_GIB if cpu else 1.5  # a CUDA context and its workspaces
+    fixed = PROCESS_GIB if cpu else CUDA_GIB
     weights = width * count / GIB
     cache = config.rollout.kv_cache_mb / 1024 if cpu else _gpu_gib(config) * config.rollout.gpu_memory - weights - fixed
     learner, meta = config.learner, config.meta_rm
     reference = weights / (learner.ranks if learner.zero_stage == 3 else 1) if config.grpo.beta > 0 else 0.0
-    found = [
+    processes = [
         PlannedProcess(
             name="rollout actor (vLLM)",
             count=config.rollout.workers,
@@ -73,7 +110,7 @@ def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
         ),
     ]
     if meta.enabled:
-        found.append(
+        processes.append(
             PlannedProcess(
                 name=f"meta-RM learner (DeepSpeed ZeRO {meta.zero_stage})",
                 count=meta.ranks,
@@ -81,12 +118,12 @@ def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
                 note="",
             )
         )
-    _check_memory(config, found, cache)
-    return found
+    _check_memory(config, processes, cache)
+    return processes
 
 
-def describe(config: Config, found: list[PlannedProcess]) -> str:
-    """The plan as text, for `--dry-run` and the head of a run."""
+def describe(config: Config, processes: Sequence[PlannedProcess]) -> str:
+    """Returns the plan as text, for `--dry-run` and the head of a run."""
     g, r = config.grpo, config.rollout
     device = (
         f"{os.cpu_count()} CPU cores, {_ram_gib():.0f} GiB"
@@ -94,9 +131,10 @@ def describe(config: Config, found: list[PlannedProcess]) -> str:
         else f"{gpus_needed(config)} GPUs of {config.cluster.gpu_memory_gb:.0f} GB, one a process"
     )
     lines = [f"device     {device}, {config.dtype}"]
-    lines += [f"process    {p.count} x {p.name}: {p.gib:.1f} GiB each{f' ({p.note})' if p.note else ''}" for p in found]
+    lines += [f"process    {p.count} x {p.name}: {p.gib:.1f} GiB each{f' ({p.note})' if p.note else ''}" for p in processes]
     lines += [
-        f"memory     {sum(p.gib * p.count for p in found):.1f} GiB planned in all, activations on top",
+        f"memory     {sum(p.gib * p.count for p in processes):.1f} GiB planned in all, activations on top",
+        f"store      {_described_store(config)}",
         f"steps      {g.steps} optimiser steps x {g.batch_groups} groups x {r.samples} completions"
         f" = {g.steps * g.batch_groups * r.samples:,} completions trained, up to"
         f" {g.steps * g.batch_groups * r.samples * r.max_new_tokens:,} tokens",
@@ -108,8 +146,30 @@ def describe(config: Config, found: list[PlannedProcess]) -> str:
     return "\n".join(lines)
 
 
+def _described_store(config: Config) -> str:
+    need, free = object_store_bytes(config, resolve(config.model.path)), _shared_memory_free(config)
+    text = f"{need / GIB:.1f} GiB of shared memory for {VERSIONS} versions of the weights"
+    if free is None or need <= free:
+        return text
+    result = "Ray would keep them on disk, which is slow" if need <= SLOW_STORE_BYTES else "Ray would not start here"
+    return f"{text}; {SHARED_MEMORY} has {free / GIB:.1f} free, so {result}: {_remedy(need)}"
+
+
+def _remedy(need: int) -> str:
+    return (
+        f"enlarge it (docker run --shm-size={need / GIB + 1:.0f}g; mount -o remount,size={need / GIB + 1:.0f}G {SHARED_MEMORY})"
+    )
+
+
+def _shared_memory_free(config: Config) -> int | None:
+    """Bytes free for the object store of a Ray of our own; None when we join a cluster, or on systems without /dev/shm."""
+    if config.cluster.address != "auto" or "RAY_ADDRESS" in os.environ or not os.path.isdir(SHARED_MEMORY):
+        return None
+    return shutil.disk_usage(SHARED_MEMORY).free
+
+
 def parameters_of(arch: Mapping[str, object]) -> float:
-    """Parameters of a Llama-shaped decoder (Llama, Qwen3, Gemma-2) from its config.json, norms left out."""
+    """Returns the parameters of a Llama-shaped decoder (Llama, Qwen3, Gemma-2) from its config.json, norms left out."""
 
     def number(key: str, default: float | None = None) -> float:
         value = arch.get(key, default)
@@ -126,33 +186,31 @@ def parameters_of(arch: Mapping[str, object]) -> float:
     return embeddings + number("num_hidden_layers") * block
 
 
-def _parameters(config: Config, arch: Mapping[str, object] | None) -> float:
-    if arch is not None:
-        return parameters_of(arch)
-    if config.model.billions:
-        return config.model.billions * 1e9
-    raise ConfigError(f"model.path = {config.model.path!r} is not on this disk: give model.billions for the plan")
+def _width(config: Config) -> int:
+    """Bytes of a weight."""
+    return 4 if config.dtype == "float32" else 2
 
 
-def _rank_gib(parameters: float, width: int, ranks: int, stage: int) -> float:
+def _rank_gib(count: float, width: int, ranks: int, stage: int) -> float:
+    """GiB of a rank that trains `count` parameters, as drawn above."""
     whole = {0: 16, 1: 2 * width, 2: width, 3: 0}[stage]
-    return parameters * (whole + (16 - whole) / ranks) / GIB
+    return count * (whole + (16 - whole) / ranks) / GIB
 
 
 def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
-    """ConfigError when the model cannot read so many tokens. arch: its config.json, None when it is not known."""
+    """ConfigError when the model cannot read so many tokens. `arch` is its config.json, None when that is not known."""
     limit = arch.get("max_position_embeddings") if arch else None
     if isinstance(limit, int) and config.model.context > limit:
         raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")
 
 
-def _check_memory(config: Config, found: list[PlannedProcess], cache_gib: float) -> None:
+def _check_memory(config: Config, processes: Sequence[PlannedProcess], cache_gib: float) -> None:
     if config.cluster.device == "cpu":
-        wanted, there = sum(p.gib * p.count for p in found), _ram_gib()
-        if wanted > HEADROOM * there:
-            biggest = max(found, key=lambda p: p.gib * p.count)
+        planned, there = sum(p.gib * p.count for p in processes), _ram_gib()
+        if planned > HEADROOM * there:
+            biggest = max(processes, key=lambda p: p.gib * p.count)
             raise ConfigError(
-                f"{wanted:.1f} GiB are planned, this machine has {there:.1f}: the most for {biggest.count} x"
+                f"{planned:.1f} GiB are planned, this machine has {there:.1f}: the most for {biggest.count} x"
                 f" {biggest.name} ({biggest.gib:.1f} each); use a smaller model, fewer ranks or rollout.kv_cache_mb"
             )
         return
@@ -160,10 +218,10 @@ def _check_memory(config: Config, found: list[PlannedProcess], cache_gib: float)
     if cache_gib <= 0:
         share = config.rollout.gpu_memory
         raise ConfigError(f"the weights alone fill rollout.gpu_memory = {share} of a GPU of {limit:.0f} GiB")
-    for part in found:
-        if part.gib > HEADROOM * limit:
+    for process in processes:
+        if process.gib > HEADROOM * limit:
             raise ConfigError(
-                f"{part.name}: {part.gib:.1f} GiB a rank do not fit {limit:.0f} GiB (cluster.gpu_memory_gb); use more"
+                f"{process.name}: {process.gib:.1f} GiB a rank do not fit {limit:.0f} GiB (cluster.gpu_memory_gb); use more"
                 " ranks, or a higher zero_stage"
             )
 

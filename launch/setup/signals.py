@@ -1,13 +1,11 @@
-"""How a run is asked to end."""
-
-from __future__ import annotations
+"""How a run is ended from outside."""
 
 import signal
 from types import FrameType
 
 
 def end_on_signals() -> None:
-    """`ray job stop` sends SIGTERM, Ctrl-C SIGINT (which a shell lets its background jobs ignore): both end the run."""
+    """Let SIGTERM (`ray job stop`) and SIGINT (Ctrl-C, which background jobs of a shell ignore) end the run."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,6 +1,4 @@
-"""The policy's tokenizer and chat format: text in, token ids out."""
-
-from __future__ import annotations
+"""Text in, token ids out: the policy's tokenizer and chat format."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +8,10 @@ from configs.load import ConfigError
 
 class Tokenizer:
     """The policy's tokenizer and chat format. Foreign text goes through `escape_special_tokens`, so none of it can become a
-    special token.
-
-    ConfigError when the folder (or hub name) holds no tokenizer.
-    """
+    special token."""
 
     def __init__(self, folder: str) -> None:
+        """Load the tokenizer of a folder or hub name. ConfigError when there is none."""
         from transformers import AutoTokenizer
 
         try:
@@ -34,7 +30,7 @@ class Tokenizer:
         return text
 
     def encode(self, message: str) -> tuple[int, ...]:
-        """Token ids of a user message, up to where the policy's completion begins."""
+        """Returns the token ids of a user message, up to where the policy's completion begins."""
         if self._tokenizer.chat_template is None:
             return tuple(self._tokenizer(message + "\n")["input_ids"])
         ids = self._tokenizer.apply_chat_template(
@@ -46,10 +42,10 @@ class Tokenizer:
         return tuple(ids)
 
     def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
-        """Token ids of a completion to be learnt or scored, with its end unless it was cut short."""
+        """Returns the token ids of a completion to learn from or to score, with its end token unless it was cut short."""
         ids = self._tokenizer(self.escape_special_tokens(text), add_special_tokens=False)["input_ids"]
         return (*ids, self._tokenizer.eos_token_id) if ended else tuple(ids)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of a completion, without special tokens."""
+        """Returns the text of a completion, without special tokens."""
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))

@@ -1,21 +1,24 @@
 """Every shipped preset parses; every wrong key is named with its remedy."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.load import ConfigError, dump, load, parse, presets
+from configs.load import EVALUATION, PRESETS, ConfigError, dump, is_override, load, parse, presets
 from configs.schema import Config
 from grm import hf_sets
+
+SHIPPED = [*presets(), EVALUATION]
 
 
 def leaves(config: Config) -> dict[str, object]:
     return {f"{section}.{leaf}": value for section, tree in config.model_dump().items() for leaf, value in tree.items()}
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> None:
     config = load(name)
     file = tmp_path / "resolved.yaml"
@@ -23,8 +26,9 @@ def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> N
     assert load(file) == config
 
 
-def test_the_presets_are_those_of_the_readme() -> None:
-    assert presets() == ["evaluate", "gemma2-27b", "qwen3-8b", "smollm2-135m", "tiny"]
+def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
+    assert presets() == ["gemma2-27b", "qwen3-8b", "smollm2-135m", "tiny"]
+    assert sorted(SHIPPED) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
 def test_the_schema_stays_small_and_two_deep() -> None:
@@ -39,7 +43,7 @@ def test_the_27b_preset_is_the_papers_recipe() -> None:
     assert (config.meta_rm.lr, config.meta_rm.batch) == (1e-5, 512)
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
     for source in load(name).data.train:
         if source.startswith("hf:"):
@@ -49,7 +53,9 @@ def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
 @pytest.mark.parametrize(
     "waits", [("redis.claim_timeout_s=120", "waits.heartbeat_s=20"), ("redis.claim_timeout_s=10", "waits.heartbeat_s=60")]
 )
-def test_a_part_beats_several_times_before_its_claims_lapse_or_it_is_taken_for_dead(waits: tuple[str, str]) -> None:
+def test_several_heartbeats_fit_in_the_time_after_which_claims_lapse_or_a_process_counts_as_dead(
+    waits: tuple[str, str],
+) -> None:
     config = load("tiny", waits)
     assert config.heartbeat_interval_s <= config.redis.claim_timeout_s / 4
     assert config.heartbeat_interval_s <= config.waits.heartbeat_s / 4
@@ -74,9 +80,13 @@ def test_derived_values() -> None:
         ("grpo.max_staleness=-1", "grpo.max_staleness: .*greater than or equal to 0, found -1"),
         ("grpo.lr=.nan", "grpo.lr: "),
         ("rollout.samples=1", r"rollout.samples = 1: a group needs G >= 2"),
-        ("rollout.top_p=0.9", r"rollout.top_p = 0.9.* set top_p to 1.0"),
-        ("rollout.top_k=50", r"rollout.top_k = 50"),
-        ("learner.ranks=3", r"8 x 8 = 64 completions cannot be dealt evenly to learner.ranks = 3"),
+        (
+            "rollout.top_p=0.9",
+            r"rollout.top_p: truncated sampling biases the importance weight.*top_p 1.0.*leave the key out",
+        ),
+        ("rollout.top_p=1.0", r"rollout.top_p: truncated sampling biases the importance weight"),
+        ("rollout.top_k=50", r"rollout.top_k: truncated sampling biases the importance weight.*top_k -1"),
+        ("learner.ranks=3", r"8 x 8 = 64 completions cannot be divided evenly among learner.ranks = 3"),
         ("meta_rm.batch=60", r"meta_rm.batch = 60 must be whole groups: a multiple of rollout.samples = 8"),
         ("meta_rm.max_backlog=4", r"meta_rm.max_backlog = 4 groups hold fewer completions than meta_rm.batch = 64"),
         ("rollout.max_new_tokens=256", r"rollout.max_new_tokens = 256 leaves no room for a prompt in model.context = 256"),
@@ -107,14 +117,71 @@ def test_what_is_wrong_is_named_with_its_number(override: str, message: str) -> 
 
 def test_all_problems_come_in_one_message() -> None:
     with pytest.raises(ConfigError) as error:
-        load("tiny", ["rollout.samples=1", "rollout.top_p=0.5"])
-    assert "rollout.samples" in str(error.value)
-    assert "rollout.top_p" in str(error.value)
+        load("tiny", ["rollout.samples=1", "cold_start.samples=1", "grpo.max_staleness=0"])
+    assert "rollout.samples = 1" in str(error.value)
+    assert "cold_start.samples = 1" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        load("tiny", ["rollout.top_p=0.5", "grpo.lrr=1"])
+    assert "rollout.top_p: truncated" in str(error.value)
+    assert "unknown key grpo.lrr" in str(error.value)
+
+
+# ---- where an error comes from ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "override", ["grpo.lrr=1", "gropo.lr=1", "grpo.lr=fast", "rollout.top_p=0.9", "rollout.samples=1", "learner.ranks=3"]
+)
+def test_an_error_of_an_override_names_the_command_line_and_not_the_preset(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"^command line: ") as error:
+        load("tiny", [override])
+    assert override.partition("=")[0].split(".")[0] in str(error.value)
+    assert "tiny.yaml" not in str(error.value)
+
+
+def test_errors_of_a_file_name_the_file_also_beside_those_of_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    good = 'model: {path: tiny, context: 256}\ndata: {train: ["tiny:1:9"], heldout: ["tinyheld:1:9"]}\n'
+    file.write_text(good + "rollout: {samples: 1, max_new_tokens: 64}\nlearner: {micro_tokens: 100}\n")
+    with pytest.raises(ConfigError) as error:
+        load(file, ["rollout.samples=1", "grpo.lr=1e-6"])
+    problems = re.fullmatch(r"command line: (.*); (\S+mine\.yaml): (.*)", str(error.value))
+    assert problems is not None, error.value
+    assert problems[1].startswith("rollout.samples = 1")
+    assert problems[3].startswith("learner.micro_tokens = 100")
+    with pytest.raises(ConfigError) as error:  # the closest known key is not the wrong one
+        load(file, ["learner.micro_tokens=256", "grpo.lr=1e-6", "grpo.lrx=1"])
+    assert str(error.value) == "command line: unknown key grpo.lrx: did you mean grpo.lr?"
+    file.write_text(good + "grpo: {lrx: 1}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: unknown key grpo\.lrx"):
+        load(file, ["grpo.lr=1e-6"])
+
+
+@pytest.mark.parametrize("argument", ["grpo.lr=1", "gropo.lr=1", "data.train=a=b.jsonl", "run.seed="])
+def test_what_is_an_override(argument: str) -> None:
+    assert is_override(argument)
+
+
+@pytest.mark.parametrize(
+    "argument", ["dt=2026/x.jsonl", "a.jsonl", "./run.seed=3", "/data/a.b=1/x.jsonl", "hf:a/b@dt=1", "tiny:1:2", "=", "a.b"]
+)
+def test_what_is_a_file_with_an_equals_sign(argument: str) -> None:
+    assert not is_override(argument)
+
+
+def test_a_file_that_exists_is_no_override_unless_it_is_called_like_a_leaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("part.a=1", "run.seed=3"):
+        (tmp_path / name).write_text("")
+    assert not is_override("part.a=1")
+    assert is_override("run.seed=3")
 
 
 @pytest.mark.parametrize("name", ["huge", "x" * 5000, "nul \x00", "/"])
 def test_no_such_preset_lists_them(name: str) -> None:
-    with pytest.raises(ConfigError, match="presets are evaluate, gemma2-27b, qwen3-8b, smollm2-135m, tiny"):
+    with pytest.raises(ConfigError, match=r"presets are gemma2-27b, qwen3-8b, smollm2-135m, tiny$"):
         load(name)
 
 

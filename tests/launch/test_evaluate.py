@@ -1,6 +1,4 @@
-"""The evaluation as a user starts it, against a fake server: what is refused, what is judged once, what is left."""
-
-from __future__ import annotations
+"""The evaluation as a user starts it, against a fake server: what is refused, what is judged once, what is written."""
 
 import json
 import re
@@ -11,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from configs.load import load
-from launch.evaluate import _config, _name, _named, _parser, main
+from launch.evaluate import main
 from launch.judging import votes
 from launch.setup.model_files import TINY
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, failure
@@ -49,9 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     fake.close()
 
 
-def rows(file: Path, *found: dict[str, Any]) -> str:
+def rows(file: Path, *dicts: dict[str, Any]) -> str:
     file.parent.mkdir(exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+    file.write_text("".join(json.dumps(row) + "\n" for row in dicts), encoding="utf-8")
     return str(file)
 
 
@@ -63,78 +59,17 @@ def started(server: FakeServer, tmp_path: Path) -> Callable[..., int]:
     return lambda *more: main([*usual, "tracking.mode=disabled", *more])
 
 
-# ---- options ---------------------------------------------------------------------------------------------------------
+# ---- before anything starts ------------------------------------------------------------------------------------------
 
 
-def named(*arguments: str) -> dict[str, Any]:
-    """The overrides that the options stand for, as YAML reads them."""
-    found = _named(_parser().parse_args(arguments))
-    return {key: yaml.safe_load(value) for key, _, value in (override.partition("=") for override in found)}
-
-
-def test_options_are_overrides() -> None:
-    assert named("--model", "./m", "--data", "a.jsonl", "b: c.jsonl", "--k", "1,2") == {
-        "model.path": "./m",
-        "data.train": ["a.jsonl", "b: c.jsonl"],
-        "data.heldout": ["a.jsonl", "b: c.jsonl"],
-        "eval.votes": [1, 2],
-    }
-
-
-@pytest.mark.parametrize(("said", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)])
-def test_all_rows_are_judged_whatever_a_preset_says_of_its_own(said: list[str], limit: int) -> None:
-    assert load("smollm2-135m").data.heldout_limit == 32
-    given = _parser().parse_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *said])
-    assert _config(given).data.heldout_limit == limit
-
-
-def test_no_votes_and_votes_of_the_preset() -> None:
-    assert named("--model", "m", "--data", "d", "--k", "0")["eval.votes"] == []
-    assert "eval.votes" not in named("--model", "m", "--data", "d")
-
-
-def test_overrides_behind_the_data_are_told_apart() -> None:
-    given = _parser().parse_args(["--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"])
-    assert _named(given)[:2] == ["run.seed=3", 'model.path="m"']
-    assert (given.data, given.overrides) == (["d"], ["eval.temperature=1.0"])
-
-
-@pytest.mark.parametrize("name", ["2024", "~", "null", "[x", "модель", "a/😀", 'a"b'])
-def test_names_are_texts_whatever_yaml_would_make_of_them(name: str) -> None:
-    found = named("--model", name, "--data", name)
-    assert (found["model.path"], found["data.train"], found["data.heldout"]) == (name, [name], [name])
-
-
-def test_a_served_model_is_no_folder() -> None:
-    assert named("--model", "org/name", "--endpoint", "http://h/v1", "--data", "d")["model.path"] == "tiny"
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("tiny", "tiny"),
-        ("org/name", "org-name"),
-        ("./my-model/", "my-model"),
-        ("../my-model", "my-model"),
-        ("runs/a/checkpoints/meta-rm/version-80/model", "meta-rm-version-80"),
-        ("/model", "model"),
-        ("..", "model"),
-    ],
-)
-def test_a_models_name_can_stand_in_a_files(model: str, name: str) -> None:
-    assert _name(model) == name
-
-
-# ---- the door --------------------------------------------------------------------------------------------------------
-
-
-def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
-    status = main(arguments)
-    said = capsys.readouterr().err
-    assert status == 2, said
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
-    return said
+def refused(capsys: pytest.CaptureFixture[str], argv: Sequence[str]) -> str:
+    """The one sentence of an exit status 2."""
+    status = main(argv)
+    errors = capsys.readouterr().err
+    assert status == 2, errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    return errors
 
 
 @pytest.mark.parametrize(
@@ -147,7 +82,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str
         (["--model", "jugde"], "the server does not know this model, it knows judge"),
         (["--endpoint", "", "--model", "./nowhere"], "has no config.json"),
         (["--meta-rm", "./nowhere"], "has no config.json"),
-        (["--config", "nothing"], "no such file or preset; presets are evaluate, "),
+        (["--config", "nothing"], "no such file or preset; presets are gemma2-27b, "),
         (["rollout.wrokers=2"], "did you mean rollout.workers?"),
         (["--k", "4,2"], "give each k once, in ascending order"),
         (["--k", "0,1"], "eval.votes.0"),
@@ -159,9 +94,9 @@ def test_what_cannot_work_is_refused(
     options: list[str], message: str, started: Callable[..., int], server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert started(*options) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert message in errors
     assert server.asked == []
 
 
@@ -192,7 +127,7 @@ def test_rows_without_a_label_are_counted(
     assert "skipped    1 x two best labels" in capsys.readouterr().out
 
 
-def test_the_door_does_not_wait_for_engines() -> None:
+def test_the_entry_imports_no_engine() -> None:
     """They take seconds to import, and an endpoint needs none."""
     script = "import sys, launch.evaluate; print({'ray', 'torch', 'transformers', 'vllm', 'wandb'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
@@ -206,8 +141,8 @@ def test_an_evaluation_to_its_end(
     started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert started() == 0
-    said, out = capsys.readouterr().out, tmp_path / "out"
-    lines = [line.strip() for line in said.splitlines()]
+    out = tmp_path / "out"
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "judged 6 of 6 preferences, 4 votes each" in lines
     assert any(re.fullmatch(r"overall \(6\) +95 % interval", line) for line in lines)
     assert any(re.fullmatch(r"greedy +75.0 +25.0 .. 100.0", line) for line in lines)
@@ -228,11 +163,16 @@ def test_an_evaluation_to_its_end(
         "config.yaml",
         "metrics.jsonl",
     }
-    found = json.loads((out / "table.json").read_text())
-    assert (found["model"], found["meta_rm"], found["data"]) == ("judge", "", [str(tmp_path / "data.jsonl")])
-    assert found["failed"] == {}
-    assert {name: part["rows"] for name, part in found["subsets"].items()} == {"easy": 2, "single": 2, "trap": 2, "overall": 6}
-    figures = found["subsets"]["overall"]["figures"]
+    written = json.loads((out / "table.json").read_text())
+    assert (written["model"], written["meta_rm"], written["data"]) == ("judge", "", [str(tmp_path / "data.jsonl")])
+    assert written["failed"] == {}
+    assert {name: subset["rows"] for name, subset in written["subsets"].items()} == {
+        "easy": 2,
+        "single": 2,
+        "trap": 2,
+        "overall": 6,
+    }
+    figures = written["subsets"]["overall"]["figures"]
     assert (figures["greedy"]["value"], figures["greedy"]["rows"], figures["auc_greedy"]["value"]) == (0.75, 4, 1.0)
     assert figures["parse_rate"]["value"] == 1.0
     assert 0 < figures["vote_parse_rate"]["value"] < 1
@@ -248,15 +188,15 @@ def test_an_evaluation_to_its_end(
     assert {body["max_tokens"] for body in server.asked} == {1024}
 
 
-def test_a_second_start_asks_nothing_and_finds_the_same(
+def test_a_second_start_asks_nothing_and_writes_the_same(
     started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert started() == 0
-    table, said, asked = (tmp_path / "out" / "table.json").read_text(), capsys.readouterr().out, len(server.asked)
+    table, output, asked = (tmp_path / "out" / "table.json").read_text(), capsys.readouterr().out, len(server.asked)
     assert started() == 0
     assert len(server.asked) == asked
     assert (tmp_path / "out" / "table.json").read_text() == table
-    assert capsys.readouterr().out == said.replace("judged 6 of 6 preferences, 4 votes each\n", "")
+    assert capsys.readouterr().out == output.replace("judged 6 of 6 preferences, 4 votes each\n", "")
 
 
 def test_a_second_start_with_other_settings_is_refused(
@@ -284,6 +224,15 @@ def test_what_cannot_judge_is_refused_before_anything_starts(
     assert not out.exists()
 
 
+def test_data_in_a_partition_folder_is_judged(
+    started: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(tmp_path / "dt=2026" / "x.jsonl", *ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert started("--data", "dt=2026/x.jsonl") == 0
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["data"] == ["dt=2026/x.jsonl"]
+
+
 def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:
     assert started("--k", "0") == 0
     assert len(server.asked) == 6
@@ -298,9 +247,9 @@ def test_a_failed_item_is_named_and_asked_again(
     assert started() == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
     assert re.match(r"failed     1 of 6 preferences got no answer; the first, p2: .*HTTP 400: too long; ", line)
-    found = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert list(found["failed"]) == ["p2"]
-    assert found["subsets"]["overall"]["rows"] == 5
+    written = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert list(written["failed"]) == ["p2"]
+    assert written["subsets"]["overall"]["rows"] == 5
     assert "1 preference got no answer." in (tmp_path / "out" / "report.html").read_text()
     server.reply, asked = reply, len(server.asked)
     assert started() == 0
@@ -315,10 +264,10 @@ def test_no_answer_at_all_is_an_error(
     assert "error: none of 6 preferences was judged; the first error: " in capsys.readouterr().err
 
 
-def test_an_interrupted_evaluation_says_how_to_go_on(
+def test_an_interrupted_evaluation_prints_how_to_go_on(
     started: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*given: Any, **named: Any) -> None:
+    def interrupted(*values: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(votes, "collect", interrupted)

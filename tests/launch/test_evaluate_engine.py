@@ -1,7 +1,5 @@
 """The evaluation of the tiny base policy on a real engine, started as a user does, and started again."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -16,7 +14,7 @@ COUNT, REMOVED = 24, 5
 
 
 def evaluated(out: Path) -> str:
-    """What it says."""
+    """Run the evaluation to its end. Returns what it prints."""
     options = ["--config", "tiny", "--model", "tiny", "--data", f"tinyheld:3:{COUNT}", "--k", "1,2,4", "--out", str(out)]
     command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *options, "tracking.mode=disabled", "eval.temperature=1.0"]
     done = subprocess.run(
@@ -56,14 +54,14 @@ def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
     figures = json.loads((out / "table.json").read_text())["subsets"]["overall"]["figures"]
     assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
     assert {f"vote@{k}" for k in (1, 2, 4)} <= figures.keys()
-    assert not mentioning(str(out)), "no part outlives the evaluation"
+    assert not mentioning(str(out)), "no process outlives the evaluation"
 
 
 @pytest.mark.chaos
-def test_a_second_start_judges_what_is_missing_and_finds_the_same(out: Path) -> None:
+def test_a_second_start_judges_what_is_missing_and_writes_the_same(out: Path) -> None:
     first, table = judgements(out), json.loads((out / "table.json").read_text())
     (out / "judgements.jsonl").write_text("".join(f"{line}\n" for line in first[:-REMOVED]))
-    said = evaluated(out)
-    assert f"{COUNT - REMOVED} of {COUNT} preferences stand in judgements.jsonl already" in said
+    output = evaluated(out)
+    assert f"{COUNT - REMOVED} of {COUNT} preferences stand in judgements.jsonl already" in output
     assert judgements(out) == first
     assert json.loads((out / "table.json").read_text()) == table

@@ -1,0 +1,115 @@
+"""The laws between leaves: what no single leaf can check. Each function returns one sentence per broken law."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from configs.sections import (
+    ColdStartConfig,
+    EvalConfig,
+    GRPOConfig,
+    LearnerConfig,
+    MetaRMConfig,
+    ModelConfig,
+    PromptsConfig,
+    RedisConfig,
+    RolloutConfig,
+)
+
+_TRUNCATED = (
+    "truncated sampling biases the importance weight, so completions are sampled from all tokens"
+    " (top_p 1.0, top_k -1); leave the key out"
+)
+REFUSED = {"rollout.top_p": _TRUNCATED, "rollout.top_k": _TRUNCATED}
+"""Keys that other trainers have and that this one refuses, with the reason."""
+
+
+class LawsBroken(ValueError):
+    """Leaves that are fine by themselves and not together."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def rollout_laws(rollout: RolloutConfig) -> list[str]:
+    """Groups and the autoscaler's bounds."""
+    out = []
+    if rollout.samples < 2:
+        out.append(f"rollout.samples = {rollout.samples}: a group needs G >= 2 completions to have an advantage")
+    low, high = rollout.autoscale_min, rollout.autoscale_max
+    if low > high:
+        out.append(f"rollout.autoscale_min = {low} is over rollout.autoscale_max = {high} (0: no autoscaling); raise that")
+    return out
+
+
+def cold_start_laws(cold: ColdStartConfig) -> list[str]:
+    """Something must be sampled, and something must be kept."""
+    out = []
+    if cold.enabled and not cold.samples and not cold.hinted:
+        out.append("cold_start.samples = 0 and cold_start.hinted = false: nothing would be sampled; set one of them")
+    if cold.enabled and cold.samples == 1:
+        out.append("cold_start.samples = 1: a lone right judgement counts as too easy, so none would be kept; use 3, or 0")
+    return out
+
+
+def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
+    """Templates and votes."""
+    out = []
+    path = prompts.template_path
+    if path and not prompts.principles:
+        out.append(
+            "prompts.principles = false applies to the shipped styles; with prompts.template_path, edit that template instead"
+        )
+    if path and not os.path.isfile(path):
+        out.append(f"prompts.template_path = {path!r}: no such file")
+    if sorted(set(evaluation.votes)) != evaluation.votes:
+        out.append(f"eval.votes = {evaluation.votes}: give each k once, in ascending order")
+    return out
+
+
+def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
+    """Batches divide evenly among ranks, and the meta-RM's hold whole groups."""
+    out = []
+    completions = grpo.batch_groups * rollout.samples
+    if completions % learner.ranks:
+        out.append(
+            f"grpo.batch_groups x rollout.samples = {grpo.batch_groups} x {rollout.samples} = {completions}"
+            f" completions cannot be divided evenly among learner.ranks = {learner.ranks}"
+        )
+    if not meta.enabled:
+        return out
+    if meta.batch % rollout.samples:
+        out.append(f"meta_rm.batch = {meta.batch} must be whole groups: a multiple of rollout.samples = {rollout.samples}")
+    if meta.batch % meta.ranks:
+        out.append(f"meta_rm.batch = {meta.batch} cannot be divided evenly among meta_rm.ranks = {meta.ranks}")
+    if meta.max_backlog * rollout.samples < meta.batch:
+        out.append(
+            f"meta_rm.max_backlog = {meta.max_backlog} groups hold fewer completions than meta_rm.batch = {meta.batch}:"
+            " the meta-RM would always skip and never train"
+        )
+    return out
+
+
+def length_laws(model: ModelConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
+    """A prompt has room beside its completion, and a micro-batch holds the longest sequence."""
+    out = []
+    if rollout.max_new_tokens >= model.context:
+        out.append(
+            f"rollout.max_new_tokens = {rollout.max_new_tokens} leaves no room for a prompt in model.context = {model.context}"
+        )
+    sections = {"learner": learner.micro_tokens} | ({"meta_rm": meta.micro_tokens} if meta.enabled else {})
+    for name, tokens in sections.items():
+        if tokens < model.context:
+            out.append(f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {model.context}")
+    return out
+
+
+def redis_laws(redis: RedisConfig) -> list[str]:
+    """The server's address. It may hold a password, so it is not quoted."""
+    out = []
+    if redis.url and not redis.url.startswith(("redis://", "rediss://", "unix://")):
+        out.append("redis.url: expected redis://, rediss:// or unix:// in front")
+    if re.search(r"[?&]password=", redis.url):
+        out.append("redis.url: a password after the `?` would be written down; put it in SPCT_REDIS_PASSWORD")
+    return out

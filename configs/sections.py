@@ -1,0 +1,268 @@
+"""The sections of the configuration and their leaves: type, range, default and what each one sets.
+
+The text below a leaf is its description: `python launch/run.py --explain SECTION` prints it and docs/configuration.md holds it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LARGEST = 2**53  # a whole number up to here is exact as a float too, and it can be written down
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+ZeroStage = Literal[0, 1, 2, 3]
+
+
+class Section(BaseModel):
+    """Strict (no silent casts), closed (no unknown key) and frozen."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class RunConfig(Section):
+    """The run's name, its place on disk and its seed."""
+
+    seed: Natural = 0
+    """Seed of all that is random. Sampling repeats exactly only at `grpo.max_staleness` 0."""
+    dir: str = "runs"
+    """Folder in which run folders are made. On several nodes, a folder that all of them share."""
+    id: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Name of the run folder: letters, digits, `.`, `_` and `-`, at most 64. Empty: preset, time and seed."""
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    path: str
+    """A Hugging Face model folder or hub name, or `tiny` or `smollm2-135m`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the weights. `auto`: float32 on CPU, bfloat16 on GPU."""
+    context: Count
+    """Longest prompt and completion together, in tokens."""
+    billions: NonNegative = 0.0
+    """Parameters in billions, needed to plan for a model that is not on this disk yet. 0: read from its config.json."""
+
+
+class DataConfig(Section):
+    """Labelled preferences."""
+
+    train: list[str] = Field(min_length=1)
+    """Sources to train on: JSONL files, `tiny:seed:count`, or `hf:name` for a public set."""
+    heldout: list[str] = Field(min_length=1)
+    """Sources to evaluate on, of the same kinds. No preference may stand in both."""
+    train_limit: Natural = 0
+    """Training preferences to use at most. 0: all."""
+    heldout_limit: Natural = 0
+    """Held-out preferences to use at most, which is also the size of the evaluations before and after. 0: all."""
+
+
+class PromptsConfig(Section):
+    """How the policy is asked for a judgement."""
+
+    style: Literal["full", "compact", "example"] = "full"
+    """Shipped template: `full` (the paper's instructions), `compact` (short) or `example` (shows a judgement)."""
+    template_path: str = ""
+    """Template file of your own, in place of `style`. Empty: none."""
+    principles: bool = True
+    """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
+
+
+class ColdStartConfig(Section):
+    """Rejective fine-tuning (RFT) before online RL: sample judgements, keep what is right and not too easy, fine-tune."""
+
+    enabled: bool = False
+    """Run the cold start before online RL."""
+    samples: Natural = 3
+    """N_RFT, judgements per preference without a hint (paper: 3)."""
+    hinted: bool = True
+    """Sample one more judgement per preference from a prompt that names the best response."""
+    preferences: Natural = 0
+    """Training preferences to sample. 0: all."""
+    general: list[str] = []
+    """JSONL files of general instruction data to mix into the fine-tuning."""
+    steps: Count = 900
+    """Optimiser steps at most (paper: 900)."""
+    batch: Count = 1024
+    """Examples per optimiser step (paper: 1024)."""
+    lr: Positive = 5e-6
+    """Learning rate after the warm-up; it stays there."""
+    warmup_steps: Natural = 0
+    """Optimiser steps over which the learning rate rises to `lr`."""
+    eval_every: Count = 50
+    """Optimiser steps between two measurements of the held-out loss."""
+    patience: Count = 3
+    """Measurements in a row without a better held-out loss after which fine-tuning stops."""
+
+
+class RolloutConfig(Section):
+    """Sampling by the rollout workers (vLLM)."""
+
+    workers: Count = 1
+    """Rollout workers at the start. `launch/scale.py` changes their number during the run."""
+    autoscale_min: Natural = 0
+    """Fewest workers that the autoscaler keeps."""
+    autoscale_max: Natural = 0
+    """Most workers that the autoscaler starts. 0: no autoscaling."""
+    resource: str = ""
+    """Custom Ray resource of which each worker takes one, to place workers on certain nodes. Empty: any node."""
+    samples: Count = 4
+    """G, completions per prompt, at least 2 (paper: 4)."""
+    temperature: Positive = 1.0
+    """Sampling temperature; the learner computes its log-probabilities at the same one."""
+    max_new_tokens: Count = 1024
+    """Longest completion, in tokens. A prompt may have `model.context` minus this."""
+    max_groups: Count = 32
+    """Rollout groups in one engine at a time."""
+    kv_cache_mb: Count = 256
+    """KV cache of an engine on CPU, in MiB."""
+    gpu_memory: OpenShare = 0.9
+    """Share of a GPU's memory that an engine takes."""
+
+
+class GRPOConfig(Section):
+    """Online RL of the policy (GRPO)."""
+
+    steps: Count = 900
+    """Optimiser steps, each of which publishes a policy version (paper: 900)."""
+    batch_groups: Count = 128
+    """B, groups per optimiser step (paper: 128 groups of 4 completions)."""
+    max_staleness: Natural = 1
+    """eta, policy versions that a trained group may be behind. 0 is the synchronous algorithm."""
+    stale: Literal["wait", "drop"] = "wait"
+    """How the bound holds: `wait` for groups that would become too stale, or `drop` and count them."""
+    lr: Positive = 4e-7
+    """Learning rate after the warm-up; it stays there."""
+    warmup_steps: Natural = 0
+    """Optimiser steps over which the learning rate rises to `lr`."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay of AdamW."""
+    grad_clip: Positive = 1.0
+    """Largest norm of the gradient; a longer one is scaled down to it."""
+    beta: NonNegative = 0.08
+    """Weight of the KL divergence to the reference (paper: 0.08 at 27B). 0: no reference is loaded."""
+    clip_low: OpenShare = 0.2
+    """epsilon_low: the policy ratio is clipped below 1 minus this."""
+    clip_high: Positive = 0.2
+    """epsilon_high: the policy ratio is clipped above 1 plus this."""
+    correction: Literal["tis", "none"] = "tis"
+    """Correction for tokens sampled by an older policy or another engine: `tis` (truncated importance weight) or `none`."""
+    tis_cap: Annotated[float, Field(ge=1.0)] = 2.0
+    """C, the cap of the truncated importance weight."""
+    normalise: Literal["sequence", "token"] = "sequence"
+    """Average of the loss: per completion and then over completions (`sequence`, the paper's), or over all tokens (`token`)."""
+    max_skips: Count = 3
+    """Batches in a row whose loss or gradient is not finite before the run fails. Each of them is skipped."""
+
+
+class LearnerConfig(Section):
+    """The processes that train the policy (DeepSpeed)."""
+
+    ranks: Count = 1
+    """Data-parallel processes, one GPU each on GPUs."""
+    zero_stage: ZeroStage = 1
+    """DeepSpeed ZeRO stage: what is divided among ranks (0 nothing, 1 optimiser, 2 gradients too, 3 weights too)."""
+    micro_tokens: Count = 16384
+    """Tokens of a micro-batch, padding included; at least `model.context`."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
+    checkpoint_every: Count = 50
+    """Optimiser steps between two checkpoints."""
+    keep_checkpoints: Count = 2
+    """Newest checkpoints kept on disk."""
+
+
+class MetaRMConfig(Section):
+    """The meta-RM, a classifier that learns from the same experience which judgements are right."""
+
+    enabled: bool = True
+    """Train a meta-RM beside the policy."""
+    ranks: Count = 1
+    """Data-parallel processes, one GPU each on GPUs."""
+    zero_stage: ZeroStage = 1
+    """DeepSpeed ZeRO stage, as `learner.zero_stage`."""
+    lr: Positive = 1e-5
+    """Learning rate after the warm-up; it stays there."""
+    warmup_steps: Natural = 0
+    """Optimiser steps over which the learning rate rises to `lr`."""
+    batch: Count = 512
+    """Completions per optimiser step, whole groups (paper: 512)."""
+    max_backlog: Count = 1024
+    """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
+    micro_tokens: Count = 16384
+    """Tokens of a micro-batch, padding included; at least `model.context`."""
+
+
+class EvalConfig(Section):
+    """Held-out evaluation: greedy judgements, and votes of sampled ones."""
+
+    every: Natural = 0
+    """Policy versions between evaluations during training. 0: only before and after."""
+    during_limit: Count = 64
+    """Held-out preferences of an evaluation during training."""
+    votes: list[Count] = []
+    """k of the votes measured at the end, ascending. Empty: greedy judgements only."""
+    votes_limit: Natural = 0
+    """Held-out preferences that are voted on. 0: all."""
+    temperature: Positive = 0.5
+    """Sampling temperature of the votes (paper: 0.5)."""
+
+
+class RedisConfig(Section):
+    """The server that holds the streams between the processes."""
+
+    url: str = ""
+    """Server of your own: `redis://`, `rediss://` or `unix://`; its password in SPCT_REDIS_PASSWORD. Empty: one is started."""
+    fsync: Literal["everysec", "always"] = "everysec"
+    """When the started server writes to disk: `everysec` (a power cut costs up to a second of it) or `always` (slower)."""
+    claim_timeout_s: Positive = 10.0
+    """Seconds without renewal after which a claimed entry may be claimed by another worker."""
+    max_deliveries: Count = 5
+    """Times that an entry may be claimed. One that is claimed more often becomes a dead letter."""
+    max_entry_mb: Count = 64
+    """Largest entry of a stream, in MiB. A larger one is refused."""
+
+
+class ClusterConfig(Section):
+    """Devices and Ray."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Device of engines and learners."""
+    address: str = "auto"
+    """Ray cluster: HOST:PORT of its head. `auto`: the one that this job runs in, else a new one on this machine."""
+    restarts: Natural = 5
+    """Times in a row that a process is replaced without progress before its failure ends the run."""
+    gpu_memory_gb: Positive = 80.0
+    """Memory of a GPU in GB (10^9 bytes), for the plan."""
+
+
+class TrackingConfig(Section):
+    """Weights & Biases."""
+
+    project: str = "spct"
+    """Name of the W&B project."""
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"
+    """Where metrics go besides the run folder. `auto`: as WANDB_MODE sets it, else online with an API key, else offline."""
+    samples: Natural = 8
+    """Judgements kept in the table of each evaluation."""
+
+
+class WaitsConfig(Section):
+    """How long the run waits before it acts, in seconds."""
+
+    server_s: Positive = 20.0
+    """Until the Redis server or the Ray cluster answers."""
+    start_s: Positive = 600.0
+    """Until an actor is ready (imports from a cold disk are slow)."""
+    progress_s: Positive = 600.0
+    """Until the next optimiser step; then the run fails and names the bottleneck."""
+    judge_s: Positive = 1800.0
+    """Until an evaluation has ended."""
+    heartbeat_s: Positive = 20.0
+    """Silence of a process after which it counts as dead and is replaced."""
+    hang_s: Positive = 300.0
+    """Time without progress after which a busy worker stops renewing its claims."""
+    drain_s: Positive = 60.0
+    """Time that a rollout worker has to finish its groups before it is removed."""

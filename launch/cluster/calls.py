@@ -1,0 +1,102 @@
+"""Calls of remote actors: wait for their answers, with a limit and with errors of our own.
+
+refs ─▶ answers ─▶ values │ TimeoutError: what was waited for │ ActorLost: it died │ one of FATAL: no use to try again
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from launch.cluster.failures import ActorLost
+from learner.checkpoint import CheckpointError
+from learner.selection import StalenessError
+
+SLICE_S = 1.0  # length of a slice of work, and of one wait: what the driver does in between is never late by more
+# Errors that another try would only meet again: they come out of a call as they are.
+FATAL = (FloatingPointError, CheckpointError, StalenessError)
+# What a driver that cannot go on ends with: Ray's own errors come from Ray itself, as when its head has died.
+LOST = (ActorLost, ray.exceptions.RayError)
+
+
+def answers(refs: Sequence[Any], *, limit_s: float, what: str) -> list[Any]:
+    """Returns all answers, in the order of `refs`.
+
+    Raises:
+        TimeoutError: They did not come within `limit_s`; it says that the driver waited for `what`.
+        ActorLost: One of the actors died or raised an error; the others are not waited for.
+    """
+    deadline = time.monotonic() + limit_s
+    while not is_over(refs):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the driver waited {limit_s:.0f} s for {what}")
+        first_answered(unanswered(refs), min(SLICE_S, max(0.0, deadline - time.monotonic())))
+    return values(refs)
+
+
+def values(refs: Sequence[Any]) -> list[Any]:
+    """Returns the values of calls that are over. ActorLost, or one of FATAL, when a call failed."""
+    failed = None if all_answered(refs) else _failure(refs)
+    if failed is not None:
+        raise _own(failed) from failed
+    try:
+        return list(ray.get(list(refs)))
+    except ray.exceptions.RayError as error:
+        raise _own(error) from error
+
+
+def is_over(refs: Sequence[Any]) -> bool:
+    """Returns whether all have answered, or one has failed: the others may then wait for that one without end."""
+    return all_answered(refs) or _failure(refs) is not None
+
+
+def all_answered(refs: Sequence[Any]) -> bool:
+    """Returns whether every call has an answer or an error."""
+    return len(answered(refs)) == len(refs)
+
+
+def answered(refs: Sequence[Any]) -> list[Any]:
+    """Returns the calls that have an answer or an error by now."""
+    if not refs:
+        return []
+    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+    return list(ready)
+
+
+def unanswered(refs: Sequence[Any]) -> list[Any]:
+    """Returns the calls that have neither an answer nor an error yet."""
+    ready = answered(refs)
+    return [ref for ref in refs if ref not in ready]
+
+
+def first_answered(refs: Sequence[Any], timeout_s: float) -> list[Any]:
+    """Waits for the first of the calls to end; returns it, or nothing after `timeout_s`."""
+    if not refs:
+        time.sleep(timeout_s)
+        return []
+    ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s)
+    return list(ready)
+
+
+def _failure(refs: Sequence[Any]) -> Exception | None:
+    """Returns the error of the first call that failed."""
+    for ref in answered(refs):
+        try:
+            ray.get([ref])
+        except ray.exceptions.RayError as error:
+            return error
+    return None
+
+
+def _own(error: Exception) -> Exception:
+    """Returns the error of ours that stands for one of Ray's."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, FATAL) else ActorLost(str(error), one_line(error))
+
+
+def one_line(error: Exception) -> str:
+    """Returns an error, of Ray or of an actor, on one line."""
+    cause = getattr(error, "cause", None)
+    text = repr(cause) if isinstance(cause, Exception) else str(error)
+    return (text.strip().splitlines() or [type(error).__name__])[0][:300]

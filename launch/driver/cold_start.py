@@ -1,0 +1,128 @@
+"""The cold start (RFT): sample, reject, fine-tune; online RL then starts from the result.
+
+plan ─▶ sampled.jsonl ─▶ verdicts.json, dataset.jsonl ─▶ fine-tuning ─▶ model, outcome.json         in <run>/cold_start/
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.schema import Config
+from launch.cluster.ray_cluster import Cluster
+from launch.cluster.training_actors import SamplingActors
+from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, verdict_counts
+from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
+from launch.monitoring import jsonl_log
+from launch.monitoring.console import ProgressDisplay
+from launch.setup.preflight import RunInputs
+from learner.sft import SFTReport
+
+
+class ColdStart:
+    """Each half goes on where an earlier try was interrupted."""
+
+    def __init__(self, config: Config, inputs: RunInputs, *, folder: Path, progress: ProgressDisplay) -> None:
+        """Reads and writes nothing yet.
+
+        Args:
+            config: The run's.
+            inputs: What the run starts from.
+            folder: Of the cold start's files, which may not exist yet.
+            progress: Gets lines for people.
+        """
+        self._config, self._inputs, self._folder, self._progress = config, inputs, folder, progress
+        self._planned: list[Planned] | None = None
+
+    @property
+    def samples(self) -> Path:
+        """The file of sampled judgements; the meta-RM is trained on them first."""
+        return self._folder / "sampled.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The fine-tuned policy."""
+        return self._folder / "model"
+
+    def is_sampled(self) -> bool:
+        """Returns whether every planned group is on disk."""
+        return not missing(self._plan(), self.samples)
+
+    def sample(self, actors: SamplingActors) -> None:
+        """Sample the groups that are not on disk. Errors as of `Sampling.run`."""
+        self._folder.mkdir(exist_ok=True)
+        Sampling(
+            self._config,
+            actors=actors,
+            planned=self._plan(),
+            tokenizer=self._inputs.tokenizer,
+            path=self.samples,
+            progress=self._progress,
+        ).run()
+
+    def reject(self) -> dict[str, Any]:
+        """Keep what is to be learnt.
+
+        Returns:
+            The judgements by verdict, the examples by kind.
+
+        Raises:
+            RunFailed: Nothing was kept.
+        """
+        sampled = jsonl_log.repair_and_read(self.samples)
+        verdicts = verdict_counts(sampled)
+        dataset, context = self._folder / "dataset.jsonl", self._config.model.context
+        examples = write_dataset(dataset, sampled, self._inputs.mixed, self._inputs.tokenizer, context)
+        counts = {"verdicts": verdicts, "examples": examples}
+        (self._folder / "verdicts.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+        self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
+        require_some(examples, verdicts)
+        return counts
+
+    def fine_tune(
+        self, cluster: Cluster, counts: Mapping[str, Any], log: Callable[[Mapping[str, float]], None]
+    ) -> dict[str, Any]:
+        """Fine-tune the policy on what was kept.
+
+        Args:
+            cluster: Where the ranks run.
+            counts: What `reject` returned.
+            log: Gets the metrics of each step.
+
+        Returns:
+            What came of the cold start, for the summary. Errors as of `fine_tuning.fine_tune`.
+        """
+
+        def on_report(report: SFTReport) -> None:
+            log({"sft/step": report.version, **report.metrics})
+            if report.heldout_loss is not None:
+                self._progress.note(
+                    f"cold start: fine-tuned {report.version} steps, loss {report.loss:.4f}, held out"
+                    f" {report.heldout_loss:.4f} (best at {report.best})"
+                )
+
+        _, status = fine_tune(
+            cluster,
+            self._config,
+            model=self._inputs.model,
+            folder=self._folder,
+            on_report=on_report,
+            note=self._progress.note,
+        )
+        outcome = {**counts, "steps": status.version, "best_step": status.best, "heldout_loss": status.best_loss}
+        (self._folder / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
+        return outcome
+
+    def load(self) -> dict[str, Any]:
+        """Returns what came of a cold start that ended in an earlier try."""
+        outcome: dict[str, Any] = json.loads((self._folder / "outcome.json").read_text(encoding="utf-8"))
+        return outcome
+
+    def _plan(self) -> list[Planned]:
+        if self._planned is None:
+            self._planned = plan(self._config, self._inputs.prompts, self._inputs.train)
+        return self._planned
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())

@@ -1,0 +1,83 @@
+"""What the meta-RM thinks of judgements: a logit for each, on disk as they come.
+
+rows of judgements ─ by permutation, so that a prompt is computed once ─▶ MetaScorer ─▶ meta.jsonl
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from grm.preferences import Preference, Question
+from launch.cluster import calls
+from launch.judging.votes import Row, VotePlan, mark
+from launch.monitoring import jsonl_log
+from launch.setup.tokenizer import Tokenizer
+from learner.meta_scorer import Asked
+
+
+def meta_scores(
+    scorer: Any,
+    tokenizer: Tokenizer,
+    plan: VotePlan,
+    preferences: Sequence[Preference],
+    rows: Sequence[Row],
+    *,
+    path: Path,
+    timeout_s: float,
+) -> dict[str, list[float]]:
+    """Score the judgements of which `path` does not hold the scores yet.
+
+    Args:
+        scorer: A `MetaScorer` actor.
+        tokenizer: The meta-RM's own; all texts are read with it, whichever model wrote them.
+        plan: What the judge was asked.
+        preferences: The judged ones.
+        rows: Their rows, in the same order; those with an error are passed over.
+        path: A row for each preference. A score counts as long as it is of the same judgements.
+        timeout_s: For the scores of a wave.
+
+    Returns:
+        {preference: the meta-RM's logit of each sample}.
+
+    Raises:
+        TimeoutError: The scorer did not answer within `timeout_s`.
+    """
+    marks = {row["id"]: mark(row["samples"]) for row in rows if "samples" in row}
+    known = {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of") == marks.get(row["id"])}
+    missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
+    for start in range(0, len(missing), plan.wave):
+        wave = missing[start : start + plan.wave]
+        asked = [entry for p, row in wave for entry in _asked(tokenizer, plan, p.question, row)]
+        what = "the meta-RM to score (waits.judge_s)"
+        logits = iter(calls.answers([scorer.score.remote(asked)], limit_s=timeout_s, what=what)[0])
+        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_place(row, logits)} for _, row in wave]
+        jsonl_log.append(path, fresh)
+        known |= {row["id"]: row["meta"] for row in fresh}
+    return known
+
+
+def _asked(tokenizer: Tokenizer, plan: VotePlan, question: Question, row: Row) -> list[Asked]:
+    """Returns a prompt and its completions for each permutation, so that the prompt is computed once."""
+    return [
+        (
+            tokenizer.encode(plan.message(question, permutation, tokenizer.escape_special_tokens)),
+            [tokenizer.completion(row["samples"][i]["text"], ended=row["samples"][i]["finish"] == "stop") for i in places],
+        )
+        for permutation, places in _by_permutation(row).items()
+    ]
+
+
+def _in_place(row: Row, logits: Iterator[list[float]]) -> list[float]:
+    """Returns the logits of `_asked` in the order of the row's samples."""
+    placed = [0.0] * len(row["samples"])
+    for places in _by_permutation(row).values():
+        for place, logit in zip(places, next(logits), strict=True):
+            placed[place] = logit
+    return placed
+
+
+def _by_permutation(row: Row) -> dict[tuple[int, ...], list[int]]:
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, sample in enumerate(row["samples"]):
+        places.setdefault(tuple(sample["permutation"]), []).append(place)
+    return places

@@ -1,0 +1,129 @@
+"""The held-out judgements of a run: each policy judges while its engines are up, and is counted once the meta-RM is trained.
+
+votes/<when>.jsonl       ◀─ a greedy judgement of each held-out preference; K votes on the first `eval.votes_limit`
+votes/meta-<when>.jsonl  ◀─ the meta-RM's scores of those that are voted on
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from configs.schema import Config
+from grm.benchmarks import TableRow, table
+from grm.preferences import Preference
+from launch.cluster.ray_cluster import Cluster
+from launch.cluster.stage_actors import StageActors
+from launch.judging import votes
+from launch.judging.engine_judge import EngineJudge
+from launch.judging.heldout import Evaluation, RunningEvaluation, When, evaluation, sample_judgements
+from launch.judging.meta_scores import meta_scores
+from launch.judging.votes import Notify, Row
+from launch.monitoring import jsonl_log
+from launch.monitoring.tracker import SampleJudgement
+from launch.setup.prompt_source import prompt_template
+from launch.setup.tokenizer import Tokenizer
+from learner.meta_scorer import MetaScorer
+
+
+class RunJudgements:
+    """The policies of one run on the same preferences, with the same permutations."""
+
+    def __init__(
+        self, config: Config, preferences: Sequence[Preference], *, tokenizer: Tokenizer, folder: Path, note: Notify
+    ) -> None:
+        """Reads and writes nothing yet.
+
+        Args:
+            config: The run's.
+            preferences: The held-out ones whose prompts fit.
+            tokenizer: The policy's.
+            folder: Of the files.
+            note: Gets a few lines for people.
+        """
+        self._config, self._tokenizer, self._folder, self._note = config, tokenizer, folder, note
+        self._preferences = list(preferences)
+        self._voted = self._preferences[: config.eval.votes_limit or None]
+        template = prompt_template(config)
+        self._greedy = votes.vote_plan(config, template, 0)
+        self._votes = votes.vote_plan(config, template, max(config.eval.votes, default=0))
+
+    def evaluate(self, actors: StageActors, when: When, *, version: int) -> tuple[Evaluation, list[SampleJudgement]]:
+        """Judge all preferences greedily under the stage's policy, but those that are on disk; with judgements for people.
+
+        Errors as of `EngineJudge.judge` and `heldout.evaluation`.
+        """
+        rows = self._collect(actors, self._greedy, self._preferences, when, version)
+        count = self._config.tracking.samples
+        return (
+            evaluation(self._preferences, rows, when=when, version=version),
+            sample_judgements(self._preferences, rows, when=when, version=version, count=count),
+        )
+
+    def begin_evaluation(self, actors: StageActors, *, version: int) -> RunningEvaluation:
+        """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
+        preferences = self._preferences[: self._config.eval.during_limit]
+        judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
+        asked = votes.asks_of(self._greedy, preferences, judge.escape_special_tokens, {})
+        pending = judge.begin([ask for _, _, ask in asked])
+        return RunningEvaluation(preferences, asked, pending, version=version, samples=self._config.tracking.samples)
+
+    def vote(self, actors: StageActors, when: When, *, version: int) -> None:
+        """Sample the votes of the stage's policy that are not on disk."""
+        if self._votes.k:
+            self._collect(actors, self._votes, self._voted, when, version)
+
+    def count(self, cluster: Cluster, meta_model: Path | None) -> dict[str, TableRow]:
+        """Count the votes of each policy that voted.
+
+        Args:
+            cluster: Where the meta-RM scores.
+            meta_model: The meta-RM that chooses the votes of the guided figures; None: there are no guided figures.
+
+        Returns:
+            {when: the figures over the preferences that were voted on}.
+        """
+        if not self._votes.k:
+            return {}
+        scorer = tokenizer = None
+        if meta_model is not None:
+            scorer = cluster.remote(MetaScorer, {}, gpu=True, config=self._config, model_path=str(meta_model))
+            tokenizer = Tokenizer(str(meta_model))
+            cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+        counted: dict[str, TableRow] = {}
+        for when in get_args(When):
+            counted |= self._count(when, scorer, tokenizer)
+        if scorer is not None:
+            cluster.end([scorer])
+        return counted
+
+    def _collect(
+        self, actors: StageActors, plan: votes.VotePlan, preferences: Sequence[Preference], when: When, version: int
+    ) -> list[Row]:
+        self._folder.mkdir(exist_ok=True)
+        judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
+        most = self._votes
+        settings = {"version": version, "k": most.k, "temperature": most.temperature, "seed": most.seed}
+        return votes.collect(judge, plan, preferences, path=self._file(when), settings=settings, note=self._note)
+
+    def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> dict[str, TableRow]:
+        """Returns {when: figures}, or nothing where no preference has votes."""
+        known = {row["id"]: row for row in jsonl_log.repair_and_read(self._file(when))[1:]}
+        rows = [known.get(p.question.id, {}) for p in self._voted]
+        voted = any(len(row.get("samples", ())) > 1 for row in rows)
+        if not voted and not all("error" in row for row in rows):
+            return {}  # this policy was not judged, or greedily only
+        meta: Mapping[str, Sequence[float]] = {}
+        if tokenizer is not None:
+            path, limit_s = self._folder / f"meta-{when}.jsonl", self._config.waits.judge_s
+            meta = meta_scores(scorer, tokenizer, self._votes, self._voted, rows, path=path, timeout_s=limit_s)
+        items = votes.items(self._voted, rows, meta)
+        if missed := [row["error"] for row in rows if "error" in row]:
+            self._note(f"votes {when}: {len(missed)} of {len(rows)} preferences have none, and do not count: {missed[0]}")
+        if not items:
+            return {}
+        whole = [replace(item, subset="") for item in items]  # a run reports no subsets
+        return {when: table(whole, ks=self._config.eval.votes, seed=self._config.run.seed)[-1]}
+
+    def _file(self, when: When) -> Path:
+        return self._folder / f"{when}.jsonl"

@@ -1,0 +1,33 @@
+"""Room on the disk for checkpoints."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from configs.load import ConfigError, load
+from launch.setup.model_files import TINY
+from launch.setup.run_folder import create_run_folder
+
+usage = namedtuple("usage", "total used free")
+
+
+def test_a_full_disk_is_named_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    with pytest.raises(ConfigError, match=r"run.dir = .*: 0\.0 GiB are free, 0\.\d are needed for checkpoints; free some"):
+        create_run_folder(load("tiny", [f"run.dir={tmp_path / 'runs'}", "run.id=x"]), "tiny", str(TINY))
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+@pytest.mark.parametrize(("meta_rm", "gib"), [("true", 733.1), ("false", 366.6)])
+def test_a_hub_model_needs_room_too(meta_rm: str, gib: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8.2e9 parameters x 16 bytes x (2 kept and one being written), for the policy and for the meta-RM."""
+    config = load("qwen3-8b", [f"run.dir={tmp_path / 'runs'}", "run.id=x", f"meta_rm.enabled={meta_rm}"])
+    need = 8.2e9 * 16 * 3 * (2 if meta_rm == "true" else 1)
+    assert need / 2**30 == pytest.approx(gib, abs=0.05)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * need, need, int(need) - 1))
+    with pytest.raises(ConfigError, match=rf"{gib} are needed for checkpoints; free some, or lower learner.keep_checkpoints"):
+        create_run_folder(config, "qwen3-8b", config.model.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * need, need, int(need)))
+    assert create_run_folder(config, "qwen3-8b", config.model.path).is_dir()

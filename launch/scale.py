@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from buffer.rollout_target import rollout_target, set_rollout_target
 from buffer.streams import connect
 from configs.load import ConfigError, load
+from configs.schema import Config
 from launch.cli import exit_status
 from launch.monitoring.lookup import inspect_run, locate_run
 
@@ -36,6 +37,7 @@ def scale(run: str, rollouts: int) -> int:
         raise ConfigError(f"--rollouts {rollouts}: expected 1 or more; to end the run, stop its driver")
     folder, address = locate_run(run)
     config = load(folder / "config.yaml")
+    require_in_bounds(rollouts, config)
     diagnosis = inspect_run(address, config)
     with connect(address) as client:
         before = rollout_target(client, address.run_id) or config.rollout.workers
@@ -44,6 +46,16 @@ def scale(run: str, rollouts: int) -> int:
     when = "" if training else " when training begins: the cold start goes on as it is"
     print(f"rollout workers: {before} -> {rollouts}{when} (python launch/status.py --run {folder})")
     return 0
+
+
+def require_in_bounds(rollouts: int, config: Config) -> None:
+    """ConfigError for a target that the run's autoscaler would move back within a step."""
+    low, high = max(1, config.rollout.autoscale_min), config.rollout.autoscale_max
+    if high and not low <= rollouts <= high:
+        raise ConfigError(
+            f"--rollouts {rollouts}: the run scales itself between {low} and {high} workers (rollout.autoscale_min,"
+            " rollout.autoscale_max): give a number between them; it goes on from there"
+        )
 
 
 if __name__ == "__main__":

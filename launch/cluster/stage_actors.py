@@ -212,7 +212,7 @@ class StageActors:
             resource=config.rollout.resource,
             config=config,
             name=name,
-            source=self._weights(),
+            source=self._weights("rollout"),
             build=self._engine(number),
         )
         return {name: actor}
@@ -232,8 +232,9 @@ class StageActors:
         )
         return partial(VllmEngine, settings)
 
-    def _weights(self) -> RayWeights:
-        return RayWeights(self._board, self._config.waits.start_s)
+    def _weights(self, role: Role) -> RayWeights:
+        """Returns what a process of this role publishes or pulls weights through."""
+        return RayWeights(self._board, self._cluster.address(self._stage, role=role), self._config.waits.start_s)
 
     def _remote(
         self,

@@ -103,7 +103,7 @@ class TrainingActors(SamplingActors):
         return ActorGroup(name, make=make, start=self._cluster.start_ranks, end=self._end)
 
     def _make_grpo(self) -> dict[str, Any]:
-        world, sink = self._config.learner.ranks, self._weights()
+        world, sink = self._config.learner.ranks, self._weights("learner")
         return {
             f"grpo-{rank}": self._remote(
                 GRPOLearner, f"grpo-{rank}", "learner", {}, gpu=True, sink=sink, **self._rank(rank, world, "policy")

@@ -1,11 +1,10 @@
-"""How policy weights travel: through Ray's object store, by reference, with a board that knows the newest version.
+"""How policy weights travel: through Ray's object store, by reference; a board holds the newest, Redis tells which it is.
 
-    learner ── put(version v, reference) ──▶ WeightBoard ◀── newest? get ── rollout actors
+    learner ─┬─ put(version v, reference) ──▶ WeightBoard ◀── get ── rollout actors
+             └─ announce v ──▶ Redis (`buffer.edition`) ◀── newest? many times a second ─┘
 
 Actors import this file alone, so it imports little.
 """
-
-from __future__ import annotations
 
 import os
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import ray
 
+from buffer.edition import announce_edition, announced_edition
+from buffer.streams import Address, connect
 from buffer.weights import NONE, Edition, PublishedWeights
 
 AGAIN_S = 0.2  # between two tries to reach a board that died
@@ -27,43 +28,63 @@ class WeightBoard:
         self._boxed: list[Any] = []
 
     def put(self, edition: Edition, boxed: list[Any]) -> None:
-        """Keep the reference of `edition` and let go of the older one. The list keeps Ray from resolving it. The same edition
-        once more is the same learner, who did not hear the answer."""
+        """Keep the reference of `edition` and let go of the older one. The same edition may come again: its learner did not
+        get the answer.
+
+        Args:
+            edition: Of the weights.
+            boxed: Their reference; the list keeps Ray from resolving it.
+
+        Raises:
+            ValueError: A newer edition is here, so this learner was replaced.
+        """
         if edition < self._edition:
             raise ValueError(f"{edition} was published after {self._edition}: this learner was replaced")
         self._edition, self._boxed = edition, boxed
 
     def newest(self) -> Edition:
+        """Returns the edition of what `get` returns."""
         return self._edition
 
     def get(self) -> list[Any]:
+        """Returns the newest reference in a list, which is empty before the first."""
         return self._boxed
 
 
 class RayWeights:
     """`WeightSink` and `WeightSource` through Ray's object store: arrays are shared pages on a node, read-only."""
 
-    def __init__(self, board: Any, timeout_s: float) -> None:
-        self._board = board
+    def __init__(self, board: Any, address: Address, timeout_s: float) -> None:
+        """Connects to nothing yet, so that it can be sent to another process.
+
+        Args:
+            board: The `WeightBoard` actor.
+            address: Where the newest edition is announced, in the role of the process that uses this.
+            timeout_s: For an answer of the board, and for weights to arrive.
+        """
+        self._board, self._address, self._timeout_s = board, address, timeout_s
         self._published: tuple[Edition, list[Any]] = (NONE, [])
-        self._timeout_s = timeout_s
+        self._client: Any = None
 
     def publish(self, weights: PublishedWeights) -> None:
+        """Make these weights the newest. They can be pulled before they are announced."""
         self._published = (weights.edition, [ray.put(weights)])
         self._put()
+        announce_edition(self._redis(), self._address.run_id, weights.edition)
 
     def republish_if_lost(self) -> None:
-        if self._published[1] and self.newest() == NONE:
-            self._put()
-
-    def _put(self) -> None:
-        self._ask(lambda: self._board.put.remote(*self._published), "the weight board to take a version")
+        """Publish the newest again if the board died, and with it the reference."""
+        if self._published[1]:
+            newest = self._ask(lambda: self._board.newest.remote(), "the weight board to tell its newest version")
+            if newest == NONE:
+                self._put()
 
     def newest(self) -> Edition:
-        newest: Edition = self._ask(lambda: self._board.newest.remote(), "the weight board to tell its newest version")
-        return newest
+        """Returns the newest announced edition, NONE before the first."""
+        return announced_edition(self._redis(), self._address.run_id)
 
     def pull(self) -> PublishedWeights | None:
+        """Returns the newest weights; None while they are lost, with the learner or the board that held them."""
         boxed = self._ask(lambda: self._board.get.remote(), "the weight board to hand out its newest version")
         if not boxed:
             return None
@@ -73,9 +94,17 @@ class RayWeights:
             return None
         return weights
 
+    def _put(self) -> None:
+        self._ask(lambda: self._board.put.remote(*self._published), "the weight board to take a version")
+
+    def _redis(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._address, timeout_s=self._timeout_s)
+        return self._client
+
     def _ask(self, ask: Callable[[], Any], what: str) -> Any:
-        """The board's answer, which Ray starts again when it dies. Ray could repeat the question too, but it writes so into
-        the driver's terminal, even where a stage ends and takes its board and its workers with it."""
+        """Returns the board's answer; Ray starts the board again when it dies, and the call is repeated. Ray could repeat it
+        too, but it prints so into the driver's terminal, even where a stage ends with its board and its workers."""
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:

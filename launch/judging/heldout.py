@@ -127,9 +127,11 @@ def _sample(preference: Preference, sample: Mapping[str, Any], when: When, versi
 
 def _reward(scores: Sequence[int] | None, label: int) -> float:
     """Returns the rule's reward; a single response counts as judged right above the middle of the scale."""
-    if scores is not None and len(scores) == 1:
+    if scores is None:
+        return WRONG
+    if len(scores) == 1:
         return CORRECT if (scores[0] > MIDDLE) == (label == 1) else WRONG
-    return rule_reward(scores, label, len(scores) if scores is not None else 2)
+    return rule_reward(scores, label, len(scores))
 
 
 class RunningEvaluation:

@@ -1,15 +1,12 @@
 """The reward actor on a real server: labels join, the rule speaks, the permutation is undone."""
 
-from __future__ import annotations
-
-import random
-
 import pytest
 import redis
 
-from actors.reward import Judged, RewardActor
+from actors import reward
+from actors.reward import RewardActor
 from buffer.ledger import Cursor, Ledger, Offer
-from buffer.messages import Completion, ExperienceGroup, Prompt, RolloutGroup, decode, encode
+from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters
 from configs.load import load
 from grm.preferences import Preference, Question
@@ -64,16 +61,16 @@ def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, a
     assert first.failures == ("", "", "", "no_box")
     assert first.completion_ids == ((5, 6),) * 4
     assert first.versions == ((4, 4),) * 4
-    assert (report.groups, report.completions, report.reward_sum, report.failures) == (2, 8, -4.0, {"no_box": 2})
+    assert second.failures == ("", "", "", "no_box")
+    assert (report.completions, report.lost) == (8, 0)
 
 
 def test_single_responses_are_scored_zero_or_one(client: redis.Redis, address: Address) -> None:
     roll(client, address, "one", (0,), judgement(0), judgement(1), judgement(7))
-    report = actor(address).work(0.3)
+    actor(address).work(0.3)
     (group,) = scored(client, address)
     assert group.rewards == (1.0, -1.0, -1.0)
     assert group.failures == ("", "", "out_of_range")
-    assert (report.solved_all, report.solved_none) == (0, 0)
 
 
 def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address: Address) -> None:
@@ -82,15 +79,16 @@ def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address
     (group,) = scored(client, address)
     assert group.rewards == (1.0, -1.0, -1.0)  # shown position 1 is response 0, the label
     assert group.failures == ("", "wrong_count", "wrong_count")
-    assert report.groups == 1
+    assert report.completions == 3
 
 
-def test_solved_groups_are_counted(client: redis.Redis, address: Address) -> None:
+def test_groups_of_one_reward_carry_no_gradient(client: redis.Redis, address: Address) -> None:
     roll(client, address, "two", (0, 1), judgement(1, 2), judgement(3, 9))
     roll(client, address, "two", (0, 1), judgement(2, 1), "…")
-    report = actor(address).work(0.3)
-    assert (report.solved_all, report.solved_none) == (1, 1)
-    assert [g.informative for g in scored(client, address)] == [False, False]
+    actor(address).work(0.3)
+    groups = scored(client, address)
+    assert [group.rewards for group in groups] == [(1.0, 1.0), (-1.0, -1.0)]
+    assert [group.informative for group in groups] == [False, False]
 
 
 def test_no_label_and_no_rollout_are_dead_letters_with_a_reason(client: redis.Redis, address: Address) -> None:
@@ -99,7 +97,7 @@ def test_no_label_and_no_rollout_are_dead_letters_with_a_reason(client: redis.Re
     report = worker.work(0.3)
     (letter,) = dead_letters(client, address.run_id)
     assert letter.reason == "no label for preference 'unknown'"
-    assert report.groups == 0
+    assert report.completions == 0
     assert Ledger(client, address.run_id).outstanding() == {}
 
 
@@ -111,38 +109,32 @@ def test_nothing_that_reaches_the_learner_holds_the_label_or_the_text(client: re
     assert b"brevity" not in encode(group)
 
 
-@pytest.mark.parametrize(
-    ("permutation", "scores", "right", "reward"),
-    [
-        ((1, 0), (9, 2), True, 1.0),
-        ((0, 1), (9, 2), False, -1.0),
-        ((1, 0), (5, 5), True, -1.0),  # a tie: the first maximum in shown order wins, the rule calls it wrong
-        ((0, 1), (5, 5), False, -1.0),
-    ],
-)
-def test_grading_takes_the_first_maximum_as_shown(
-    client: redis.Redis, address: Address, permutation: tuple[int, ...], scores: tuple[int, ...], right: bool, reward: float
+def test_the_size_of_a_scored_group_is_limited_by_the_config_and_not_by_the_codec(
+    client: redis.Redis, address: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (grade,) = actor(address).grade(
-        [Judged(preference="two", permutation=permutation, completion=completion(judgement(*scores)))]
-    )
-    assert (grade.right, grade.reward) == (right, reward)
-    assert grade.scores == tuple(scores[permutation.index(i)] for i in range(2))
-    assert (grade.principles, grade.critique, grade.failure) == ("brevity 70%", "fine.", "")
-    assert (grade.tokens, grade.version, grade.label) == (2, 4, 1)
+    roll(client, address, "two", (0, 1), judgement(9, 2))
+    worker = actor(address)
+    assert encode.__kwdefaults__ is not None
+    monkeypatch.setitem(encode.__kwdefaults__, "max_bytes", 10)  # as if redis.max_entry_mb were above the codec's 64
+    worker.work(0.3)
+    assert [group.group for group in scored(client, address)] == [0]
 
 
-def test_an_unparsable_judgement_is_wrong_and_says_why(client: redis.Redis, address: Address) -> None:
-    (grade,) = actor(address).grade([Judged(preference="two", permutation=(0, 1), completion=completion("hm"))])
-    assert (grade.right, grade.scores, grade.failure, grade.text) == (False, None, "no_box", "hm")
+def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_setting(
+    client: redis.Redis, address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses_the_first(group: ExperienceGroup, *, max_bytes: int = 0) -> bytes:
+        if group.group == 0:
+            raise CodecError(f"payload: at most {max_bytes} bytes")
+        return encode(group)
 
-
-def test_permuting_the_responses_never_changes_a_grade(client: redis.Redis, address: Address) -> None:
-    worker, rng = actor(address), random.Random(0)
-    for _ in range(50):
-        own = rng.sample(range(1, 11), 3)
-        for permutation in [(0, 1, 2), (2, 1, 0), (1, 2, 0)]:
-            shown = judgement(*(own[i] for i in permutation))
-            (grade,) = worker.grade([Judged(preference="three", permutation=permutation, completion=completion(shown))])
-            assert grade.scores == tuple(own)
-            assert grade.right == (own[0] == max(own))
+    roll(client, address, "two", (0, 1), judgement(9, 2))
+    roll(client, address, "two", (0, 1), judgement(9, 2))
+    worker = actor(address)
+    monkeypatch.setattr(reward, "encode", refuses_the_first)
+    worker.work(0.3)
+    (letter,) = dead_letters(client, address.run_id)
+    assert (letter.stream, letter.group) == (ROLLOUTS, 0)
+    assert "redis.max_entry_mb" in letter.reason
+    assert [group.group for group in scored(client, address)] == [1], "the next one is scored"
+    assert Ledger(client, address.run_id).outstanding() == {1: 0}, "its credit refills"

@@ -1,7 +1,5 @@
 """The rollout actor on a real server, with a fake engine that decides when a group is finished."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from configs.load import load
 from configs.schema import Config
 from tests.fakes import FakeEngine, LocalWeights
 
-SMALL = ["rollout.max_groups=4", "redis.claim_timeout_s=0.4", "waits.judge_s=1.0"]
+SMALL = ["rollout.max_groups=4", "redis.claim_timeout_s=0.4"]
 CONFIG = load("tiny", SMALL)
 
 
@@ -267,25 +265,102 @@ def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(clie
     assert ledger.outcomes()["dead_letter"] == 1
 
 
-def test_judging_is_greedy_under_one_version_and_training_goes_on(client: redis.Redis, address: Address) -> None:
+ASKED = [Request(token_ids=(1, 2), samples=1, temperature=0.0, max_new_tokens=8)] * 5
+
+
+def test_what_is_judged_is_sampled_under_its_version_or_a_newer_one(client: redis.Redis, address: Address) -> None:
     source, engine = LocalWeights(), FakeEngine()
-    engine.automatic = False
     worker = actor(address, engine, source)
-    issue(client, address, 2)
-    worker.work(0.2)
     source.publish(weights(3))
-    engine.automatic = True
-    asked = [Request(token_ids=(1, 2), samples=1, temperature=0.0, max_new_tokens=8)] * 5
-    answers = worker.judge(asked, version=3)
+    worker.judge(ASKED, version=3)
+    answers = worker.judged(0.0)
+    assert answers is not None
     assert len(answers) == 5
     assert {v for (c,) in answers for v in c.versions} == {3}
+
+
+def test_it_claims_and_hands_on_while_it_judges(client: redis.Redis, address: Address) -> None:
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    worker.judge(ASKED, version=0)
+    issue(client, address, 2)
+    assert worker.work(0.3).in_flight == 2, "prompts are claimed while an evaluation runs"
+    assert worker.judged(0.0) is None
+    engine.finish(5)
+    answers = worker.judged(0.0)
+    assert answers is not None
+    assert len(answers) == 5
+    engine.finish(1)
+    report = worker.work(0.5)
+    assert (report.groups, report.in_flight) == (1, 1)
+    assert len(handed_on(client, address)) == 1
+
+
+def test_groups_are_handed_on_while_answers_are_waited_for(client: redis.Redis, address: Address) -> None:
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    issue(client, address, 2)
+    worker.work(0.2)
+    worker.judge(ASKED, version=0)
+    finishing = threading.Timer(0.2, engine.finish)
+    finishing.start()
+    assert worker.judged(10.0) is not None
+    finishing.join()
     worker.work(0.2)
     assert len(handed_on(client, address)) == 2
 
 
-def test_a_judgement_that_never_comes_is_a_timeout_that_says_who_waited(client: redis.Redis, address: Address) -> None:
+def test_a_slice_ends_when_the_answers_are_complete_and_only_once(client: redis.Redis, address: Address) -> None:
     engine = FakeEngine()
     engine.automatic = False
-    worker = actor(address, engine, LocalWeights(), name="rollout-7")
-    with pytest.raises(TimeoutError, match=r"rollout-7 waited 1 s .* 3 prompts; 0 are done \(waits.judge_s\)"):
-        worker.judge([Request(token_ids=(1,), samples=1, temperature=0.0, max_new_tokens=4)] * 3, version=0)
+    worker = actor(address, engine, LocalWeights())
+    worker.judge(ASKED, version=0)
+    threading.Timer(0.2, engine.finish).start()
+    assert worker.work(30.0).seconds < 15
+    began = time.monotonic()
+    worker.work(0.3)  # nobody asked for them yet
+    assert time.monotonic() - began >= 0.3
+    assert worker.judged(0.0) is not None
+
+
+def test_an_engine_that_stands_still_under_an_evaluation_hangs_and_one_without_work_does_not(
+    client: redis.Redis, address: Address
+) -> None:
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights(), config=load("tiny", [*SMALL, "waits.hang_s=0.2"]))
+    worker.judge(ASKED, version=0)
+    with worker._heartbeat.activity("roll out"):
+        time.sleep(0.3)
+        worker._note_progress()
+        assert worker._heartbeat.hung, "its engine has requests and takes no step"
+        engine.finish()
+        worker._note_progress()
+        assert not worker._heartbeat.hung
+
+
+def test_the_engine_is_not_idle_while_it_judges(client: redis.Redis, address: Address) -> None:
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    assert worker.work(0.3).idle_s > 0.2
+    worker.judge(ASKED, version=0)
+    assert worker.work(0.3).idle_s == 0
+
+
+def test_a_group_that_another_handed_on_first_is_counted_as_lost_and_its_latency_measured(
+    client: redis.Redis, address: Address
+) -> None:
+    issue(client, address, 2)
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    worker.work(0.2)
+    time.sleep(0.2)
+    engine.finish()
+    report = worker.work(0.2)
+    assert (report.groups, report.lost) == (2, 0)
+    assert len(report.latencies_s) == 2
+    assert all(0.2 < latency < 5 for latency in report.latencies_s)

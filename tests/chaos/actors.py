@@ -3,8 +3,6 @@
 For what needs many workers, or several nodes, on a machine that has room for one engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,16 +12,17 @@ from typing import Any
 from actors.vllm_engine import Generator
 from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup
-from launch.cluster.stage_actors import TrainingActors
+from launch.cluster.training_actors import TrainingActors
 from launch.driver.online_rl import Training
 from launch.driver.run_state import RunState
+from launch.judging.run_judgements import RunJudgements
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
 from tests.chaos.components import preferences, take
 from tests.chaos.workers import FakeLearner, TimedEngine
 
 
-class FakeCrew(TrainingActors):
+class FakeActors(TrainingActors):
     """seconds: what a group takes in an engine."""
 
     seconds = 0.4
@@ -31,31 +30,38 @@ class FakeCrew(TrainingActors):
     def _engine(self, number: int) -> Callable[[], Generator]:
         return partial(TimedEngine, self.seconds)
 
-    def _make_learners(self) -> list[ActorGroup]:
-        return [
-            ActorGroup(
-                "the GRPO learner", make=self._make_fake, start=lambda made: [a.start.remote() for a in made], end=self._end
-            )
-        ]
+    def _make_others(self) -> None:
+        super()._make_others()
+        self.grpo = ActorGroup(
+            "the GRPO learner", make=self._make_fake, start=lambda made: [a.start.remote() for a in made], end=self._end
+        )
 
     def _make_fake(self) -> dict[str, Any]:
         actor = self._remote(
-            FakeLearner, "grpo-0", "learner", {}, config=self._config, sink=self._weights, checkpoints=self._checkpoints
+            FakeLearner,
+            "grpo-0",
+            "learner",
+            {},
+            config=self._config,
+            sink=self._weights("learner"),
+            checkpoints=self._checkpoints,
         )
         return {"grpo-0": actor}
 
 
-def fake_crew(cluster: Any, config: Config, folder: Path) -> FakeCrew:
-    return FakeCrew(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
+def fake_actors(cluster: Any, config: Config, folder: Path) -> FakeActors:
+    return FakeActors(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
 
 
-def training(config: Config, actors: FakeCrew, folder: Path, progress: ProgressDisplay) -> Training:
+def training(
+    config: Config, actors: FakeActors, folder: Path, progress: ProgressDisplay, judgements: RunJudgements | None = None
+) -> Training:
     return Training(
         config,
         actors=actors,
         prompts=SimpleNamespace(take=take),  # type: ignore[arg-type]
-        heldout=(),
+        judgements=judgements,  # type: ignore[arg-type]  # None where nothing is evaluated
         tracker=Tracker(folder, "fake", {}, "spct", "disabled"),
         progress=progress,
-        standing=RunState(folder / "run_state.json"),
+        run_state=RunState(folder / "run_state.json"),
     )

@@ -135,12 +135,12 @@ def demands(meter: Meter, folder: Path) -> list[tuple[str, int]]:
         nodes.append((name, len(raylets(folder)) - 1))
 
     phase("1 worker", 1)
-    meter.wish(3)
+    meter.set_target(3)
     phase("3 workers", 3)
     os.kill(raylets(folder)[-1], signal.SIGKILL)
     phase("a node killed", 2)
     phase("it was replaced", 3)
-    meter.wish(1)
+    meter.set_target(1)
     time.sleep(60 * IDLE_MIN + 15)
     phase("1 worker again", 1)
     return nodes

@@ -24,7 +24,7 @@ from configs.load import load
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.monitoring.console import ProgressDisplay
-from tests.chaos.actors import FakeCrew, fake_crew, training
+from tests.chaos.actors import FakeActors, fake_actors, training
 from tests.chaos.components import restored
 
 PER_WORKER = 4  # groups in an engine at a time
@@ -56,13 +56,13 @@ def config(workers: int) -> Config:
 class Meter:
     """How many groups a second are settled, in one phase after another."""
 
-    def __init__(self, actors: FakeCrew) -> None:
+    def __init__(self, actors: FakeActors) -> None:
         self.actors = actors
         self._ledger = Ledger(actors.redis, actors.address.run_id)
         self.rates: list[tuple[str, float]] = []
         self.done = False
 
-    def wish(self, workers: int) -> None:
+    def set_target(self, workers: int) -> None:
         set_rollout_target(self.actors.redis, self.actors.address.run_id, workers)
 
     def measure(self, phase: str, *, workers: int, seconds: float = 4.0, settle_s: float = 1.0) -> None:
@@ -100,9 +100,9 @@ class Until(ProgressDisplay):
             raise Enough
 
 
-def verify(actors: FakeCrew, settings: Config, folder: Path) -> dict[str, int]:
+def verify(actors: FakeActors, settings: Config, folder: Path) -> dict[str, int]:
     """Every issued group is trained once, filtered or still outstanding; the counts by outcome."""
-    actors.learners[0].end()
+    actors.grpo.end()
     ledger = Ledger(actors.redis, actors.address.run_id)
     _, _, weights = restored(folder / "checkpoints")
     trained = [group for group, _, _ in weights]
@@ -118,7 +118,7 @@ def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[t
     """(phase, rate) of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
     with (
         Cluster(chosen, run_id="chaos", folder=place, model="", gpus=0) as cluster,
-        fake_crew(cluster, chosen, place) as actors,
+        fake_actors(cluster, chosen, place) as actors,
         ThreadPoolExecutor(1) as pool,
     ):
         meter = Meter(actors)
@@ -138,7 +138,7 @@ def run(wishes: Sequence[int], *, seconds: float) -> list[tuple[int, float]]:
 
     def script(meter: Meter) -> None:
         for wish in wishes:
-            meter.wish(wish)
+            meter.set_target(wish)
             meter.measure(f"{wish} workers", workers=wish, seconds=seconds, settle_s=SETTLE_S)
 
     with tempfile.TemporaryDirectory(prefix="spct-elastic-") as place:

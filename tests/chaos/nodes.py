@@ -41,7 +41,7 @@ def changes(meter: Meter, nodes: Any) -> None:
     meter.measure("1 node", workers=1)
     doomed = add()
     add()
-    meter.wish(3)
+    meter.set_target(3)
     meter.measure("3 nodes", workers=3)
     doomed.all_processes["raylet"][0].process.kill()
     meter.measure("one of them killed", workers=2)

@@ -1,6 +1,4 @@
-"""What runs inside the fake actors's actors. Light: a worker that joins is there in a second or two."""
-
-from __future__ import annotations
+"""What runs inside the actors of `FakeActors`. Light: a worker that joins is there in a second or two."""
 
 import threading
 import time
@@ -48,6 +46,26 @@ class TimedEngine(FakeEngine):
             if ready:
                 del self._due[:ready]
                 self.finish(ready)
+
+
+class SlowJudge(TimedEngine):
+    """A `TimedEngine` that takes longer for what is judged (greedily) than for groups."""
+
+    def __init__(self, seconds: float, judge_s: float) -> None:
+        super().__init__(seconds)
+        self._judge_s = judge_s
+
+    def submit(self, requests: Any) -> list[Future[tuple[Completion, ...]]]:
+        if requests[0].temperature > 0:
+            return super().submit(requests)
+        futures: list[Future[tuple[Completion, ...]]] = [Future() for _ in requests]
+
+        def answer() -> None:
+            for request, future in zip(requests, futures, strict=True):
+                future.set_result((self._complete(request, 0),))
+
+        threading.Timer(self._judge_s, answer).start()
+        return futures
 
 
 class FakeLearner:

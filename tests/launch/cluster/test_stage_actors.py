@@ -1,31 +1,21 @@
-"""A actors that judges while its parts die, with threads for actors."""
+"""A stage whose actors die under a request, with threads for actors."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from configs.load import load
-from launch.cluster import stage_actors
-from launch.cluster.actor_group import ActorGroup
-from launch.cluster.supervision import RunFailed
-from tests.launch.cluster.local_ray import LocalActor, LocalRay, RayError
-
-
-class FakeCluster:
-    """In place of Ray's: waits for threads."""
-
-    def address(self, stage: str) -> str:
-        return stage
-
-    def await_all(self, waiting: Mapping[Any, str]) -> None:
-        LocalRay.get(list(waiting))
+from launch.cluster import calls
+from launch.cluster.actor_group import ActorGroup, State
+from launch.cluster.failures import RunFailed
+from launch.cluster.stage_actors import StageActors
+from tests.launch.cluster.local_ray import LocalActor, LocalCluster, LocalRay, RayError, local_group, up
 
 
 class Worker:
-    """dead: answers nothing any more."""
+    """A rollout actor; a dead one answers nothing."""
 
     def __init__(self, *, dead: bool = False) -> None:
         self.dead = dead
@@ -44,55 +34,70 @@ class Worker:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LocalActor]]:
-    monkeypatch.setattr(stage_actors, "ray", LocalRay)
+    monkeypatch.setattr(calls, "ray", LocalRay)
     actors: list[LocalActor] = []
     yield actors
     for actor in actors:
         actor.end()
 
 
-def hired(made: list[LocalActor], *lives: bool) -> stage_actors.StageActors:
-    """A actors of one rollout actor, whose lives end early (True) one after the other; the last one lasts."""
-    found = stage_actors.StageActors(FakeCluster(), load("tiny", ["cluster.restarts=2"]), model="m", preferences=[])  # type: ignore[arg-type]
+def stage(made: list[LocalActor], *lives: bool) -> StageActors:
+    """A stage of one rollout actor, whose lives end early (True) one after the other; the last one lasts."""
+    actors = StageActors(LocalCluster(), load("tiny", ["cluster.restarts=2"]), model="m")  # type: ignore[arg-type]
     ends = iter(lives)
 
-    def group(name: str, dead: Iterator[bool]) -> ActorGroup:
+    def group(name: str) -> ActorGroup:
         def make() -> dict[str, LocalActor]:
-            made.append(LocalActor(Worker(dead=next(dead, False))))
+            made.append(LocalActor(Worker(dead=next(ends, False))))
             return {name: made[-1]}
 
-        return ActorGroup(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=lambda gone: None)
+        return up(local_group(name, make, lambda gone: None))
 
-    found.reward_group, found.rollout_groups = group("reward-0", iter(())), [group("rollout-0", ends)]
-    for one in found.groups:
-        one.begin()
-        one.ready = True
-    found.watch = lambda: None  # type: ignore[method-assign]  # there are no heartbeats
-    return found
+    actors.rollout_groups = [group("rollout-0")]
+    actors.watch = lambda: None  # type: ignore[method-assign]  # there are no heartbeats
+    return actors
 
 
-def judged(one: stage_actors.StageActors) -> str:
-    """As `judging` does: by the rollout actors that are ready, of which there must be one."""
-    (actor,) = one.rollouts
-    (answer,) = LocalRay.get([actor.judge.remote()])
-    return str(answer)
+def judged(actors: StageActors) -> Any:
+    (group,) = actors.rollout_groups
+    return actors.answers([group.actors[0].judge.remote()], limit_s=10, what="a judgement")
 
 
-def test_the_only_worker_is_waited_for_while_it_is_being_replaced(made: list[LocalActor]) -> None:
-    one = hired(made)
-    one.rollout_groups[0].begin()  # another part saw its death: it is not ready yet
-    assert one.rollouts == []
-    assert one.persist(lambda: judged(one)) == "judged"
-    assert len(made) == 3, "it was not made once more"
+def test_an_actor_that_died_is_replaced_and_the_request_is_repeated(made: list[LocalActor]) -> None:
+    actors = stage(made, True)
+    assert actors.persist(lambda: judged(actors)) == ["judged"]
+    assert len(made) == 2
+    assert actors.rollout_groups[0].state is State.READY
 
 
-def test_one_that_died_is_replaced_and_all_is_done_again(made: list[LocalActor]) -> None:
-    one = hired(made, True)
-    assert one.persist(lambda: judged(one)) == "judged"
-    assert len(made) == 3
+def test_deaths_without_end_end_the_request_with_the_last_error(made: list[LocalActor]) -> None:
+    actors = stage(made, True, True, True, True)
+    with pytest.raises(RunFailed, match=r"an actor died 3 times in a row under one request .*; the last time: the actor died"):
+        actors.persist(lambda: judged(actors))
 
 
-def test_one_that_dies_again_and_again_ends_it_with_its_last_error(made: list[LocalActor]) -> None:
-    one = hired(made, True, True, True, True)
-    with pytest.raises(RunFailed, match=r"a part died 3 times in a row under one request; the last time: .*the actor died"):
-        one.persist(lambda: judged(one))
+def test_mending_waits_for_a_group_that_is_being_made(made: list[LocalActor]) -> None:
+    actors = stage(made)
+    actors.rollout_groups[0].replace()
+    assert actors.rollouts == [], "it cannot be given work yet"
+    actors.mend()
+    assert len(actors.rollouts) == 1
+    assert len(made) == 2, "it was not made once more"
+
+
+def test_mending_leaves_a_group_alone_that_drains(made: list[LocalActor]) -> None:
+    actors = stage(made, True)
+    actors.rollout_groups[0].drain()
+    actors.mend()
+    assert len(made) == 1
+    assert actors.rollout_groups[0].state is State.DRAINING
+
+
+def test_an_answer_that_does_not_come_is_a_timeout_that_says_for_what(
+    made: list[LocalActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
+    actors = stage(made)
+    never: Future[None] = Future()
+    with pytest.raises(TimeoutError, match="the driver waited 0 s for a judgement"):
+        actors.answers([never], limit_s=0.1, what="a judgement")

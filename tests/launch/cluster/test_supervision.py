@@ -1,6 +1,4 @@
-"""The driver's slices with threads for actors: who is on_report, who is waited for, whose error it was."""
-
-from __future__ import annotations
+"""The driver's slices with threads for actors: whose report is taken, who is waited for, whose error it was."""
 
 import threading
 import time
@@ -10,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from launch.cluster import supervision
-from launch.cluster.actor_group import ActorGroup
-from launch.cluster.supervision import RunFailed, SupervisedGroup, poll
+from launch.cluster import calls
+from launch.cluster.actor_group import State
+from launch.cluster.failures import RunFailed
+from launch.cluster.supervision import SupervisedGroup, poll
 from learner.checkpoint import CheckpointError
-from tests.launch.cluster.local_ray import LocalActor, LocalRay
+from tests.launch.cluster.local_ray import LocalActor, LocalRay, local_group, up
+
+DRAIN_S = 7.0
 
 
 @dataclass
 class Report:
-    said: str
+    text: str
     completions: int = 1
 
 
@@ -34,7 +35,17 @@ class Worker:
         """At once."""
 
     def work(self, seconds: float) -> Any:
-        assert seconds == supervision.SLICE_S
+        assert seconds == calls.SLICE_S
+        return self._answer()
+
+    def step(self, seconds: float) -> Any:
+        return self.work(seconds)
+
+    def drain(self, seconds: float) -> Any:
+        assert seconds == DRAIN_S
+        return self._answer()
+
+    def _answer(self) -> Any:
         assert self.gate.wait(10)
         self.slices += 1
         if isinstance(self.answer, Exception):
@@ -44,8 +55,8 @@ class Worker:
 
 @pytest.fixture
 def hire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Worker, LocalActor]]]:
-    monkeypatch.setattr(supervision, "ray", LocalRay)
-    monkeypatch.setattr(supervision, "SLICE_S", 0.05)
+    monkeypatch.setattr(calls, "ray", LocalRay)
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
     hired: list[tuple[Worker, LocalActor]] = []
 
     def made(answer: Any) -> tuple[Worker, LocalActor]:
@@ -59,123 +70,150 @@ def hire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Work
         actor.end()
 
 
-def drive_for_ever(driven: SupervisedGroup) -> None:
+def drive(group: SupervisedGroup) -> None:
+    """Until it fails."""
     while True:
-        until_heard([driven])
-        driven.submit()
+        until_ended([group])
+        group.work()
 
 
-def part(
+def supervised(
     name: str,
     actors: Sequence[LocalActor],
     on_report: Callable[[Any], None],
     *,
     restarts: int = 0,
-    said: list[str] | None = None,
+    notes: list[str] | None = None,
 ) -> SupervisedGroup:
-    """A part of actors that are ready. What replaces them are the same again."""
-    group = ActorGroup(
-        name,
-        make=lambda: {str(i): a for i, a in enumerate(actors)},
-        start=lambda made: [a.ready.remote() for a in made],
-        end=lambda made: None,
-    )
-    group.begin()
-    group.ready = True
-    return SupervisedGroup(group, "work", on_report, restarts=restarts, note=(said if said is not None else []).append)
+    """A group of actors that are ready. What replaces them are the same again."""
+    group = local_group(name, make=lambda: {str(i): a for i, a in enumerate(actors)}, end=lambda made: None)
+    return SupervisedGroup(up(group), on_report=on_report, restarts=restarts, note=(notes if notes is not None else []).append)
 
 
 Hire = Callable[[Any], tuple[Worker, LocalActor]]
 
 
-def until_heard(found: list[SupervisedGroup]) -> list[SupervisedGroup]:
+def until_ended(groups: list[SupervisedGroup]) -> list[SupervisedGroup]:
     deadline = time.monotonic() + 10
-    while not (on_report := poll(found)):
+    while not (ended := poll(groups)):
         assert time.monotonic() < deadline
-    return on_report
+    return ended
 
 
-def test_who_ends_a_slice_is_heard_and_nobody_waits_for_the_slow(hire: Hire) -> None:
-    on_report: list[tuple[str, str]] = []
+def test_a_report_is_taken_when_its_slice_ends_whatever_the_slow_do(hire: Hire) -> None:
+    reports: list[tuple[str, str]] = []
     (quick, quick_actor), (slow, slow_actor) = hire("a"), hire("b")
-    one = part("quick", [quick_actor], lambda report: on_report.append(("quick", report.said)))
-    two = part("slow", [slow_actor], lambda report: on_report.append(("slow", report.said)))
-    for one_of_them in (one, two):
-        one_of_them.submit()
-    assert poll([one, two]) == []
+    first = supervised("quick", [quick_actor], lambda report: reports.append(("quick", report.text)))
+    second = supervised("slow", [slow_actor], lambda report: reports.append(("slow", report.text)))
+    for group in (first, second):
+        group.work()
+    assert poll([first, second]) == []
     quick.gate.set()
     for _ in range(3):
-        assert until_heard([one, two]) == [one]
-        one.submit()
-    assert on_report == [("quick", "a")] * 3
+        assert until_ended([first, second]) == [first]
+        first.work()
+    assert reports == [("quick", "a")] * 3
     slow.gate.set()
-    while ("slow", "b") not in on_report:
-        for ended in until_heard([one, two]):
-            ended.submit()
+    while ("slow", "b") not in reports:
+        for ended in until_ended([first, second]):
+            ended.work()
     assert slow.slices == 1
 
 
-def test_ranks_are_heard_once_when_all_have_answered_and_the_first_reports(hire: Hire) -> None:
-    on_report: list[Any] = []
+def test_ranks_report_once_when_all_have_answered(hire: Hire) -> None:
+    reports: list[Any] = []
     (first, first_actor), (second, second_actor) = hire("rank 0"), hire("rank 1")
-    learner = part("the learner", [first_actor, second_actor], on_report.append)
-    learner.submit()
+    learner = supervised("the learner", [first_actor, second_actor], reports.append)
+    learner.work()
     first.gate.set()
     assert [poll([learner]) for _ in range(3)] == [[]] * 3
     second.gate.set()
-    assert until_heard([learner]) == [learner]
-    assert [report.said for report in on_report] == ["rank 0"]
-    assert learner.refs == []
+    assert until_ended([learner]) == [learner]
+    assert [report.text for report in reports] == ["rank 0"]
+    assert learner.pending == []
 
 
-def test_a_slice_without_a_report_is_not_heard(hire: Hire) -> None:
+def test_a_slice_without_a_report_is_passed_over(hire: Hire) -> None:
     worker, actor = hire(None)
-    learner = part("the learner", [actor], lambda report: pytest.fail(f"on_report {report}"))
-    learner.submit()
+    learner = supervised("the learner", [actor], lambda report: pytest.fail(f"on_report {report}"))
+    learner.work()
     worker.gate.set()
-    assert until_heard([learner]) == [learner]
+    assert until_ended([learner]) == [learner]
 
 
-def test_a_part_that_dies_too_often_ends_the_run_with_its_name_and_its_last_error(hire: Hire) -> None:
-    said: list[str] = []
+def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_error(hire: Hire) -> None:
+    notes: list[str] = []
     worker, actor = hire(ZeroDivisionError("in the engine"))
-    rollout = part("rollout actor 3", [actor], lambda report: None, restarts=2, said=said)
-    rollout.submit()
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=2, notes=notes)
+    rollout.work()
     worker.gate.set()
     with pytest.raises(RunFailed, match=r"rollout actor 3 failed 3 times in a row .*cluster.restarts = 2.*ZeroDivisionError"):
-        drive_for_ever(rollout)
-    assert len(said) == rollout.replaced == 2
-    assert "rollout actor 3 died" in said[0]
+        drive(rollout)
+    assert len(notes) == rollout.replaced == 2
+    assert "rollout actor 3 died" in notes[0]
 
 
 def test_work_that_gets_done_forgives_earlier_deaths(hire: Hire) -> None:
     worker, actor = hire(ZeroDivisionError("now and then"))
-    rollout = part("rollout actor 3", [actor], lambda report: None, restarts=1)
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
     worker.gate.set()
     for _ in range(4):
         worker.answer = ZeroDivisionError("now and then")
-        rollout.submit()
-        until_heard([rollout])  # its death
-        until_heard([rollout])  # ready again
+        rollout.work()
+        until_ended([rollout])  # its death
+        until_ended([rollout])  # ready again
         worker.answer = Report("done")
-        rollout.submit()
-        until_heard([rollout])
+        rollout.work()
+        until_ended([rollout])
     assert rollout.replaced == 4
 
 
 def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(hire: Hire) -> None:
     (_, waiting), (broken, failing) = hire("rank 0"), hire(ConnectionError("peer"))
-    learner = part("the learner", [waiting, failing], lambda report: None, restarts=1)
-    learner.submit()
+    learner = supervised("the learner", [waiting, failing], lambda report: None, restarts=1)
+    learner.work()
     broken.gate.set()
-    assert until_heard([learner]) == [learner]
+    assert until_ended([learner]) == [learner]
     assert learner.replaced == 1
 
 
 def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(hire: Hire) -> None:
     worker, actor = hire(CheckpointError("version-000007 is torn"))
-    learner = part("the GRPO learner", [actor], lambda report: None, restarts=5)
-    learner.submit()
+    learner = supervised("the GRPO learner", [actor], lambda report: None, restarts=5)
+    learner.work()
     worker.gate.set()
     with pytest.raises(RunFailed, match=r"the GRPO learner failed: .*version-000007 is torn"):
-        until_heard([learner])
+        until_ended([learner])
+
+
+def test_a_slice_is_given_to_a_group_that_is_ready_only(hire: Hire) -> None:
+    worker, actor = hire("done")
+    rollout = supervised("rollout actor 3", [actor], lambda report: pytest.fail(f"a report: {report}"))
+    rollout.group.replace()
+    rollout.work()
+    rollout.step()
+    assert until_ended([rollout]) == [rollout]  # it is ready
+    assert (rollout.group.state, worker.slices, rollout.pending) == (State.READY, 0, [])
+
+
+def test_a_worker_drains_once_and_gets_nothing_new(hire: Hire) -> None:
+    reports: list[Any] = []
+    worker, actor = hire("the last one")
+    rollout = supervised("rollout actor 3", [actor], reports.append)
+    rollout.drain(DRAIN_S)
+    assert rollout.group.state is State.DRAINING
+    worker.gate.set()
+    assert until_ended([rollout]) == [rollout]
+    rollout.work()
+    assert ([report.text for report in reports], rollout.pending) == (["the last one"], [])
+
+
+def test_a_worker_that_dies_while_it_drains_is_not_replaced(hire: Hire) -> None:
+    notes: list[str] = []
+    worker, actor = hire(ZeroDivisionError("in the engine"))
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, notes=notes)
+    rollout.drain(DRAIN_S)
+    worker.gate.set()
+    assert until_ended([rollout]) == [rollout]
+    assert (rollout.group.state, rollout.replaced, rollout.pending) == (State.ENDED, 0, [])
+    assert "rollout actor 3 died while it drained (ZeroDivisionError" in notes[0]

@@ -29,7 +29,7 @@ class Asker:
 
     def ask(self, until):
         while self.weights.newest() != until:
-            pass
+            self.weights.pull()
         return True
 
 def weights_of(version):
@@ -43,22 +43,24 @@ def asked_wrongly(board, edition):
 
 with Cluster(load("tiny"), run_id="weights", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:
     board = cluster.remote(WeightBoard, {}, lasting=True)
-    weights = RayWeights(board, 60)
-    asker = cluster.remote(Asker, {}, weights=weights)
-    assert weights.newest() == NONE and weights.pull() is None
-    weights.publish(weights_of(3))
-    weights.publish(weights_of(3))  # the same learner, who did not hear the answer
+    learner = RayWeights(board, cluster.address(role="learner"), 60)
+    worker = RayWeights(board, cluster.address(role="rollout"), 60)
+    asker = cluster.remote(Asker, {}, weights=RayWeights(board, cluster.address(role="rollout"), 60))
+    assert worker.newest() == NONE and worker.pull() is None
+    learner.publish(weights_of(3))
+    learner.publish(weights_of(3))  # the same learner, which did not get the answer
+    assert worker.newest() == Edition(0, 3)
     assert ray.get(asker.pulled.remote(), timeout=60) == [3, 3]
     assert "this learner was replaced" in asked_wrongly(board, Edition(0, 2))
     assert "this learner was replaced" in asked_wrongly(board, Edition(-1, 9))
 
     asking = asker.ask.remote(Edition(0, 4))
     os.kill(ray.get(board.__ray_call__.remote(lambda self: os.getpid()), timeout=60), signal.SIGKILL)
-    assert weights.newest() == NONE, "Ray started it again, and it knows nothing"
-    weights.republish_if_lost()
-    assert weights.newest() == Edition(0, 3)
-    weights.publish(weights_of(4))
-    assert ray.get(asking, timeout=60), "who asked while it was dead has its answer"
+    assert worker.pull() is None, "Ray started it again, and it holds nothing"
+    learner.republish_if_lost()
+    assert worker.pull().arrays["w"].tolist() == [3, 3]
+    learner.publish(weights_of(4))
+    assert ray.get(asking, timeout=60), "a worker that asked meanwhile has its answer"
 
     asker.ask.remote(Edition(0, 5))  # and asks when the run ends
     time.sleep(0.5)

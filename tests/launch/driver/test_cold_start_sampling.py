@@ -1,7 +1,5 @@
 """The cold start's sampling: what is planned, then real actors on a real server with a fake engine, in threads."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -23,9 +21,9 @@ from configs.load import load
 from configs.schema import Config
 from grm.preferences import Preference, Question
 from grm.tiny_world import preferences
-from launch.cluster import supervision
+from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup
-from launch.cluster.supervision import RunFailed
+from launch.cluster.failures import RunFailed
 from launch.driver.cold_start_sampling import Planned, Sampling, plan, verdict_counts
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
@@ -184,8 +182,8 @@ class ScriptedEngine(FakeEngine):
 
 
 @dataclass(kw_only=True)
-class LocalCrew:
-    """A fake of `launch.actors.StageActors`: real actors, in threads."""
+class LocalActors:
+    """A fake of `SamplingActors`: real actors, in threads."""
 
     redis: redis.Redis
     address: Address
@@ -193,6 +191,10 @@ class LocalCrew:
     rollout_groups: list[ActorGroup]
     engines: list[ScriptedEngine]
     looks: int = 0
+
+    @property
+    def groups(self) -> list[ActorGroup]:
+        return [self.reward_group, *self.rollout_groups]
 
     def watch(self) -> None:
         self.looks += 1
@@ -207,7 +209,7 @@ def group(name: str, inner: Any) -> ActorGroup:
     actor = LocalActor(inner)
     made = ActorGroup(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
     made.begin()
-    made.ready = True
+    made.is_up()
     return made
 
 
@@ -229,22 +231,24 @@ class Said(ProgressDisplay):
             raise KeyboardInterrupt
 
 
-Hire = Callable[..., LocalCrew]
+Hire = Callable[..., LocalActors]
 
 
 @pytest.fixture
 def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
-    """Makes crews; each finds a fresh namespace under the same name, as `StageActors` does."""
-    monkeypatch.setattr(supervision, "ray", LocalRay)
-    monkeypatch.setattr(supervision, "SLICE_S", 0.1)
-    hired: list[LocalCrew] = []
+    """Makes stages; each finds a fresh namespace under the same name, as `SamplingActors` does."""
+    monkeypatch.setattr(calls, "ray", LocalRay)
+    monkeypatch.setattr(calls, "SLICE_S", 0.1)
+    hired: list[LocalActors] = []
 
-    def end(actors: LocalCrew) -> None:
+    def end(actors: LocalActors) -> None:
         for group in (actors.reward_group, *actors.rollout_groups):
             group.end()
         actors.redis.close()
 
-    def made(groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1) -> LocalCrew:
+    def made(
+        groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1
+    ) -> LocalActors:
         for actors in hired:
             end(actors)
         client = streams.connect(address)
@@ -257,7 +261,7 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
         ]
         reward = RewardActor(config=config, name="reward-0", address=address, preferences=known)
         hired.append(
-            LocalCrew(
+            LocalActors(
                 redis=client,
                 address=address,
                 reward_group=group("the reward actor", reward),

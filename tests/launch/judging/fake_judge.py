@@ -1,6 +1,4 @@
-"""A fake judge, and the polls of it that several tests make."""
-
-from __future__ import annotations
+"""A fake judge, and the collections of its judgements that several tests make."""
 
 import json
 import re
@@ -21,7 +19,7 @@ SCORES = {f"answer {i}": i + 1 for i in range(10)}
 SETTINGS = {"model": "m", "k": 3, "temperature": 0.5}
 
 
-def poll(**changes: Any) -> VotePlan:
+def vote_plan_of(**changes: Any) -> VotePlan:
     base = {"template": template("compact"), "k": 3, "temperature": 0.5, "max_new_tokens": 64, "seed": 1, "wave": 2}
     return VotePlan(**(base | changes))
 
@@ -38,16 +36,18 @@ PREFERENCES = [preference("a"), preference("b", 3), preference("c", 1), preferen
 
 @dataclass(kw_only=True)
 class FakeJudge:
-    """In place of a model: scores shown responses by their text, words depend on message, seed and sample.
-
-    failing: a word in the query of items that get no answer; broken: of those whose answer has no scores; waves: how many
-    it answers before it is interrupted. asked, sizes: all that it was asked for, and how much of it at a time."""
+    """In place of a model: scores shown responses by their text, words depend on message, seed and sample."""
 
     failing: str = "\0"
+    """A text in the messages that get no answer."""
     broken: str = "\0"
+    """A text in the messages whose answer has no scores."""
     waves: int = 10**6
+    """Calls that it answers before it is interrupted."""
     asked: list[Ask] = field(default_factory=list)
+    """All that it was asked."""
     sizes: list[int] = field(default_factory=list)
+    """How much it was asked in each call."""
 
     def escape_special_tokens(self, text: str) -> str:
         return text.replace("END", "E-N-D")
@@ -76,9 +76,11 @@ def digest(message: str) -> int:
 def collect(
     folder: Path, judge: Judge, preferences: Sequence[Preference] = PREFERENCES, **changes: Any
 ) -> list[dict[str, Any]]:
-    """The rows of a poll of k = 3, two preferences a wave, unless the changes note otherwise."""
+    """The rows for k = 3, two preferences a wave, unless `changes` says otherwise."""
     settings, note = changes.pop("settings", SETTINGS), changes.pop("note", lambda line: None)
-    return votes.collect(judge, poll(**changes), preferences, path=folder / "judgements.jsonl", settings=settings, note=note)
+    return votes.collect(
+        judge, vote_plan_of(**changes), preferences, path=folder / "judgements.jsonl", settings=settings, note=note
+    )
 
 
 def stored(folder: Path, name: str = "judgements.jsonl") -> list[dict[str, Any]]:

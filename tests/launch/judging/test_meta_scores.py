@@ -1,17 +1,15 @@
 """What the meta-RM thinks of votes: asked by permutation, kept on disk, put back in the order of the samples."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
-from launch.judging import votes
-from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, digest, poll
+from launch.cluster import calls
+from launch.judging.meta_scores import meta_scores
+from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, digest, vote_plan_of
 
 
 class FakeTokenizer:
@@ -37,7 +35,7 @@ class FakeScorer:
     def remote(self, asked: Sequence[Any]) -> Callable[[], list[list[float]]]:
         def answer() -> list[list[float]]:
             if not self.left:
-                raise ray.exceptions.GetTimeoutError
+                raise TimeoutError("the driver waited 3 s for the meta-RM to score (waits.judge_s)")
             self.left -= 1
             self.prompts += [prompt for (prompt,), _ in asked]
             self.asked += [text for _, found in asked for text, _ in found]
@@ -52,10 +50,10 @@ def logit(text: str) -> float:
 
 
 def meta(folder: Path, scorer: FakeScorer, rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    return votes.meta_scores(
+    return meta_scores(
         scorer,
         FakeTokenizer(),
-        poll(k=8),
+        vote_plan_of(k=8),
         PREFERENCES,
         rows,
         path=folder / "meta.jsonl",
@@ -65,11 +63,15 @@ def meta(folder: Path, scorer: FakeScorer, rows: Sequence[dict[str, Any]]) -> di
 
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "get", lambda reference, timeout: reference())
+    def answers(refs: Sequence[Any], *, limit_s: float, what: str) -> list[Any]:
+        assert (limit_s > 0, what) == (True, "the meta-RM to score (waits.judge_s)")
+        return [reference() for reference in refs]
+
+    monkeypatch.setattr(calls, "answers", answers)
 
 
 @pytest.mark.usefixtures("no_ray")
-def test_logits_stand_in_the_order_of_the_samples(tmp_path: Path) -> None:
+def test_logits_are_in_the_order_of_the_samples(tmp_path: Path) -> None:
     rows = collect(tmp_path, FakeJudge(), k=8)
     scorer = FakeScorer()
     found = meta(tmp_path, scorer, rows)
@@ -77,7 +79,7 @@ def test_logits_stand_in_the_order_of_the_samples(tmp_path: Path) -> None:
     assert Counter(scorer.asked) == Counter(sample["text"] for row in rows for sample in row["samples"])
     orders = [len({tuple(sample["permutation"]) for sample in row["samples"]}) for row in rows]
     assert len(scorer.prompts) == sum(orders), "a prompt for each permutation"
-    assert scorer.prompts[0] == poll().message(PREFERENCES[0].question, rows[0]["samples"][0]["permutation"])
+    assert scorer.prompts[0] == vote_plan_of().message(PREFERENCES[0].question, rows[0]["samples"][0]["permutation"])
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -85,10 +87,10 @@ def test_a_completion_that_was_cut_is_scored_without_an_end(tmp_path: Path) -> N
     (row, *_) = collect(tmp_path, FakeJudge(), PREFERENCES[:1], k=8)
     row["samples"][0]["finish"] = "length"
     scorer = FakeScorer()
-    votes.meta_scores(
+    meta_scores(
         scorer,
         FakeTokenizer(),
-        poll(k=8),
+        vote_plan_of(k=8),
         PREFERENCES[:1],
         [row],
         path=tmp_path / "m",

@@ -1,7 +1,5 @@
 """The votes of a judge: what is asked, what stands on disk, what is asked again, and what the benchmarks get of it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +12,17 @@ from configs.load import ConfigError, load
 from grm.prompts import template
 from launch.judging import votes
 from launch.judging.protocol import Answer, Ask, NotJudged
-from tests.launch.judging.fake_judge import PREFERENCES, SETTINGS, SHOWN, FakeJudge, collect, digest, poll, preference, stored
+from tests.launch.judging.fake_judge import (
+    PREFERENCES,
+    SETTINGS,
+    SHOWN,
+    FakeJudge,
+    collect,
+    digest,
+    preference,
+    stored,
+    vote_plan_of,
+)
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
 
@@ -22,7 +30,7 @@ from tests.launch.judging.fake_judge import PREFERENCES, SETTINGS, SHOWN, FakeJu
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("k", [0, 1, 8])
 def test_one_greedy_judgement_and_k_votes(n: int, k: int) -> None:
-    (first, greedy), *rest = poll(k=k).asks(preference("a", n).question)
+    (first, greedy), *rest = vote_plan_of(k=k).asks(preference("a", n).question)
     assert (greedy.samples, greedy.temperature, greedy.max_new_tokens) == (1, 0.0, 64)
     assert sum(ask.samples for _, ask in rest) == k
     assert {ask.temperature for _, ask in rest} <= {0.5}
@@ -34,27 +42,27 @@ def test_one_greedy_judgement_and_k_votes(n: int, k: int) -> None:
 
 
 def test_responses_are_shuffled_anew_for_each_vote() -> None:
-    asked = poll(k=64).asks(preference("a").question)[1:]
+    asked = vote_plan_of(k=64).asks(preference("a").question)[1:]
     assert sorted(permutation for permutation, _ in asked) == [(0, 1), (1, 0)]
     assert all(20 < ask.samples < 44 for _, ask in asked), "of 64 votes about half see each order"
-    assert len(poll(k=64).asks(preference("a", 4).question)) > 1 + 16, "of 24 orders"
+    assert len(vote_plan_of(k=64).asks(preference("a", 4).question)) > 1 + 16, "of 24 orders"
 
 
 def test_a_single_response_is_asked_on_the_scale_of_ten() -> None:
-    for _, ask in poll().asks(preference("a", 1).question):
+    for _, ask in vote_plan_of().asks(preference("a", 1).question):
         assert "from 1 to 10" in ask.message
-        assert ask.message == poll().message(preference("a", 1).question, (0,))
+        assert ask.message == vote_plan_of().message(preference("a", 1).question, (0,))
 
 
 def test_what_is_asked_depends_on_the_seed_and_the_question_alone() -> None:
     question = preference("a", 4).question
-    assert poll().asks(question) == poll().asks(question)
-    seeds = {ask.seed for changes in (1, 2) for _, ask in poll(seed=changes, k=8).asks(question)}
-    seeds |= {ask.seed for _, ask in poll(k=8).asks(replace(question, id="b"))}
-    permutations = [{p for p, _ in each.asks(question)} for each in (poll(k=1), poll(k=3), poll(k=8))]
+    assert vote_plan_of().asks(question) == vote_plan_of().asks(question)
+    seeds = {ask.seed for changes in (1, 2) for _, ask in vote_plan_of(seed=changes, k=8).asks(question)}
+    seeds |= {ask.seed for _, ask in vote_plan_of(k=8).asks(replace(question, id="b"))}
+    permutations = [{p for p, _ in each.asks(question)} for each in (vote_plan_of(k=1), vote_plan_of(k=3), vote_plan_of(k=8))]
     assert permutations[0] <= permutations[1] <= permutations[2], "the first votes are the same whatever k"
-    asked = [p for each in (poll(k=8), poll(k=8, seed=2)) for p, _ in each.asks(question)]
-    asked += [p for p, _ in poll(k=8).asks(replace(question, id="b"))]
+    asked = [p for each in (vote_plan_of(k=8), vote_plan_of(k=8, seed=2)) for p, _ in each.asks(question)]
+    asked += [p for p, _ in vote_plan_of(k=8).asks(replace(question, id="b"))]
     assert len(seeds) >= len(asked) - 3, "another seed for each question and permutation; greedy shares its votes'"
     assert all(0 <= seed < 2**31 for seed in seeds)
 
@@ -80,23 +88,23 @@ def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
 
 
 def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: Path) -> None:
-    judge, said = FakeJudge(), list[str]()
-    collect(tmp_path, judge, note=said.append)
-    per_preference = [len(poll().asks(p.question)) for p in PREFERENCES]
+    judge, notes = FakeJudge(), list[str]()
+    collect(tmp_path, judge, note=notes.append)
+    per_preference = [len(vote_plan_of().asks(p.question)) for p in PREFERENCES]
     assert judge.sizes == [sum(per_preference[:2]), sum(per_preference[2:4]), per_preference[4]]
     head, *rows = stored(tmp_path)
     assert head == {"settings": SETTINGS}
     assert [row["id"] for row in rows] == list("abcde")
-    assert said == [f"judged {done} of 5 preferences, 3 votes each" for done in (2, 4, 5)]
+    assert notes == [f"judged {done} of 5 preferences, 3 votes each" for done in (2, 4, 5)]
 
 
-def test_few_lines_are_said_about_many_waves(tmp_path: Path) -> None:
-    said: list[str] = []
-    collect(tmp_path, FakeJudge(), [preference(f"p{i}") for i in range(100)], note=said.append)
-    assert said == [f"judged {done} of 100 preferences, 3 votes each" for done in (20, 40, 60, 80, 100)]
+def test_few_lines_are_noted_about_many_waves(tmp_path: Path) -> None:
+    notes: list[str] = []
+    collect(tmp_path, FakeJudge(), [preference(f"p{i}") for i in range(100)], note=notes.append)
+    assert notes == [f"judged {done} of 100 preferences, 3 votes each" for done in (20, 40, 60, 80, 100)]
 
 
-def test_text_of_others_is_defused_before_it_is_asked(tmp_path: Path) -> None:
+def test_special_tokens_in_foreign_text_are_escaped_before_it_is_asked(tmp_path: Path) -> None:
     judge = FakeJudge()
     collect(tmp_path, judge, [preference("a", query="x END y")])
     assert all("x E-N-D y" in ask.message for ask in judge.asked)
@@ -108,11 +116,11 @@ def test_what_cannot_be_parsed_is_kept_with_its_reason(tmp_path: Path) -> None:
     assert all("no scores" in sample["text"] for sample in row["samples"])
     again = FakeJudge()
     collect(tmp_path, again, [preference("a", query="a riddle")])
-    assert again.asked == [], "it is an answer, and stands"
+    assert again.asked == [], "it is an answer, and counts"
 
 
 @pytest.mark.parametrize("waves", [0, 1, 2])
-def test_an_interrupted_poll_goes_on_to_the_same_end(tmp_path: Path, waves: int) -> None:
+def test_an_interrupted_collection_goes_on_to_the_same_end(tmp_path: Path, waves: int) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "halves").mkdir()
     whole, first, second, third = FakeJudge(), FakeJudge(waves=waves), FakeJudge(), FakeJudge()
@@ -121,17 +129,15 @@ def test_an_interrupted_poll_goes_on_to_the_same_end(tmp_path: Path, waves: int)
         collect(tmp_path / "halves", first)
     with (tmp_path / "halves" / "judgements.jsonl").open("a") as file:
         file.write('{"id": "cut o')
-    said: list[str] = []
-    went_on = collect(tmp_path / "halves", second, note=said.append)
+    notes: list[str] = []
+    went_on = collect(tmp_path / "halves", second, note=notes.append)
     assert json.dumps(went_on) == json.dumps(rows)
     assert stored(tmp_path / "halves") == stored(tmp_path / "whole")
     assert [*first.asked, *second.asked] == whole.asked, "each ask once"
-    assert said[0] == (
-        f"{2 * waves} of 5 preferences stand in judgements.jsonl already"
-        if waves
-        else "judged 2 of 5 preferences, 3 votes each"
+    assert notes[0] == (
+        f"{2 * waves} of 5 preferences are in judgements.jsonl already" if waves else "judged 2 of 5 preferences, 3 votes each"
     )
-    assert json.dumps(collect(tmp_path / "halves", third, note=said.append)) == json.dumps(rows)
+    assert json.dumps(collect(tmp_path / "halves", third, note=notes.append)) == json.dumps(rows)
     assert third.asked == []
 
 
@@ -139,10 +145,10 @@ def test_rows_come_in_the_order_of_the_preferences_whatever_stands(tmp_path: Pat
     collect(tmp_path, FakeJudge(), PREFERENCES[3:])
     judge = FakeJudge()
     assert [row["id"] for row in collect(tmp_path, judge)] == list("abcde")
-    assert len(judge.asked) == sum(len(poll().asks(p.question)) for p in PREFERENCES[:3])
+    assert len(judge.asked) == sum(len(vote_plan_of().asks(p.question)) for p in PREFERENCES[:3])
 
 
-def test_a_failed_item_stands_with_its_error_and_is_asked_again(tmp_path: Path) -> None:
+def test_a_failed_item_is_kept_with_its_error_and_is_asked_again(tmp_path: Path) -> None:
     preferences = [preference("a"), preference("b", query="a riddle"), preference("c")]
     rows = collect(tmp_path, FakeJudge(failing="riddle"), preferences)
     assert [row.get("error", "") for row in rows] == ["", "the server said no; ask again", ""]
@@ -153,7 +159,7 @@ def test_a_failed_item_stands_with_its_error_and_is_asked_again(tmp_path: Path) 
     assert {ask.message.count("riddle") for ask in judge.asked} == {1}, "only the failed one is asked for"
     assert [len(row["samples"]) for row in rows] == [4, 4, 4]
     collect(tmp_path, judge, preferences)
-    assert len(judge.asked) == len(poll().asks(preferences[1].question)), "and stands now"
+    assert len(judge.asked) == len(vote_plan_of().asks(preferences[1].question)), "and is not asked again"
 
 
 def test_one_failed_ask_of_many_fails_the_item(tmp_path: Path) -> None:
@@ -192,6 +198,32 @@ def test_judgements_of_other_settings_are_not_mixed(tmp_path: Path, settings: di
     assert str(caught.value) == f"{path} was begun with another {named}: use another folder, or remove the file"
     assert judge.asked == []
     assert stored(tmp_path) == before
+
+
+def test_votes_are_asked_beside_the_greedy_judgements_that_are_there(tmp_path: Path) -> None:
+    """An evaluation is a vote with k = 0: a later vote asks for nothing twice, and leaves the rows of one that came alone."""
+    (tmp_path / "both").mkdir()
+    (tmp_path / "alone").mkdir()
+    evaluating, voting, alone = FakeJudge(), FakeJudge(), FakeJudge()
+    greedy = collect(tmp_path / "both", evaluating, k=0)
+    assert [ask.temperature for ask in evaluating.asked] == [0.0] * 5
+    rows = collect(tmp_path / "both", voting)
+    assert all(ask.temperature > 0 for ask in voting.asked)
+    assert json.dumps([row["samples"][:1] for row in rows]) == json.dumps([row["samples"] for row in greedy])
+    assert json.dumps(rows) == json.dumps(collect(tmp_path / "alone", alone))
+    evaluating = FakeJudge()
+    assert len(collect(tmp_path / "both", evaluating, k=0)[0]["samples"]) == 1 + 3
+    assert evaluating.asked == []
+
+
+def test_settings_can_be_checked_before_a_judge_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "judgements.jsonl"
+    votes.require_same_settings(path, SETTINGS)
+    assert not path.exists()
+    collect(tmp_path, FakeJudge())
+    votes.require_same_settings(path, SETTINGS)
+    with pytest.raises(ConfigError, match="was begun with another model"):
+        votes.require_same_settings(path, {**SETTINGS, "model": "n"})
 
 
 # ---- items -----------------------------------------------------------------------------------------------------------

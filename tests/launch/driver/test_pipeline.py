@@ -1,0 +1,178 @@
+"""A run's beginning and its end, with a fake cluster: what a refused driver leaves alone, what is ended whatever happens, and
+what the exit status says."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from buffer.server import EmbeddedServer
+from buffer.streams import Address, ServerError
+from configs.load import ConfigError, dump, load
+from configs.schema import Config
+from launch.cli import exit_status
+from launch.cluster.failures import ActorLost, RunFailed
+from launch.driver import pipeline
+from launch.driver.pipeline import Pipeline
+from launch.setup.run_folder import lock_run_folder
+
+
+class FakeCluster:
+    """In place of Ray's; remembers whether it is open."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self.entered, self.closed = url, False, False
+        self.refuses: Exception | None = None
+
+    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> Self:
+        self._run_id = run_id
+        return self
+
+    def __enter__(self) -> Self:
+        if self.refuses:
+            raise self.refuses
+        self.entered = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def address(self) -> Address:
+        return Address(self._url, self._run_id)
+
+    def require_shared_folder(self) -> None:
+        """It has one node."""
+
+
+@pytest.fixture
+def cluster(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    fake = FakeCluster(server.url)
+    monkeypatch.setattr(pipeline, "Cluster", fake)
+    return fake
+
+
+Begin = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Begin:
+    """Makes the pipeline of a small run, or of one that is resumed."""
+
+    def make(*, resume: bool = False) -> Pipeline:
+        small = ["data.train=tiny:1:20", "data.heldout=tinyheld:2:4:2", "tracking.mode=disabled"]
+        config = load("tiny", [*small, f"run.dir={tmp_path}", f"run.id={tmp_path.name}"])
+        if resume:
+            (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True)
+            (tmp_path / tmp_path.name / "config.yaml").write_text(dump(config))
+        return Pipeline(config, preset="tiny", resume=resume)
+
+    return make
+
+
+def test_a_second_driver_is_refused_and_writes_nothing(tmp_path: Path, cluster: FakeCluster, begin: Begin) -> None:
+    folder = tmp_path / tmp_path.name
+    folder.mkdir()
+    torn = '{"when": "before"'  # the first driver is in the middle of a line
+    (folder / "evaluations.jsonl").write_text(torn)
+    held = lock_run_folder(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(ConfigError, match="another driver"):
+        begin(resume=True).__enter__()
+    os.close(held)
+    assert (folder / "evaluations.jsonl").read_text() == torn
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name in before}
+    assert after == before
+    assert not cluster.entered
+
+
+def test_a_signal_while_it_begins_leaves_no_cluster_open_and_no_lock(
+    tmp_path: Path, cluster: FakeCluster, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = begin()
+    monkeypatch.setattr(pipeline, "ProgressDisplay", interrupted)  # the last thing that is begun, but one
+    with pytest.raises(KeyboardInterrupt):
+        run.__enter__()
+    assert cluster.entered
+    assert cluster.closed
+    os.close(lock_run_folder(run.folder))  # nobody holds it
+
+
+def ended(run: Pipeline, error: BaseException | None) -> int:
+    """The exit status of a run whose stages end with this error."""
+
+    def train() -> int:
+        with run:
+            if error is not None:
+                raise error
+        return 0
+
+    return exit_status(train)
+
+
+def summary(run: Pipeline) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
+    return values
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerError("run x: the Redis server went away and did not come back: start it again and resume the run"),
+        ConfigError("votes/after.jsonl was begun with another seed: use another folder, or remove the file"),
+        TimeoutError("the driver waited 9 s for optimiser step 3 (waits.progress_s)"),
+        ActorLost("the actor died", "it died"),
+        RunFailed("the reward actor failed 6 times in a row"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_run_that_had_begun_has_failed_whatever_ended_it(
+    error: Exception, cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job system tries again after a 1, and not after a 2: the input could be used."""
+    run = begin()
+    assert ended(run, error) == 1
+    assert capsys.readouterr().err == f"failed: {error}\n"
+    assert (summary(run)["finished"], summary(run)["error"]) == ("failed", str(error))
+    assert cluster.closed
+    assert (run.folder / "report.html").is_file()
+
+
+def test_a_server_that_is_not_there_at_the_start_is_input_that_cannot_be_used(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.refuses = ServerError("Redis at redis://nowhere:1 is not reachable: start the server or correct redis.url")
+    run = begin()
+    assert ended(run, None) == 2
+    assert capsys.readouterr().err.startswith("error: Redis at redis://nowhere:1")
+    assert not (run.folder / "summary.json").exists()
+
+
+def test_a_signal_stops_it(cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    run = begin()
+    assert ended(run, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert summary(run)["finished"] == "stopped"
+
+
+def test_an_error_of_the_program_stays_one(cluster: FakeCluster, begin: Begin) -> None:
+    run = begin()
+    with pytest.raises(KeyError, match="oops"):
+        ended(run, KeyError("oops"))
+    assert summary(run)["finished"] == "failed"
+    assert cluster.closed
+
+
+def test_votes_without_the_meta_rm_that_should_choose_them_are_no_silent_result(cluster: FakeCluster, begin: Begin) -> None:
+    run = begin()
+    with pytest.raises(RunFailed, match=r"no checkpoint of the meta-RM in .*meta-rm, .*is run.dir shared by all nodes"), run:
+        run.count_votes()

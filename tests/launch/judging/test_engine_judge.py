@@ -1,0 +1,192 @@
+"""Rollout actors as a judge, with threads for actors: a worker that dies, stops or leaves takes no answer with it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from actors.vllm_engine import Request
+from buffer.messages import Completion
+from configs.load import load
+from launch.cluster import calls
+from launch.cluster.failures import RunFailed
+from launch.cluster.stage_actors import StageActors
+from launch.judging.engine_judge import EngineJudge
+from launch.judging.protocol import Answer, Ask, NotJudged
+from tests.launch.cluster.local_ray import LocalActor, LocalCluster, LocalRay, RayError, local_group, up
+
+
+class FakeTokenizer:
+    """A token for each character."""
+
+    def escape_special_tokens(self, text: str) -> str:
+        return text
+
+    def encode(self, message: str) -> tuple[int, ...]:
+        return tuple(map(ord, message))
+
+
+class Worker:
+    """A rollout actor that judges at once, or as it is told."""
+
+    def __init__(self, *, dies: bool = False, slow: bool = False, version: int = 3) -> None:
+        self.dies, self.slow, self.version = dies, slow, version
+        self.asked: list[str] = []
+        self.stopped = threading.Event()
+        self._requests: list[Request] = []
+
+    def __ray_ready__(self) -> None:
+        """Answers when it can."""
+
+    def ready(self) -> str:
+        return "ready"
+
+    def judge(self, requests: Sequence[Request], version: int) -> None:
+        self._requests = list(requests)
+        self.asked += [text(request) for request in requests]
+
+    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
+        if self.dies:
+            raise RayError("the engine ended")
+        if self.slow:
+            time.sleep(min(seconds, 0.05))
+            return None
+        return [(completion(text(request), self.version),) * request.samples for request in self._requests]
+
+
+def text(request: Request) -> str:
+    return "".join(map(chr, request.token_ids))
+
+
+def completion(words: str, version: int) -> Completion:
+    return Completion(token_ids=(1, 2), logprobs=(-0.1, -0.1), versions=(2, version), text=f"on {words}", finish="stop")
+
+
+def ask(message: str, samples: int = 1) -> Ask:
+    return Ask(message=message, samples=samples, temperature=0.0, max_new_tokens=8, seed=1)
+
+
+ASKS = [ask(letter) for letter in "abcdef"]
+Stage = Callable[..., tuple[StageActors, list[Worker]]]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Makes a stage of these workers; each that is replaced is followed by a healthy one. All workers are in the list."""
+    monkeypatch.setattr(calls, "ray", LocalRay)
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
+    made: list[LocalActor] = []
+
+    def of(*first: Worker, overrides: Sequence[str] = ()) -> tuple[StageActors, list[Worker]]:
+        workers: list[Worker] = []
+        config = load("tiny", ["cluster.restarts=2", "waits.judge_s=5", *overrides])
+        actors = StageActors(LocalCluster(), config, model="m")  # type: ignore[arg-type]
+
+        def maker(worker: Worker) -> Callable[[], dict[str, LocalActor]]:
+            lives = iter([worker])
+
+            def make() -> dict[str, LocalActor]:
+                workers.append(next(lives, None) or Worker(dies=worker.dies and worker.slow))
+                made.append(LocalActor(workers[-1]))
+                return {f"rollout-{len(made)}": made[-1]}
+
+            return make
+
+        actors.rollout_groups = [up(local_group("a rollout actor", maker(worker), lambda gone: None)) for worker in first]
+        actors.watch = lambda: None  # type: ignore[method-assign]  # there are no heartbeats
+        return actors, workers
+
+    yield of
+    for actor in made:
+        actor.end()
+
+
+def judge(actors: StageActors) -> EngineJudge:
+    return EngineJudge(actors._config, actors=actors, tokenizer=FakeTokenizer(), version=2)  # type: ignore[arg-type]
+
+
+def texts(answers: Sequence[tuple[Answer, ...] | NotJudged]) -> list[str]:
+    return [answered[0].text for answered in answers if isinstance(answered, tuple)]
+
+
+ALL = [f"on {letter}" for letter in "abcdef"]
+
+
+def test_workers_share_the_asks_and_answers_come_in_their_order(stage: Stage) -> None:
+    actors, workers = stage(Worker(), Worker())
+    answers = judge(actors).judge(ASKS)
+    assert texts(answers) == ALL
+    assert [worker.asked for worker in workers] == [["a", "c", "e"], ["b", "d", "f"]]
+    assert answers[0] == (Answer(text="on a", tokens=2, finish="stop", version=3),), "the newest version behind it"
+
+
+def test_a_prompt_that_is_too_long_is_an_error_among_the_answers(stage: Stage) -> None:
+    actors, _ = stage(Worker())
+    first, second = judge(actors).judge([ask("x" * 5000), ask("b", samples=2)])
+    assert isinstance(first, NotJudged)
+    assert "a prompt of 5000 tokens, the limit is" in str(first)
+    assert isinstance(second, tuple)
+    assert len(second) == 2
+
+
+def test_what_a_dead_worker_was_asked_is_asked_of_another(stage: Stage) -> None:
+    actors, workers = stage(Worker(), Worker(dies=True))
+    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert sorted(workers[0].asked) == list("abcdef"), "the one that lives took over, and nothing was asked of it twice"
+
+
+def test_the_only_worker_is_replaced_when_it_dies(stage: Stage) -> None:
+    actors, workers = stage(Worker(dies=True))
+    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert len(workers) == 2
+
+
+def test_a_worker_that_stops_answering_is_ended_by_its_heartbeat_and_replaced(stage: Stage) -> None:
+    actors, workers = stage(Worker(slow=True))
+    stopped = actors.rollouts[0]
+    actors.watch = lambda: actors.end_rollout(stopped)  # type: ignore[method-assign]  # as after `waits.heartbeat_s`
+    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert len(workers) == 2
+
+
+def test_workers_that_die_of_it_again_and_again_end_it(stage: Stage) -> None:
+    actors, _ = stage(Worker(dies=True, slow=True))  # and so do those that follow it
+    with pytest.raises(RunFailed, match=r"3 rollout actors died in a row under one request to judge \(cluster.restarts = 2\)"):
+        judge(actors).judge(ASKS)
+
+
+def test_answers_that_do_not_come_are_a_timeout_that_says_how_many(stage: Stage) -> None:
+    actors, _ = stage(Worker(slow=True), overrides=["waits.judge_s=0.2"])
+    with pytest.raises(TimeoutError, match=r"the driver waited 0 s for 6 of 6 prompts to be judged \(waits.judge_s\)"):
+        judge(actors).judge(ASKS)
+
+
+def until_answered(pending: Any) -> list[str]:
+    """As the training loop does between two polls."""
+    deadline = time.monotonic() + 10
+    while (answers := pending.advance(0.0)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return texts(answers)
+
+
+def test_a_worker_that_drains_meanwhile_takes_nothing_with_it(stage: Stage) -> None:
+    actors, workers = stage(Worker(), Worker(slow=True))
+    pending = judge(actors).begin(ASKS)
+    assert pending.advance(0.0) is None
+    actors.rollout_groups[1].drain()
+    assert until_answered(pending) == ALL
+    assert sorted(workers[0].asked) == list("abcdef")
+
+
+def test_asks_wait_for_a_worker_while_there_is_none(stage: Stage) -> None:
+    actors, workers = stage(Worker())
+    actors.rollout_groups[0].replace()
+    pending = judge(actors).begin(ASKS)
+    assert [pending.advance(0.0) for _ in range(3)] == [None] * 3
+    assert pending.pending == []
+    actors.rollout_groups[0].is_up()
+    assert until_answered(pending) == ALL
+    assert workers[0].asked == []

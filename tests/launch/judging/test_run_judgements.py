@@ -1,0 +1,136 @@
+"""The held-out judgements of a run on disk: greedy ones of all preferences, votes on some, each asked once; and counted."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.load import load
+from launch.judging import run_judgements
+from launch.judging.run_judgements import RunJudgements
+from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
+
+NO_CLUSTER: Any = None  # no meta-RM scores here
+NO_ACTORS: Any = None  # a fake judge stands in for them
+
+
+@dataclass
+class Run:
+    """The judgements of a run under `folder`, judged by `judge`."""
+
+    folder: Path
+    judge: FakeJudge = field(default_factory=FakeJudge)
+    notes: list[str] = field(default_factory=list)
+    overrides: tuple[str, ...] = ("eval.votes=[1,2]", "eval.votes_limit=2", "tracking.samples=2")
+
+    @property
+    def judgements(self) -> RunJudgements:
+        config = load("tiny", self.overrides)
+        tokenizer: Any = None
+        return RunJudgements(config, PREFERENCES, tokenizer=tokenizer, folder=self.folder, note=self.notes.append)
+
+    def asked(self) -> tuple[int, int]:
+        """How many greedy judgements and how many votes were asked for."""
+        greedy = sum(ask.samples for ask in self.judge.asked if ask.temperature == 0)
+        return greedy, sum(ask.samples for ask in self.judge.asked) - greedy
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    found = Run(tmp_path / "votes")
+    monkeypatch.setattr(run_judgements, "EngineJudge", lambda *arguments, **named: found.judge)
+    return found
+
+
+def test_votes_do_not_repeat_the_greedy_judgements_of_the_evaluation(run: Run) -> None:
+    result, samples = run.judgements.evaluate(NO_ACTORS, "after", version=3)
+    assert run.asked() == (5, 0)
+    run.judgements.vote(NO_ACTORS, "after", version=3)
+    assert run.asked() == (5, 2 * 2)
+    assert (result.accuracy, result.rows, len(samples)) == (1.0, 5, 2)
+    counted = run.judgements.count(NO_CLUSTER, None)
+    assert counted.keys() == {"after"}
+    assert (counted["after"].rows, counted["after"].figures["vote@2"].rows) == (2, 2)
+    assert counted["after"].figures["greedy"].value == 1.0
+
+
+def test_the_accuracy_of_a_run_is_the_greedy_figure_of_its_votes(run: Run) -> None:
+    run.overrides = ("eval.votes=[1,2]", "eval.votes_limit=0")
+    run.judge = FakeJudge(broken="answer 2")  # of three responses or more
+    result, _ = run.judgements.evaluate(NO_ACTORS, "before", version=0)
+    run.judgements.vote(NO_ACTORS, "before", version=0)
+    figures = run.judgements.count(NO_CLUSTER, None)["before"].figures
+    assert result.accuracy == figures["greedy"].value == 0.5
+    assert result.parse_rate == figures["parse_rate"].value
+
+
+def test_what_is_on_disk_is_not_judged_again(run: Run) -> None:
+    first, _ = run.judgements.evaluate(NO_ACTORS, "after", version=3)
+    run.judgements.vote(NO_ACTORS, "after", version=3)
+    before = run.asked()
+    assert run.judgements.evaluate(NO_ACTORS, "after", version=3)[0] == first
+    run.judgements.vote(NO_ACTORS, "after", version=3)
+    assert run.asked() == before
+
+
+def test_an_interrupted_vote_goes_on(run: Run) -> None:
+    run.overrides = ("eval.votes=[1,2]", "rollout.max_groups=1", "rollout.samples=2")  # a preference at a time
+    run.judge = FakeJudge(waves=2 + 1)
+    run.judgements.evaluate(NO_ACTORS, "after", version=3)
+    with pytest.raises(KeyboardInterrupt):
+        run.judgements.vote(NO_ACTORS, "after", version=3)
+    voted = [row for row in lines(run.folder / "after.jsonl")[1:] if len(row["samples"]) > 1]
+    run.judge = FakeJudge()
+    run.judgements.vote(NO_ACTORS, "after", version=3)
+    assert run.asked() == (0, 2 * (len(PREFERENCES) - len(voted)))
+    assert run.judgements.count(NO_CLUSTER, None)["after"].rows == len(PREFERENCES)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_without_votes_a_run_is_evaluated_and_nothing_is_counted(run: Run) -> None:
+    run.overrides = ("eval.votes=[]",)
+    run.judgements.evaluate(NO_ACTORS, "before", version=0)
+    run.judgements.vote(NO_ACTORS, "before", version=0)
+    assert run.asked() == (5, 0)
+    assert run.judgements.count(NO_CLUSTER, None) == {}
+
+
+def test_a_policy_that_was_evaluated_only_is_not_counted(run: Run) -> None:
+    run.judgements.evaluate(NO_ACTORS, "before", version=0)
+    run.judgements.evaluate(NO_ACTORS, "after", version=3)
+    run.judgements.vote(NO_ACTORS, "after", version=3)
+    assert run.judgements.count(NO_CLUSTER, None).keys() == {"after"}
+
+
+def counted(folder: Path, judge: FakeJudge) -> tuple[dict[str, Any], list[str]]:
+    """The figures of votes that the judge casts, and what is noted."""
+    notes: list[str] = []
+    collect(folder, judge)
+    (folder / "judgements.jsonl").rename(folder / "after.jsonl")
+    config, tokenizer = load("tiny", ["eval.votes=[1,2]"]), NO_CLUSTER
+    judgements = RunJudgements(config, PREFERENCES, tokenizer=tokenizer, folder=folder, note=notes.append)
+    return dict(judgements.count(NO_CLUSTER, None)), notes
+
+
+def test_each_policy_that_voted_is_counted(tmp_path: Path) -> None:
+    figures, notes = counted(tmp_path, FakeJudge())
+    assert figures.keys() == {"after"}
+    assert figures["after"].rows == len(PREFERENCES)
+    assert notes == []
+
+
+def test_a_preference_without_votes_is_noted_and_left_out(tmp_path: Path) -> None:
+    figures, notes = counted(tmp_path, FakeJudge(failing="answer 3"))  # of four responses, which one preference has
+    assert figures["after"].rows == len(PREFERENCES) - 1
+    assert notes == ["votes after: 1 of 5 preferences have none, and do not count: the server said no; ask again"]
+
+
+def test_without_any_answer_there_are_no_figures(tmp_path: Path) -> None:
+    figures, notes = counted(tmp_path, FakeJudge(failing=""))
+    assert figures == {}
+    assert len(notes) == 1

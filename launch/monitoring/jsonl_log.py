@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from learner import json_lines
+from buffer import json_lines
 
 CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
+from actors.generator import Generator, Request
 from actors.rollout_report import RolloutReport, Tally
-from actors.vllm_engine import Generator, Request
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect

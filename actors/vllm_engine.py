@@ -8,8 +8,6 @@ The prefix cache is salted with the edition under which a request was submitted:
 group that is submitted after a pull reads what older weights left there.
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import threading
@@ -17,8 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from actors.generator import Request
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights
 
@@ -36,71 +35,54 @@ ENVIRONMENT = {
 # vLLM compiles one small log-prob helper even in eager mode: seconds of start-up and a C++ compiler for nothing on CPU.
 CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
 
-
 BATCHED_TOKENS = 4096  # of one step on CPU: a weight pull waits for a step at most
 
 
 class EngineDead(RuntimeError):
-    """The engine's thread ended with an error; the message carries it. The actor must be replaced."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """One prompt to be sampled `samples` times; temperature 0 is greedy. seed: gives the same samples again, whatever
-    else the engine is doing (up to rounding); None: the engine's own stream."""
-
-    token_ids: tuple[int, ...]
-    samples: int
-    temperature: float
-    max_new_tokens: int
-    seed: int | None = None
+    """The engine's thread ended with an error, which the message holds. The actor must be replaced."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Command:
+    """Something to be done between two decode steps, and its answer."""
+
     function: Callable[[], Any]
     future: Future[Any]
 
     def run(self) -> None:
         try:
             self.future.set_result(self.function())
-        except Exception as error:  # handed to the caller, who waits on it
+        except Exception as error:  # handed to the caller, which waits for it
             self.future.set_exception(error)
-
-
-class Generator(Protocol):
-    """What a rollout actor needs of an engine."""
-
-    @property
-    def edition(self) -> Edition: ...
-    @property
-    def tokens(self) -> int: ...
-    @property
-    def steps(self) -> int: ...
-    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]: ...
-    def load(self, weights: PublishedWeights) -> float: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VllmSettings:
-    """context: tokens of prompt + completion; sequences: decoded at a time; seed: a different one for each replica,
-    or all replicas draw the same samples."""
+    """How an engine is built."""
 
     model_path: str
+    """Folder or hub name of the model."""
     dtype: str
+    """Of its weights: bfloat16, float16 or float32."""
     context: int
+    """Tokens of a prompt and its completion at most."""
     sequences: int
+    """Completions decoded at a time at most."""
     kv_cache_bytes: int
+    """Size of the KV cache on CPU."""
     gpu_memory: float
+    """Share of the GPU's memory that the engine may take, 0..1."""
     seed: int
+    """Of the engine's own stream: another one for each replica, or all replicas draw the same samples."""
     device: str
+    """cpu or cuda."""
 
 
 class VllmEngine:
     """`Generator` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
 
     def __init__(self, settings: VllmSettings) -> None:
+        """Builds the engine, which takes a while, and starts its thread."""
         on_cpu = settings.device == "cpu"
         for name, value in (ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu else {})).items():
             os.environ.setdefault(name, value)
@@ -120,7 +102,7 @@ class VllmEngine:
 
     @property
     def edition(self) -> Edition:
-        """Of the weights in force."""
+        """The edition of the weights in force."""
         return self._edition
 
     @property
@@ -146,7 +128,7 @@ class VllmEngine:
         return done
 
     def load(self, weights: PublishedWeights) -> float:
-        """Copy weights in place between two steps; returns the seconds that decoding stood still."""
+        """Copy weights in place between two steps. Returns the seconds that decoding stood still."""
 
         def swap() -> float:
             started = time.perf_counter()
@@ -158,7 +140,7 @@ class VllmEngine:
         return self._call(swap).result()
 
     def close(self) -> None:
-        """Idempotent. Requests still running fail with EngineDead."""
+        """End the engine; harmless when repeated. Requests that are still running fail with EngineDead."""
         self._commands.put(None)
         self._thread.join(timeout=30)
 
@@ -181,11 +163,11 @@ class VllmEngine:
                             self._finish(output)
                     self._steps += 1
             self._end(EngineDead("it was closed"))
-        except Exception as error:  # ends this thread; every waiter is told, and later calls too
+        except Exception as error:  # ends this thread; what waits gets it, and later calls too
             self._end(error)
 
     def _run_commands(self) -> bool:
-        """Run what is queued; sleep in the queue while there is nothing to decode. False: asked to end."""
+        """Run what is queued; sleep in the queue while there is nothing to decode. Returns False when the thread is to end."""
         while True:
             try:
                 command = self._commands.get(block=not self._engine.has_unfinished_requests())
@@ -244,7 +226,7 @@ def _completion(output: Any) -> Completion:
 
 
 def _build(settings: VllmSettings) -> tuple[Any, Any]:
-    """-> (LLMEngine, the torch model inside it)."""
+    """Returns the LLMEngine and the torch model inside it."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -276,7 +258,7 @@ def _build(settings: VllmSettings) -> tuple[Any, Any]:
 
 def _keep_plain_weights() -> None:
     """oneDNN packs each linear layer's weight into a private copy, after which loading weights in place fails or, for
-    tied embeddings, is silently wrong. `_build` checks that this took effect."""
+    tied embeddings, is silently wrong. `_build` checks that switching it off took effect."""
     import vllm._custom_ops as custom_ops
 
     custom_ops._supports_onednn = False

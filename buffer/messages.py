@@ -115,7 +115,7 @@ class ExperienceGroup:
     failures: tuple[str, ...]
     """G reasons why a completion could not be parsed; "" where it could."""
     truncated: tuple[bool, ...]
-    """G times whether a completion ended at the token limit."""
+    """G times whether the completion ended at the token limit."""
 
     def __post_init__(self) -> None:
         require(len(self.prompt_ids) > 0, "prompt_ids", "at least one token")

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from actors.vllm_engine import Request
+from actors.generator import Request
 from buffer.messages import Completion
 from buffer.weights import NONE, Edition, PublishedWeights
 

@@ -14,9 +14,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from actors.generator import Generator
 from actors.rollout import RolloutActor
 from actors.vllm_engine import ENVIRONMENT as ENGINE_ENVIRONMENT
-from actors.vllm_engine import Generator, VllmEngine, VllmSettings
+from actors.vllm_engine import VllmEngine, VllmSettings
 from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
 from buffer.rollout_target import next_worker

@@ -68,10 +68,10 @@ class TrainingActors(SamplingActors):
 
         Args:
             checkpoints: Folder of both learners' checkpoints.
-            cold_start_samples: Sampled judgements that the meta-RM is trained on first (see `MetaRMLearner`).
+            cold_start_samples: Judgements that the meta-RM is trained on first (see `MetaRMLearner`).
         """
         super().__init__(cluster, config, model=model, preferences=preferences)
-        self._checkpoints, self._cold_start_samples = checkpoints, cold_start_samples
+        self._checkpoints, self._samples = checkpoints, cold_start_samples
         self.has_meta_rm = config.meta_rm.enabled
 
     @property
@@ -120,7 +120,7 @@ class TrainingActors(SamplingActors):
                 "meta-rm",
                 {},
                 gpu=True,
-                cold_start_samples=self._cold_start_samples,
+                cold_start_samples=self._samples,
                 **self._rank(rank, world, "meta-rm"),
             )
             for rank in range(world)

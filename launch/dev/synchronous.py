@@ -40,7 +40,8 @@ from statistics import fmean
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that `python launch/dev/synchronous.py` finds the packages
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import
 
-from actors.vllm_engine import Request, VllmEngine, VllmSettings
+from actors.generator import Request
+from actors.vllm_engine import VllmEngine, VllmSettings
 from buffer.ledger import Cursor
 from buffer.messages import Completion, ExperienceGroup
 from configs.load import load as load_config
@@ -144,6 +145,7 @@ class Sampler:
             logprobs=tuple(completion.logprobs for completion in completions),
             versions=tuple(completion.versions for completion in completions),
             failures=("",) * len(completions),
+            truncated=tuple(completion.finish == "length" for completion in completions),
             rewards=tuple(self._reward(draft, completion.text) for completion in completions),
             truncated=tuple(completion.finish == "length" for completion in completions),
         )

@@ -14,7 +14,6 @@ from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
 from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, verdict_counts
 from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
-from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
 from learner.sft import SFTReport
@@ -70,7 +69,6 @@ class ColdStart:
         Raises:
             RunFailed: Nothing was kept.
         """
-        jsonl_log.repair(self.samples)
         verdicts = verdict_counts(row for _, row in json_lines.rows(self.samples))
         dataset, context = self._folder / "dataset.jsonl", self._config.model.context
         examples = write_dataset(dataset, self.samples, self._inputs.mixed, self._inputs.tokenizer, context)

@@ -1,13 +1,11 @@
-"""Cold-start sampling (RFT): N_RFT judgements of each preference, and one more that was told which response is best.
+"""Cold-start sampling (RFT): N_RFT judgements of each preference, and one more with a hint that names the best response.
 
     planned ─credit─▶ [prompts] ─▶ RolloutActor xN ─▶ [rollouts] ─▶ RewardActor ─▶ [experience] ─▶ verdicts ─▶ sampled.jsonl
 
-`sampled.jsonl` holds a line per group and is the truth: what stands in it is never sampled again, and the streams of an
+`sampled.jsonl` holds a line per group and is the truth: a group that is in it is never sampled again, and the streams of an
 interrupted try are not needed. Each group has a seed of its own, so a try that goes on samples what the first would have.
 A line keeps the prompt *without* the hint: that, and nothing else, is what the policy is fine-tuned on (I6).
 """
-
-from __future__ import annotations
 
 import random
 import time
@@ -31,28 +29,39 @@ from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
 
-CLAIM = 64
-NOTES = 10  # lines said on the way
+CLAIM = 64  # scored groups taken at a time
+NOTES = 10  # lines for people on the way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """One group to sample: what is asked, and the plain prompt that its completions are learnt under."""
+    """One group to sample."""
 
     asked: Draft
+    """The prompt that is sampled; it may hold the hint."""
     plain: Draft
+    """The prompt without a hint, which the completions are learnt under."""
     hinted: bool
+    """Whether `asked` holds the hint."""
     samples: int
+    """Completions to sample."""
     seed: int
+    """Of the sampling."""
 
     @property
     def key(self) -> tuple[str, bool]:
+        """What tells it from the other groups of the plan."""
         return self.asked.preference, self.hinted
 
 
 def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference]) -> list[Planned]:
-    """All groups of the cold start, in order: a pure function of the config and the data. Prompts that are too long are
-    left out whole, hinted ones with their hint. `prompts` are those of the preferences, in the same order."""
+    """Returns all groups of the cold start, in order: a pure function of the config and the data.
+
+    Args:
+        config: The run's.
+        prompts: The prompts of the preferences, in the same order. One that is too long is left out, with its hint or alone.
+        preferences: The training preferences.
+    """
     cold, seed = config.cold_start, config.run.seed
     order = list(range(len(preferences)))
     random.Random(f"cold-start/{seed}").shuffle(order)
@@ -65,8 +74,8 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
             continue
         if cold.samples:
             planned.append(Planned(asked=plain, plain=plain, hinted=False, samples=cold.samples, seed=_seed(seed, name, False)))
-        if cold.hinted and (told := prompts.draft(index, f"cold-start/{seed}/{name}", best=preference.label)):
-            planned.append(Planned(asked=told, plain=plain, hinted=True, samples=1, seed=_seed(seed, name, True)))
+        if cold.hinted and (hinted := prompts.draft(index, f"cold-start/{seed}/{name}", best=preference.label)):
+            planned.append(Planned(asked=hinted, plain=plain, hinted=True, samples=1, seed=_seed(seed, name, True)))
     return planned
 
 
@@ -75,14 +84,14 @@ def _seed(run: int, preference: str, hinted: bool) -> int:
 
 
 def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
-    """The groups that do not stand in `path` yet."""
+    """Returns the groups that are not in `path` yet."""
     jsonl_log.repair(path)
     done = {(row["preference"], row["hinted"]) for _, row in json_lines.rows(path)}
     return [group for group in planned if group.key not in done]
 
 
 class Sampling:
-    """Samples what is planned and does not stand in `path` yet, through the actors's streams."""
+    """Samples what is planned and not on disk yet, through the streams of a stage."""
 
     def __init__(
         self,
@@ -94,6 +103,16 @@ class Sampling:
         path: Path,
         progress: ProgressDisplay,
     ) -> None:
+        """Takes over a stage whose actors are ready.
+
+        Args:
+            config: The run's.
+            actors: The stage.
+            planned: All groups of the cold start.
+            tokenizer: The policy's.
+            path: The file of sampled groups.
+            progress: Gets lines for people.
+        """
         self._config, self._actors, self._tokenizer, self._path, self._progress = config, actors, tokenizer, path, progress
         self._groups = missing(planned, path)
         self._all, self._written = len(planned), len(planned) - len(self._groups)
@@ -108,7 +127,12 @@ class Sampling:
         self._arrived = time.monotonic()
 
     def run(self) -> None:
-        """Until every group is on disk or in the dead letters. TimeoutError when none came within `waits.progress_s`."""
+        """Sample until every group is on disk or in the dead letters.
+
+        Raises:
+            RunFailed: A group of actors died too often.
+            TimeoutError: No scored group came within `waits.progress_s`.
+        """
         for worker in self._workers:
             worker.work()
         while self._issue():
@@ -119,7 +143,7 @@ class Sampling:
             self._check_progress()
 
     def _issue(self) -> bool:
-        """Offer as many groups as there is credit for; whether any is still under way."""
+        """Offer as many groups as there is credit for. Returns whether any is still under way."""
         credit = len(self._actors.rollout_groups) * self._config.sampling_credit
         outstanding = len(self._ledger.outstanding())
         at = self._ledger.cursor().group
@@ -150,7 +174,7 @@ class Sampling:
                 continue
             row = self._row(scored)
             jsonl_log.append(self._path, [row])
-            kept = any(is_kept(one["verdict"]) for one in row["completions"])
+            kept = any(is_kept(completion["verdict"]) for completion in row["completions"])
             self._ledger.release([scored.group], outcome="trained" if kept else "filtered", entries=[entry.id])
             self._written += 1
             self._arrived = time.monotonic()
@@ -177,18 +201,18 @@ class Sampling:
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s
         if time.monotonic() - self._arrived > limit:
-            found = diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config)
+            report = diagnosis.describe(diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config))
             raise TimeoutError(
                 f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s); {self._written} of {self._all} are"
-                f" on disk\n{diagnosis.describe(found)}"
+                f" on disk\n{report}"
             )
 
 
 def _ignore_report(report: object) -> None:
-    """What was sampled is read from the stream; of the workers only the heartbeat counts."""
+    """What was sampled is read from the stream; the report of a slice only shows that the worker lives."""
 
 
 def verdict_counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """Judgements by verdict."""
-    found = Counter(one["verdict"] for row in rows for one in row["completions"])
-    return {verdict: found[verdict] for verdict in VERDICTS}
+    """Returns the number of judgements of each verdict."""
+    counts = Counter(completion["verdict"] for row in rows for completion in row["completions"])
+    return {verdict: counts[verdict] for verdict in VERDICTS}

@@ -1,7 +1,5 @@
 """The driver's side of I2 and I7: prompts are issued while there is credit, and the data cursor moves with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from buffer.ledger import Cursor, Ledger, Offer
@@ -13,8 +11,17 @@ Take = Callable[[Cursor, int], list[tuple[Draft, Cursor]]]
 
 
 def issue(ledger: Ledger, config: Config, take: Take) -> int:
-    """Offer as many prompts as there is credit for; how many were issued. The ledger's script has the last word (I2) and
-    moves the data cursor with them (I7). All in one script: a worker that looks sees all of them."""
+    """Offer as many prompts as there is credit for. The ledger's script has the last word (I2) and moves the data cursor with
+    them (I7); it adds all of them at once, so a worker that claims finds them together.
+
+    Args:
+        ledger: The run's accounts.
+        config: The run's.
+        take: Returns so many prompts from a cursor on, each with the cursor behind it.
+
+    Returns:
+        How many were issued.
+    """
     credit = config.credit - len(ledger.outstanding())
     if credit <= 0:
         return 0
@@ -24,10 +31,18 @@ def issue(ledger: Ledger, config: Config, take: Take) -> int:
 
 
 def reopen(ledger: Ledger, config: Config, take: Take) -> int:
-    """At eta = 0, when a run is resumed in the middle of a round: all prompts that were issued together are sampled again
-    together, as in a run that was never cut off; how many. (A log-prob depends in its last bits on what else is decoded.)
+    """Issue a round again: at eta = 0, when a run is resumed in the middle of it, all prompts that were issued together are
+    sampled again together, as in a run that was never cut off. (A log-prob depends in its last bits on what else is decoded.)
 
-    No worker may be at work yet. What of them was finished is thrown away, the meta-RM may see it a second time.
+    No worker may be at work yet. What was finished of the round is thrown away; the meta-RM may get it a second time.
+
+    Args:
+        ledger: The run's accounts.
+        config: The run's.
+        take: As in `issue`.
+
+    Returns:
+        How many prompts are sampled again.
     """
     round_start, outstanding = ledger.round_start(), ledger.outstanding()
     round_ = [number for number in range(round_start.group, ledger.cursor().group) if number in outstanding]
@@ -58,6 +73,6 @@ def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt
 
 
 def _seed(config: Config, group: int) -> int | None:
-    """At eta = 0 a prompt gives the same completions whoever samples it and whenever: a run that was cut off and goes on
-    ends as one that was not. Otherwise the engine draws from its own stream, which is faster."""
+    """Returns the seed of a group at eta = 0, where a prompt gives the same completions on every worker and at any time: a
+    resumed run ends as one that was not cut off. Otherwise None: the engine draws from its own stream, which is faster."""
     return sampling_seed(f"group/{config.run.seed}/{group}") if config.grpo.max_staleness == 0 else None

@@ -127,8 +127,7 @@ class Training:
         limit_s = self._config.waits.progress_s
         if time.monotonic() - self._stepped_at < limit_s:
             return
-        found = diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config)
-        report = diagnosis.describe(found)
+        report = diagnosis.describe(diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config))
         self._tracker.alert(f"no optimiser step for {limit_s:.0f} s", report)
         raise TimeoutError(
             f"the driver waited {limit_s:.0f} s for optimiser step {self._run_state.totals.version + 1}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.vllm_engine import Request
+from actors.generator import Request
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.failures import ActorLost, RunFailed

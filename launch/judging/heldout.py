@@ -158,8 +158,8 @@ class RunningEvaluation:
         answers = self._pending.advance(0.0)
         if answers is None:
             return None
-        found = rows_of(self._preferences, self._asked, answers, {})
-        rows = [found[p.question.id] for p in self._preferences]
+        by_id = rows_of(self._preferences, self._asked, answers, {})
+        rows = [by_id[p.question.id] for p in self._preferences]
         return (
             evaluation(self._preferences, rows, when="during", version=self._version),
             sample_judgements(self._preferences, rows, when="during", version=self._version, count=self._samples),

@@ -1,7 +1,5 @@
 """What an evaluation leaves: a table in the terminal, table.json, a page with the scaling plot, W&B, rewardbench's rows."""
 
-from __future__ import annotations
-
 import json
 import re
 import string
@@ -30,8 +28,8 @@ LOG_WIDTH = 2000  # characters of a line that no terminal breaks
 
 
 def print_table(rows: Sequence[TableRow]) -> None:
-    """A line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with the
-    main figures. The rest of the subsets' figures is in table.json and on the page."""
+    """Print a line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with
+    the main figures. The rest of the subsets' figures is in table.json and on the page."""
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
@@ -52,21 +50,22 @@ def print_table(rows: Sequence[TableRow]) -> None:
 
 
 def _table(*columns: str) -> Table:
-    found = Table(title=None, box=None, pad_edge=False)
-    found.add_column("", overflow="fold")
+    table = Table(title=None, box=None, pad_edge=False)
+    table.add_column("", overflow="fold")
     for name in columns:
-        found.add_column(name, justify="right", no_wrap=True, overflow="crop")
-    return found
+        table.add_column(name, justify="right", no_wrap=True, overflow="crop")
+    return table
 
 
 def _main(overall: TableRow) -> list[str]:
-    """What tells a judge from a trivial one: parse rate, baselines, greedy, and the most votes, plain and guided."""
+    """Returns the figures that tell a judge from a trivial one: parse rate, baselines, greedy, the most votes, plain and
+    guided."""
     always = ("parse_rate", "chance", "longest", "shortest", "greedy", "auc_greedy")
-    found = [name for name in always if name in overall.figures]
+    names = [name for name in always if name in overall.figures]
     for kind in ("vote", "guided", "auc_vote", "auc_guided"):
         counted = [name for name in overall.figures if re.fullmatch(rf"{kind}@\d+", name)]
-        found += counted[-1:]
-    return found
+        names += counted[-1:]
+    return names
 
 
 def _cell(name: str, value: float) -> str:
@@ -76,10 +75,18 @@ def _cell(name: str, value: float) -> str:
 def write_evaluation(
     out: Path, rows: Sequence[TableRow], *, named: Mapping[str, Any], failed: Mapping[str, str], config: Config
 ) -> None:
-    """table.json, report.html and the W&B run. failed: preferences without an answer, with the reason."""
+    """Write table.json, report.html and the W&B run.
+
+    Args:
+        out: Folder of the evaluation.
+        rows: The table; its last row is over all preferences.
+        named: What was evaluated, by name: model, meta-RM, data.
+        failed: {preference without an answer: the reason}.
+        config: Of the evaluation.
+    """
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
-    found = {**named, "failed": dict(failed), "subsets": figures}
-    (out / "table.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    whole = {**named, "failed": dict(failed), "subsets": figures}
+    (out / "table.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
     (out / "config.yaml").write_text(dump(config), encoding="utf-8")
     (out / "report.html").write_text(_page(str(named["model"]), rows, failed), encoding="utf-8")
     tracker = Tracker(out, f"evaluate-{out.name}", config.model_dump(), config.tracking.project, config.tracking.mode)
@@ -87,7 +94,7 @@ def write_evaluation(
     greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1"}
     metrics = {metric: overall.figures[name].value for name, metric in greedy.items() if name in overall.figures}
     tracker.log({"eval/version": 0, **metrics, **vote_metrics(overall)})
-    tracker.finish({"finished": "completed", **found})
+    tracker.finish({"finished": "completed", **whole})
 
 
 def _page(model: str, rows: Sequence[TableRow], failed: Mapping[str, str]) -> str:
@@ -97,12 +104,14 @@ def _page(model: str, rows: Sequence[TableRow], failed: Mapping[str, str]) -> st
     head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in columns))
     lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
     notice = tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice") if failed else None
-    parts = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
+    sections = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
     if card:
-        parts.append(tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid")))
-    parts.append(tag("section", tag("h2", "Figures"), tag("div", tag("table", head, *lines, class_="figures"), class_="wide")))
+        sections.append(tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid")))
+    sections.append(
+        tag("section", tag("h2", "Figures"), tag("div", tag("table", head, *lines, class_="figures"), class_="wide"))
+    )
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
-    return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(parts))
+    return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(sections))
 
 
 def _shown(name: str, row: TableRow) -> Markup | str:
@@ -114,7 +123,7 @@ def _shown(name: str, row: TableRow) -> Markup | str:
 
 
 def rewardbench_rows(preferences: Sequence[Preference], items: Sequence[Item]) -> Iterator[dict[str, Any]]:
-    """Rows of rewardbench's `<model>_outputs.jsonl` for the pairs: greedy scores, a tie counts as wrong there. An
+    """Yields the rows of rewardbench's `<model>_outputs.jsonl` for the pairs: greedy scores, a tie counts as wrong there. An
     unparsable judgement scores 0 for both."""
     by_id = {item.id: item for item in items}
     for preference in preferences:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import redis
 
+from actors.generator import Request
 from actors.rollout import RolloutActor
-from actors.vllm_engine import Request
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
@@ -41,7 +41,7 @@ _made: list[RolloutActor] = []
 
 @pytest.fixture(autouse=True)
 def _ended() -> Iterator[None]:
-    """The actors of a test beat no longer than the test lasts."""
+    """The actors of a test send heartbeats no longer than the test lasts."""
     yield
     while _made:
         _made.pop()._heartbeat.stop()
@@ -207,7 +207,7 @@ def test_a_prompt_waits_until_its_version_is_published_again(client: redis.Redis
     source.publish(weights(0, incarnation=2))
     report = worker.work(0.3)
     assert (report.groups, report.in_flight) == (1, 0)
-    assert len(worker._held) == 1  # the other one is kept, and its claim renewed
+    assert len(worker._held) == 1  # the other is kept, and its claim renewed
     source.publish(weights(1, incarnation=2))
     assert worker.work(0.3).groups == 1
     assert [max(c.versions) for g in handed_on(client, address) for c in g.completions] == [0, 0, 1, 1]
@@ -232,7 +232,7 @@ def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address
     patient = load("tiny", [*SMALL, "redis.claim_timeout_s=8.0"])
     worker = actor(address, slow, LocalWeights(), name="slow", config=patient)
     thief = actor(address, FakeEngine(), LocalWeights(), name="thief", config=patient)
-    worker.work(3.5)  # a beat, each of which renews, is a quarter of the timeout
+    worker.work(3.5)  # heartbeats, each of which renews, come four times in a timeout
     (queue,) = [queue for queue in read_queues(client, address.run_id) if queue.stream == PROMPTS]
     assert len(queue.claims) == 3
     assert all(claim.age_s < claim.since_s - 1.0 for claim in queue.claims), "claimed long ago, and young"

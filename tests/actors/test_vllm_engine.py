@@ -1,7 +1,5 @@
 """The vLLM engine against transformers: what it samples from after a pull is what was published."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from vllm.exceptions import VLLMValidationError
 
-from actors.vllm_engine import BATCHED_TOKENS, EngineDead, Request, VllmEngine, VllmSettings
+from actors.generator import Request
+from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
 from learner.weight_export import to_published_weights
@@ -217,14 +216,14 @@ def test_many_long_seeded_prompts_at_once_are_all_answered(engines: dict[str, tu
     assert [ids(engine.submit([one])[0].result(timeout=120)) for one in asked[:3]] == answers[:3]
 
 
-def test_a_request_that_cannot_be_served_is_told_and_harms_no_other(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+def test_a_request_that_cannot_be_served_fails_alone(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     _, engine = engines["llama-tied"]
     with pytest.raises(VLLMValidationError, match="maximum context length is 256"):
         engine.submit([request(tuple(range(300)))])
     assert engine.submit([request(PROMPTS[0])])[0].result(timeout=120)
 
 
-def test_a_closed_engine_says_so(tmp_path: Path, engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+def test_a_closed_engine_refuses_requests(tmp_path: Path, engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     engine = VllmEngine(settings(make(tmp_path / "m", "llama")))
     engine.close()
     with pytest.raises(EngineDead, match="closed"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from actors.vllm_engine import Generator
+from actors.generator import Generator
 from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.training_actors import TrainingActors
@@ -50,7 +50,9 @@ class FakeActors(TrainingActors):
 
 
 def fake_actors(cluster: Any, config: Config, folder: Path) -> FakeActors:
-    return FakeActors(cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None)
+    return FakeActors(
+        cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", cold_start_samples=None
+    )
 
 
 def training(

@@ -6,8 +6,6 @@ them, a node that vanishes comes again, and nodes that nobody needs go.
 Ray's own fake provider starts a raylet where a real one would rent a machine; all else of the autoscaler is a cluster's.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -3,8 +3,6 @@ and reward actors, both learners' intakes, the driver's issuing. Fake: the engin
 gradients (a learner's weights are the list of the groups that it was trained on, so what they hold can be counted).
 """
 
-from __future__ import annotations
-
 import json
 import random
 import threading
@@ -15,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from actors.generator import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
-from actors.vllm_engine import Request
 from buffer.heartbeat import Heartbeat
 from buffer.ledger import Cursor, Ledger
 from buffer.streams import Address, connect

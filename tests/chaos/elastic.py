@@ -3,8 +3,6 @@
 python tests/chaos/elastic.py 1 6 2                (make chaos)
 """
 
-from __future__ import annotations
-
 import io
 import json
 import sys

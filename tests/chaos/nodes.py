@@ -5,8 +5,6 @@
 A node is a raylet with all that is on it; SIGKILL takes both, as when a preemptible machine vanishes.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -6,8 +6,6 @@ Real parts throughout. A part is killed (SIGKILL) at every fourth version or so,
 `verify`. How accurate undisturbed runs of the preset are, seed by seed, is in docs/log.md.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ every issued group is trained, filtered, dropped or a dead letter exactly once i
 staleness holds, and no process is left behind.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import multiprocessing

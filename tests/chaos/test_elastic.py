@@ -3,8 +3,6 @@
 What the throughput does is measured by tests/chaos/elastic.py (make chaos), not here: a test has no say over the machine.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from tests.chaos.elastic import run

@@ -2,8 +2,6 @@
 there afterwards, once, although a client whose answer was lost asks again and its command may run twice.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

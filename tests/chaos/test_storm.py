@@ -1,7 +1,5 @@
 """Kills and stops of every role at random instants, on real streams with a fake engine. `make chaos` is the long version."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -79,7 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], argv: Sequence[str]) -> str:
         (["--data", "rollout.workers=2"], "data.heldout"),
         (["--endpoint", "localhost:8000"], "this is no address; give it as http://host:port/v1"),
         (["--endpoint", "http://127.0.0.1:1/v1"], "no connection"),
-        (["--model", "jugde"], "the server does not know this model, it knows judge"),
+        (["--model", "jugde"], "the server does not serve this model, it serves judge"),
         (["--endpoint", "", "--model", "./nowhere"], "has no config.json"),
         (["--meta-rm", "./nowhere"], "has no config.json"),
         (["--config", "nothing"], "no such file or preset; presets are gemma2-27b, "),

@@ -1,7 +1,5 @@
 """Starts whole runs as a user does, and looks at what they leave behind."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

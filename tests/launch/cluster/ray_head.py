@@ -1,7 +1,5 @@
 """A Ray head started by hand, as an operator does."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,6 +1,4 @@
-"""The Ray head dies with all that is on it: the run ends by itself and says so, and another head takes it up again."""
-
-from __future__ import annotations
+"""The Ray head dies with all that is on it: the run ends by itself with an error, and is resumed on another head."""
 
 import subprocess
 import sys
@@ -31,10 +29,10 @@ def test_a_run_whose_head_dies_ends_and_is_resumed_on_another(tmp_path: Path) ->
         wait_for(folder, '"learner/version": 5.0', process)
         head.kill()
         began = time.monotonic()
-        said, _ = process.communicate(timeout=240)
-    assert process.returncode not in (0, None), said
-    print(f"ended {time.monotonic() - began:.0f} s after its head with status {process.returncode}: {said[-1500:]}")
-    assert "Ray" in said
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode not in (0, None), output
+    print(f"ended {time.monotonic() - began:.0f} s after its head with status {process.returncode}: {output[-1500:]}")
+    assert "Ray" in output
     assert not mentioning(str(folder)), "something outlived the run"
     with started() as head:
         ended = finish(drive(head, tmp_path, "--resume", str(folder)), folder)

@@ -1,7 +1,5 @@
 """A Ray head started by hand, and the run submitted to it as a job: two rollout workers, two ranks; and `ray job stop`."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,8 +15,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    with started() as one:
-        yield one
+    with started() as running:
+        yield running
 
 
 def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
@@ -53,7 +51,7 @@ def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp
     assert (ended.folder / "report.html").is_file()
 
 
-def test_ray_job_stop_ends_the_run_and_all_its_parts(head: Head, tmp_path: Path) -> None:
+def test_ray_job_stop_ends_the_run_and_all_its_processes(head: Head, tmp_path: Path) -> None:
     process = submit(head, tmp_path, "job-stopped", *SMALL, "grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false")
     metrics = tmp_path / "job-stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 900
@@ -70,5 +68,5 @@ def test_ray_job_stop_ends_the_run_and_all_its_parts(head: Head, tmp_path: Path)
         time.sleep(0.5)
     assert not mentioning(str(ended.folder))
     # Ray signals all processes of the job at once, the embedded server too: whether the driver first sees its own signal
-    # or the death of a part is a race. Either way it ends with a summary, and nothing is left.
+    # or the death of an actor is a race. Either way it ends with a summary, and nothing is left.
     assert ended.summary["finished"] in {"stopped", "failed"}

@@ -1,7 +1,5 @@
-"""The Ray that a run starts for itself: it listens on loopback only, to who has the token, writes nothing at home, and ends
-whole."""
-
-from __future__ import annotations
+"""The Ray that a run starts for itself: it listens on loopback only, requires the token, writes nothing into the
+home folder, and leaves no process behind."""
 
 import os
 import subprocess
@@ -61,16 +59,16 @@ def listening(pid: int) -> set[str]:
             for file in Path(f"/proc/{process.pid}/fd").iterdir():
                 with suppress(OSError):  # it was closed
                     held.add(os.readlink(file))
-    found = set()
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "0A" and f"socket:[{words[9]}]" in held:  # 0A: it listens
-                found.add(words[1].rpartition(":")[0])
-    return found
+                addresses.add(words[1].rpartition(":")[0])
+    return addresses
 
 
-def test_only_who_has_the_token_comes_in_from_this_machine_only_and_nothing_outlives_it(tmp_path: Path) -> None:
+def test_only_this_machine_and_only_with_the_token_reaches_it_and_nothing_outlives_it(tmp_path: Path) -> None:
     home, run = tmp_path / "home", tmp_path / "run"
     home.mkdir()
     run.mkdir()
@@ -82,9 +80,9 @@ def test_only_who_has_the_token_comes_in_from_this_machine_only_and_nothing_outl
         assert driver.stdout is not None
         address, token, grandchild = driver.stdout.readline().split()
         assert address.startswith("127.0.0.1:")
-        found = listening(driver.pid)
-        assert IPV6_LOOPBACK in found, "Ray's own daemons"
-        assert found <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
+        addresses = listening(driver.pid)
+        assert IPV6_LOOPBACK in addresses, "Ray's own daemons"
+        assert addresses <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
         assert int(grandchild) in mentioning(str(run))
 
         def enter(**auth: str) -> str:

@@ -105,64 +105,64 @@ def pool(client: redis.Redis, address: Address, monkeypatch: pytest.MonkeyPatch)
         return made[-1]
 
     yield of
-    for actor in [actor for found in made for actor in found.made]:
+    for actor in [actor for driven in made for actor in driven.made]:
         actor.end()
 
 
 def test_it_grows_to_the_target(pool: Callable[..., Pool]) -> None:
-    found = pool()
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 4)
-    found.until(lambda: len(found.names) == 4)
-    assert found.names == ["rollout-0", "rollout-1", "rollout-2", "rollout-3"]
-    assert found.notes == ["rollout workers: target 4, running 2"]
+    driven = pool()
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 4)
+    driven.until(lambda: len(driven.names) == 4)
+    assert driven.names == ["rollout-0", "rollout-1", "rollout-2", "rollout-3"]
+    assert driven.notes == ["rollout workers: target 4, running 2"]
 
 
 def test_the_newest_drain_and_leave(pool: Callable[..., Pool]) -> None:
-    found = pool()
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 1)
-    found.until(lambda: len(found.pool.workers) == 1)
-    assert found.names == ["rollout-0"]
-    assert found.notes == ["rollout workers: target 1, running 2", "rollout-1 left and gave 2 groups back"]
-    assert found.pool.replaced == 0
+    driven = pool()
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 1)
+    driven.until(lambda: len(driven.pool.workers) == 1)
+    assert driven.names == ["rollout-0"]
+    assert driven.notes == ["rollout workers: target 1, running 2", "rollout-1 left and gave 2 groups back"]
+    assert driven.pool.replaced == 0
 
 
 def test_one_that_is_still_being_made_is_ended_at_once(pool: Callable[..., Pool]) -> None:
-    found = pool()
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 3)
-    found.pool.reconcile()
-    assert [worker.group.state for worker in found.pool.workers] == [State.READY, State.READY, State.MAKING]
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 2)
-    found.pool.reconcile()
-    assert [worker.group.state for worker in found.pool.workers] == [State.READY, State.READY]
+    driven = pool()
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 3)
+    driven.pool.reconcile()
+    assert [worker.group.state for worker in driven.pool.workers] == [State.READY, State.READY, State.MAKING]
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 2)
+    driven.pool.reconcile()
+    assert [worker.group.state for worker in driven.pool.workers] == [State.READY, State.READY]
 
 
 def test_one_that_dies_is_replaced_and_one_that_dies_while_it_drains_is_not(pool: Callable[..., Pool]) -> None:
-    found = pool()
-    found.workers[1].dies = True
-    found.until(lambda: found.names == ["rollout-0", "rollout-2"])
-    assert found.pool.replaced == 1
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 1)
-    found.workers[2].drain = found.workers[1].drain  # type: ignore[method-assign]
-    found.until(lambda: len(found.pool.workers) == 1)
-    assert (found.names, len(found.workers)) == (["rollout-0"], 3)
-    assert found.pool.replaced == 1, "also of those that have left"
-    assert "a rollout actor died while it drained" in found.notes[-1]
+    driven = pool()
+    driven.workers[1].dies = True
+    driven.until(lambda: driven.names == ["rollout-0", "rollout-2"])
+    assert driven.pool.replaced == 1
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 1)
+    driven.workers[2].drain = driven.workers[1].drain  # type: ignore[method-assign]
+    driven.until(lambda: len(driven.pool.workers) == 1)
+    assert (driven.names, len(driven.workers)) == (["rollout-0"], 3)
+    assert driven.pool.replaced == 1, "also of those that have left"
+    assert "a rollout actor died while it drained" in driven.notes[-1]
 
 
-def test_autoscaling_moves_the_target_and_says_why(pool: Callable[..., Pool]) -> None:
-    found = pool("rollout.autoscale_min=1", "rollout.autoscale_max=3")
+def test_autoscaling_moves_the_target_and_notes_why(pool: Callable[..., Pool]) -> None:
+    driven = pool("rollout.autoscale_min=1", "rollout.autoscale_max=3")
     for _ in range(3):
-        found.pool.autoscale(0.7, 0.1)
-    assert rollout_target(found.actors.redis, found.actors.address.run_id) == 3
-    assert found.notes == ["autoscaling: target 3 rollout workers instead of 2 (idle: learner 70%, rollout 10%; bounds 1..3)"]
+        driven.pool.autoscale(0.7, 0.1)
+    assert rollout_target(driven.actors.redis, driven.actors.address.run_id) == 3
+    assert driven.notes == ["autoscaling: target 3 rollout workers instead of 2 (idle: learner 70%, rollout 10%; bounds 1..3)"]
 
 
 def test_a_target_outside_the_autoscalers_bounds_is_never_moved_silently(pool: Callable[..., Pool]) -> None:
     """scale.py refuses it; whoever sets it in another way reads why it does not hold."""
-    found = pool("rollout.autoscale_min=1", "rollout.autoscale_max=3")
-    set_rollout_target(found.actors.redis, found.actors.address.run_id, 5)
-    found.until(lambda: len(found.names) == 5)
-    found.pool.autoscale(0.3, 0.3)
-    assert rollout_target(found.actors.redis, found.actors.address.run_id) == 3
-    assert "autoscaling: target 3 rollout workers instead of 5" in found.notes[-1]
-    assert "bounds 1..3" in found.notes[-1]
+    driven = pool("rollout.autoscale_min=1", "rollout.autoscale_max=3")
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 5)
+    driven.until(lambda: len(driven.names) == 5)
+    driven.pool.autoscale(0.3, 0.3)
+    assert rollout_target(driven.actors.redis, driven.actors.address.run_id) == 3
+    assert "autoscaling: target 3 rollout workers instead of 5" in driven.notes[-1]
+    assert "bounds 1..3" in driven.notes[-1]

@@ -36,18 +36,18 @@ def writes_elsewhere(file: Path, token: str, node: str) -> bool:
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
     """What a probe does on each of the nodes."""
-    found: dict[str, Probe] = {}
+    probes: dict[str, Probe] = {}
 
     def alive() -> list[dict[str, Any]]:
         return [
             {"NodeID": node, "NodeManagerHostname": f"host-{node}", "NodeManagerAddress": f"10.0.0.{i}"}
-            for i, node in enumerate(found)
+            for i, node in enumerate(probes)
         ]
 
     def probe(node: str, file: Path, token: str) -> Future[bool]:
         answer: Future[bool] = Future()
         try:
-            answer.set_result(found[node](file, token, node))
+            answer.set_result(probes[node](file, token, node))
         except OSError as error:
             answer.set_exception(error)
         return answer
@@ -57,7 +57,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Probe]]:
     monkeypatch.setattr(shared_folder, "SETTLE_S", 0.2)
     monkeypatch.setattr(ray_session, "alive_nodes", alive)
     monkeypatch.setattr(shared_folder, "_probe", probe)
-    return found
+    return probes
 
 
 def test_a_folder_that_all_nodes_share_passes_and_nothing_stays_in_it(nodes: dict[str, Probe], tmp_path: Path) -> None:

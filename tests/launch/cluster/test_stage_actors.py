@@ -93,7 +93,7 @@ def test_mending_leaves_a_group_alone_that_drains(made: list[LocalActor]) -> Non
     assert actors.rollout_groups[0].state is State.DRAINING
 
 
-def test_an_answer_that_does_not_come_is_a_timeout_that_says_for_what(
+def test_an_answer_that_does_not_come_is_a_timeout_that_names_what_was_waited_for(
     made: list[LocalActor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "SLICE_S", 0.05)

@@ -19,7 +19,7 @@ from launch.cluster.training_actors import SamplingActors, TrainingActors
 
 
 class Addressed:
-    """In place of a cluster: it knows where the streams are."""
+    """In place of a cluster: it has the address of the streams."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -32,7 +32,7 @@ def stage(kind: type[StageActors], address: Address, tmp_path: Path) -> StageAct
     cluster: Any = Addressed(address)
     more: dict[str, Any] = {} if kind is StageActors else {"preferences": []}
     if kind is TrainingActors:
-        more |= {"checkpoints": tmp_path, "seed": None}
+        more |= {"checkpoints": tmp_path, "cold_start_samples": None}
     return kind(cluster, load("tiny"), model="m", **more)
 
 
@@ -73,7 +73,7 @@ def test_an_evaluation_leaves_no_keys_on_the_users_server_however_it_ends(
 
 
 def test_two_evaluations_never_share_a_namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In two containers they may well be processes of one number."""
+    """In two containers they may well be processes of the same number."""
     ids: list[str] = []
 
     class Recorded:

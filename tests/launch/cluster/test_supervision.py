@@ -1,4 +1,4 @@
-"""The driver's slices with threads for actors: whose report is taken, who is waited for, whose error it was."""
+"""The driver's slices with threads for actors: which reports are taken, what is waited for, where an error came from."""
 
 import threading
 import time
@@ -54,18 +54,18 @@ class Worker:
 
 
 @pytest.fixture
-def hire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Worker, LocalActor]]]:
+def start_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Worker, LocalActor]]]:
     monkeypatch.setattr(calls, "ray", LocalRay)
     monkeypatch.setattr(calls, "SLICE_S", 0.05)
-    hired: list[tuple[Worker, LocalActor]] = []
+    started: list[tuple[Worker, LocalActor]] = []
 
     def made(answer: Any) -> tuple[Worker, LocalActor]:
         worker = Worker(answer)
-        hired.append((worker, LocalActor(worker)))
-        return hired[-1]
+        started.append((worker, LocalActor(worker)))
+        return started[-1]
 
     yield made
-    for worker, actor in hired:
+    for worker, actor in started:
         worker.gate.set()
         actor.end()
 
@@ -90,7 +90,7 @@ def supervised(
     return SupervisedGroup(up(group), on_report=on_report, restarts=restarts, note=(notes if notes is not None else []).append)
 
 
-Hire = Callable[[Any], tuple[Worker, LocalActor]]
+StartWorker = Callable[[Any], tuple[Worker, LocalActor]]
 
 
 def until_ended(groups: list[SupervisedGroup]) -> list[SupervisedGroup]:
@@ -100,9 +100,9 @@ def until_ended(groups: list[SupervisedGroup]) -> list[SupervisedGroup]:
     return ended
 
 
-def test_a_report_is_taken_when_its_slice_ends_whatever_the_slow_do(hire: Hire) -> None:
+def test_a_report_is_taken_when_its_slice_ends_whatever_the_slow_do(start_worker: StartWorker) -> None:
     reports: list[tuple[str, str]] = []
-    (quick, quick_actor), (slow, slow_actor) = hire("a"), hire("b")
+    (quick, quick_actor), (slow, slow_actor) = start_worker("a"), start_worker("b")
     first = supervised("quick", [quick_actor], lambda report: reports.append(("quick", report.text)))
     second = supervised("slow", [slow_actor], lambda report: reports.append(("slow", report.text)))
     for group in (first, second):
@@ -120,9 +120,9 @@ def test_a_report_is_taken_when_its_slice_ends_whatever_the_slow_do(hire: Hire) 
     assert slow.slices == 1
 
 
-def test_ranks_report_once_when_all_have_answered(hire: Hire) -> None:
+def test_ranks_report_once_when_all_have_answered(start_worker: StartWorker) -> None:
     reports: list[Any] = []
-    (first, first_actor), (second, second_actor) = hire("rank 0"), hire("rank 1")
+    (first, first_actor), (second, second_actor) = start_worker("rank 0"), start_worker("rank 1")
     learner = supervised("the learner", [first_actor, second_actor], reports.append)
     learner.work()
     first.gate.set()
@@ -133,17 +133,17 @@ def test_ranks_report_once_when_all_have_answered(hire: Hire) -> None:
     assert learner.pending == []
 
 
-def test_a_slice_without_a_report_is_passed_over(hire: Hire) -> None:
-    worker, actor = hire(None)
+def test_a_slice_without_a_report_is_passed_over(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(None)
     learner = supervised("the learner", [actor], lambda report: pytest.fail(f"on_report {report}"))
     learner.work()
     worker.gate.set()
     assert until_ended([learner]) == [learner]
 
 
-def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_error(hire: Hire) -> None:
+def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_error(start_worker: StartWorker) -> None:
     notes: list[str] = []
-    worker, actor = hire(ZeroDivisionError("in the engine"))
+    worker, actor = start_worker(ZeroDivisionError("in the engine"))
     rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=2, notes=notes)
     rollout.work()
     worker.gate.set()
@@ -153,8 +153,8 @@ def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_err
     assert "rollout actor 3 died" in notes[0]
 
 
-def test_work_that_gets_done_forgives_earlier_deaths(hire: Hire) -> None:
-    worker, actor = hire(ZeroDivisionError("now and then"))
+def test_work_that_gets_done_forgives_earlier_deaths(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(ZeroDivisionError("now and then"))
     rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
     worker.gate.set()
     for _ in range(4):
@@ -168,8 +168,8 @@ def test_work_that_gets_done_forgives_earlier_deaths(hire: Hire) -> None:
     assert rollout.replaced == 4
 
 
-def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(hire: Hire) -> None:
-    (_, waiting), (broken, failing) = hire("rank 0"), hire(ConnectionError("peer"))
+def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker: StartWorker) -> None:
+    (_, waiting), (broken, failing) = start_worker("rank 0"), start_worker(ConnectionError("peer"))
     learner = supervised("the learner", [waiting, failing], lambda report: None, restarts=1)
     learner.work()
     broken.gate.set()
@@ -177,8 +177,8 @@ def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(hire: Hire) -
     assert learner.replaced == 1
 
 
-def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(hire: Hire) -> None:
-    worker, actor = hire(CheckpointError("version-000007 is torn"))
+def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(CheckpointError("version-000007 is torn"))
     learner = supervised("the GRPO learner", [actor], lambda report: None, restarts=5)
     learner.work()
     worker.gate.set()
@@ -186,8 +186,8 @@ def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(hire: H
         until_ended([learner])
 
 
-def test_a_slice_is_given_to_a_group_that_is_ready_only(hire: Hire) -> None:
-    worker, actor = hire("done")
+def test_a_slice_is_given_to_a_group_that_is_ready_only(start_worker: StartWorker) -> None:
+    worker, actor = start_worker("done")
     rollout = supervised("rollout actor 3", [actor], lambda report: pytest.fail(f"a report: {report}"))
     rollout.group.replace()
     rollout.work()
@@ -196,9 +196,9 @@ def test_a_slice_is_given_to_a_group_that_is_ready_only(hire: Hire) -> None:
     assert (rollout.group.state, worker.slices, rollout.pending) == (State.READY, 0, [])
 
 
-def test_a_worker_drains_once_and_gets_nothing_new(hire: Hire) -> None:
+def test_a_worker_drains_once_and_gets_nothing_new(start_worker: StartWorker) -> None:
     reports: list[Any] = []
-    worker, actor = hire("the last one")
+    worker, actor = start_worker("the last one")
     rollout = supervised("rollout actor 3", [actor], reports.append)
     rollout.drain(DRAIN_S)
     assert rollout.group.state is State.DRAINING
@@ -208,9 +208,9 @@ def test_a_worker_drains_once_and_gets_nothing_new(hire: Hire) -> None:
     assert ([report.text for report in reports], rollout.pending) == (["the last one"], [])
 
 
-def test_a_worker_that_dies_while_it_drains_is_not_replaced(hire: Hire) -> None:
+def test_a_worker_that_dies_while_it_drains_is_not_replaced(start_worker: StartWorker) -> None:
     notes: list[str] = []
-    worker, actor = hire(ZeroDivisionError("in the engine"))
+    worker, actor = start_worker(ZeroDivisionError("in the engine"))
     rollout = supervised("rollout actor 3", [actor], lambda report: None, notes=notes)
     rollout.drain(DRAIN_S)
     worker.gate.set()

@@ -1,7 +1,5 @@
 """Weights that travel by reference through Ray, and a weight board that dies."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -71,7 +69,7 @@ with Cluster(load("tiny"), run_id="weights", folder=Path(sys.argv[1]), model=res
 
 
 @pytest.mark.slow
-def test_a_board_that_dies_is_asked_again_and_one_that_is_ended_says_nothing(tmp_path: Path) -> None:
+def test_a_board_that_dies_is_asked_again_and_one_that_is_ended_prints_nothing(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]

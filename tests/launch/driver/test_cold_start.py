@@ -2,8 +2,6 @@
 the same, and nothing is done twice.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

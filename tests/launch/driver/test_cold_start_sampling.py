@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
+from actors.generator import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
-from actors.vllm_engine import Request
 from buffer import streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
@@ -69,7 +69,7 @@ def test_each_preference_is_sampled_without_a_hint_and_once_with_one(tokenizer: 
 def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
     groups, other = planned(tokenizer), planned(tokenizer, settings("run.seed=1"))
     assert groups == planned(tokenizer)
-    order, other_order = ([g.asked.preference for g in found if g.hinted] for found in (groups, other))
+    order, other_order = ([g.asked.preference for g in each if g.hinted] for each in (groups, other))
     assert sorted(order) == sorted(other_order)
     assert order != other_order
     assert order != [p.question.id for p in TRAIN]
@@ -135,7 +135,7 @@ def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_pr
             shown = group.asked.permutation.index(preference.label)
             assert hints == [f"Response {shown + 1} is the best"]
             moved += shown != preference.label
-    assert moved, "or own position and shown position could not be told apart"
+    assert moved, "or own position and shown position could not be distinguished"
 
 
 # ---- the sampling ----------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def judgement(preference: Preference, permutation: tuple[int, ...], kind: str) -
 
 
 class ScriptedEngine(FakeEngine):
-    """Writes what the scripts say, and remembers what it was asked."""
+    """Writes what the scripts say, and keeps what it was asked."""
 
     def __init__(self, groups: list[Planned]) -> None:
         super().__init__(self._write)
@@ -219,7 +219,7 @@ def end(actor: LocalActor, inner: Any) -> None:
 
 
 @dataclass
-class Said(ProgressDisplay):
+class Notes(ProgressDisplay):
     """A progress display that only remembers; `stop_at` notes it is interrupted."""
 
     stop_at: int = 0
@@ -231,15 +231,15 @@ class Said(ProgressDisplay):
             raise KeyboardInterrupt
 
 
-Hire = Callable[..., LocalActors]
+Stage = Callable[..., LocalActors]
 
 
 @pytest.fixture
-def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hire]:
+def stage(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Makes stages; each finds a fresh namespace under the same name, as `SamplingActors` does."""
     monkeypatch.setattr(calls, "ray", LocalRay)
     monkeypatch.setattr(calls, "SLICE_S", 0.1)
-    hired: list[LocalActors] = []
+    stages: list[LocalActors] = []
 
     def end(actors: LocalActors) -> None:
         for group in (actors.reward_group, *actors.rollout_groups):
@@ -249,7 +249,7 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
     def made(
         groups: list[Planned], *, config: Config = CONFIG, known: list[Preference] = TRAIN, workers: int = 1
     ) -> LocalActors:
-        for actors in hired:
+        for actors in stages:
             end(actors)
         client = streams.connect(address)
         streams.remove(client, address.run_id)
@@ -260,7 +260,7 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
             for i, engine in enumerate(engines)
         ]
         reward = RewardActor(config=config, name="reward-0", address=address, preferences=known)
-        hired.append(
+        stages.append(
             LocalActors(
                 redis=client,
                 address=address,
@@ -269,52 +269,62 @@ def hire(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPat
                 engines=engines,
             )
         )
-        return hired[-1]
+        return stages[-1]
 
     yield made
-    for actors in hired:
+    for actors in stages:
         end(actors)
     with streams.connect(address) as client:
         streams.remove(client, address.run_id)
 
 
 def sampling(
-    actors: Any, groups: list[Planned], tokenizer: Tokenizer, path: Path, *, config: Config = CONFIG, said: Said | None = None
+    actors: Any,
+    groups: list[Planned],
+    tokenizer: Tokenizer,
+    path: Path,
+    *,
+    config: Config = CONFIG,
+    progress: Notes | None = None,
 ) -> Sampling:
-    return Sampling(config, actors=actors, planned=groups, tokenizer=tokenizer, path=path, progress=said or Said())
+    return Sampling(config, actors=actors, planned=groups, tokenizer=tokenizer, path=path, progress=progress or Notes())
 
 
 def by_key(path: Path) -> dict[tuple[str, bool], dict[str, Any]]:
     rows = jsonl_log.repair_and_read(path)
-    found = {(row["preference"], row["hinted"]): row for row in rows}
-    assert len(found) == len(rows), "a group stands there twice"
-    return found
+    by_key = {(row["preference"], row["hinted"]): row for row in rows}
+    assert len(by_key) == len(rows), "a group is there twice"
+    return by_key
 
 
-def test_every_planned_group_becomes_a_line_with_the_right_verdicts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    groups, said, path = planned(tokenizer), Said(), tmp_path / "sampled.jsonl"
-    actors = hire(groups, workers=2)
-    sampling(actors, groups, tokenizer, path, said=said).run()
+def test_every_planned_group_becomes_a_line_with_the_right_verdicts(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    groups, progress, path = planned(tokenizer), Notes(), tmp_path / "sampled.jsonl"
+    actors = stage(groups, workers=2)
+    sampling(actors, groups, tokenizer, path, progress=progress).run()
     rows = by_key(path)
     assert rows.keys() == {group.key for group in groups}
     for group in groups:
         row = rows[group.key]
         written, written_hinted, plain, hinted = SCRIPTS[script_of(group.asked.preference)]
-        assert [one["verdict"] for one in row["completions"]] == (hinted if group.hinted else plain)
+        assert [completion["verdict"] for completion in row["completions"]] == (hinted if group.hinted else plain)
         kinds = written_hinted if group.hinted else written
-        assert [one["reward"] > 0 for one in row["completions"]] == [kind == "r" for kind in kinds]
-        assert [one["failure"] for one in row["completions"]] == ["no_box" if kind == "u" else "" for kind in kinds]
-        assert [one["ids"] for one in row["completions"]] == [[3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))]
-        assert all(one["text"] == tokenizer.decode(one["ids"]) for one in row["completions"])
+        assert [completion["reward"] > 0 for completion in row["completions"]] == [kind == "r" for kind in kinds]
+        assert [completion["failure"] for completion in row["completions"]] == [
+            "no_box" if kind == "u" else "" for kind in kinds
+        ]
+        assert [completion["ids"] for completion in row["completions"]] == [
+            [3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))
+        ]
+        assert all(completion["text"] == tokenizer.decode(completion["ids"]) for completion in row["completions"])
     assert verdict_counts(rows.values()) == {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8}
     assert {(r.seed, r.samples, r.temperature) for r in actors.asked} == {(g.seed, g.samples, 1.0) for g in groups}
-    assert len(said.notes) == 10
-    assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
+    assert len(progress.notes) == 10
+    assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
 
 
-def test_a_line_holds_the_plain_prompt_whatever_was_asked(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_line_holds_the_plain_prompt_whatever_was_asked(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
-    actors = hire(groups)
+    actors = stage(groups)
     sampling(actors, groups, tokenizer, path).run()
     assert {request.token_ids for request in actors.asked} == {group.asked.token_ids for group in groups}
     for group in groups:
@@ -324,9 +334,9 @@ def test_a_line_holds_the_plain_prompt_whatever_was_asked(hire: Hire, tokenizer:
     assert "Hint" not in "".join(tokenizer.decode(row["prompt_ids"]) for row in by_key(path).values())
 
 
-def test_the_accounts_are_settled_and_the_streams_empty(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_the_accounts_are_settled_and_the_streams_empty(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups = planned(tokenizer)
-    actors = hire(groups)
+    actors = stage(groups)
     sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl").run()
     outcomes = Ledger(actors.redis, actors.address.run_id).outcomes()
     assert (outcomes["issued"], outcomes["trained"], outcomes["filtered"], outcomes["dead_letter"]) == (24, 8, 16, 0)
@@ -335,73 +345,73 @@ def test_the_accounts_are_settled_and_the_streams_empty(hire: Hire, tokenizer: T
 
 @pytest.mark.parametrize("killed", ["after a group", "between disk and acknowledgement", "inside a line"])
 def test_what_was_sampled_is_not_sampled_again(
-    killed: str, hire: Hire, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed: str, stage: Stage, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups, path, whole = planned(tokenizer), tmp_path / "sampled.jsonl", tmp_path / "whole.jsonl"
-    sampling(hire(groups), groups, tokenizer, whole).run()
+    sampling(stage(groups), groups, tokenizer, whole).run()
     if killed == "between disk and acknowledgement":
         with monkeypatch.context() as patch:
             patch.setattr(Ledger, "release", lambda *given, **more: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
-                sampling(hire(groups), groups, tokenizer, path).run()
+                sampling(stage(groups), groups, tokenizer, path).run()
         assert len(by_key(path)) == 1
     else:
         with pytest.raises(KeyboardInterrupt):
-            sampling(hire(groups), groups, tokenizer, path, said=Said(stop_at=4)).run()
+            sampling(stage(groups), groups, tokenizer, path, progress=Notes(stop_at=4)).run()
         assert len(by_key(path)) == 10
     if killed == "inside a line":
         path.write_text(path.read_text()[:-20])
     done = set(by_key(path))
-    said = Said()
-    actors = hire(groups)
-    sampling(actors, groups, tokenizer, path, said=said).run()
+    progress = Notes()
+    actors = stage(groups)
+    sampling(actors, groups, tokenizer, path, progress=progress).run()
     rest = [group for group in groups if group.key not in done]
     assert sorted(request.seed or 0 for request in actors.asked) == sorted(group.seed for group in rest)
     assert by_key(path) == by_key(whole)
-    assert said.notes[-1] == "cold start: 24 of 24 groups sampled"
-    again = hire(groups)
+    assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
+    again = stage(groups)
     sampling(again, groups, tokenizer, path).run()
     assert again.asked == [], "nothing is left to sample"
     assert by_key(path) == by_key(whole)
 
 
-def test_dead_letters_do_not_hang_it_and_are_tried_again(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_dead_letters_do_not_hang_it_and_are_tried_again(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
-    actors = hire(groups, known=TRAIN[1:])
+    actors = stage(groups, known=TRAIN[1:])
     sampling(actors, groups, tokenizer, path).run()
     lost = {(TRAIN[0].question.id, hinted) for hinted in (False, True)}
     assert by_key(path).keys() == {group.key for group in groups} - lost
     letters = dead_letters(actors.redis, actors.address.run_id)
     assert [letter.reason for letter in letters] == [f"no label for preference {TRAIN[0].question.id!r}"] * 2
-    sampling(hire(groups), groups, tokenizer, path).run()
+    sampling(stage(groups), groups, tokenizer, path).run()
     assert by_key(path).keys() == {group.key for group in groups}
 
 
-def test_a_wait_that_comes_to_nothing_names_the_parts(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_wait_without_a_result_names_the_processes(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("waits.progress_s=1.0", "rollout.max_groups=2")
-    actors = hire(groups, config=config, workers=2)
+    actors = stage(groups, config=config, workers=2)
     for engine in actors.engines:
         engine.automatic = False
     with pytest.raises(TimeoutError) as caught:
         sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
-    said = str(caught.value)
-    assert "the cold start waited 1 s for a scored group (waits.progress_s); 0 of 24 are on disk" in said
-    assert re.search(r"\nr0 .*\nr1 .*\nreward-0 ", said, re.DOTALL)  # the parts, and what each is doing
-    assert re.search(r"\nprompts +rollout +4 +4 +group ", said)
+    progress = str(caught.value)
+    assert "the cold start waited 1 s for a scored group (waits.progress_s); 0 of 24 are on disk" in progress
+    assert re.search(r"\nr0 .*\nr1 .*\nreward-0 ", progress, re.DOTALL)  # the processes, and what each is doing
+    assert re.search(r"\nprompts +rollout +4 +4 +group ", progress)
     outstanding = Ledger(actors.redis, actors.address.run_id).outstanding()
-    assert len(outstanding) == 8, "twice what the engines hold, and no more"
+    assert len(outstanding) == 8, "twice what the engines hold, and not one more"
 
 
-def test_a_part_that_fails_ends_it_under_its_name(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_group_that_fails_too_often_ends_it_with_its_name(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("cluster.restarts=0")
-    actors = hire(groups, config=config)
+    actors = stage(groups, config=config)
     actors.engines[0]._groups = {}
     with pytest.raises(RunFailed, match=r"rollout actor 0 failed 1 times in a row .*KeyError"):
         sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
 
 
-def test_lines_are_plain_json(hire: Hire, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_lines_are_plain_json(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, path = planned(tokenizer)[:2], tmp_path / "sampled.jsonl"
-    sampling(hire(groups), groups, tokenizer, path).run()
+    sampling(stage(groups), groups, tokenizer, path).run()
     for line in path.read_text(encoding="utf-8").splitlines():
         assert json.loads(line).keys() == {"preference", "hinted", "permutation", "prompt_ids", "completions"}

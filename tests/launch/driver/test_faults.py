@@ -1,8 +1,6 @@
-"""All parts of a real run are killed, the server among them, and one is stopped; the run goes on, and nothing is lost. Storms
-of many blows at random instants are in tests/chaos, on the same streams.
+"""All processes of a real run are killed, the server among them, and one is stopped; the run goes on, and nothing is lost.
+Storms of many blows at random instants are in tests/chaos, on the same streams.
 """
-
-from __future__ import annotations
 
 import os
 import signal
@@ -56,7 +54,7 @@ def wait_until_it_answers(folder: Path) -> None:
             time.sleep(0.1)
 
 
-def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
+def test_a_run_survives_the_death_of_all_its_processes(tmp_path: Path) -> None:
     shared = shared_memory()
     process, folder = start(tmp_path, "faults", *LONG), tmp_path / "faults"
     wait_for(folder, '"learner/version": 3.0', process)
@@ -67,13 +65,13 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     for pid in (*(before[name].pid for name in ("grpo-0", "meta-rm-0", "reward-0", "rollout-0")), server):
         os.kill(pid, signal.SIGKILL)
     wait_until_it_answers(folder)
-    old = {beat.pid for name, beat in before.items() if name != "driver"}
+    old = {heartbeat.pid for name, heartbeat in before.items() if name != "driver"}
 
     def replaced(now: dict[str, LastHeartbeat]) -> bool:
-        fresh = [beat.name.split("-")[0] for beat in now.values() if beat.pid not in old and beat.age_s < 3]
+        fresh = [heartbeat.name.split("-")[0] for heartbeat in now.values() if heartbeat.pid not in old and heartbeat.age_s < 3]
         return sorted(fresh) == ["driver", "grpo", "meta", "reward", "rollout", "rollout"]
 
-    wait_until(folder, "all parts to be replaced", replaced)
+    wait_until(folder, "all processes to be replaced", replaced)
     assert not Path(f"/proc/{before['rollout-1'].pid}").exists()  # it was taken for dead, and ended
     assert scale.main(["--run", str(folder), "--rollouts", "1"]) == 0
     assert status.main(["--run", str(folder)]) == 0
@@ -94,7 +92,7 @@ def test_a_run_survives_the_death_of_all_its_parts(tmp_path: Path) -> None:
     assert shared_memory() <= shared
 
 
-def test_a_part_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: Path) -> None:
+def test_an_actor_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: Path) -> None:
     lone = ("grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false", "cluster.restarts=0")
     process, folder = start(tmp_path, "broken", *SMALL, *lone), tmp_path / "broken"
     wait_for(folder, '"learner/version": 2.0', process)

@@ -65,8 +65,8 @@ class StopsTheWorker(ProgressDisplay):
     def update(self, **figures: Any) -> None:
         if figures.get("step") == 2:
             assert self.actors is not None
-            beats = last_heartbeats(self.actors.redis, self.actors.address.run_id)
-            os.kill(beats["rollout-0"].pid, signal.SIGSTOP)
+            last = last_heartbeats(self.actors.redis, self.actors.address.run_id)
+            os.kill(last["rollout-0"].pid, signal.SIGSTOP)
             self.note("stopped rollout-0")
 
 
@@ -79,7 +79,7 @@ def run(folder: Path) -> None:
     with (
         Cluster(CONFIG, run_id="last", folder=folder, model="", gpus=0) as cluster,
         Actors(
-            cluster, CONFIG, model="", preferences=preferences(), checkpoints=folder / "checkpoints", seed=None
+            cluster, CONFIG, model="", preferences=preferences(), checkpoints=folder / "checkpoints", cold_start_samples=None
         ) as progress.actors,
     ):
         training(CONFIG, progress.actors, folder, progress, judgements).run()
@@ -88,7 +88,7 @@ def run(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_worker_that_stops_under_the_last_evaluation_is_replaced(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
-    script = f"from pathlib import Path; from {__name__} import run; run(Path({str(tmp_path)!r}))"
+    script = f"from pathlib import Path; from tests.launch.driver.test_last_evaluation import run; run(Path({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", script], env=env, timeout=180, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped rollout-0" in done.stdout

@@ -2,8 +2,6 @@
 last bit, as one that was never stopped. SPCT_CUTS=6 cuts at more places (see docs/log.md).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -83,7 +81,7 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(whole: Ended, tmp_pat
     expected, found = surviving(whole), surviving(ended)
     assert sorted(expected) == list(range(1, 9))
     assert found == {version: expected[version] for version in found}
-    # The step that a checkpoint holds, and of which the driver did not live to hear, is trained and not logged.
+    # The step that a checkpoint holds, and whose report the driver did not live to get, is trained and not logged.
     assert len(found) >= 7 if CUTS[number] is renamed else len(found) == 8
     assert ended.summary["accuracy"] == whole.summary["accuracy"]
     assert ended.summary["groups"] == whole.summary["groups"] | {"issued": ended.summary["groups"]["issued"]}

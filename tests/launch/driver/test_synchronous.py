@@ -1,7 +1,5 @@
 """eta = 0 is the synchronous algorithm: the same losses, to the last bit, as a plain loop; and staleness keeps its bound."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -65,6 +63,6 @@ def test_staleness_is_zero_throughout(runs: list[Ended]) -> None:
 def test_a_wider_bound_is_used_and_kept(tmp_path: Path) -> None:
     wide = [o for o in SAME if not o.startswith(("grpo.max_staleness", "grpo.steps"))]
     ended = run(tmp_path, "wide", *wide, "grpo.max_staleness=4", "grpo.steps=10")
-    found = ended.series("staleness/max")
-    assert max(found) <= 4
-    assert max(found) > 1  # the bound is what holds it, not idleness
+    staleness = ended.series("staleness/max")
+    assert max(staleness) <= 4
+    assert max(staleness) > 1  # the bound is what holds it, not idleness

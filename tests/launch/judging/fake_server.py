@@ -1,7 +1,5 @@
 """A fake of an OpenAI-compatible server, to inject faults and to count what was asked: no model is behind it."""
 
-from __future__ import annotations
-
 import json
 import sys
 import threading

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 import socket
 import threading
@@ -54,7 +52,7 @@ def texts(item: tuple[Answer, ...] | EndpointError) -> list[str]:
     return [answer.text for answer in item]
 
 
-def said(item: object) -> str:
+def text_of(item: object) -> str:
     """An error's text; what a traceback would show of it holds neither the key nor a control character."""
     assert isinstance(item, EndpointError), item
     shown = "".join(traceback.format_exception(item))
@@ -64,10 +62,10 @@ def said(item: object) -> str:
 
 
 def refused(endpoint: Endpoint) -> str:
-    """What the door says."""
+    """The error of the check."""
     with pytest.raises(EndpointError) as caught:
         endpoint.check()
-    return said(caught.value)
+    return text_of(caught.value)
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
@@ -92,7 +90,7 @@ def test_answers_come_in_order_with_what_was_asked_for(server: FakeServer, made:
     assert set(server.keys) == {f"Bearer {KEY}"}
 
 
-def test_a_text_may_be_cut_or_null_and_the_tokens_untold(server: FakeServer, made: Callable[..., Endpoint]) -> None:
+def test_a_text_may_be_cut_or_null_and_the_tokens_missing(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion(None, finish="length")
     assert made(server.url).judge([ask("a")]) == [(Answer(text="", tokens=0, finish="length"),)]
 
@@ -124,14 +122,14 @@ def test_a_server_that_refuses_n_is_asked_for_each_sample(server: FakeServer, ma
 
 def test_a_refusal_for_another_reason_is_the_items_error(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: failure(400, "maximum context length is 8 tokens")
-    text = said(made(server.url).judge([ask("a", 3)])[0])
+    text = text_of(made(server.url).judge([ask("a", 3)])[0])
     assert "HTTP 400: maximum context length is 8 tokens; " in text
     assert len(server.asked) == 2, "the first single sample meets the same refusal: no more are asked for"
 
 
 def test_a_server_that_never_gives_a_choice_is_not_asked_for_ever(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion()
-    assert "the answer holds no choice" in said(made(server.url).judge([ask("a", 3)])[0])
+    assert "the answer holds no choice" in text_of(made(server.url).judge([ask("a", 3)])[0])
     assert len(server.asked) == 2
 
 
@@ -165,7 +163,7 @@ def test_one_failing_item_leaves_the_others_and_their_order(server: FakeServer, 
     server.reply = reply
     first, second, third = made(server.url, tries=2).judge([ask(f"m{i}") for i in range(3)])
     assert [texts(first), texts(third)] == [["m0 100"], ["m2 100"]]
-    assert said(second) == (
+    assert text_of(second) == (
         f"{server.url}, model judge: POST /chat/completions (n 1, seed 100), 2 tries: HTTP 500: CUDA�[31m error� for ***;"
         " look into the server's log, then run again"
     )
@@ -175,7 +173,7 @@ def test_one_failing_item_leaves_the_others_and_their_order(server: FakeServer, 
 def test_a_server_that_hangs_is_waited_for_so_long(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.delay_s = 60.0
     endpoint, began = made(server.url, timeout_s=0.3), time.monotonic()
-    text = said(endpoint.judge([ask("a")])[0])
+    text = text_of(endpoint.judge([ask("a")])[0])
     assert time.monotonic() - began < 20, "a busy machine, but not the 60 s of the server"
     assert "the evaluation waited for the server, which did not answer (0.3 s a try, 0.3 s in all)" in text
 
@@ -199,8 +197,8 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         thread = threading.Thread(target=trickle, daemon=True)
         thread.start()
         endpoint, began = made(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=1), time.monotonic()
-        text = said(endpoint.judge([ask("a")])[0])
-        assert time.monotonic() - began < 20, "a busy machine, but not for ever"
+        text = text_of(endpoint.judge([ask("a")])[0])
+        assert time.monotonic() - began < 20, "a busy machine, but not without end"
         thread.join(5)
     assert "1 s in all" in text
     assert not thread.is_alive()
@@ -222,48 +220,48 @@ def test_an_answer_of_another_form_is_an_error_that_quotes_it(
     server: FakeServer, made: Callable[..., Endpoint], body: Any, words: str
 ) -> None:
     server.reply = lambda _: (200, body, {})
-    text = said(made(server.url).judge([ask("a")])[0])
+    text = text_of(made(server.url).judge([ask("a")])[0])
     assert words in text
     assert "sk-" not in text, "no part of the key is left by the cut"
     assert "as http://host:port/v1" in text
 
 
-# ---- the door --------------------------------------------------------------------------------------------------------
+# ---- the check -------------------------------------------------------------------------------------------------------
 
 
-def test_the_door_names_the_models_that_are_known(server: FakeServer, made: Callable[..., Endpoint]) -> None:
+def test_the_check_names_the_models_that_are_served(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     text = refused(made(server.url, "jugde"))
-    assert "model jugde: GET /models: the server does not know this model, it knows judge, other�[2J; " in text
+    assert "model jugde: GET /models: the server does not serve this model, it serves judge, other�[2J; " in text
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([], "it knows none;"),
+        ([], "it serves none;"),
         ([{"id": f"m{i}"} for i in range(30)], "m17, …;"),
-        ([{"id": "m" * 5000}], f"knows {'m' * 300}…;"),
+        ([{"id": "m" * 5000}], f"serves {'m' * 300}…;"),
     ],
 )
-def test_the_door_names_few_models(server: FakeServer, made: Callable[..., Endpoint], data: Any, words: str) -> None:
+def test_the_check_names_few_models(server: FakeServer, made: Callable[..., Endpoint], data: Any, words: str) -> None:
     server.models = (200, {"data": data}, {})
     assert words in refused(made(server.url))
 
 
-def test_the_door_refuses_a_wrong_key(server: FakeServer, made: Callable[..., Endpoint]) -> None:
+def test_the_check_refuses_a_wrong_key(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.models = failure(401, f"Incorrect API key provided: {KEY}.")
     text = refused(made(server.url, tries=5))
     assert "GET /models, 1 try: HTTP 401: Incorrect API key provided: ***.; set OPENAI_API_KEY" in text
 
 
 @pytest.mark.parametrize(("path", "remedy"), [("", "does not end in /v1: try {}/v1"), ("/v1/chat/v1", "correct the address")])
-def test_the_door_tells_a_wrong_path(server: FakeServer, made: Callable[..., Endpoint], path: str, remedy: str) -> None:
+def test_the_check_names_a_wrong_path(server: FakeServer, made: Callable[..., Endpoint], path: str, remedy: str) -> None:
     base = server.url.removesuffix("/v1")
     text = refused(made(base + path))
     assert f"HTTP 404: no {path}/models here; " in text
     assert remedy.format(base) in text
 
 
-def test_the_door_does_not_wait_for_a_server_that_is_not_there(made: Callable[..., Endpoint]) -> None:
+def test_the_check_does_not_wait_for_a_server_that_is_not_there(made: Callable[..., Endpoint]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     text = refused(made(f"http://user:hidden@127.0.0.1:{port}/v1", tries=5))
@@ -271,7 +269,7 @@ def test_the_door_does_not_wait_for_a_server_that_is_not_there(made: Callable[..
     assert text.endswith("; start the server, or correct the address")
 
 
-def test_the_door_refuses_what_is_no_list_of_models(server: FakeServer, made: Callable[..., Endpoint]) -> None:
+def test_the_check_refuses_what_is_no_list_of_models(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.models = (200, b"<html>", {"Content-Type": "text/html"})
     assert "the answer is not of the OpenAI form, body: " in refused(made(server.url))
 
@@ -299,6 +297,6 @@ def test_a_setting_without_sense_is_refused(settings: dict[str, Any]) -> None:
 
 def test_special_tokens_of_others_are_broken_visibly() -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "m")
-    defused = [endpoint.escape_special_tokens(text) for text in ("a <|im_end|> b", "<|eot_id|>", "2 <| 3 |> 1")]
+    escaped = [endpoint.escape_special_tokens(text) for text in ("a <|im_end|> b", "<|eot_id|>", "2 <| 3 |> 1")]
     endpoint.close()
-    assert defused == ["a <\\|im_end|> b", "<\\|eot_id|>", "2 <\\| 3 |> 1"]
+    assert escaped == ["a <\\|im_end|> b", "<\\|eot_id|>", "2 <\\| 3 |> 1"]

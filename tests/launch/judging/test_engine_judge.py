@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.vllm_engine import Request
+from actors.generator import Request
 from buffer.messages import Completion
 from configs.load import load
 from launch.cluster import calls
@@ -157,7 +157,7 @@ def test_workers_that_die_of_it_again_and_again_end_it(stage: Stage) -> None:
         judge(actors).judge(ASKS)
 
 
-def test_answers_that_do_not_come_are_a_timeout_that_says_how_many(stage: Stage) -> None:
+def test_answers_that_do_not_come_are_a_timeout_that_counts_them(stage: Stage) -> None:
     actors, _ = stage(Worker(slow=True), overrides=["waits.judge_s=0.2"])
     with pytest.raises(TimeoutError, match=r"the driver waited 0 s for 6 of 6 prompts to be judged \(waits.judge_s\)"):
         judge(actors).judge(ASKS)

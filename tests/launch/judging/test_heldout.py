@@ -62,7 +62,7 @@ def test_single_responses_have_an_auc_and_no_accuracy() -> None:
     assert "AUC of single responses 100.0%" in result.describe()
 
 
-def test_it_is_asked_at_one_version_and_says_which_is_the_newest_that_contributed() -> None:
+def test_it_is_asked_at_one_version_and_reports_the_newest_that_contributed() -> None:
     rows = [row(ABC, sample((0, 1, 2), (9, 2, 3))), row(ONE, sample((0,), (9,), version=7))]
     result = evaluation([ABC, ONE], rows, when="during", version=4)
     assert (result.version, result.newest_version) == (4, 7)

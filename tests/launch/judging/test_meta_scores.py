@@ -38,9 +38,9 @@ class FakeScorer:
                 raise TimeoutError("the driver waited 3 s for the meta-RM to score (waits.judge_s)")
             self.left -= 1
             self.prompts += [prompt for (prompt,), _ in asked]
-            self.asked += [text for _, found in asked for text, _ in found]
-            self.ended += [ended for _, found in asked for _, ended in found]
-            return [[logit(text) for text, _ in found] for _, found in asked]
+            self.asked += [text for _, completions in asked for text, _ in completions]
+            self.ended += [ended for _, completions in asked for _, ended in completions]
+            return [[logit(text) for text, _ in completions] for _, completions in asked]
 
         return answer
 
@@ -74,8 +74,8 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logits_are_in_the_order_of_the_samples(tmp_path: Path) -> None:
     rows = collect(tmp_path, FakeJudge(), k=8)
     scorer = FakeScorer()
-    found = meta(tmp_path, scorer, rows)
-    assert found == {row["id"]: [logit(sample["text"]) for sample in row["samples"]] for row in rows}
+    scores = meta(tmp_path, scorer, rows)
+    assert scores == {row["id"]: [logit(sample["text"]) for sample in row["samples"]] for row in rows}
     assert Counter(scorer.asked) == Counter(sample["text"] for row in rows for sample in row["samples"])
     orders = [len({tuple(sample["permutation"]) for sample in row["samples"]}) for row in rows]
     assert len(scorer.prompts) == sum(orders), "a prompt for each permutation"
@@ -106,11 +106,11 @@ def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
     first, second, third = FakeScorer(batches=1), FakeScorer(), FakeScorer()
     with pytest.raises(TimeoutError, match=r"waited 3 s for the meta-RM to score \(waits.judge_s\)"):
         meta(tmp_path, first, rows)
-    found = meta(tmp_path, second, rows)
-    assert list(found) == list("abcd"), "what has no judgement has no score"
+    scores = meta(tmp_path, second, rows)
+    assert list(scores) == list("abcd"), "what has no judgement has no score"
     assert len(first.asked) == 2 * 9
     assert second.asked == [sample["text"] for row in rows[2:4] for sample in in_turn(row)]
-    assert meta(tmp_path, third, rows) == found
+    assert meta(tmp_path, third, rows) == scores
     assert third.asked == []
 
 

@@ -1,7 +1,5 @@
 """What an evaluation leaves: rewardbench's rows, the table, and a page on which hostile names are text."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -71,12 +69,12 @@ def test_rewardbench_rows_are_the_pairs_in_order() -> None:
 def test_table_json_holds_every_figure_with_its_interval(tmp_path: Path) -> None:
     rows = counted("a", "b")
     left(tmp_path, rows, failed={"x": "the server said no"})
-    found = json.loads((tmp_path / "table.json").read_text())
-    assert (found["model"], found["data"], found["failed"]) == ("m", ["d"], {"x": "the server said no"})
-    assert list(found["subsets"]) == ["a", "b", "overall"]
-    assert found["subsets"]["a"]["rows"] == 2
+    whole = json.loads((tmp_path / "table.json").read_text())
+    assert (whole["model"], whole["data"], whole["failed"]) == ("m", ["d"], {"x": "the server said no"})
+    assert list(whole["subsets"]) == ["a", "b", "overall"]
+    assert whole["subsets"]["a"]["rows"] == 2
     overall = rows[-1].figures["vote@2"]
-    assert found["subsets"]["overall"]["figures"]["vote@2"] == {
+    assert whole["subsets"]["overall"]["figures"]["vote@2"] == {
         "value": overall.value,
         "low": overall.low,
         "high": overall.high,
@@ -117,10 +115,10 @@ def test_the_page_refers_to_nothing_outside(tmp_path: Path) -> None:
     assert "got no answer" not in page.text
 
 
-@pytest.mark.parametrize(("failed", "said"), [(["x"], "1 preference got no answer."), (["x", "y"], "2 preferences got no")])
-def test_the_page_says_what_failed(tmp_path: Path, failed: list[str], said: str) -> None:
+@pytest.mark.parametrize(("failed", "text"), [(["x"], "1 preference got no answer."), (["x", "y"], "2 preferences got no")])
+def test_the_page_names_what_failed(tmp_path: Path, failed: list[str], text: str) -> None:
     left(tmp_path, counted("a"), failed=dict.fromkeys(failed, "why"))
-    assert said in Page((tmp_path / "report.html").read_text()).text
+    assert text in Page((tmp_path / "report.html").read_text()).text
 
 
 def test_hostile_names_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,24 +129,24 @@ def test_hostile_names_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not INVISIBLE.search(source)
     assert page.text.count("<img src=x onerror=alert(1)> [/bold] [red]x :smile: [U+001B][2J[U+202E]") == 3
     print_table(rows)
-    said = capsys.readouterr().out
-    assert "<img src=x onerror=alert(1)> [/bold] [red]x :smile: �[2J� " in said
-    assert not INVISIBLE.search(said)
+    text = capsys.readouterr().out
+    assert "<img src=x onerror=alert(1)> [/bold] [red]x :smile: �[2J� " in text
+    assert not INVISIBLE.search(text)
 
 
 def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.CaptureFixture[str]) -> None:
     subsets = [f"a subset with a long name, number {i}" for i in range(30)]
     rows = counted("", *subsets)
     print_table(rows)
-    said = capsys.readouterr().out.splitlines()
-    cut = said.index("")
-    head, *lines = said[:cut]
+    text = capsys.readouterr().out.splitlines()
+    cut = text.index("")
+    head, *lines = text[:cut]
     assert head.split() == ["overall", "(62)", "95", "%", "interval"]
     assert [line.split()[0] for line in lines] == list(rows[-1].figures)
     shown: dict[str, Any] = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["tokens"] == ["12.0", "12.0", "..", "12.0"]
     assert shown["greedy"][0] == "50.0"
-    head, *lines = said[cut + 1 :]
+    head, *lines = text[cut + 1 :]
     assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
     names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall (62)"]
     assert [line.split("  ")[0] for line in lines] == names

@@ -13,7 +13,7 @@ from launch.judging.run_judgements import RunJudgements
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
 
 NO_CLUSTER: Any = None  # no meta-RM scores here
-NO_ACTORS: Any = None  # a fake judge stands in for them
+NO_ACTORS: Any = None  # there is a fake judge in their place
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    found = Run(tmp_path / "votes")
-    monkeypatch.setattr(run_judgements, "EngineJudge", lambda *arguments, **named: found.judge)
-    return found
+    made = Run(tmp_path / "votes")
+    monkeypatch.setattr(run_judgements, "EngineJudge", lambda *arguments, **named: made.judge)
+    return made
 
 
 def test_votes_do_not_repeat_the_greedy_judgements_of_the_evaluation(run: Run) -> None:

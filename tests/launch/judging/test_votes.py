@@ -1,4 +1,4 @@
-"""The votes of a judge: what is asked, what stands on disk, what is asked again, and what the benchmarks get of it."""
+"""The votes of a judge: what is asked, what is on disk, what is asked again, and what the benchmarks get of it."""
 
 import json
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def test_a_wave_fills_the_engines_twice() -> None:
     assert votes.vote_plan(config, template("compact"), 1000).wave == 1
 
 
-# ---- what stands on disk ---------------------------------------------------------------------------------------------
+# ---- what is on disk ------------------------------------------------------------------------------------------------
 
 
 def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_judgements_of_other_settings_are_not_mixed(tmp_path: Path, settings: di
 
 
 def test_votes_are_asked_beside_the_greedy_judgements_that_are_there(tmp_path: Path) -> None:
-    """An evaluation is a vote with k = 0: a later vote asks for nothing twice, and leaves the rows of one that came alone."""
+    """An evaluation is a vote with k = 0: a later vote asks nothing twice, and leaves the rows of one that came alone."""
     (tmp_path / "both").mkdir()
     (tmp_path / "alone").mkdir()
     evaluating, voting, alone = FakeJudge(), FakeJudge(), FakeJudge()

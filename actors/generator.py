@@ -1,0 +1,57 @@
+"""What a rollout actor needs of an engine, and what it asks: no engine is imported here."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from buffer.messages import Completion
+from buffer.weights import Edition, PublishedWeights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt to be sampled."""
+
+    token_ids: tuple[int, ...]
+    """The prompt."""
+    samples: int
+    """Completions of it, at least 1."""
+    temperature: float
+    """Of the sampling; 0 is greedy."""
+    max_new_tokens: int
+    """Tokens of a completion at most."""
+    seed: int | None = None
+    """The same seed gives the same samples, whatever else the engine is doing (up to rounding); None: the engine draws from
+    its own stream."""
+
+
+class Generator(Protocol):
+    """An engine. Its methods may be called from any thread."""
+
+    @property
+    def edition(self) -> Edition:
+        """The edition of the weights in force."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Completion tokens finished since the start."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Decode steps since the start: while it has requests and they stand still, the engine hangs."""
+        ...
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        """Start the requests together. Returns a future of the completions of each."""
+        ...
+
+    def load(self, weights: PublishedWeights) -> float:
+        """Change the weights; running requests go on under the new ones. Returns the seconds that decoding stood still."""
+        ...
+
+    def close(self) -> None:
+        """End the engine. Requests that are still running fail."""
+        ...

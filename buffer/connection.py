@@ -1,4 +1,4 @@
-"""One connection, one namespace: every key of a run starts with ``spct:{run_id}:`` (I5).
+"""One connection, one namespace: every key of a run starts with `spct:{run_id}:` (I5).
 
 The braces are literal: they keep a run on one slot of a Redis Cluster, so that its scripts stay legal there.
 """
@@ -21,10 +21,10 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 PASSWORD_VARIABLE = "SPCT_REDIS_PASSWORD"
-RETRIES = 20  # at most 1 s apart: a client rides through about 17 s of a server that restarts
-ANSWER_S = 20.0  # longest silence of a server that is alive; blocking reads ask for less
+RETRIES = 20  # at most 1 s apart: a client survives about 17 s without a server
+ANSWER_S = 20.0  # longest time until a live server answers; blocking reads wait for less
 REQUEST_S = 600  # how long a script remembers a request; a client gives up after (RETRIES + 1) * (ANSWER_S + 1) s at most
-OLDEST = (7, 0)  # XAUTOCLAIM that forgets deleted entries; lag in XINFO GROUPS
+OLDEST = (7, 0)  # oldest server version: XAUTOCLAIM drops deleted entries, XINFO GROUPS has the lag
 
 Argument = str | int | bytes
 _INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
@@ -32,19 +32,17 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class ServerError(RuntimeError):
-    """The Redis server cannot be used as asked; the message names the server and the remedy."""
+    """The Redis server cannot be used; the message names the server and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a run's data lives: a server and the run's namespace there. Picklable; repr hides the password.
-
-    url: redis://host:port, rediss://... (TLS), or unix:///path; its password may stand in the URL or in the
-    environment variable SPCT_REDIS_PASSWORD. run_id: letters, digits, ``.``, ``_``, ``-``; at most 100.
-    """
+    """Where a run's data lives: a server and the run's namespace there. Picklable; repr hides the password."""
 
     url: str
+    """`redis://host:port`, `rediss://...` (TLS) or `unix:///path`; the password stands here or in SPCT_REDIS_PASSWORD."""
     run_id: str
+    """1 to 100 letters, digits, `.`, `_` or `-`."""
 
     def __post_init__(self) -> None:
         scheme = urlsplit(self.url).scheme
@@ -56,8 +54,11 @@ class Address:
         return f"Address(url={self.public_url!r}, run_id={self.run_id!r})"
 
     def with_password(self) -> "Address":
-        """The address with the password of this process's environment in its URL, for a process on another machine,
-        whose environment holds none; unchanged where the URL names one or the environment has none."""
+        """Return the address with the password of this process's environment in its URL.
+
+        A process on another machine needs it there, since its environment holds none. The address is unchanged if the URL
+        has a password or the environment has none.
+        """
         parts = urlsplit(self.url)
         secret = os.environ.get(PASSWORD_VARIABLE)
         if not secret or parts.password:
@@ -68,27 +69,30 @@ class Address:
 
     @property
     def public_url(self) -> str:
-        """The URL without user, password and query, fit for logs and errors."""
+        """The URL without user, password and query, for logs and errors."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def check_run_id(run_id: str) -> None:
+    """Raise ValueError unless `run_id` is 1 to 100 letters, digits, `.`, `_` or `-`."""
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"run id {run_id!r}: expected 1 to 100 letters, digits, '.', '_' or '-'")
 
 
 def key(run_id: str, name: str) -> str:
+    """Return the run's key of this name."""
     return f"spct:{{{run_id}}}:{name}"
 
 
 def connect(address: Address, *, timeout_s: float = 5.0) -> redis.Redis:
-    """A checked connection. Calls are repeated while the server restarts, so writes must be idempotent.
+    """Return a checked connection. Calls are repeated while the server restarts, so writes must be idempotent.
 
-    ServerError within about ``timeout_s`` when nothing answers there, when it is no Redis or too old a one, when
-    the password is wrong, TLS fails, or the server may evict keys (I4: no silent loss).
+    Raises:
+        ServerError: Within about `timeout_s`: nothing answers there, it is no Redis or one that is too old, the password is
+            wrong, TLS fails, or the server may evict keys (I4: no silent loss).
     """
-    # Without socket.timeout, which redis-py would repeat on its own when it connects, within each repetition of a call.
+    # Not socket.timeout: redis-py would repeat it by itself when it connects, within each repetition of a call.
     lost = (redis.ConnectionError, redis.TimeoutError)
     retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES, supported_errors=lost)
     with _named_errors(address):
@@ -99,7 +103,7 @@ def connect(address: Address, *, timeout_s: float = 5.0) -> redis.Redis:
 def _client(address: Address, connect_s: float, answer_s: float, retry: Retry) -> redis.Redis:
     return redis.Redis.from_url(
         address.url,
-        password=os.environ.get(PASSWORD_VARIABLE),  # a password in the URL has precedence
+        password=os.environ.get(PASSWORD_VARIABLE),  # a password in the URL takes precedence
         protocol=2,
         socket_connect_timeout=connect_s,
         socket_timeout=answer_s,
@@ -114,7 +118,7 @@ def _check(client: redis.Redis, timeout_s: float) -> None:
             try:
                 info: Any = client.info()
                 break
-            except redis.exceptions.BusyLoadingError:  # reading its append-only file: alive, not ready
+            except redis.exceptions.BusyLoadingError:  # it reads its append-only file: alive, not ready
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
@@ -128,7 +132,7 @@ def _check(client: redis.Redis, timeout_s: float) -> None:
 
 @contextmanager
 def _named_errors(address: Address) -> Iterator[None]:
-    """ServerError with the remedy for whatever goes wrong between here and a first answer."""
+    """Turn every error until the first answer into a ServerError with its remedy."""
     where, scheme = f"Redis at {address.public_url}", urlsplit(address.url).scheme
     try:
         yield
@@ -137,7 +141,7 @@ def _named_errors(address: Address) -> Iterator[None]:
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
         raise ServerError(f"{where} refuses the password ({error}): set {PASSWORD_VARIABLE}, or put it in the URL") from None
     except redis.exceptions.NoPermissionError as error:
-        raise ServerError(f"{where} denies this user a command ({error}): mend its ACL") from None
+        raise ServerError(f"{where} denies this user a command ({error}): correct its ACL") from None
     except redis.exceptions.BusyLoadingError:
         raise ServerError(f"{where} is still loading its data: wait, then start again") from None
     except redis.TimeoutError:
@@ -158,13 +162,13 @@ def _remedy(address: Address, error: str) -> str:
 
 @cache
 def _source(name: str) -> str:
-    """A script's text; a line `-- include other` stands for the text of other.lua."""
+    """Return a script's text, in which a line `-- include other` is replaced by the text of other.lua."""
     text = files("buffer").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 
 class Namespace:
-    """The keys and scripts of one run on one connection; server errors come out as ServerError."""
+    """The keys and scripts of one run on one connection. Errors of the server are raised as ServerError."""
 
     def __init__(self, client: redis.Redis, run_id: str) -> None:
         check_run_id(run_id)
@@ -173,27 +177,29 @@ class Namespace:
         self._scripts: dict[str, Script] = {}
 
     def key(self, name: str) -> str:
+        """Return the run's key of this name."""
         return key(self._run_id, name)
 
     def request(self) -> str:
-        """The name of a fresh key by which a script knows a call that its client repeats because the answer was lost."""
+        """Return the name of a fresh key, by which a script recognises a call that is repeated because its answer was lost."""
         return f"request:{secrets.token_hex(8)}"
 
     def run(self, script: str, names: Sequence[str], *args: Argument) -> Any:
-        """The result of ``script``.lua on the keys of these names."""
+        """Run `script`.lua on the keys of these names and return its result."""
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(_source(script))
         with _running_errors(self._run_id):
             return self._scripts[script](keys=[self.key(name) for name in names], args=args)
 
     def command(self, *parts: Argument) -> Any:
+        """Run one command, whose keys are written out, and return its result."""
         with _running_errors(self._run_id):
             return self._client.execute_command(*parts)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _running_errors(run_id: str) -> Iterator[None]:
-    """ServerError for a server that went away, cannot write, or has lost the run's streams."""
+    """Raise ServerError for a server that went away, cannot write, or has lost the run's streams."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
@@ -202,15 +208,15 @@ def _running_errors(run_id: str) -> Iterator[None]:
             "start it again and resume the run"
         ) from error
     except redis.ResponseError as error:
-        why = _why(str(error))
-        raise ServerError(f"run {run_id}: the Redis server refused a command ({error}){why}") from error
+        cause = _cause_and_remedy(str(error))
+        raise ServerError(f"run {run_id}: the Redis server refused a command ({error}){cause}") from error
 
 
-def _why(error: str) -> str:
+def _cause_and_remedy(error: str) -> str:
     if "MISCONF" in error or "No space" in error:
         return ": it cannot write to its disk; free space where it keeps its data, then resume the run"
     if "maxmemory" in error:
         return ": it is at its memory limit; raise maxmemory, then resume the run"
     if "NOGROUP" in error:
-        return ": the run's streams are not there; was setup() called, was the server emptied?"
+        return ": the run's streams are missing; was setup() called, was the server emptied?"
     return ""

@@ -1,6 +1,6 @@
-"""Fields on the wire: a packer and an unpacker per kind; both check, so no writer sends what readers refuse.
+"""Fields on the wire: a packer and an unpacker per kind. Both check, so no writer sends what readers refuse.
 
-Each takes the field's name (for the error) and the value, and raises CodecError naming what was expected.
+Each takes the field's name (for the error) and the value, and raises a CodecError that names what was expected.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection
 from itertools import chain, groupby, pairwise, repeat
 from typing import Literal, TypeVar, cast
 
-MAX_ITEMS = 4096  # of one msgpack array (responses, samples, version runs): bounds what a header can allocate
-MAX_TOTAL = 2**18  # items of all arrays and maps of a message: an empty map is one byte there, and 64 in memory
+MAX_ITEMS = 4096  # in one msgpack array (responses, samples, version runs): bounds what a header can allocate
+MAX_TOTAL = 2**18  # items in all arrays and maps of a message: an empty map takes 1 byte there, and 64 in memory
 MAX_NAME = 4096  # characters of a preference id or a failure reason
 _INT64 = 2**63 - 1
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class CodecError(ValueError):
-    """A message that is not what the schema says; names the field and what was expected."""
+    """A message that does not follow the schema; the error names the field and what was expected."""
 
 
-def require(holds: bool, where: str, expected: str, *found: object) -> None:
-    """CodecError naming the field unless it holds; a value that was found instead is described, briefly."""
+def require(holds: bool, where: str, expected: str, *actual: object) -> None:
+    """Raise a CodecError that names the field unless `holds`; `actual`, if given, is described in a few words."""
     if not holds:
-        instead = "".join(f", not {_brief(value)}" for value in found)
+        instead = "".join(f", not {_brief(value)}" for value in actual)
         raise CodecError(f"{where}: expected {expected}{instead}")
 
 
 def _brief(value: object) -> str:
-    """A value for an error message, never longer than a line."""
+    """Return a value as text for an error message, never longer than a line."""
     if isinstance(value, str | bytes | list | tuple | dict) and len(value) > 16:
         return f"{type(value).__name__} of {len(value)}"
     shown = repr(value)
@@ -38,41 +38,43 @@ def _brief(value: object) -> str:
 
 
 class ItemCount:
-    """Counts items while they are unpacked, so that it ends before many small ones have filled the memory."""
+    """Counts items while they are unpacked, so that unpacking stops before many small ones fill the memory."""
 
     def __init__(self) -> None:
         self._left = MAX_TOTAL
 
     def array(self, items: list[object]) -> list[object]:
+        """Count an unpacked array and return it."""
         self._left -= 1 + len(items)
         require(self._left >= 0, "payload", f"at most {MAX_TOTAL} items in all")
         return items
 
     def map(self, pairs: list[tuple[object, object]]) -> dict[object, object]:
+        """Count an unpacked map and return it as a dict."""
         self.array(cast("list[object]", pairs))
-        found = dict(pairs)
-        require(len(found) == len(pairs), "payload", "each field once")
-        return found
+        unpacked = dict(pairs)
+        require(len(unpacked) == len(pairs), "payload", "each field once")
+        return unpacked
 
 
 def items(value: object) -> int:
-    """How many `ItemCount` will count."""
+    """Return the number of items that `ItemCount` will count."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
     return 0 if inner is None else 1 + len(inner) + sum(map(items, inner))
 
 
 def exactly(body: object, names: Collection[str], where: str) -> dict[str, object]:
-    """A decoded map that has exactly these fields."""
+    """Return a decoded map after checking that it has exactly these fields."""
     require(isinstance(body, dict), where, "a map", body)
-    found = cast("dict[str, object]", body)
-    missing, unknown = set(names) - found.keys(), found.keys() - set(names)
+    fields = cast("dict[str, object]", body)
+    missing, unknown = set(names) - fields.keys(), fields.keys() - set(names)
     require(not missing, where, f"field {', '.join(sorted(missing))}, which is missing")
     require(not unknown, where, f"only the fields {', '.join(names)}", sorted(map(str, unknown)))
-    return found
+    return fields
 
 
 def each(where: str, values: object, convert: Callable[[str, object], T]) -> tuple[T, ...]:
-    """convert applied to each item of a list or tuple of at most MAX_ITEMS."""
+    """Apply `convert` to each item of a list or tuple of at most MAX_ITEMS."""
     require(isinstance(values, list | tuple), where, "an array", values)
     items = cast("list[object]", values)
     require(len(items) <= MAX_ITEMS, where, f"at most {MAX_ITEMS} items, not {len(items)}")
@@ -80,17 +82,20 @@ def each(where: str, values: object, convert: Callable[[str, object], T]) -> tup
 
 
 def integer(where: str, value: object) -> int:
+    """Return an integer 0..2**63 - 1."""
     good = type(value) is int and 0 <= value <= _INT64
     require(good, where, f"an integer 0..{_INT64}", value)
     return cast(int, value)
 
 
 def number(where: str, value: object) -> float:
+    """Return a finite float."""
     require(type(value) is float and math.isfinite(value), where, "a finite float", value)
     return cast(float, value)
 
 
 def text(where: str, value: object) -> str:
+    """Return text that can be written as UTF-8."""
     require(isinstance(value, str), where, "a string", value)
     try:
         cast(str, value).encode()
@@ -100,50 +105,55 @@ def text(where: str, value: object) -> str:
 
 
 def reason(where: str, value: object) -> str:
-    found = text(where, value)
-    require(len(found) <= MAX_NAME, where, f"at most {MAX_NAME} characters, not {len(found)}")
-    return found
+    """Return text of at most MAX_NAME characters."""
+    checked = text(where, value)
+    require(len(checked) <= MAX_NAME, where, f"at most {MAX_NAME} characters, not {len(checked)}")
+    return checked
 
 
 def name(where: str, value: object) -> str:
-    found = reason(where, value)
-    require(bool(found), where, "a name, not an empty string")
-    return found
+    """Return text of 1 to MAX_NAME characters."""
+    checked = reason(where, value)
+    require(bool(checked), where, "a name, not an empty string")
+    return checked
 
 
 def finish(where: str, value: object) -> Literal["stop", "length"]:
+    """Return why a completion ended."""
     require(value in ("stop", "length"), where, "'stop' or 'length'", value)
     return cast(Literal["stop", "length"], value)
 
 
 def pack_ids(where: str, value: object) -> bytes:
-    """Token ids as int32, little-endian."""
+    """Return token ids as int32, little-endian."""
     ids = _array("i", where, value)
     require(not ids or min(ids) >= 0, where, "token ids >= 0")
     return _little(ids).tobytes()
 
 
 def unpack_ids(where: str, value: object) -> tuple[int, ...]:
+    """Return the token ids of `pack_ids`."""
     ids = _from_bytes("i", where, value)
     require(not ids or min(ids) >= 0, where, "token ids >= 0")
     return tuple(ids.tolist())
 
 
 def pack_logprobs(where: str, value: object) -> bytes:
-    """Log-probs as float32, little-endian; finite."""
+    """Return finite log-probs as float32, little-endian."""
     logprobs = _array("f", where, value)
     require(math.isfinite(sum(logprobs)), where, "finite log-probs")  # a float64 sum cannot overflow
     return _little(logprobs).tobytes()
 
 
 def unpack_logprobs(where: str, value: object) -> tuple[float, ...]:
+    """Return the log-probs of `pack_logprobs`."""
     logprobs = _from_bytes("f", where, value)
     require(math.isfinite(sum(logprobs)), where, "finite log-probs")
     return tuple(logprobs.tolist())
 
 
 def pack_versions(where: str, value: object) -> list[int]:
-    """Versions per token as runs [version, count, version, count, ...]."""
+    """Return versions per token as runs [version, count, version, count, ...]."""
     require(isinstance(value, tuple), where, "a tuple", value)
     runs: list[int] = []
     for version, run in groupby(cast("tuple[object, ...]", value)):
@@ -153,7 +163,7 @@ def pack_versions(where: str, value: object) -> list[int]:
 
 
 def unpack_versions(where: str, value: object, tokens: int) -> tuple[int, ...]:
-    """``tokens`` versions; counted before they are expanded, so that a small payload stays small."""
+    """Return the versions of `tokens` tokens. They are counted before they are expanded, so a small payload stays small."""
     runs = each(where, value, integer)
     versions, counts = runs[::2], runs[1::2]
     good = len(versions) == len(counts) and sum(counts) == tokens and all(counts)

@@ -1,9 +1,10 @@
-"""Who is alive, and what it is activity: every part beats from a thread of its own, and keeps its claims by it.
+"""Which processes of a run are alive, and what each of them is doing.
 
-    part ── beat: name, host, pid, activity, version, how long without progress ──▶ hash `heartbeats` ◀── driver, status
+    process ── heartbeat: host, pid, activity, version, time without progress ──▶ hash `heartbeats` ◀── driver, status
 
-A process that is killed, stopped (SIGSTOP) or cut off beats no more; one whose main thread hangs in the middle of its
-work beats on, says for how long nothing has progressed, and lets go of its claims.
+A thread of each process sends its heartbeats and renews its claims. A process that is killed, stopped (SIGSTOP) or cut off
+falls silent. One whose main thread hangs in the middle of its work keeps sending heartbeats, which report for how long
+nothing has progressed, and no longer renews its claims.
 """
 
 import json
@@ -20,33 +21,47 @@ import redis
 from buffer.connection import Address, Namespace, ServerError, connect
 
 IDLE = "idle"
+HEARTBEATS = "heartbeats"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastHeartbeat:
-    """The last that was heard of a part.
-
-    age_s: since then. activity: in a few words, `idle` between two calls. stuck_s: how long it had been activity that without
-    any progress when it beat. version: of the policy weights it has, or of its model. done: groups or steps finished.
-    stacks: the file on its host into which SIGUSR1 makes it write the stack of every thread.
-    """
+    """The last heartbeat of a process."""
 
     name: str
+    """Name of the process in the run: `driver`, `rollout-0`, ..."""
     host: str
+    """Name of its machine."""
     pid: int
+    """Its process id there."""
     age_s: float
+    """Seconds since this heartbeat, by the server's clock."""
     activity: str
+    """What it was doing, in a few words; `idle` between two calls."""
     stuck_s: float
+    """Seconds for which that activity had made no progress at this heartbeat; 0 while idle."""
     version: int
+    """Version of its policy weights, or of its model."""
     done: int
+    """Groups or steps that it has finished."""
     stacks: str
+    """File on its host to which SIGUSR1 makes it write the stack of every thread."""
 
 
 class Heartbeat:
-    """A part's own heartbeat. keep: called at every beat while the part is not hung: it renews the part's claims.
+    """The heartbeat of this process, sent by a thread of its own from construction until `stop`.
 
-    every_s: seconds between beats. hang_s: how long something may be done without progress before `keep` is no longer
-    called.
+    Args:
+        address: The run.
+        name: Name of this process in the run.
+        every_s: Seconds between two heartbeats.
+        hang_s: Seconds without progress in one activity after which the process counts as hung.
+        keep: Renews the claims of this process; called after each heartbeat unless the process is hung.
+        stacks: See `LastHeartbeat`.
+
+    Attributes:
+        version: Sent with each heartbeat; set by the owner.
+        done: Likewise.
     """
 
     def __init__(
@@ -65,33 +80,33 @@ class Heartbeat:
         self._activity, self._progressed_at = IDLE, time.monotonic()
         self.version = self.done = 0
         self._ended = threading.Event()
-        self._beat()
+        self._send()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     @contextmanager
-    def activity(self, what: str) -> Iterator[None]:
-        """While the block runs, this is what the part is busy with."""
-        before, self._activity, self._progressed_at = self._activity, what, time.monotonic()
+    def activity(self, name: str) -> Iterator[None]:
+        """Report this activity while the block runs."""
+        before, self._activity, self._progressed_at = self._activity, name, time.monotonic()
         try:
             yield
         finally:
             self._activity, self._progressed_at = before, time.monotonic()
 
     def progressed(self) -> None:
-        """There was progress."""
+        """Note that the activity has made progress."""
         self._progressed_at = time.monotonic()
 
     @property
     def hung(self) -> bool:
-        """Whether what it does has stood still for longer than `hang_s`."""
+        """Whether the activity has made no progress for `hang_s`."""
         return self._stuck_s >= self._hang_s
 
     def stop(self) -> None:
-        """LastHeartbeat no more, and leave no heartbeat behind."""
+        """Send no further heartbeats, and remove the last one."""
         self._ended.set()
         self._thread.join(self._every_s + 30.0)
-        self._space.run("heartbeat", ["heartbeats"], self._name, "")
+        _remove(self._space, self._name)
         self._client.close()
 
     @property
@@ -101,15 +116,15 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
             try:
-                self._beat()
+                self._send()
                 if not self.hung:
                     self._keep()
             except ServerError:
-                # The part itself meets the same server and tells; a heartbeat that cannot be written is one that is missed.
+                # The main thread uses the same server and raises the error. Here it only means a missed heartbeat.
                 continue
 
-    def _beat(self) -> None:
-        said = {
+    def _send(self) -> None:
+        report = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "activity": self._activity,
@@ -118,23 +133,27 @@ class Heartbeat:
             "done": self.done,
             "stacks": self._stacks,
         }
-        self._space.run("heartbeat", ["heartbeats"], self._name, json.dumps(said))
+        self._space.run("heartbeat", [HEARTBEATS], self._name, json.dumps(report))
 
 
 def last_heartbeats(client: redis.Redis, run_id: str) -> dict[str, LastHeartbeat]:
-    """{name: its last beat} of every part of the run that has not taken leave."""
+    """Return the last heartbeat of each process that has not stopped its own, by name."""
     space = Namespace(client, run_id)
     seconds, micros = space.command("TIME")
     now = int(seconds) + int(micros) / 1e6
-    found = space.command("HGETALL", space.key("heartbeats"))
-    return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in found.items()}
+    values = space.command("HGETALL", space.key(HEARTBEATS))
+    return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in values.items()}
 
 
 def remove_heartbeat(client: redis.Redis, run_id: str, name: str) -> None:
-    """Take away the heartbeat of a part that was ended."""
-    Namespace(client, run_id).run("heartbeat", ["heartbeats"], name, "")
+    """Remove the heartbeat of a process that was ended from outside."""
+    _remove(Namespace(client, run_id), name)
+
+
+def _remove(space: Namespace, name: str) -> None:
+    space.run("heartbeat", [HEARTBEATS], name, "")
 
 
 def _read(name: str, value: str, now: float) -> LastHeartbeat:
-    at, _, said = value.partition(" ")
-    return LastHeartbeat(name=name, age_s=max(0.0, now - float(at)), **json.loads(said))
+    at, _, report = value.partition(" ")
+    return LastHeartbeat(name=name, age_s=max(0.0, now - float(at)), **json.loads(report))

@@ -1,10 +1,9 @@
 """The wire: three message types and their codec (msgpack with a schema version; never pickle, I5).
 
-A payload is the map ``{"v": SCHEMA, "t": type, field: value, ...}`` with exactly the fields of its type. Long
-sequences travel as bytes: token ids as int32 and log-probs as float32, both little-endian; policy versions as
-runs ``[version, count, version, count, ...]``, since a sequence meets few weight pulls. Encoding is
-deterministic: equal messages have equal payloads. ``decode`` trusts nothing: size first, then msgpack within
-limits, then every field.
+A payload is the map `{"v": SCHEMA, "t": type, field: value, ...}` with exactly the fields of its type. Long sequences travel
+as bytes: token ids as int32 and log-probs as float32, both little-endian; policy versions as runs
+`[version, count, version, count, ...]`, since the weights change seldom within a sequence. Encoding is deterministic: equal
+messages have equal payloads. `decode` trusts nothing: it checks the size, then msgpack within limits, then every field.
 """
 
 from collections.abc import Callable
@@ -29,26 +28,27 @@ __all__ = [
 ]
 
 SCHEMA = 2
-MAX_BYTES = 64 * 2**20  # of one payload
+MAX_BYTES = 64 * 2**20  # in one payload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """One group to roll out. Holds no label, so a worker that reads it can leak none (I6).
-
-    group: number of the group in this run, consecutive, >= 0. preference: id, for who may look up labels.
-    permutation[shown position] = index of the response in the preference's own order. token_ids: what the
-    policy reads. issued_at: policy version u at issue. samples: completions wanted, G >= 1. seed: of the sampling,
-    so that the same prompt gives the same completions whoever rolls it out; None: the engine's own stream.
-    """
+    """One group to roll out. It has no label, so a worker that reads it can leak none (I6)."""
 
     group: int
+    """Number of the group in this run: consecutive, >= 0."""
     preference: str
+    """Id of the preference, by which the reward actor finds the label."""
     permutation: tuple[int, ...]
+    """permutation[shown position] = index of the response in the preference's own order."""
     token_ids: tuple[int, ...]
+    """What the policy reads."""
     issued_at: int
+    """Policy version u at issue."""
     samples: int
+    """Number of completions to sample, G >= 1."""
     seed: int | None = None
+    """Seed of the sampling: the same prompt gives the same completions on any worker. None: the engine's own stream."""
 
     def __post_init__(self) -> None:
         shown = len(self.permutation)
@@ -61,18 +61,18 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One completion of T >= 1 tokens.
-
-    token_ids, logprobs, versions: T each; logprobs are the behaviour policy's at the sampling temperature
-    (finite; float32 on the wire), versions the policy version that produced each token. finish: "stop", or
-    "length" when cut.
-    """
+    """One completion of T >= 1 tokens."""
 
     token_ids: tuple[int, ...]
+    """T token ids."""
     logprobs: tuple[float, ...]
+    """T log-probs of the behaviour policy at the sampling temperature: finite, float32 on the wire."""
     versions: tuple[int, ...]
+    """The policy version that produced each of the T tokens."""
     text: str
+    """The decoded tokens."""
     finish: Literal["stop", "length"]
+    """`stop`, or `length` if it was cut off."""
 
     def __post_init__(self) -> None:
         _per_token("", self.token_ids, self.logprobs, self.versions)
@@ -80,41 +80,48 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutGroup:
-    """A prompt with its G = prompt.samples completions."""
+    """A prompt with its completions."""
 
     prompt: Prompt
+    """The prompt as issued."""
     completions: tuple[Completion, ...]
+    """G = `prompt.samples` completions."""
 
     def __post_init__(self) -> None:
-        wanted, found = self.prompt.samples, len(self.completions)
-        require(found == wanted, "completions", f"{wanted} completions, as the prompt wants, not {found}")
+        samples, count = self.prompt.samples, len(self.completions)
+        require(count == samples, "completions", f"{samples} completions, one per sample of the prompt, not {count}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExperienceGroup:
-    """A scored group of G >= 1 completions, as the learners read it: numbers only, no text and no label.
-
-    completion_ids, logprobs, versions: G sequences of T_i >= 1 tokens each. rewards: G finite numbers (the
-    rule gives -1 or +1). failures: G reasons why a completion was not parsed, "" where it was.
-    """
+    """A scored group of G >= 1 completions, as the learners read it: numbers only, no text and no label."""
 
     group: int
+    """Number of the group in this run."""
     preference: str
+    """Id of the preference."""
     issued_at: int
+    """Policy version u at issue."""
     prompt_ids: tuple[int, ...]
+    """Token ids of the prompt."""
     completion_ids: tuple[tuple[int, ...], ...]
+    """G sequences of T_i >= 1 token ids."""
     logprobs: tuple[tuple[float, ...], ...]
+    """G sequences of T_i behaviour log-probs."""
     versions: tuple[tuple[int, ...], ...]
+    """G sequences of T_i policy versions."""
     rewards: tuple[float, ...]
+    """G finite numbers; the rule gives -1 or +1."""
     failures: tuple[str, ...]
+    """G reasons why a completion could not be parsed; "" where it could."""
 
     def __post_init__(self) -> None:
         require(len(self.prompt_ids) > 0, "prompt_ids", "at least one token")
         samples = len(self.completion_ids)
         require(0 < samples <= MAX_ITEMS, "completion_ids", f"1..{MAX_ITEMS} completions, not {samples}")
         for name in ("logprobs", "versions", "rewards", "failures"):
-            found = len(getattr(self, name))
-            require(found == samples, name, f"{samples} values, one per completion, not {found}")
+            count = len(getattr(self, name))
+            require(count == samples, name, f"{samples} values, one per completion, not {count}")
         for i in range(samples):
             _per_token(f"[{i}]", self.completion_ids[i], self.logprobs[i], self.versions[i])
 
@@ -141,7 +148,7 @@ _EXPERIENCE = ("group", "preference", "issued_at", "prompt_ids", *_SCORED)
 
 
 def encode(message: Prompt | RolloutGroup | ExperienceGroup, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The payload of a message; CodecError when a field is not what its type says, or all are too long."""
+    """Return the payload of a message. CodecError if a field does not have its type, or the payload is too long."""
     match message:
         case Prompt():
             tag, body = "prompt", _write_prompt(message)
@@ -157,7 +164,7 @@ def encode(message: Prompt | RolloutGroup | ExperienceGroup, *, max_bytes: int =
 
 
 def decode(payload: bytes, kind: type[Message], *, max_bytes: int = MAX_BYTES) -> Message:
-    """The message of type ``kind`` in a payload; CodecError (naming the field) when it is anything else."""
+    """Return the message of type `kind` in a payload. CodecError, which names the field, if it is anything else."""
     return cast(Message, _READERS[kind](payload, max_bytes))
 
 
@@ -173,9 +180,9 @@ def _open(payload: bytes, tag: str, names: tuple[str, ...], max_bytes: int) -> _
         why = f"{type(error).__name__}: {error}"
         raise CodecError(f"payload: expected msgpack within limits ({why})") from None
     require(isinstance(body, dict), "payload", "a map", body)
-    version, found = body.pop("v", None), body.pop("t", None)
+    version, kind = body.pop("v", None), body.pop("t", None)
     require(type(version) is int and version == SCHEMA, "v", f"schema version {SCHEMA}", version)
-    require(found == tag, "t", f"message type {tag!r}", found)
+    require(kind == tag, "t", f"message type {tag!r}", kind)
     return exactly(body, names, tag)
 
 

@@ -1,12 +1,14 @@
-"""Who may do what on the server that a run starts: an account per role, with the rights that its work needs and no more.
+"""The accounts of the server that a run starts: one per role, with the rights that its work needs and no others.
 
     driver     every key of a run; nothing that stops, empties, rewrites or searches the server
-    rollout    claims `prompts`, adds to `rollouts`           reward     claims `rollouts`, adds to `experience`
-    learner    claims `experience`, keeps the accounts        meta-rm    claims `experience`, counts what it skips
+    rollout    claims `prompts`, adds to `rollouts`, reads which weights are the newest
+    reward     claims `rollouts`, adds to `experience`
+    learner    claims `experience`, keeps the accounts, announces its weights
+    meta-rm    claims `experience`, counts what it skips
 
-A right is some commands on some keys. The server checks every call, those inside a script too; beside that EVALSHA asks
-for all rights on each key that a script is given, so these keys are a right of their own, with which nothing else can be
-done. What no rule can tell apart are two consumer groups of one stream: the meta-RM could acknowledge for the learner.
+A right is some commands on some keys. The server checks every call, also those inside a script. In addition EVALSHA requires
+rights on each key that a script is given, so these keys form a right of their own, which allows nothing else. Two consumer
+groups of one stream cannot be told apart by any rule: the meta-RM could acknowledge for the learner.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,20 +22,21 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """Commands (a subcommand as ``xinfo|groups``) on the keys of these names in any run, both separated by blanks; where
-    there is no command, the keys may be given to a script that leaves them alone."""
+    """Commands that may be called on some keys of any run."""
 
     commands: str
+    """Commands, separated by blanks, a subcommand as `xinfo|groups`. None: the keys may only be passed to a script."""
     names: str
+    """Names of the keys, separated by blanks."""
 
 
-_EVERYBODY = "info ping time script|load client|setinfo"  # on no key
+_EVERY_ROLE = "info ping time script|load client|setinfo"  # on no key
 _CLAIM = "xreadgroup xread xclaim xpending xrange xinfo|groups xack"
 _DRIVER = "~spct:* +@all -@admin -@dangerous -@scripting +eval +evalsha +script|load +info"
 
 
-def _anybody(source: str) -> tuple[Right, ...]:
-    """Claiming from a stream, the dead letters, and a heartbeat that only the driver reads."""
+def _reader(source: str) -> tuple[Right, ...]:
+    """Rights to claim from a stream, add dead letters, and send heartbeats, which only the driver reads."""
     return (
         Right(_CLAIM, source),
         Right("get set exists", "request:*"),
@@ -44,9 +47,9 @@ def _anybody(source: str) -> tuple[Right, ...]:
 
 
 def _worker(source: str, destination: str) -> tuple[Right, ...]:
-    """One of many, of whom each takes over the claims of the dead and leaves when it likes."""
+    """Rights of one worker of many: it also takes over lapsed claims, hands off, and may leave at any time."""
     return (
-        *_anybody(source),
+        *_reader(source),
         Right("xautoclaim xdel xgroup|delconsumer", source),
         Right("xadd", destination),
         Right("zrem", "outstanding"),
@@ -54,27 +57,27 @@ def _worker(source: str, destination: str) -> tuple[Right, ...]:
 
 
 _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
-    "rollout": _worker("prompts", "rollouts"),
+    "rollout": (*_worker("prompts", "rollouts"), Right("get", "weights")),
     "reward": _worker("rollouts", "experience"),
     "learner": (
-        *_anybody("experience"),
+        *_reader("experience"),
         Right("xlen xtrim", "experience"),
-        Right("get set", "version saved"),
+        Right("get set", "version saved weights"),
         Right("zadd zrem zscore zrange", "outstanding unsaved"),
         Right("hmget", "outcomes"),
         Right("get incr", "incarnation"),
     ),
     "meta-rm": (
-        *_anybody("experience"),
+        *_reader("experience"),
         Right("xlen", "experience"),
         Right("hmget", "outcomes"),
-        Right("", "outstanding"),  # dead_letter.lua: what only the meta-RM cannot use stays outstanding
+        Right("", "outstanding"),  # passed to dead_letter.lua: what only the meta-RM cannot use stays outstanding
     ),
 }
 
 
 def account(role: Role, password: str) -> str:
-    """The line of the server's configuration that makes the account; it holds the password's digest alone."""
+    """Return the line of the server's configuration that makes the account. It has the password's digest only."""
     return f"user {role} on #{sha256(password.encode()).hexdigest()} {_rules(role)}"
 
 
@@ -82,9 +85,9 @@ def _rules(role: Role) -> str:
     if role == "driver":
         return _DRIVER
     rights = _RIGHTS[role]
-    given = dict.fromkeys(name for right in rights for name in right.names.split())
-    selectors = (_selector(right) for right in (*rights, Right("eval evalsha", " ".join(given))))
-    return " ".join([*_allowed(_EVERYBODY), *selectors])
+    script_keys = dict.fromkeys(name for right in rights for name in right.names.split())
+    selectors = (_selector(right) for right in (*rights, Right("eval evalsha", " ".join(script_keys))))
+    return " ".join([*_allowed(_EVERY_ROLE), *selectors])
 
 
 def _selector(right: Right) -> str:

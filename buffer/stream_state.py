@@ -1,6 +1,6 @@
-"""What lies in the streams right now, and who holds it. Only looks: claims nothing, renews nothing.
+"""The state of the streams: what waits, and which worker holds what. Reading it claims nothing and renews nothing.
 
-every stream, as each of its consumer groups sees it:   waiting ─claim─▶ pending (owner, age) ─▶ done, or a dead letter
+every stream, for each of its consumer groups:   waiting ─claim─▶ pending (owner, age) ─▶ done, or a dead letter
 """
 
 from dataclasses import dataclass
@@ -11,50 +11,59 @@ import redis
 from buffer.connection import Namespace
 from buffer.streams import DEAD, EXPERIENCE, PROMPTS, ROLLOUTS, waiting
 
-# Entries listed of each stream, the oldest first. Of prompts and rollouts these are all that the credit allows, in any
-# sensible run; experience is kept until it is in a checkpoint, and only its oldest entries tell anything.
+# Entries listed per stream, the oldest first. The credit of any sensible run allows fewer prompts and rollouts than that.
+# Experience is kept until it is in a checkpoint, and only its oldest entries matter here.
 LISTED = {PROMPTS: 4096, ROLLOUTS: 4096, EXPERIENCE: 16}
-Client = redis.Redis  # for those who may not import redis
-GIVEN_BACK = "given-back"  # owns, in leave.lua, what its worker gave back: nobody
+Client = redis.Redis  # for packages that may not import redis
+GIVEN_BACK = "given-back"  # no worker: leave.lua makes it the owner of entries that were given back
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """An entry that somebody has claimed and not finished.
-
-    group: the rollout group's number; None when the entry does not say, or is gone. age_s: since it was claimed or
-    renewed. since_s: since it came into the stream. deliveries: how often it was claimed.
-    """
+    """An entry that a worker has claimed and not finished."""
 
     id: str
+    """Id of the entry."""
     group: int | None
+    """Number of its rollout group; None if the entry has none, or is gone."""
     owner: str
+    """Name of the worker."""
     age_s: float
+    """Seconds since it was claimed or renewed."""
     since_s: float
+    """Seconds since it was added to the stream."""
     deliveries: int
+    """How often it was claimed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Queue:
-    """A stream as the consumer group `reader` sees it.
-
-    waiting: entries that nobody holds; oldest_s: since the oldest of them came into the stream, 0 when there is none;
-    unclaimed: their groups' numbers, as far as they are listed. pending: entries that are held; claims: the oldest of
-    them. dead: dead letters from this stream, whoever of its readers put them aside.
-    """
+    """The state of a stream for one of its consumer groups."""
 
     stream: str
+    """Name of the stream."""
     reader: str
+    """Name of the consumer group."""
     waiting: int = 0
+    """Entries that are not claimed."""
     oldest_s: float = 0.0
+    """Seconds since the oldest of them was added to the stream; 0 if there is none."""
     unclaimed: tuple[int | None, ...] = ()
+    """Their rollout groups, as far as they are listed (`LISTED`)."""
     pending: int = 0
+    """Entries that are claimed and not finished."""
     claims: tuple[Claim, ...] = ()
+    """The oldest of them."""
     dead: int = 0
+    """Dead letters from this stream, of all its consumer groups."""
 
 
 def read_queues(client: Client, run_id: str) -> list[Queue]:
-    """Each stream with each of its consumer groups, in the order of the loop. ServerError when the run has no streams."""
+    """Return the state of each stream for each of its consumer groups, in the order of the loop.
+
+    Raises:
+        ServerError: The run has no streams.
+    """
     space = Namespace(client, run_id)
     flat = space.run("count_dead", [DEAD])
     dead = {stream.decode(): int(count) for stream, count in zip(flat[::2], flat[1::2], strict=True)}
@@ -72,7 +81,7 @@ def _readers(space: Namespace, stream: str) -> list[str]:
 def _queue(space: Namespace, stream: str, reader: str, unread: int, dead: int) -> Queue:
     now, pending, rows, unclaimed = space.run("claims", [stream], reader, LISTED[stream])
     listed = [_claim(row, now) for row in rows]
-    held = tuple(claim for claim in listed if claim.owner != GIVEN_BACK)
+    owned = tuple(claim for claim in listed if claim.owner != GIVEN_BACK)
     free = [claim for claim in listed if claim.owner == GIVEN_BACK]
     ages = [claim.since_s for claim in free] + [_since_s(id_, now) for id_, _ in unclaimed]
     return Queue(
@@ -82,7 +91,7 @@ def _queue(space: Namespace, stream: str, reader: str, unread: int, dead: int) -
         oldest_s=max(ages, default=0.0),
         unclaimed=(*(claim.group for claim in free), *(_number(group) for _, group in unclaimed)),
         pending=pending - len(free),
-        claims=held,
+        claims=owned,
         dead=dead,
     )
 
@@ -104,5 +113,5 @@ def _number(group: bytes) -> int | None:
 
 
 def _since_s(id_: bytes, now: int) -> float:
-    """An entry's id begins with the time when it was added, in ms by the server's clock."""
+    """Return an entry's age: its id begins with the time when it was added, in ms by the server's clock."""
     return max(0.0, (now - int(id_.split(b"-")[0])) / 1000)

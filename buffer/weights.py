@@ -1,8 +1,9 @@
 """What the learner publishes and rollout actors pull: arrays with a version and a checksum.
 
-A transport (Ray's object store, a file in shared memory) carries PublishedWeights unchanged from a
-WeightSink to a WeightSource; who pulls verifies them before use, so stale or torn weights never
-reach an engine.
+    learner ── seal ──▶ WeightSink.publish ══ transport ══▶ WeightSource.pull ── verify ──▶ engine of a rollout actor
+
+The transport (Ray's object store, a file in shared memory) carries `PublishedWeights` unchanged. The rollout actor verifies
+them before use, so stale or torn weights never reach an engine.
 """
 
 import hashlib
@@ -24,83 +25,91 @@ CARRIER: Mapping[str, str] = MappingProxyType({"bfloat16": "int16", "float16": "
 
 
 class WeightsRefused(RuntimeError):
-    """Weights that must not be loaded: stale by version, or torn by checksum."""
+    """The weights must not be loaded: their version is stale, or their checksum is wrong."""
 
 
 class Edition(NamedTuple):
-    """What orders published weights. A learner that went back to its checkpoint publishes an older policy version in a
-    newer edition: ``incarnation`` counts the learner's starts."""
+    """The order of published weights: by incarnation, then by version.
+
+    A learner that went back to its checkpoint publishes an older policy version, in a newer edition.
+    """
 
     incarnation: int
+    """Number of the learner's start."""
     version: int
+    """Policy version, >= 0."""
 
 
-NONE = Edition(-1, -1)  # before the first
+NONE = Edition(-1, -1)  # older than the first edition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedWeights:
-    """Policy version ``version`` >= 0 by the learner's incarnation: read-only arrays by parameter name, and what their
-    bits mean.
-
-    dtypes: for each name a key of CARRIER. checksum: over version, names, dtypes, shapes and bytes.
-    """
+    """One published edition of the policy's weights."""
 
     incarnation: int
+    """Number of the start of the learner that published them."""
     version: int
+    """Policy version, >= 0."""
     arrays: Mapping[str, Array]
+    """Read-only arrays by parameter name."""
     dtypes: Mapping[str, str]
+    """dtype of each parameter: a key of CARRIER."""
     checksum: str
+    """Over version, names, dtypes, shapes and bytes."""
 
     @property
     def edition(self) -> Edition:
+        """Their place in the order of editions."""
         return Edition(self.incarnation, self.version)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays.values())
-
     def verify(self, *, newer_than: Edition) -> None:
-        """WeightsRefused unless their edition > newer_than and the content is what was sealed."""
+        """Raise WeightsRefused unless they are newer than this edition and unchanged since `seal`."""
         if self.edition <= newer_than:
             loaded = f"version {newer_than.version} is loaded"
             raise WeightsRefused(f"weights of version {self.version} are stale: {loaded}; pull again")
-        found = _checksum(self.version, self.arrays, self.dtypes)
-        if found != self.checksum:
+        actual = _checksum(self.version, self.arrays, self.dtypes)
+        if actual != self.checksum:
             raise WeightsRefused(
-                f"weights of version {self.version} are torn: checksum {found} instead of {self.checksum}; "
+                f"weights of version {self.version} are torn: checksum {actual} instead of {self.checksum}; "
                 "they were changed or cut after they were sealed: pull again, never write to the arrays"
             )
 
 
 class WeightSink(Protocol):
-    """Where a learner publishes; afterwards every source gives these weights or newer ones."""
+    """Where a learner publishes its weights."""
 
-    def publish(self, weights: PublishedWeights) -> None: ...
+    def publish(self, weights: PublishedWeights) -> None:
+        """Publish weights. From now on every source returns these or newer ones."""
+        ...
 
     def republish_if_lost(self) -> None:
-        """Publish the newest again, if the place where it lay was lost."""
+        """Publish the newest weights again if the transport has lost them."""
         ...
 
 
 class WeightSource(Protocol):
-    """Where a rollout actor looks for newer weights."""
+    """Where a rollout actor gets newer weights."""
 
     def newest(self) -> Edition:
-        """The newest published edition; NONE before the first."""
+        """Return the newest published edition; `NONE` before the first."""
         ...
 
     def pull(self) -> PublishedWeights | None:
-        """The newest weights, not yet verified; None when they went with the learner that had published them, whose
-        successor will publish again."""
+        """Return the newest weights, not yet verified.
+
+        None if they were lost with the learner that had published them: its successor will publish again.
+        """
         ...
 
 
 def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *, incarnation: int = 0) -> PublishedWeights:
-    """Weights ready to publish: read-only views of the arrays (copies where not contiguous), checksummed.
+    """Return weights ready to publish: read-only views of the arrays (copies where not contiguous), with a checksum.
 
-    ValueError when version < 0, when names differ, or when an array is not its dtype's carrier. The
-    caller must not write to the arrays afterwards: ``verify`` would refuse them.
+    The caller must not write to the arrays afterwards: `verify` would refuse them.
+
+    Raises:
+        ValueError: The version is negative, the names differ, or an array does not have the carrier of its dtype.
     """
     if version < 0:
         raise ValueError(f"version {version}: expected 0 or more")
@@ -124,9 +133,9 @@ def _read_only(name: str, array: Array, dtype: str) -> Array:
 
 
 def _checksum(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str]) -> str:
-    """blake2b over the version and, in order of name, each array's name, dtypes, shape and CRC-32.
+    """Return blake2b over the version and, in order of name, each array's name, dtypes, shape and CRC-32.
 
-    It guards against accidents, not against an enemy; several GB/s, in threads (zlib leaves the lock).
+    It protects against accidents, not against attacks. It runs at several GB/s, in threads (zlib releases the GIL).
     """
     total = hashlib.blake2b(str(version).encode(), digest_size=16)
     names = sorted(arrays)

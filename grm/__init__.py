@@ -1,1 +1,1 @@
-"""The reward model as text and numbers: preferences, prompts, judgements, rewards. Standard library only."""
+"""The reward model as text and numbers: preferences, prompts, judgements, rewards, votes, statistics. Standard library only."""

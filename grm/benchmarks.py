@@ -1,4 +1,4 @@
-"""From judged preferences to a table: accuracies, ROC-AUC, and the baselines that they stand beside. Pure functions.
+"""From judged preferences to a table: accuracies, ROC-AUC, and the baselines to compare with. Pure functions.
 
 n >= 2, over preferences; accuracies are 0..1, a tie for the best is split among the tied unless the name says otherwise,
 an unparsable judgement is wrong:
@@ -8,16 +8,16 @@ an unparsable judgement is wrong:
     vote@k, vote@k_ties_lost      expected accuracy of k votes out of the K >= k that were sampled (`expected_credit`)
     guided@k                      of the k // 2 of them that the meta-RM chooses, if it scored every parsed vote
     majority@k                    where each judgement votes for its best response only
-    chance, longest, shortest     of judges without a model
+    chance, longest, shortest     of judges without a model (`grm.baselines`)
 n = 1, where the label is right or wrong, ROC-AUC of the score 1..10; an unparsable judgement scores MIDDLE:
     auc_greedy, auc_vote@k, auc_guided@k
 any n:
     parse_rate, vote_parse_rate   parsed share of the greedy judgements, and of the votes
     tokens, vote_tokens           mean length of a greedy judgement, and of a vote
 
-There is no average@k: the mean of the parsed votes has the same best responses as their sum. For n = 1 it is the sum that
-would mislead, as an unparsable vote lowers it: k votes score k times the mean of the parsed ones, which is their sum where
-all parse, and MIDDLE where none does. The factor k does not change an AUC, so it is left out.
+There is no average@k: the mean of the parsed votes has the same best responses as their sum. For n = 1 the sum would mislead,
+as an unparsable vote lowers it. There, k votes score the mean of the parsed ones, and MIDDLE if none parses. If all parse,
+this is their sum but for the factor k, which does not change an AUC.
 """
 
 import random
@@ -25,7 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from grm.statistics import Area, Figure, area_figure, mean_figure
+from grm import baselines
+from grm.statistics import Figure, area_figure, mean_figure
 from grm.voting import (
     Credit,
     Rule,
@@ -45,24 +46,24 @@ from grm.voting import (
 __all__ = ["MIDDLE", "OVERALL", "Figure", "Item", "Sample", "TableRow", "table"]
 
 OVERALL = "overall"
-MIDDLE = 5.5  # of the scale 1..10: says neither right nor wrong
+MIDDLE = 5.5  # of the scores 1..10: neither right nor wrong
 MOST_AREA_DRAWS = 20  # one draw averages over all preferences already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One judgement of a preference.
-
-    scores: in the preference's own order; None where unparsable, and then `failure` says why.
-    permutation: own index of the response in each shown place. tokens: of the completion.
-    meta: how far the meta-RM believes that it is right, on any scale; None where it was not asked.
-    """
+    """One judgement of a preference."""
 
     scores: Scores | None
+    """Scores in the preference's own order; None if unparsable."""
     permutation: tuple[int, ...]
+    """permutation[shown position] = index of the response in the preference's own order."""
     tokens: int
+    """Length of the completion."""
     failure: str = ""
+    """Why it is unparsable, "" if it is not."""
     meta: float | None = None
+    """The meta-RM's belief that it is right, on any scale; None if there is no meta score."""
 
     def __post_init__(self) -> None:
         if sorted(self.permutation) != list(range(len(self.permutation))):
@@ -77,63 +78,76 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """A judged preference of n = len(lengths) responses.
-
-    label: n >= 2: index of the best response; n = 1: 1 right, 0 wrong. lengths: characters of each response.
-    greedy: the judgement at temperature 0, or None. votes: the K judgements sampled for voting, or none.
-    """
+    """A judged preference of n = len(lengths) responses."""
 
     id: str
+    """Id of the preference."""
     subset: str
+    """The row of the table that it counts in, beside `overall`."""
     label: int
+    """n >= 2: index of the best response; n = 1: 1 right, 0 wrong."""
     lengths: tuple[int, ...]
+    """Characters of each response."""
     greedy: Sample | None
+    """The judgement at temperature 0, if there is one."""
     votes: tuple[Sample, ...]
+    """The K judgements sampled for voting; may be empty."""
 
     def __post_init__(self) -> None:
         n = len(self.lengths)
         if not n or not 0 <= self.label < max(2, n):
             raise ValueError(f"item {self.id!r}: label {self.label} is not in 0..{max(2, n) - 1} for {n} responses")
-        judged = (*self.votes, self.greedy) if self.greedy else self.votes
-        if any(len(sample.permutation) != n for sample in judged):
+        samples = (*self.votes, self.greedy) if self.greedy else self.votes
+        if any(len(sample.permutation) != n for sample in samples):
             raise ValueError(f"item {self.id!r}: a judgement is of another number of responses than {n}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableRow:
-    """The figures of a subset, by the names at the head of this file; what was not measured is absent.
-
-    rows: all its preferences; a figure may be over fewer of them.
-    """
+    """The figures of a subset."""
 
     subset: str
+    """Name of the subset, or `overall`."""
     rows: int
+    """Number of its preferences; a figure may be over fewer of them."""
     figures: Mapping[str, Figure]
+    """By the names at the head of this file; figures that were not measured are absent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """How to measure. guided: the meta-RM scored every parsed vote, so guided@k is over the same items as vote@k."""
+    """How to measure."""
 
     ks: tuple[int, ...]
+    """The k to report, ascending, none above K."""
     guided: bool
-    area: Area
+    """Whether the meta-RM scored every parsed vote, so that guided@k is over the same items as vote@k."""
     seed: int
+    """Seed of all draws."""
     draws: int
+    """Random subsets of k votes per preference."""
     resamples: int
+    """Resamples of the preferences for the intervals."""
 
     def rng(self, *names: object) -> random.Random:
-        """Chance for what is named: rules compared at one k draw the same votes, and figures the same resamples."""
+        """Return the generator of these names: rules compared at one k draw the same votes, figures the same resamples."""
         return random.Random(":".join(str(name) for name in (self.seed, *names)))
 
 
 def table(
-    items: Sequence[Item], *, ks: Sequence[int], area: Area, seed: int = 0, draws: int = 100, resamples: int = 1000
+    items: Sequence[Item], *, ks: Sequence[int], seed: int = 0, draws: int = 100, resamples: int = 1000
 ) -> list[TableRow]:
-    """One row a subset, by name, if there are several; then the row "overall", in which each preference counts the same.
+    """Return the table of judged preferences. The same arguments give the same table.
 
-    ks: the k of the votes; those above K are left out. draws: random subsets of k votes a preference (`expected_credit`).
-    resamples: of the preferences, for the intervals. The same arguments give the same table.
+    Args:
+        items: At least one; all that have votes have the same number K of them.
+        ks: Numbers of votes to report; those above K are left out.
+        seed: Seed of all draws.
+        draws: Random subsets of k votes per preference (`expected_credit`).
+        resamples: Resamples of the preferences for the intervals.
+
+    Returns:
+        One row per subset, by name, if there are several; then the row `overall`, in which each preference counts the same.
     """
     _check(items, ks)
     most = max(len(item.votes) for item in items)
@@ -141,7 +155,6 @@ def table(
     plan = _Plan(
         ks=tuple(k for k in sorted(set(ks)) if k <= most),
         guided=bool(meta) and None not in meta,
-        area=area,
         seed=seed,
         draws=draws,
         resamples=resamples,
@@ -171,7 +184,7 @@ def _row(name: str, items: Sequence[Item], measured: Sequence[Mapping[str, float
 
 
 def _means(measured: Sequence[Mapping[str, float]], plan: _Plan) -> dict[str, Figure]:
-    """The mean of each value over the preferences that have it."""
+    """Return the mean of each value over the preferences that have it."""
     columns: dict[str, list[float]] = {}
     for values in measured:
         for name, value in values.items():
@@ -180,12 +193,12 @@ def _means(measured: Sequence[Mapping[str, float]], plan: _Plan) -> dict[str, Fi
 
 
 def _place(name: str) -> int:
-    """Sorts the places shown behind the other figures, which keep their order."""
+    """Return the key that sorts the figures of shown places behind the others, which keep their order."""
     return int(name.removeprefix("position_")) if name.startswith("position_") else 0
 
 
 def _measure(item: Item, plan: _Plan) -> dict[str, float]:
-    """The values of one preference whose means are figures; an AUC is no mean."""
+    """Return the values of one preference whose means are figures; an AUC is no mean."""
     values: dict[str, float] = {}
     if item.greedy:
         values |= {"parse_rate": float(item.greedy.scores is not None), "tokens": float(item.greedy.tokens)}
@@ -194,9 +207,9 @@ def _measure(item: Item, plan: _Plan) -> dict[str, float]:
         values["vote_tokens"] = sum(sample.tokens for sample in item.votes) / len(item.votes)
     if len(item.lengths) == 1:
         return values
-    values["chance"] = 1 / len(item.lengths)
-    values["longest"] = credit(item.lengths, item.label).split
-    values["shortest"] = credit([-length for length in item.lengths], item.label).split
+    values["chance"] = baselines.chance(len(item.lengths))
+    values["longest"] = baselines.longest(item.lengths, item.label)
+    values["shortest"] = baselines.shortest(item.lengths, item.label)
     if item.greedy:
         values |= _greedy(item.greedy, item.label)
     if item.votes:
@@ -229,16 +242,16 @@ def _voted(item: Item, plan: _Plan) -> dict[str, float]:
 
 
 def _votes(item: Item) -> tuple[list[Scores | None], list[float]]:
-    """The K judgements and their meta scores. A missing one is 0 here, and no rule that `_Plan` allows looks at it."""
+    """Return the K judgements and their meta scores. A missing meta score is 0, which no rule that `_Plan` allows reads."""
     return [sample.scores for sample in item.votes], [sample.meta or 0.0 for sample in item.votes]
 
 
 def _areas(items: Sequence[Item], plan: _Plan) -> dict[str, Figure]:
-    """The AUC figures of single responses; absent where all of them are right or all are wrong."""
+    """Return the AUC figures of single responses: none if all of them are right, or all are wrong."""
 
     def area(draws: Sequence[Sequence[float]], judged: Sequence[Item]) -> Figure | None:
         right = [item.label == 1 for item in judged]
-        return area_figure(draws, right, area=plan.area, resamples=plan.resamples, rng=plan.rng())
+        return area_figure(draws, right, resamples=plan.resamples, rng=plan.rng())
 
     voted = [item for item in items if item.votes]
     greedy = [_single(item.greedy.scores) for item in items if item.greedy]
@@ -251,7 +264,7 @@ def _areas(items: Sequence[Item], plan: _Plan) -> dict[str, Figure]:
 
 
 def _drawn(items: Sequence[Item], k: int, rule: Rule, plan: _Plan) -> list[list[float]]:
-    """In each draw of k votes, the score of each single response."""
+    """Return, for each draw of k votes, the score of each single response."""
     draws = min(plan.draws, MOST_AREA_DRAWS)
     scores = [[_single(drawn) for drawn in outcomes(*_votes(item), k, rule, draws, plan.rng(item.id, k))] for item in items]
     return [list(draw) for draw in zip(*scores, strict=True)]

@@ -1,10 +1,10 @@
-r"""Fencing: text that others wrote, made unable to leave its place in a prompt.
+r"""Escapes text of others, so that it cannot leave its place in a prompt.
 
-Queries and responses are hostile. Whatever would act as frame is broken *visibly*, nothing is cut:
+Queries and responses are hostile. Everything that would act as frame is broken *visibly*, nothing is cut:
 
     [The End of Response 1]      [\The End of Response 1]       frame lines, anywhere, in any case
     Scores:  Response 2:         \Scores:  \Response 2:         labelled parts, at the head of a line
-    \boxed{8, 2}                 \fbox{8, 2}                    the same in LaTeX; quoted, it is no score
+    \boxed{8, 2}                 \fbox{8, 2}                    looks the same in LaTeX; quoted, it is no score
     <|im_end|>  <eos>  [/INST]   <\|im_end|>  <\eos>  [\/INST]  chat tokens of the usual tokenizers
     ESC, NUL, other controls     their pictures (U+2400 on)     newlines of every kind become LF, tabs stay
     bidirectional controls, zero-width and tag characters       removed: they have no visible form
@@ -42,7 +42,7 @@ _BOX = re.compile(r"\\boxed")
 
 
 def escape_frame(text: str) -> str:
-    """`text` as it may stand in a prompt (see the module's head)."""
+    """Return `text` as it may stand in a prompt (see the module's head)."""
     if text.isascii() and text.isprintable():
         return _escape(text)[0]
     text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", _NEWLINES.sub("\n", text)))

@@ -1,4 +1,4 @@
-"""The paper's public preference sets: one converter per set, from the set's own rows to preferences.
+"""The paper's public preference sets: one converter per set, from its own rows to preferences.
 
     hf:openbmb/UltraFeedback                        instruction, completions[] of {response, overall_score}
     hf:NCSOFT/offsetbias                            instruction, output_1, output_2, label 1 | 2
@@ -6,9 +6,9 @@
     hf:nvidia/HelpSteer2                            prompt, response_1, response_2, preference_strength
     hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct
 
-`hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does. The sets are given:
-a row that cannot be used for its content (an empty response, no preference) is skipped and counted, while a
-row of another shape is a DataError.
+`hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does. Users cannot correct these sets: a
+row whose content cannot be used (an empty response, no preference) is skipped and counted, while a row of another shape is a
+DataError.
 """
 
 import random
@@ -26,8 +26,8 @@ from grm.preferences import (
     Question,
     Skipped,
     clean,
+    collect,
     conversation,
-    gather,
 )
 
 EMPTY_QUERY = "empty query"
@@ -36,7 +36,7 @@ FEW_RESPONSES = "fewer than two responses"
 CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 OTHER_SPLIT = "row of the validation split"
 
-_OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.jsonl)"
+_OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.preference_files)"
 _TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
 
 Converter = Callable[[JsonRow], Preference | Skipped]
@@ -44,28 +44,34 @@ Converter = Callable[[JsonRow], Preference | Skipped]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicSet:
-    """How a set is read: a converter for its rows, and the folder inside its repository if not the whole."""
+    """How a set is read."""
 
     convert: Converter
+    """Converts one of its rows."""
     data_dir: str | None = None
+    """The folder inside its repository; None: the whole."""
 
 
 def load(name: str, *, limit: int | None = None) -> Loaded:
-    """A set's training rows in a fixed random order, up to `limit` preferences. Raises DataError."""
+    """Return a set's training rows in a fixed random order, up to `limit` preferences.
+
+    Raises:
+        DataError: The set is unknown, cannot be read, or has a row of another shape.
+    """
     name, _, folder = name.partition("@")
     if name not in SETS:
         raise DataError(f"hf:{name}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
     rows = _training_rows(folder or name, SETS[name].data_dir)
-    return gather(_converted(rows, name, SETS[name].convert), limit=limit)
+    return collect(_converted(rows, name, SETS[name].convert), limit=limit)
 
 
 def ultrafeedback(row: JsonRow) -> Preference | Skipped:
-    """Usually four completions; the best has the highest overall score."""
+    """Convert a row of usually four completions; the best has the highest overall score."""
     completions = row.fields.get("completions")
-    if not isinstance(completions, list) or not all(isinstance(each, dict) for each in completions):
+    if not isinstance(completions, list) or not all(isinstance(completion, dict) for completion in completions):
         raise row.error("completions", "is not a list of objects", _OWN_SHAPE)
-    scores = [each.get("overall_score") for each in completions]
-    responses = [each.get("response") for each in completions]
+    scores = [completion.get("overall_score") for completion in completions]
+    responses = [completion.get("response") for completion in completions]
     if len(completions) < 2:
         return Skipped(reason=FEW_RESPONSES)
     if not all(isinstance(score, int | float) for score in scores):
@@ -79,7 +85,7 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
 
 
 def offsetbias(row: JsonRow) -> Preference | Skipped:
-    """Two outputs; label 1 or 2 names the better one."""
+    """Convert a row of two outputs; label 1 or 2 names the better one."""
     label = row.fields.get("label")
     if label not in (1, 2):
         raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
@@ -89,7 +95,7 @@ def offsetbias(row: JsonRow) -> Preference | Skipped:
 
 
 def skywork(row: JsonRow) -> Preference | Skipped:
-    """Two conversations that differ in the last turn."""
+    """Convert a row of two conversations that differ in the last turn."""
     chosen, rejected = (_turns(row, field) for field in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         return Skipped(reason=CONTEXTS_DIFFER)
@@ -98,7 +104,10 @@ def skywork(row: JsonRow) -> Preference | Skipped:
 
 
 def helpsteer2(row: JsonRow) -> Preference | Skipped:
-    """preference_strength < 0: response 1 is better, > 0: response 2. The table holds both splits."""
+    """Convert a row of two responses. preference_strength < 0: response 1 is better, > 0: response 2.
+
+    The table has the rows of both splits.
+    """
     if row.text("split", _OWN_SHAPE) != "train":
         return Skipped(reason=OTHER_SPLIT)
     strength = row.fields.get("preference_strength")
@@ -116,7 +125,7 @@ def helpsteer2(row: JsonRow) -> Preference | Skipped:
 
 
 def openmath(row: JsonRow) -> Preference | Skipped:
-    """One generated solution (n = 1) of a MATH or GSM8K problem, checked against the reference answer."""
+    """Convert a row of one generated solution (n = 1) of a MATH or GSM8K problem, checked against the reference answer."""
     correct = row.fields.get("is_correct")
     if not isinstance(correct, bool):
         raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
@@ -153,14 +162,14 @@ def _turns(row: JsonRow, field: str) -> list[tuple[str, str]]:
 def _converted(
     rows: Sequence[Mapping[str, object]], name: str, convert: Converter
 ) -> Iterator[tuple[str, Preference | Skipped]]:
-    """Each row under its own number, in an order that depends on the number of rows only."""
+    """Yield (place, preference or skip) of each row, in a random order that depends on the number of rows only."""
     for index in random.Random(0).sample(range(len(rows)), len(rows)):
         where = f"hf:{name} row {index}"
         yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
 
 
 def _training_rows(location: str, data_dir: str | None) -> Any:
-    """The table behind a set, with len() and [index] -> row: from a folder, the cache or the net."""
+    """Return the table of a set, with len() and [index] -> row: from a folder, the cache or the net."""
     try:
         import datasets
     except ModuleNotFoundError:

@@ -10,24 +10,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.preference_files import JsonRow, messages, place, rows
+from grm.preference_files import JsonRow, messages, printable, rows
 from grm.preferences import DataError, conversation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """What was asked, and the answer to be learnt."""
+    """A prompt and the answer to be learnt."""
 
     prompt: str
+    """The instruction, or the conversation up to the answer."""
     completion: str
+    """The answer."""
 
 
 def load(path: Path) -> list[Instruction]:
-    """The instructions of a file. DataError names file, line, field and remedy."""
-    found = list(_instructions(path))
-    if not found:
-        raise DataError(f"{place(path)}: no rows; give one JSON object per line")
-    return found
+    """Return the instructions of a file.
+
+    Raises:
+        DataError: The file cannot be used; names file, line, field and remedy.
+    """
+    instructions = list(_instructions(path))
+    if not instructions:
+        raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
+    return instructions
 
 
 def _instructions(path: Path) -> Iterator[Instruction]:
@@ -38,16 +44,16 @@ def _instructions(path: Path) -> Iterator[Instruction]:
 def _from_pair(row: JsonRow) -> Instruction:
     field = "response" if "response" in row.fields and "completion" not in row.fields else "completion"
     return Instruction(
-        prompt=row.filled("prompt", "give what was asked"), completion=row.filled(field, "give the answer to be learnt")
+        prompt=row.filled("prompt", "give the instruction"), completion=row.filled(field, "give the answer to be learnt")
     )
 
 
 def _from_messages(row: JsonRow) -> Instruction:
-    given = row.fields["messages"]
-    turns = messages(row, "messages", given) if isinstance(given, list) else []
+    items = row.fields["messages"]
+    turns = messages(row, "messages", items) if isinstance(items, list) else []
     if len(turns) < 2 or turns[-1][0] != "assistant" or not turns[-1][1].strip():
         raise row.error("messages", "does not end in an answer", "let an assistant's turn with text stand last")
     prompt = conversation(turns[:-1])
     if not prompt.strip():
-        raise row.error("messages", "ask nothing", "give the conversation, or remove the row")
+        raise row.error("messages", "have no text before the answer", "give the conversation, or remove the row")
     return Instruction(prompt=prompt, completion=turns[-1][1])

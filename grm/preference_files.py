@@ -23,39 +23,44 @@ from grm.preferences import (
     Question,
     Skipped,
     clean,
+    collect,
     conversation,
-    gather,
 )
 
-Found = tuple[str, Preference | Skipped]
+Placed = tuple[str, Preference | Skipped]  # "file:line" and what stands there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonRow:
-    """One JSON object and where it stands, with checked access to its fields."""
+    """One JSON object of a file, with checked access to its fields."""
 
     fields: Mapping[str, object]
-    where: str  # "file:line"
+    """Its fields."""
+    where: str
+    """`file:line`."""
     default_id: str
+    """Its id if it has no field `id`."""
 
     def error(self, field: str, problem: str, remedy: str) -> DataError:
+        """Return the error about one field."""
         return DataError(f"{self.where}: field {field!r}: {problem}; {remedy}")
 
     def text(self, field: str, remedy: str, default: str | None = None) -> str:
-        """The field as a string; `default` stands in for a missing one."""
+        """Return the field as a string; a missing one is `default`."""
         value = self.fields.get(field, default)
         if not isinstance(value, str):
             raise self.error(field, _wrong(value, field in self.fields), remedy)
         return clean(value)
 
     def filled(self, field: str, remedy: str) -> str:
-        """The field as a string that is not blank."""
+        """Return the field as a string that is not blank."""
         value = self.text(field, remedy)
         if not value.strip():
             raise self.error(field, "is empty", f"{remedy}, or remove the row")
         return value
 
     def id(self) -> str:
+        """Return the field `id` as text, or the default id."""
         value = self.fields.get("id")
         if value is None:
             return self.default_id
@@ -65,16 +70,16 @@ class JsonRow:
 
 
 def load(path: Path, *, limit: int | None = None) -> Loaded:
-    """The preferences of a file (see the module's head), or its first `limit`. Every row is checked."""
-    found = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path)])
-    loaded = gather(found, limit=limit)
+    """Return the preferences of a file (see the module's head), or its first `limit`. Every row is checked."""
+    placed = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path)])
+    loaded = collect(placed, limit=limit)
     if not loaded.preferences and not loaded.skipped:
-        raise DataError(f"{place(path)}: no rows; give one JSON object per line")
+        raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
     return loaded
 
 
 def to_preference(row: JsonRow) -> Preference | Skipped:
-    """The preference in a row, or why it has none that can be used. Raises DataError for a malformed row."""
+    """Return the preference in a row, or why it has no usable one. DataError for a malformed row."""
     subset = row.text("subset", "give text or leave it out", default="")
     if "chosen" in row.fields or "rejected" in row.fields:
         pair = (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
@@ -86,10 +91,10 @@ def to_preference(row: JsonRow) -> Preference | Skipped:
     return Preference(question=question, label=label, subset=subset)
 
 
-def messages(row: JsonRow, field: str, given: list[object]) -> list[tuple[str, str]]:
-    """A field's list of {role, content} as pairs."""
+def messages(row: JsonRow, field: str, items: list[object]) -> list[tuple[str, str]]:
+    """Return a field's list of {role, content} as pairs."""
     turns = []
-    for message in given:
+    for message in items:
         role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (0, 0)
         if not isinstance(role, str) or not isinstance(content, str):
             raise row.error(field, f"holds {_shown(message)}", "each message is {role: text, content: text}")
@@ -98,8 +103,8 @@ def messages(row: JsonRow, field: str, given: list[object]) -> list[tuple[str, s
 
 
 def rows(path: Path) -> Iterator[JsonRow]:
-    """The objects of a file in turn. DataError: it cannot be read, or a line is no object."""
-    name = place(path)
+    """Yield the objects of a file in turn. DataError if it cannot be read, or a line is not an object."""
+    name = printable(path)
     try:
         payload = path.read_bytes()
     except FileNotFoundError:
@@ -114,8 +119,8 @@ def rows(path: Path) -> Iterator[JsonRow]:
             yield JsonRow(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
 
 
-def place(path: Path) -> str:
-    """A path for an error message, with escapes in the place of what a terminal would act on."""
+def printable(path: Path) -> str:
+    """Return a path for an error message, in which characters that a terminal would act on are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
@@ -132,12 +137,12 @@ def _object(line: bytes, where: str) -> Mapping[str, object]:
 
 
 def _query(row: JsonRow) -> str:
-    given = row.fields.get("messages")
-    if given is None:
+    items = row.fields.get("messages")
+    if items is None:
         return row.filled("prompt", "give the query as text")
-    if not isinstance(given, list) or not given:
-        raise row.error("messages", _wrong(given, True), "give a non-empty list of {role, content}")
-    query = conversation(messages(row, "messages", given))
+    if not isinstance(items, list) or not items:
+        raise row.error("messages", _wrong(items, True), "give a non-empty list of {role, content}")
+    query = conversation(messages(row, "messages", items))
     if not query.strip():
         raise row.error("messages", "are empty", "give the conversation, or remove the row")
     return query
@@ -165,7 +170,7 @@ def _label(row: JsonRow, n: int) -> int | Skipped:
 
 def _preferred(row: JsonRow, value: object, n: int) -> int:
     if n == 1:
-        raise row.error("preferred", "says nothing of one response", "give scores: [1] or [0] (right, wrong)")
+        raise row.error("preferred", "has no meaning for a single response", "give scores: [1] or [0] (right, wrong)")
     if isinstance(value, list):
         raise row.error("preferred", f"is {_shown(value)}", "name the one best; ties go into 'scores'")
     if isinstance(value, bool) or not isinstance(value, int):
@@ -192,12 +197,12 @@ def _best_score(row: JsonRow, values: object, n: int) -> int | Skipped:
     return values.index(best) if values.count(best) == 1 else Skipped(reason=TWO_BEST)
 
 
-def _without_rated_singles(found: list[Found]) -> list[Found]:
-    """One rating beyond 0/1 shows that a file's single scores are ratings, its 0s and 1s no verdicts."""
+def _without_rated_singles(placed: list[Placed]) -> list[Placed]:
+    """Skip all single responses if one has a rating beyond 0/1: then the file's 0s and 1s are ratings too, not verdicts."""
     rated = Skipped(reason=NOT_VERIFIABLE)
-    if rated not in [item for _, item in found]:
-        return found
-    return [(where, rated if _is_single(item) else item) for where, item in found]
+    if rated not in [item for _, item in placed]:
+        return placed
+    return [(where, rated if _is_single(item) else item) for where, item in placed]
 
 
 def _is_single(item: Preference | Skipped) -> bool:
@@ -209,6 +214,6 @@ def _wrong(value: object, present: bool) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for an error message, cut to a readable length."""
+    """Return a value for an error message, cut to a readable length."""
     text = ascii(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of absurd size"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""Preferences: a query, n responses and a label; and what every reader of them needs.
+"""Preferences: a query, n responses and a label, and the functions that every reader of them needs.
 
-Where they come from is `grm.sources`. A malformed row is a `DataError` that names place, field and remedy. A well-formed
-row without a usable label (two best ratings, a single response with a 1..5 rating) is skipped and counted by reason.
+`grm.sources` loads them. A malformed row raises a `DataError` that names place, field and remedy. A well-formed row without a
+usable label (two best ratings, a single response with a 1..5 rating) is skipped and counted by reason.
 """
 
 import re
@@ -17,16 +17,19 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class DataError(ValueError):
-    """Preference data that cannot be used: says where, which field, what was wrong and the remedy."""
+    """Preference data cannot be used; names place, field, problem and remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What may be shown to the policy. It has no label, so none can leak (I6)."""
+    """The part of a preference that may be shown to the policy. It has no label, so none can leak (I6)."""
 
     id: str
+    """Id of the preference."""
     query: str
-    responses: tuple[str, ...]  # n >= 1, in the preference's own order
+    """The query, or a whole conversation."""
+    responses: tuple[str, ...]
+    """n >= 1 responses, in the preference's own order."""
 
     def __post_init__(self) -> None:
         if not self.responses:
@@ -35,11 +38,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preference:
-    """A question and its label. n >= 2: index of the single best response; n = 1: 1 right, 0 wrong."""
+    """A question and its label."""
 
     question: Question
+    """Query and responses."""
     label: int
+    """n >= 2: index of the single best response; n = 1: 1 right, 0 wrong."""
     subset: str = ""
+    """Name of the part of its data set, by which results are reported."""
 
     def __post_init__(self) -> None:
         labels = max(2, len(self.question.responses))
@@ -52,47 +58,51 @@ class Skipped:
     """A well-formed row without a usable label."""
 
     reason: str
+    """Why it has none, by which skipped rows are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a source gave: its preferences in order, and the rows that were skipped, counted by reason."""
+    """The preferences of a source."""
 
     preferences: tuple[Preference, ...]
+    """The preferences, in order."""
     skipped: Mapping[str, int]
+    """Number of skipped rows by reason."""
 
 
-def gather(found: Iterable[tuple[str, Preference | Skipped]], *, limit: int | None = None) -> Loaded:
-    """Collect (where, preference or skip) pairs up to `limit` preferences.
+def collect(placed: Iterable[tuple[str, Preference | Skipped]], *, limit: int | None = None) -> Loaded:
+    """Collect (place, preference or skip) pairs up to `limit` preferences.
 
-    An id used twice is an error, as rewards are joined by id.
+    Raises:
+        DataError: An id is used twice, though labels are looked up by id.
     """
-    seen: dict[str, str] = {}
+    places: dict[str, str] = {}
     kept: list[Preference] = []
     skipped: Counter[str] = Counter()
-    for where, item in found:
+    for where, item in placed:
         if limit is not None and len(kept) >= limit:
             break
         if isinstance(item, Skipped):
             skipped[item.reason] += 1
             continue
-        if item.question.id in seen:
+        if item.question.id in places:
             raise DataError(
-                f"{where}: field 'id': {item.question.id!r} was used at {seen[item.question.id]}; "
+                f"{where}: field 'id': {item.question.id!r} was used at {places[item.question.id]}; "
                 "make ids unique, or leave the field out and line numbers serve as ids"
             )
-        seen[item.question.id] = where
+        places[item.question.id] = where
         kept.append(item)
     return Loaded(preferences=tuple(kept), skipped=dict(skipped))
 
 
 def clean(text: str) -> str:
-    """`text` with lone surrogates replaced by U+FFFD, so that it can be written as UTF-8."""
+    """Return `text` with lone surrogates replaced by U+FFFD, so that it can be written as UTF-8."""
     return _SURROGATES.sub("\ufffd", text)
 
 
 def conversation(messages: Iterable[tuple[str, str]]) -> str:
-    """A conversation of (role, content) as one query: a lone message is its content, more are named turns."""
+    """Return a conversation of (role, content) as one query: a lone message is its content, more are named turns."""
     turns = list(messages)
     if len(turns) == 1:
         return turns[0][1]

@@ -2,16 +2,15 @@
 
 A template is a text file. Every placeholder is written in double braces and stands at most once:
 
-    {{query}}      the query (fenced)                                                              required
+    {{query}}      the query (escaped)                                                             required
     {{responses}}  [The Begin of Response 1] ... [The End of Response 1], and so on, on own lines   required
     {{scores}}     \\boxed{s1, s2} with one place per response                                      required
     {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes  optional
     {{count}}      the number of responses                                                          optional
 
-`NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves
-n = 1 in training. Shipped wordings have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and
-responses pass through `grm.escape_frame`, and placeholders are filled in one pass, so no text that others wrote can
-become frame.
+`NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves n = 1 in training.
+Shipped templates have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and responses pass through
+`grm.escaping.escape_frame`, and placeholders are filled in one pass, so that no text of others can become frame.
 """
 
 import random
@@ -33,23 +32,28 @@ _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}(\n?)")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be used: names the file, the placeholder and the remedy."""
+    """A template cannot be used; names the file, the placeholder and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """Two checked wordings: `graded` for scores 1..10, `verdict` for a single response scored 0 or 1."""
+    """A checked template, in its two forms."""
 
     name: str
+    """Name of a shipped template, or path."""
     graded: str
-    verdict: str | None  # None: cannot render n = 1 in training
+    """Text that asks for scores 1..10."""
+    verdict: str | None
+    """Text that asks for 0 or 1 for a single response; None: n = 1 cannot be rendered in training."""
 
 
 def template(style: str, *, principles: bool = True) -> Template:
-    """A shipped template: "full" for language models, "compact" for small ones that were taught the format, "example"
-    for small ones that can only imitate: it shows a judgement instead of describing one.
+    """Return a shipped template.
 
-    principles: False gives the same template without principles, for the paper's ablation: critique and scores only.
+    Args:
+        style: `full` for language models, `compact` for small ones that were taught the format, `example` for small ones that
+            can only imitate: it shows a judgement instead of describing one.
+        principles: False: the same template for critique and scores only, for the paper's ablation.
     """
     if style not in STYLES:
         raise TemplateError(f"no prompt style {style!r}; choose one of {', '.join(STYLES)}")
@@ -61,7 +65,7 @@ def template(style: str, *, principles: bool = True) -> Template:
 
 
 def load_template(path: str | Path) -> Template:
-    """Your own template: `path`, and `<stem>_single<suffix>` beside it if n = 1 is to be trained on."""
+    """Return your own template: `path`, and `<stem>_single<suffix>` beside it for training on n = 1."""
     path = Path(path)
     single = path.with_name(f"{path.stem}_single{path.suffix}")
     verdict = _checked(_read(single), str(single)) if single.exists() else None
@@ -69,7 +73,7 @@ def load_template(path: str | Path) -> Template:
 
 
 def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
-    """A random order: permutation[shown position] = index in the preference's own order."""
+    """Return a random order: permutation[shown position] = index in the preference's own order."""
     return tuple(rng.sample(range(n), n))
 
 
@@ -79,15 +83,19 @@ def render(
     template: Template,
     *,
     hint: int | None = None,
-    scale: ScoreRange | None = None,
+    score_range: ScoreRange | None = None,
     escape_special_tokens: Callable[[str], str] = str,
 ) -> str:
-    """The user message that asks for a judgement of `question`, responses in the order of `permutation`.
+    """Return the user message that asks for a judgement of `question`.
 
-    scale: by default 0/1 for n = 1 and 1..10 otherwise, as in training; votes pass GRADED for every n.
-    hint (cold start only): n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
-    escape_special_tokens: breaks the special tokens of the tokenizer that will read it. It is given texts that went through
-    `escape_frame` already: what that removes may have held a token apart.
+    Args:
+        question: Query and responses.
+        permutation: permutation[shown position] = index of the response.
+        template: The template.
+        hint: In the cold start only. n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
+        score_range: By default that of training: 0/1 for n = 1 and 1..10 otherwise. Votes use GRADED for every n.
+        escape_special_tokens: Escapes the special tokens of the tokenizer that will read the message. It is applied after
+            `escape_frame`, which may remove characters that kept a token apart.
     """
     n = len(question.responses)
     if sorted(permutation) != list(range(n)):
@@ -101,7 +109,7 @@ def render(
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
     }
-    text = _template(template, n, scale or training_scale(n))
+    text = _text(template, n, score_range or training_scale(n))
     if hint is not None and "{{hint}}" not in text:
         raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
     hint_line = "" if hint is None else _hint(hint, n) + "\n"
@@ -124,15 +132,15 @@ def _hint(hint: int, n: int) -> str:
     return f"Hint: Response {hint + 1} is the best."
 
 
-def _template(template: Template, n: int, scale: ScoreRange) -> str:
-    if scale is ScoreRange.GRADED:
+def _text(template: Template, n: int, score_range: ScoreRange) -> str:
+    if score_range is ScoreRange.GRADED:
         return template.graded
     if n != 1:
         raise ValueError(f"the 0/1 scale is for a single response, not for {n}")
     if template.verdict is None:
         path = Path(template.name)
-        wanted = f"{path.stem}_single{path.suffix}"
-        raise TemplateError(f"{template.name}: no template for n = 1 scored 0 or 1; add {wanted} beside it")
+        single = f"{path.stem}_single{path.suffix}"
+        raise TemplateError(f"{template.name}: no template for n = 1 scored 0 or 1; add {single} beside it")
     return template.verdict
 
 
@@ -148,16 +156,16 @@ def _read(path: Path) -> str:
 
 
 def _checked(text: str, name: str) -> str:
-    """`text` without its last newline, after checking its placeholders."""
-    found = [match[1] for match in _PLACEHOLDER.finditer(text)]
-    for placeholder in found:
+    """Return `text` without its last newline, after checking its placeholders."""
+    placeholders = [match[1] for match in _PLACEHOLDER.finditer(text)]
+    for placeholder in placeholders:
         if placeholder not in KNOWN:
-            known = ", ".join(f"{{{{{each}}}}}" for each in sorted(KNOWN))
+            known = ", ".join(f"{{{{{known}}}}}" for known in sorted(KNOWN))
             raise TemplateError(f"{name}: unknown placeholder {{{{{placeholder}}}}}; known are {known}")
-        if found.count(placeholder) > 1:
+        if placeholders.count(placeholder) > 1:
             raise TemplateError(f"{name}: {{{{{placeholder}}}}} stands twice; keep one")
-    for required in sorted(REQUIRED - set(found)):
+    for required in sorted(REQUIRED - set(placeholders)):
         raise TemplateError(f"{name}: {{{{{required}}}}} is missing; add it (double braces)")
-    if "hint" in found and "{{hint}}" not in text.split("\n"):
+    if "hint" in placeholders and "{{hint}}" not in text.split("\n"):
         raise TemplateError(f"{name}: {{{{hint}}}} must stand alone on its line: it vanishes without a hint")
     return text.removesuffix("\n")

@@ -1,9 +1,9 @@
 """Rejective fine-tuning: which judgements of a preference the cold start learns from (arXiv:2504.02495). Pure functions.
 
-    plain    N_RFT judgements a preference; the wrong ones are rejected, and all of them where all are right: too easy
-    hinted   the prompt named the best response; rejected only where wrong, however easy the preference is
+    plain    N_RFT judgements per preference; the wrong ones are rejected, and all of them if all are right: too easy
+    hinted   the prompt names the best response; only wrong judgements are rejected, however easy the preference is
 
-A judgement comes here as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one is wrong.
+A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one is wrong.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 def plain_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
-    """The verdicts on the N_RFT plain judgements of one preference, in their order.
+    """Return the verdicts on the N_RFT plain judgements of one preference, in their order.
 
     N_RFT = 1 keeps nothing: a lone right judgement is all of them, hence too easy.
     """
@@ -24,10 +24,10 @@ def plain_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
 
 
 def hinted_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
-    """The verdicts on the hinted judgements of one preference, in their order."""
+    """Return the verdicts on the hinted judgements of one preference, in their order."""
     return tuple("hinted_kept" if reward > 0 else "hinted_wrong" for reward in rewards)
 
 
 def is_kept(verdict: Verdict) -> bool:
-    """Whether the cold start learns from a judgement of this verdict."""
+    """Return whether the cold start learns from a judgement of this verdict."""
     return verdict in ("kept", "hinted_kept")

@@ -1,6 +1,6 @@
 """Where preferences come from: files, the tiny world or public sets.
 
-path/to/file.jsonl              one JSON object per line                           (grm.jsonl)
+path/to/file.jsonl              one JSON object per line                           (grm.preference_files)
 tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
 tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
@@ -14,9 +14,12 @@ from grm.preferences import DataError, Loaded
 
 
 def load(source: str, *, limit: int | None = None) -> Loaded:
-    """The preferences of a source (see the module's head), or its first `limit`. Raises DataError.
+    """Return the preferences of a source (see the module's head), or its first `limit`.
 
-    A public set comes in a fixed random order, so that `limit` takes a fair sample of it.
+    A public set has a fixed random order, so that `limit` takes a fair sample of it.
+
+    Raises:
+        DataError: The source cannot be used.
     """
     kind, colon, rest = source.partition(":")
     if colon and kind in ("tiny", "tinyheld"):
@@ -34,5 +37,5 @@ def _tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loade
     if count == 0 or (n and n[0] not in tiny_world.SIZES):
         sizes = ", ".join(str(size) for size in tiny_world.SIZES)
         raise DataError(f"source {source!r}: count must be at least 1 and n one of {sizes}")
-    found = tiny_world.preferences(seed=seed, count=count, n=n[0] if n else None, held_out=held_out)
-    return Loaded(preferences=tuple(found[:limit]), skipped={})
+    preferences = tiny_world.preferences(seed=seed, count=count, n=n[0] if n else None, held_out=held_out)
+    return Loaded(preferences=tuple(preferences[:limit]), skipped={})

@@ -9,13 +9,13 @@ response shows four attributes, drawn independently and uniformly from the level
     label (n >= 2) = the response that is uniquely best by the principle that counts
     label (n = 1)  = 1 if its level by that principle is 2 or 3, else 0
 
-A judge that always applies one principle is right in 1/4 of the queries and at chance in the rest; "always the
-shortest" is such a judge (brevity). Training and held-out items are disjoint: an item is its topic, its cue and the
-unordered level profiles of its responses, and the hash of that decides on which side it falls (1 in 5 is held out).
+A judge that always applies one principle is right in 1/4 of the queries and at chance in the rest; "always the shortest" is
+such a judge (brevity). Training and held-out items are disjoint: an item is its topic, its cue and the unordered level
+profiles of its responses, and the hash of these decides its side (1 in 5 is held out).
 
-`loose_judge` writes the judgements that the base policy is taught on (`launch/dev/tiny_base.py`). It reads the levels
-from the text as any reader could, but chooses its principles mostly by habit, and its scores slip now and then.
-`unprincipled_judge` judges just so and does not say by what.
+`loose_judge` writes the judgements that the base policy is taught on (`launch/dev/tiny_base.py`). It reads the levels from the
+text as any reader could, but chooses its principles mostly by habit, and its scores slip now and then. `unprincipled_judge`
+judges in the same way and names no principle.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grm.judgement import ScoreRange
+from grm.judgement import Judgement, ScoreRange, write
 from grm.preferences import Preference, Question
 
 PRINCIPLES = ("accuracy", "brevity", "politeness", "format")
@@ -88,26 +88,32 @@ Levels = dict[str, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """What is drawn before it is put into words. `levels` holds one profile per response, values 0..3."""
+    """A preference before it is put into words."""
 
     topic: str
+    """A key of TOPICS."""
     cue: str
+    """One of CUES[principle]."""
     principle: str
+    """The principle that counts."""
     levels: tuple[Levels, ...]
+    """One profile per response: a level 0..3 for each principle."""
 
     @property
     def label(self) -> int | None:
+        """The label by the world's law; None if no response is uniquely best."""
         return verdict(self.levels, self.principle)
 
     @property
     def held_out(self) -> bool:
+        """Whether it is on the held-out side."""
         profiles = sorted(tuple(profile[name] for name in PRINCIPLES) for profile in self.levels)
         digest = hashlib.sha256(repr((self.topic, self.cue, profiles)).encode()).digest()
         return digest[0] % 5 == 0
 
 
 def verdict(levels: Sequence[Levels], principle: str) -> int | None:
-    """The world's law: the label if `principle` counts; None when no response is uniquely best (n >= 2)."""
+    """Return the label if `principle` counts: the world's law. None if no response is uniquely best (n >= 2)."""
     marks = [profile[principle] for profile in levels]
     if len(marks) == 1:
         return int(marks[0] >= 2)
@@ -115,15 +121,15 @@ def verdict(levels: Sequence[Levels], principle: str) -> int | None:
 
 
 def preferences(seed: int, count: int, n: int | None = None, *, held_out: bool = False) -> list[Preference]:
-    """`count` preferences of the training or the held-out side, in the mix SIZES or all with `n` responses.
+    """Return `count` preferences of the training or the held-out side, in the mix SIZES or all with `n` responses.
 
-    The subset of a preference is the principle that counts. Raises ValueError for n outside 1..4 or count < 0.
+    The subset of a preference is the principle that counts. ValueError for n outside 1..4 or count < 0.
     """
     if count < 0 or (n is not None and n not in SIZES):
         raise ValueError(f"the tiny world makes n in {tuple(SIZES)} and count >= 0, got n={n} count={count}")
     side = "heldout" if held_out else "train"
     rng = random.Random(f"tiny/{side}/{seed}/{n or 'mixed'}")
-    made = []
+    drawn = []
     for index in range(count):
         size = n or rng.choices(tuple(SIZES), weights=tuple(SIZES.values()))[0]
         item = next(item for item in _draws(size, rng) if item.held_out is held_out)
@@ -134,12 +140,12 @@ def preferences(seed: int, count: int, n: int | None = None, *, held_out: bool =
             query=_query(item, rng),
             responses=tuple(_response(item.topic, profile, rng) for profile in item.levels),
         )
-        made.append(Preference(question=question, label=label, subset=item.principle))
-    return made
+        drawn.append(Preference(question=question, label=label, subset=item.principle))
+    return drawn
 
 
 def _draws(n: int, rng: random.Random) -> Iterator[Item]:
-    """Endless items with n responses and a label; attributes that do not count stay independent of it."""
+    """Yield items with n responses and a label, without end; attributes that do not count stay independent of the label."""
     while True:
         topic, principle = rng.choice(tuple(TOPICS)), rng.choice(PRINCIPLES)
         levels = tuple({name: rng.randrange(4) for name in PRINCIPLES} for _ in range(n))
@@ -156,12 +162,12 @@ def _response(topic: str, levels: Levels, rng: random.Random) -> str:
     opening = rng.choice(OPENINGS[levels["politeness"]])
     claim = rng.choice(STEMS).format(TOPICS[topic][levels["accuracy"]])
     marks = rng.choice(MARKS[levels["format"]])
-    fillers = [rng.choice(wordings) for wordings in FILLERS[: 3 - levels["brevity"]]]
+    fillers = [rng.choice(variants) for variants in FILLERS[: 3 - levels["brevity"]]]
     return f"{opening}\n{marks}{' '.join((claim, *fillers))}"
 
 
 def principle_of(query: str) -> str:
-    """The principle that counts, read from the query's cue. Raises ValueError for a query of another world."""
+    """Return the principle that counts, read from the query's cue. ValueError for a query of another world."""
     for principle, cues in CUES.items():
         if any(cue in query for cue in cues):
             return principle
@@ -169,13 +175,13 @@ def principle_of(query: str) -> str:
 
 
 def levels_of(query: str, response: str) -> Levels:
-    """The level 0..3 of `response` by each principle, read from the text alone."""
+    """Return the level 0..3 of `response` by each principle, read from the text alone."""
     opening, body = response.split("\n", 1)
     claims = next(claims for topic, claims in TOPICS.items() if topic in query)
     stated = {stem.format(claim): level for level, claim in enumerate(claims) for stem in STEMS}
     return {
         "accuracy": next(level for claim, level in stated.items() if claim in body),
-        "brevity": 3 - sum(filler in body for wordings in FILLERS for filler in wordings),
+        "brevity": 3 - sum(filler in body for variants in FILLERS for filler in variants),
         "politeness": next(level for level, words in enumerate(OPENINGS) if opening in words),
         "format": next((level for level in (3, 2, 0) if body.startswith(MARKS[level])), 1),
     }
@@ -186,18 +192,24 @@ def loose_judge(
     permutation: tuple[int, ...],
     rng: random.Random,
     *,
-    scale: ScoreRange,
+    score_range: ScoreRange,
     hint: int | None = None,
 ) -> str:
-    """A completion of the base policy's teacher on the responses as shown (shown i = responses[permutation[i]]).
+    """Return a completion of the base policy's teacher on the responses as shown (shown i = responses[permutation[i]]).
 
-    Principles come from habit, the critique is true to the text, and the scores follow the heavier principle
-    loosely. `hint` (as in `prompts.render`: the best shown position, or the label when n = 1) makes it look for a
-    principle by which that holds, and score accordingly.
+    Principles come from habit, the critique is true to the text, and the scores follow the heavier principle loosely.
+
+    Args:
+        question: A question of the tiny world.
+        permutation: permutation[shown position] = index of the response.
+        rng: Draws principles and scores.
+        score_range: The scores to give.
+        hint: As in `prompts.render`: the best shown position, or the label if n = 1. The judge chooses a principle by which it
+            holds, and scores accordingly.
     """
     shown = _shown(question, permutation)
     chosen = _choose(question.query, shown, rng, hint)
-    return _written(chosen, shown, rng, _loose_scores(chosen, shown, rng, scale, hint))
+    return _written(chosen, shown, rng, _loose_scores(chosen, shown, rng, score_range, hint))
 
 
 def unprincipled_judge(
@@ -205,23 +217,25 @@ def unprincipled_judge(
     permutation: tuple[int, ...],
     rng: random.Random,
     *,
-    scale: ScoreRange,
+    score_range: ScoreRange,
     hint: int | None = None,
 ) -> str:
-    """What `loose_judge` thinks with the same `rng`, without principles: its critique gives the levels by the heavier
-    principle and names none."""
+    """Return the judgement of `loose_judge` with the same `rng`, without its principles.
+
+    The critique gives the levels by the heavier principle and does not name it.
+    """
     shown = _shown(question, permutation)
     chosen = _choose(question.query, shown, rng, hint)
-    scores = _loose_scores(chosen, shown, rng, scale, hint)
-    return _completed([LEVELS[levels[chosen[0]]] for levels in shown], scores)
+    scores = _loose_scores(chosen, shown, rng, score_range, hint)
+    return _completion("", [LEVELS[levels[chosen[0]]] for levels in shown], scores)
 
 
-def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, scale: ScoreRange) -> str:
-    """A completion that reads everything: the cue's principle first, then the others, and all their levels."""
+def reading_drill(question: Question, permutation: tuple[int, ...], rng: random.Random, *, score_range: ScoreRange) -> str:
+    """Return a completion that reads everything: the cue's principle first, then the others, and all their levels."""
     shown = _shown(question, permutation)
     counts = principle_of(question.query)
     named = [counts, *rng.sample([name for name in PRINCIPLES if name != counts], 3)]
-    return _written(named, shown, rng, _scores(named, shown, rng, scale))
+    return _written(named, shown, rng, _scores(named, shown, rng, score_range))
 
 
 def _shown(question: Question, permutation: Sequence[int]) -> list[Levels]:
@@ -233,17 +247,17 @@ def _written(chosen: list[str], shown: list[Levels], rng: random.Random, scores:
     weights = {1: (100,), 2: (heavier, 100 - heavier), 4: (40, 30, 20, 10)}[len(chosen)]
     criteria = ", ".join(f"{name} {weight}%" for name, weight in zip(chosen, weights, strict=True))
     findings = [", ".join(f"{name} {LEVELS[levels[name]]}" for name in chosen) for levels in shown]
-    return f"Specific Criteria: {criteria}\n{_completed(findings, scores)}"
+    return _completion(criteria, findings, scores)
 
 
-def _completed(findings: list[str], scores: list[int]) -> str:
-    """Critique and scores; one finding per response, in shown order."""
-    analysis = " ".join(f"Response {place}: {finding}." for place, finding in enumerate(findings, start=1))
-    return f"Analysis: {analysis}\nScores: \\boxed{{{', '.join(str(score) for score in scores)}}}"
+def _completion(principles: str, findings: list[str], scores: list[int]) -> str:
+    """Return a completion with one finding per response, in shown order."""
+    critique = " ".join(f"Response {place}: {finding}." for place, finding in enumerate(findings, start=1))
+    return write(Judgement(principles=principles, critique=critique, scores=tuple(scores)))
 
 
 def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | None) -> list[str]:
-    """One or two principles, the heavier first."""
+    """Return one or two principles, the heavier first."""
     cue = principle_of(query)
     belief = {name: (1 - HEED) * habit + HEED * (name == cue) for name, habit in HABIT.items()}
     first = {name: belief[name] for name in PRINCIPLES if hint in (None, verdict(shown, name))} or belief
@@ -254,26 +268,29 @@ def _choose(query: str, shown: list[Levels], rng: random.Random, hint: int | Non
     return chosen
 
 
-def _loose_scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: ScoreRange, hint: int | None) -> list[int]:
-    """Scores by the chosen principles; with a hint, the scores that the hint demands."""
-    scores = _scores(chosen, shown, rng, scale)
+def _loose_scores(
+    chosen: list[str], shown: list[Levels], rng: random.Random, score_range: ScoreRange, hint: int | None
+) -> list[int]:
+    """Return scores by the chosen principles; with a hint, the scores that the hint demands."""
+    scores = _scores(chosen, shown, rng, score_range)
     if hint is None:
         return scores
+    low, high = score_range.low, score_range.high
     if len(shown) == 1:
-        return [scale.high if hint else scale.low]
-    return [scale.high if place == hint else min(score, scale.high - 1) for place, score in enumerate(scores)]
+        return [high if hint else low]
+    return [high if place == hint else min(score, high - 1) for place, score in enumerate(scores)]
 
 
-def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, scale: ScoreRange) -> list[int]:
-    return [_score([levels[name] for name in chosen], rng, scale) for levels in shown]
+def _scores(chosen: list[str], shown: list[Levels], rng: random.Random, score_range: ScoreRange) -> list[int]:
+    return [_score([levels[name] for name in chosen], rng, score_range) for levels in shown]
 
 
-def _score(levels: list[int], rng: random.Random, scale: ScoreRange) -> int:
-    """A score that follows levels[0]; on 1..10, levels[1] (when there) and jitter move it by one each at most."""
+def _score(levels: list[int], rng: random.Random, score_range: ScoreRange) -> int:
+    """Return a score that follows levels[0]; in 1..10, levels[1] (if any) and jitter move it by one each at most."""
     if rng.random() < SLIP:
-        return rng.randint(scale.low, scale.high)
-    if scale is ScoreRange.VERDICT:
+        return rng.randint(score_range.low, score_range.high)
+    if score_range is ScoreRange.VERDICT:
         return int(levels[0] >= 2)
     nudge = {0: -1, 3: 1}.get(levels[1], 0) if len(levels) > 1 else 0
     jitter = rng.choice((-1, 1)) if rng.random() < JITTER else 0
-    return max(scale.low, min(scale.high, 1 + 3 * levels[0] + nudge + jitter))
+    return max(score_range.low, min(score_range.high, 1 + 3 * levels[0] + nudge + jitter))

@@ -1,11 +1,11 @@
-"""Inference-time scaling: k judgements of one preference become one, and what k of them are worth (arXiv:2504.02495).
+"""Inference-time scaling: k judgements of one preference vote, and the result earns credit (arXiv:2504.02495).
 
-    vote           sums the scores per response: the range widens k-fold
-    guided_vote    sums the k_meta judgements that the meta-RM believes in most
+    vote                sums the scores per response: their range widens k-fold
+    guided_vote         sums the k_meta judgements with the highest meta scores
     average, majority   to compare with
 
-Scores are in the preference's own order (`grm.judgement.unshuffle`). None is an unparsable judgement: it casts no vote,
-and where none parsed there is no result, which earns no credit. Pure functions.
+Scores are in the preference's own order (`grm.judgement.unshuffle`). None is an unparsable judgement: it casts no vote. If no
+judgement parses there is no result, which earns no credit. Pure functions.
 """
 
 import random
@@ -15,34 +15,36 @@ from math import comb, isnan, lcm
 from typing import NamedTuple
 
 Scores = tuple[int, ...]
-# (k judgements, their k meta scores) -> a total per response; None where no judgement may vote
+# (k judgements, their k meta scores) -> a total per response; None if no judgement may vote
 Rule = Callable[[Sequence[Scores | None], Sequence[float]], tuple[float, ...] | None]
 
 
 class Credit(NamedTuple):
-    """What a result earns, 0..1, when a tie for the best is lost, and when it is split among the tied."""
+    """The credit of a result, 0..1."""
 
     lost: float
+    """When a tie for the best counts as wrong."""
     split: float
+    """When a tie for the best is split among the tied."""
 
 
 NO_CREDIT = Credit(lost=0.0, split=0.0)
 
 
 def vote(judgements: Sequence[Scores | None]) -> tuple[int, ...] | None:
-    """S*_i = sum over the parsed judgements of S_i. ValueError where they differ in their number of scores."""
+    """Return S*_i = sum over the parsed judgements of S_i. ValueError if they differ in their number of scores."""
     parsed = _parsed(judgements)
     return tuple(map(sum, zip(*parsed, strict=True))) if parsed else None
 
 
 def average(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
-    """The mean score per response over the parsed judgements: the order of `vote`, on the scale of one judgement."""
+    """Return the mean score per response over the parsed judgements: the order of `vote`, in the range of one judgement."""
     parsed = _parsed(judgements)
     return tuple(sum(column) / len(parsed) for column in zip(*parsed, strict=True)) if parsed else None
 
 
 def majority(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
-    """Votes per response: each parsed judgement gives one vote to its best, in equal parts to the tied best."""
+    """Return the votes per response: each parsed judgement gives one vote to its best, in equal parts to the tied best."""
     parsed = _parsed(judgements)
     if not parsed:
         return None
@@ -56,14 +58,14 @@ def majority(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
 
 
 def default_k_meta(k: int) -> int:
-    """How many of k judgements may vote: half of them."""
+    """Return how many of k judgements may vote: half of them, at least one."""
     return max(1, k // 2)
 
 
 def chosen(meta: Sequence[float], parsed: Sequence[bool], k_meta: int) -> list[int]:
-    """Indices, ascending, of the k_meta highest meta scores among the parsed judgements; the earlier one of equals.
+    """Return the indices, ascending, of the k_meta highest meta scores among the parsed judgements; of equals, the earlier.
 
-    All the parsed ones where they are fewer. The meta score of an unparsable judgement is not looked at.
+    All the parsed ones are chosen if they are fewer. The meta score of an unparsable judgement is not read.
     """
     if k_meta < 1:
         raise ValueError(f"k_meta = {k_meta}: let at least one judgement vote")
@@ -76,24 +78,26 @@ def chosen(meta: Sequence[float], parsed: Sequence[bool], k_meta: int) -> list[i
 
 
 def voters(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> list[Scores | None]:
-    """The judgements that the meta-RM lets vote, in their order."""
+    """Return the judgements that may vote by their meta scores, in their order."""
     return [judgements[index] for index in chosen(meta, [scores is not None for scores in judgements], k_meta)]
 
 
 def guided_vote(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> tuple[int, ...] | None:
-    """The vote of the k_meta parsed judgements with the highest meta scores."""
+    """Return the vote of the k_meta parsed judgements with the highest meta scores."""
     return vote(voters(judgements, meta, k_meta))
 
 
 def best(totals: Sequence[float]) -> tuple[int, ...]:
-    """The responses with the highest total, ascending: more than one is a tie."""
+    """Return the responses with the highest total, ascending: more than one is a tie."""
     highest = max(totals)
     return tuple(index for index, total in enumerate(totals) if total == highest)
 
 
 def credit(totals: Sequence[float] | None, label: int) -> Credit:
-    """What totals per response, n >= 2, earn against the label. `split` is the expected accuracy of the first
-    maximum over shuffled responses, which is how the paper evaluates; no totals earn nothing."""
+    """Return the credit of totals per response, n >= 2, against the label; no totals earn none.
+
+    `split` is the expected accuracy of the first maximum over shuffled responses, as the paper evaluates.
+    """
     if totals is None:
         return NO_CREDIT
     if len(totals) < 2 or not 0 <= label < len(totals):
@@ -106,17 +110,17 @@ def credit(totals: Sequence[float] | None, label: int) -> Credit:
 
 
 def unguided(count: Callable[[Sequence[Scores | None]], tuple[float, ...] | None]) -> Rule:
-    """`vote`, `average` or `majority` as a rule: it does not look at the meta scores."""
+    """Return `vote`, `average` or `majority` as a rule, which ignores the meta scores."""
     return lambda judgements, meta: count(judgements)
 
 
 def guided(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
-    """`guided_vote` as a rule, at its default k_meta."""
+    """Apply `guided_vote`, at its default k_meta, as a rule."""
     return guided_vote(judgements, meta, default_k_meta(len(judgements)))
 
 
 def guided_average(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
-    """The `average` of the judgements that vote in `guided`."""
+    """Return the `average` of the judgements that vote in `guided`."""
     return average(voters(judgements, meta, default_k_meta(len(judgements))))
 
 
@@ -129,11 +133,11 @@ def expected_credit(
     draws: int,
     rng: random.Random,
 ) -> Credit:
-    """The expected credit of `rule` at k, estimated from K >= k judgements of one preference, n >= 2.
+    """Return the expected credit of `rule` at k, estimated from K >= k judgements of one preference, n >= 2.
 
         E_k = mean over subsets of k of the K judgements, without replacement, of credit(rule(subset), label)
 
-    The unparsable ones are among the K and are drawn like any other. Which subsets: see `subsets`.
+    The unparsable ones are among the K and are drawn like any other. `subsets` chooses the subsets.
     """
     earned = [credit(totals, label) for totals in outcomes(judgements, meta, k, rule, draws, rng)]
     lost, split = (sum(column) / len(earned) for column in zip(*earned, strict=True))
@@ -148,7 +152,7 @@ def outcomes(
     draws: int,
     rng: random.Random,
 ) -> Iterator[tuple[float, ...] | None]:
-    """What `rule` makes of each of the `subsets` of k of the judgements of one preference."""
+    """Yield the result of `rule` for each of the `subsets` of k judgements of one preference."""
     if len(meta) != len(judgements):
         raise ValueError(f"{len(meta)} meta scores for {len(judgements)} judgements: give one for each")
     for subset in subsets(len(judgements), k, draws, rng):
@@ -156,8 +160,11 @@ def outcomes(
 
 
 def subsets(size: int, k: int, draws: int, rng: random.Random) -> Iterable[Sequence[int]]:
-    """Subsets of k of the indices 0..size-1, each ascending: `draws` random ones, or every one exactly once where
-    there are no more than that, and for k = 1 always. Then nothing is drawn from `rng`."""
+    """Return subsets of k of the indices 0..size-1, each ascending.
+
+    These are `draws` random ones, or all of them, each once, if there are no more than that or k = 1. In that case nothing
+    is drawn from `rng`.
+    """
     if not 1 <= k <= size:
         raise ValueError(f"k = {k} of {size} judgements: give 1 <= k <= {size}")
     if draws < 1:

@@ -32,7 +32,6 @@ from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import DataError, Preference
 from grm.prompts import TemplateError
-from grm.statistics import auc
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
 from launch.judging.protocol import Judge, JudgeLost, NotJudged
@@ -91,7 +90,7 @@ def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.
     items = votes.items(preferences, rows, meta)
     if not items:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
-    counted = table(items, ks=ks, area=auc, seed=config.run.seed)
+    counted = table(items, ks=ks, seed=config.run.seed)
     named = {"model": given.model, "meta_rm": given.meta_rm or "", "data": config.data.heldout}
     write_evaluation(out, counted, named=named, failed=failed, config=config)
     (out / f"{_name(given.model)}_outputs.jsonl").write_text(

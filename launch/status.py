@@ -74,7 +74,7 @@ def show(given: argparse.Namespace) -> int:
 def confirmed_diagnosis(address: Address, config: Config) -> Diagnosis:
     """Two looks, unless the first finds nobody."""
     first = inspect_run(address, config)
-    if first.bottleneck is None or first.bottleneck.working:
+    if first.bottleneck is None or first.bottleneck.busy:
         return first
     time.sleep(LOOK_S)
     return confirm(first, inspect_run(address, config))
@@ -83,7 +83,7 @@ def confirmed_diagnosis(address: Address, config: Config) -> Diagnosis:
 def confirm(before: Diagnosis, now: Diagnosis) -> Diagnosis:
     """Its bottleneck only if it was that before and nothing has moved since: in a healthy run somebody always has the next
     move to make."""
-    if now.bottleneck is None or now.bottleneck.working:
+    if now.bottleneck is None or now.bottleneck.busy:
         return now
     moved = (before.snapshot.version, before.snapshot.outcomes) != (now.snapshot.version, now.snapshot.outcomes)
     same = before.bottleneck is not None and before.bottleneck.process == now.bottleneck.process
@@ -136,7 +136,7 @@ def watch(address: Address, config: Config) -> int:
 def view(now: Diagnosis, before: RunSnapshot, config: Config) -> Group:
     """Parts, streams, versions, staleness, and what happened since the inspect_run before."""
     snapshot = now.snapshot
-    style = "green" if now.bottleneck is None or now.bottleneck.working else "bold red"
+    style = "green" if now.bottleneck is None or now.bottleneck.busy else "bold red"
     return Group(
         Text(f"{snapshot.run_id}  policy version {snapshot.version}", style="bold"),
         Text(verdict(now), style=style),

@@ -1,4 +1,4 @@
-"""What all tests share: repeatable property tests, and one real Redis-protocol server for the session."""
+"""Shared by all tests: repeatable property tests, and one real Redis server for the session."""
 
 import itertools
 import os
@@ -23,19 +23,20 @@ _number = itertools.count()
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
+    """One server for the session."""
     with tempfile.TemporaryDirectory(prefix="spct-test-") as folder, EmbeddedServer(Path(folder)) as running:
         yield running
 
 
 @pytest.fixture
 def address(server: EmbeddedServer) -> Address:
-    """A run id of its own for each test."""
+    """A run of its own for each test."""
     return Address(server.url, f"test-{os.getpid()}-{next(_number)}")
 
 
 @pytest.fixture
 def client(address: Address) -> Iterator[redis.Redis]:
-    """A connection to a run that is set up with a meta-RM; what is left of the run is removed."""
+    """A connection to a run that is set up with a meta-RM; the run is removed afterwards."""
     connection = streams.connect(address)
     streams.setup(connection, address.run_id, meta_rm=True)
     yield connection

@@ -1,6 +1,4 @@
-"""The few hand-written fakes. They stand in for the slow parts only to inject latency, order and faults."""
-
-from __future__ import annotations
+"""The few hand-written fakes. They replace slow components only to inject latency, order and faults."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -12,7 +10,7 @@ from buffer.weights import NONE, Edition, PublishedWeights
 
 
 class FakeEngine:
-    """In place of vLLM: answers when the test says so (`finish`), with a text that the test chooses."""
+    """In place of vLLM: completes requests when the test calls `finish`, with a text that the test chooses."""
 
     def __init__(self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}") -> None:
         self.edition = Edition(0, 0)
@@ -35,7 +33,7 @@ class FakeEngine:
         return futures
 
     def finish(self, count: int | None = None) -> None:
-        """Complete the oldest `count` requests (all by default) under the version now loaded."""
+        """Complete the oldest `count` requests (all by default) under the loaded version."""
         with self._lock:
             ready, self._running = self._running[:count], self._running[count:] if count is not None else []
         self.steps += bool(ready)

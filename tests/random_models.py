@@ -1,6 +1,4 @@
-"""Random models a few hundred kilobytes small, of the architectures that the presets use, with a tokenizer of their own."""
-
-from __future__ import annotations
+"""Random models of a few hundred kilobytes, of the architectures that the presets use, with a tokenizer of their own."""
 
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,15 @@ SHAPE: dict[str, Any] = {
 
 
 def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer: str = "") -> Path:
-    """kind: llama, qwen3 or gemma2; tokenizer: a model folder to take it from. Returns the folder, loadable by
-    transformers and vLLM."""
+    """Write a random model that transformers and vLLM can load, and return its folder.
+
+    Args:
+        folder: Where to write it.
+        kind: `llama`, `qwen3` or `gemma2`.
+        tied: Whether input and output embeddings are tied.
+        seed: Of the weights.
+        tokenizer: A model folder to take the tokenizer from; "": one of bytes.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,8 +42,10 @@ def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer
 
 
 def teach_format(folder: Path, *, steps: int = 120) -> Path:
-    """Train a model of `make(..., tokenizer=...)` for seconds to write a judgement with random scores, whatever it is
-    asked: enough for groups whose rewards differ, so that a whole run can train on it."""
+    """Train a model of `make(..., tokenizer=...)` for seconds to write a judgement with random scores for any prompt.
+
+    That is enough for groups whose rewards differ, so that a whole run can train on it.
+    """
     import random
 
     import torch
@@ -91,7 +98,7 @@ def _config(kind: str, tokenizer: Any, tied: bool) -> Any:
 
 
 def _tokenizer() -> Any:
-    """Bytes and the chat format's special tokens."""
+    """A tokenizer of bytes and the chat format's special tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

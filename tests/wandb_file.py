@@ -1,4 +1,4 @@
-"""Reads an offline W&B run (`run-<id>.wandb`) back, so that tests see what W&B will show and not what we meant to send.
+"""Reads an offline W&B run (`run-<id>.wandb`) back, so that tests check what W&B will show and not what we meant to send.
 
 The file is a LevelDB log: a 7-byte head (":W&B", u16 magic 0xBEE1, u8 version), then blocks of 32 KiB, in which each chunk is
 
@@ -7,8 +7,6 @@ The file is a LevelDB log: a 7-byte head (":W&B", u16 magic 0xBEE1, u8 version),
 and a block's last bytes are zeros where no chunk head fits. The chunks of a record, joined, are one protobuf `Record`.
 W&B writes in batches: a process that was killed leaves a torn tail, which is reported (`whole`), not an error.
 """
-
-from __future__ import annotations
 
 import json
 import struct
@@ -31,24 +29,32 @@ class WandbFileError(ValueError):
 
 @dataclass(kw_only=True, slots=True)
 class WandbRun:
-    """What the file says. `history` holds one dict per logged row; `step_metrics` maps a metric (or glob) to its axis."""
+    """The content of a file."""
 
     run_id: str = ""
+    """Id of the run."""
     project: str = ""
+    """Its project."""
     config: dict[str, Any] = field(default_factory=dict)
+    """Its configuration."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One dict per logged row."""
     summary: dict[str, Any] = field(default_factory=dict)
+    """The last value of each metric."""
     step_metrics: dict[str, str] = field(default_factory=dict)
+    """The axis of each metric, or glob of metrics."""
     exit_code: int | None = None
+    """Exit code of the run; None if it is not recorded."""
     whole: bool = False
+    """Whether the last record is complete and records the exit."""
 
     def series(self, metric: str) -> list[float]:
-        """Every value of one metric, in the order of logging."""
+        """Return every value of one metric, in the order of logging."""
         return [row[metric] for row in self.history if metric in row]
 
 
 def find(run_folder: Path) -> Path:
-    """The one .wandb file under a run folder; WandbFileError when there is none, or more than one."""
+    """Return the one .wandb file under a run folder; WandbFileError if there is none, or more than one."""
     files = sorted({path.resolve() for path in run_folder.glob("wandb/*/run-*.wandb")})
     if len(files) != 1:
         raise WandbFileError(f"{run_folder}: expected one .wandb file, found {[str(f) for f in files]}")
@@ -56,7 +62,7 @@ def find(run_folder: Path) -> Path:
 
 
 def read(path: Path) -> WandbRun:
-    """Read a run. `whole` is true when the last record is complete and says that the run exited."""
+    """Read a run."""
     run = WandbRun()
     for payload in records(path.read_bytes(), str(path)):
         record = proto.Record()  # type: ignore[attr-defined]  # made at run time
@@ -80,10 +86,10 @@ def read(path: Path) -> WandbRun:
 
 
 def records(data: bytes, name: str) -> Iterator[bytes]:
-    """The records of a file's bytes; ends quietly where a chunk runs past the end of the file (a torn tail)."""
+    """Yield the records of a file's bytes, up to a chunk that runs past the end of the file (a torn tail)."""
     if len(data) < FILE_HEAD.size or FILE_HEAD.unpack_from(data)[:2] != MAGIC:
         raise WandbFileError(f"{name}: does not begin like a .wandb file")
-    position, parts = FILE_HEAD.size, list[bytes]()
+    position, chunks = FILE_HEAD.size, list[bytes]()
     while position + HEAD.size <= len(data):
         room = BLOCK - position % BLOCK
         crc, length, kind = HEAD.unpack_from(data, position) if room >= HEAD.size else (0, 0, 0)
@@ -96,15 +102,15 @@ def records(data: bytes, name: str) -> Iterator[bytes]:
         chunk = data[start:end]
         if zlib.crc32(chunk, zlib.crc32(bytes([kind]))) != crc:
             raise WandbFileError(f"{name}: damaged chunk at byte {position}")
-        if (kind in (MIDDLE, LAST)) != bool(parts) or kind not in (WHOLE, FIRST, MIDDLE, LAST):
+        if (kind in (MIDDLE, LAST)) != bool(chunks) or kind not in (WHOLE, FIRST, MIDDLE, LAST):
             raise WandbFileError(f"{name}: chunk of type {kind} out of place at byte {position}")
-        parts.append(chunk)
+        chunks.append(chunk)
         position = end
         if kind in (WHOLE, LAST):
-            yield b"".join(parts)
-            parts.clear()
+            yield b"".join(chunks)
+            chunks.clear()
 
 
 def _items(items: Any) -> dict[str, Any]:
-    """Key-value items of a config, history or summary record; nested keys are joined by a dot."""
+    """Return the items of a config, history or summary record; nested keys are joined by a dot."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}

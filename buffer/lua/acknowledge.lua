@@ -7,7 +7,7 @@ if refusal then
 end
 for i = 3, #ARGV do
   local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
-  if entry then -- fields: g, number, p, payload; gone only if this call ran before and the stream was trimmed since
+  if entry then -- fields: g, group, p, payload; missing only if this call ran before and the stream was trimmed since
     redis.call('ZREM', KEYS[2], entry[2][2])
   end
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])

@@ -1,22 +1,23 @@
--- KEYS stream, request and, for a learner, incarnation; ARGV consumer group, consumer, claim timeout in ms ('' when nobody
--- else may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember and, for a learner, its own
+-- Claims up to count entries: new ones, or ones whose claim has lapsed.
+-- KEYS stream, request and, for a learner, incarnation; ARGV consumer group, consumer, claim timeout in ms ('' if no other
+-- consumer may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember and, for a learner, its own
 -- incarnation.
--- Claims up to count entries: new ones, or such as whose claim has lapsed. Returns {rows, last id}: rows of id,
--- deliveries, fields (the same when the client asks again), and when there are none the last id ever claimed.
+-- Returns {rows, last id}: rows of id, deliveries, fields (the same when the client repeats the call), and, if there are
+-- none, the last id ever claimed.
 -- include last_delivered
 -- include fenced
-local group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local consumer_group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local rows = {}
 
 local function add(id, fields)
-  local pending = redis.call('XPENDING', KEYS[1], group, id, id, 1)[1]
+  local pending = redis.call('XPENDING', KEYS[1], consumer_group, id, id, 1)[1]
   if pending then
     rows[#rows + 1] = {id, pending[4], fields}
   end
 end
 
 local function claim_new()
-  local reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', count, 'STREAMS', KEYS[1], '>')
+  local reply = redis.call('XREADGROUP', 'GROUP', consumer_group, consumer, 'COUNT', count, 'STREAMS', KEYS[1], '>')
   for _, entry in ipairs(reply and reply[1][2] or {}) do
     add(entry[1], entry[2])
   end
@@ -25,7 +26,7 @@ end
 local function claim_lapsed()
   local cursor = '0-0'
   while timeout ~= '' and #rows < count do
-    local page = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, timeout, cursor, 'COUNT', count - #rows)
+    local page = redis.call('XAUTOCLAIM', KEYS[1], consumer_group, consumer, timeout, cursor, 'COUNT', count - #rows)
     for _, entry in ipairs(page[2]) do
       add(entry[1], entry[2])
     end
@@ -62,7 +63,7 @@ if #rows == 0 and ARGV[5] == 'new' then
   claim_lapsed()
 end
 if #rows == 0 then
-  return {rows, last_delivered(KEYS[1], group)}
+  return {rows, last_delivered(KEYS[1], consumer_group)}
 end
 local ids = {}
 for i, row in ipairs(rows) do

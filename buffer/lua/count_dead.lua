@@ -1,7 +1,7 @@
--- KEYS dead letters. Returns stream, count in turn: how many came from each stream.
+-- Counts dead letters by the stream that they came from. KEYS dead letters. Returns stream, count in turn.
 local counts, after = {}, '-'
 while true do
-  local page = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', 16) -- small pages: payloads pass through here
+  local page = redis.call('XRANGE', KEYS[1], after, '+', 'COUNT', 16) -- small pages: payloads are read here
   if #page == 0 then
     break
   end

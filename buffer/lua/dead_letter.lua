@@ -1,8 +1,8 @@
--- An entry that nobody can use is put aside, once, and the account of its group is settled so that the credit refills.
+-- Moves an entry that cannot be used to the dead letters, once, and settles its rollout group so that the credit refills.
 -- KEYS source, dead letters, request, outstanding, outcomes;
--- ARGV consumer group, entry id, group number or '', payload, reason, source name, outcome, seconds to remember.
--- Returns 1 to who put it aside (also when asking again), 0 to anyone else. outcome 'skipped': the consumer group only
--- reads along, so the stream's other group still needs the entry and decides the outcome.
+-- ARGV consumer group, entry id, rollout group or '', payload, reason, source name, outcome, seconds to remember.
+-- Returns 1 to the client that moved it (also when it repeats the call), 0 to any other. outcome 'skipped': the consumer
+-- group only reads along, so the stream's other consumer group still needs the entry and decides the outcome.
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return 1
 end
@@ -15,7 +15,7 @@ if ARGV[7] == 'skipped' then
 elseif ARGV[3] ~= '' and redis.call('ZREM', KEYS[4], ARGV[3]) == 1 then
   redis.call('HINCRBY', KEYS[5], ARGV[7], 1)
 end
-if ARGV[6] ~= 'experience' then -- which has two readers: trimmed when both are past it (I4)
+if ARGV[6] ~= 'experience' then -- it has two readers: trimmed when both are past the entry (I4)
   redis.call('XDEL', KEYS[1], ARGV[2])
 end
 redis.call('SET', KEYS[3], 1, 'EX', ARGV[8])

@@ -1,6 +1,6 @@
 -- I1, one hand-off: XADD destination only if XACK source returned 1. Of two workers that finished one entry, one wins.
--- KEYS source, destination, request; ARGV consumer group, entry id, group number, payload, seconds to remember.
--- Returns 1 to the winner, also when its client asks again because the first answer was lost; 0 to anyone else.
+-- KEYS source, destination, request; ARGV consumer group, entry id, rollout group, payload, seconds to remember.
+-- Returns 1 to the winner, also when its client repeats the call because the first answer was lost; 0 to any other.
 if redis.call('EXISTS', KEYS[3]) == 1 then
   return 1
 end

@@ -1,4 +1,5 @@
--- KEYS heartbeats; ARGV name, what it says of itself ('' takes its heartbeat away). The server's clock: parts have their own.
+-- KEYS heartbeats; ARGV name of the process, its report ('' removes its heartbeat).
+-- The time is the server's: each process has a clock of its own.
 if ARGV[2] == '' then
   return redis.call('HDEL', KEYS[1], ARGV[1])
 end

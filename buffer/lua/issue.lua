@@ -2,7 +2,7 @@
 -- I7: the data cursor moves with the prompt, in this script.
 -- KEYS prompts, outstanding, cursor, version, outcomes, request;
 -- ARGV seconds to remember, limit, version, then for each offer: group, payload, and the cursor after it (group, epoch,
--- index, skipped). Returns how many were issued, the same number when the client asks again.
+-- index, skipped). Returns how many were issued, the same number when the client repeats the call.
 local WIDTH = 6
 local known = redis.call('GET', KEYS[6])
 if known then
@@ -27,7 +27,7 @@ if issued == 0 then
   return 0
 end
 local last = 4 + (issued - 1) * WIDTH
-for _, field in ipairs({'group', 'epoch', 'index', 'skipped'}) do -- where this issue began
+for _, field in ipairs({'group', 'epoch', 'index', 'skipped'}) do -- the cursor before this issue
   redis.call('HSET', KEYS[3], 'round_start_' .. field, redis.call('HGET', KEYS[3], field) or '0')
 end
 redis.call('HSET', KEYS[3], 'group', ARGV[last + 2], 'epoch', ARGV[last + 3], 'index', ARGV[last + 4],

@@ -1,5 +1,5 @@
--- KEYS stream; ARGV consumer group, consumer, first id, count.
--- Claims again what the consumer owns already, counting a delivery; returns rows of id, deliveries, fields.
+-- Claims again the entries that the consumer owns already, counting a delivery.
+-- KEYS stream; ARGV consumer group, consumer, first id, count. Returns rows of id, deliveries, fields.
 local rows = {}
 for _, pending in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], '+', ARGV[4], ARGV[2])) do
   local id, deliveries = pending[1], pending[4] + 1

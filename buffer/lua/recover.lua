@@ -1,7 +1,7 @@
--- I3: back to a checkpoint. What it lists is trained and acknowledged; what was trained since is outstanding again.
--- Returns the number of this incarnation of the learner, and the version that it is at; all that earlier ones still send is
--- refused (a fence). The version is the checkpoint's, but never older than the last that was acknowledged: of a newer
--- checkpoint that is lost only the gradient is lost, and prompts that were issued at its version can still be sampled.
+-- I3: back to a checkpoint. The entries that it lists are trained and acknowledged; groups trained since are outstanding again.
+-- Returns the number of this incarnation of the learner, and its version; calls of earlier incarnations are refused from now
+-- on (a fence). The version is the checkpoint's, but never older than the last that was acknowledged: when a newer checkpoint
+-- is lost, only its gradient is lost, and prompts that were issued at its version can still be sampled.
 -- KEYS version, outstanding, unsaved, outcomes, experience, incarnation, saved;
 -- ARGV consumer group, version, number of trained entries, their ids, then pairs of regained group and its u.
 local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
@@ -9,7 +9,7 @@ local trained, pairs_at = 0, 4 + tonumber(ARGV[3])
 local accounted = {}
 for i = 4, pairs_at - 1 do
   local entry = redis.call('XRANGE', KEYS[5], ARGV[i], ARGV[i])[1]
-  accounted[entry and entry[2][2] or ''] = true -- fields: g, number, p, payload
+  accounted[entry and entry[2][2] or ''] = true -- fields: g, group, p, payload
 end
 for i = pairs_at, #ARGV, 2 do
   accounted[ARGV[i]] = true
@@ -17,7 +17,7 @@ end
 for _, group in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   if not accounted[group] then
     return redis.error_reply('RECOVER group ' .. group .. ' was trained and is neither in the checkpoint nor regained: ' ..
-      'pass what own_pending() gives under the same consumer name (I3)')
+      'pass what own_pending() returns under the same consumer name (I3)')
   end
 end
 

@@ -1,5 +1,6 @@
--- KEYS outstanding, outcomes, experience, incarnation; ARGV consumer group, incarnation, outcome, number of groups, groups, entry ids.
--- Settles groups and acknowledges entries; counts what was outstanding, so that running twice counts once.
+-- Settles rollout groups and acknowledges entries. Only groups that were outstanding are counted, so running twice counts once.
+-- KEYS outstanding, outcomes, experience, incarnation;
+-- ARGV consumer group, incarnation, outcome, number of rollout groups, the groups, entry ids.
 -- include fenced
 local refusal = fenced(KEYS[4], ARGV[2])
 if refusal then

@@ -1,10 +1,10 @@
--- KEYS stream; ARGV consumer group, consumer, entry ids. Restarts the claim of those that the consumer still owns
--- (without counting a delivery); returns these ids.
-local mine = {}
+-- Restarts the claim timeout of the entries that the consumer still owns, without counting a delivery.
+-- KEYS stream; ARGV consumer group, consumer, entry ids. Returns the ids of these entries.
+local renewed = {}
 for i = 3, #ARGV do
   if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 1 then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
-    mine[#mine + 1] = ARGV[i]
+    renewed[#renewed + 1] = ARGV[i]
   end
 end
-return mine
+return renewed

@@ -1,4 +1,4 @@
--- Prompts of the last issue are issued again, all of them, as they were: what lies of their groups in the streams goes.
+-- Issues prompts of the last issue again and deletes all entries of their groups from the streams.
 -- KEYS prompts, rollouts, experience, outstanding, cursor; ARGV first group of the last issue, then group and payload in turn.
 -- Harmless when repeated. Returns how many were issued again.
 if redis.call('HGET', KEYS[5], 'round_start_group') ~= ARGV[1] then
@@ -17,7 +17,7 @@ for stream = 1, 3 do
     readers[#readers + 1] = flat[2] -- name, then consumers, pending, ...
   end
   for _, entry in ipairs(redis.call('XRANGE', KEYS[stream], '-', '+')) do
-    if again[entry[2][2]] then -- fields: g, number, p, payload
+    if again[entry[2][2]] then -- fields: g, group, p, payload
       for _, reader in ipairs(readers) do
         redis.call('XACK', KEYS[stream], reader, entry[1])
       end

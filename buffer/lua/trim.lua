@@ -1,6 +1,6 @@
 -- I4, no silent loss: experience is deleted only below the lowest id that some consumer group has not acknowledged.
 -- KEYS experience. Returns how many entries were deleted.
-local function parts(id)
+local function split(id)
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
 end
@@ -12,9 +12,9 @@ for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
   local ms, seq
   if info['pending'] > 0 then
-    ms, seq = parts(redis.call('XPENDING', KEYS[1], info['name'])[2]) -- the oldest pending
+    ms, seq = split(redis.call('XPENDING', KEYS[1], info['name'])[2]) -- the oldest pending
   else
-    ms, seq = parts(info['last-delivered-id']) -- all up to here is acknowledged
+    ms, seq = split(info['last-delivered-id']) -- all up to here is acknowledged
     seq = seq + 1
   end
   if not low_ms or ms < low_ms or (ms == low_ms and seq < low_seq) then

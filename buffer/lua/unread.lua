@@ -1,4 +1,4 @@
--- KEYS stream; ARGV an id. Entries behind it, counted page by page: a page is all that is in memory at a time.
+-- Counts the entries behind an id, page by page: only one page is in memory at a time. KEYS stream; ARGV the id.
 local PAGE = 100
 local count, after = 0, ARGV[1]
 repeat

@@ -1,114 +1,233 @@
-"""GRPO as a plain synchronous loop: no streams, no actors, no driver. What eta = 0 must equal, bit by bit.
+"""The online RL of this project as a plain synchronous loop: one process samples, one trains, and each waits for the other.
 
-python launch/dev/synchronous.py [section.key=value ...]        prints one JSON list of losses, as exact hex floats
+One iteration makes policy version v + 1 out of version v:
+
+    1. Sample.     For the next preferences of the data, shuffle the responses, and sample G judgements from the policy.
+    2. Reward.     Parse each judgement's scores and compare them with the label: +1 if the labelled response is strictly
+                   the best, else -1; a judgement that does not parse is wrong.
+    3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one.
+    4. Advantage.  Within each group, A_i = (r_i - mean r) / std r.
+    5. Step.       One optimiser step on the GRPO loss: the clipped surrogate, plus beta times KL(policy, reference). The
+                   loss itself is close to 0, since advantages sum to 0 and all ratios are 1; its gradient is not.
+    6. Publish.    Load the new weights into the sampling engine.
+
+The distributed system (launch/run.py) computes the same, and differs in this:
+
+    - The three roles run at the same time: rollout actors (1), a reward actor (2), and the GRPO learner (3 to 6), with a
+      Redis stream between any two. The driver issues the prompts. Only the reward actor joins labels to rollouts.
+    - The driver issues up to (eta + 1) * B groups before they are trained, so a group is trained at most
+      eta = grpo.max_staleness versions after its issue. New weights are loaded between two decode steps, hence the tokens
+      of one completion may come from several versions. Importance weights, truncated at a cap, correct for both.
+    - At eta = 0 nothing overlaps, and the losses are those of this loop to the last bit (a test compares them).
+    - A process may die at any time: streams, ledger and checkpoints let its replacement continue.
+    - A run also does a cold start before, trains a meta-RM beside, and evaluates and votes after this loop.
+
+Steps 1 to 3 are `Sampler`. Steps 4 and 5 are `PolicyUpdate` of learner/grpo.py, the very code of the distributed learner.
 """
 
-from __future__ import annotations
-
+import argparse
 import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import fmean
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that `python launch/dev/synchronous.py` finds the packages
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import
+
+from actors.vllm_engine import Request, VllmEngine, VllmSettings
+from buffer.ledger import Cursor
+from buffer.messages import Completion, ExperienceGroup
+from configs.load import load as load_config
+from configs.schema import Config
+from grm.judgement import Judgement, parse, training_scale, unshuffle
+from grm.rewards import rule_reward
+from grm.sources import load as load_preferences
+from launch.setup.model_files import resolve
+from launch.setup.prompt_source import Draft, prompt_source, sampling_seed
+from launch.setup.tokenizer import Tokenizer
 
 
-def main(overrides: list[str]) -> list[float]:
-    from actors.vllm_engine import Request, VllmEngine, VllmSettings
-    from buffer.ledger import Cursor
-    from buffer.messages import ExperienceGroup
-    from configs.load import load as load_config
-    from grm.judgement import Judgement, parse, training_scale, unshuffle
-    from grm.rewards import rule_reward
-    from grm.sources import load
-    from launch.setup.model_files import resolve
-    from launch.setup.prompt_source import prompt_source, sampling_seed
-    from launch.setup.tokenizer import Tokenizer
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Iteration:
+    """What one iteration of the loop came to."""
 
+    version: int
+    """Policy version after it."""
+    mean_reward: float
+    """Over all judgements that were sampled, -1..1."""
+    loss: float
+    """Of the whole batch, before the step."""
+
+
+def iterations(overrides: Sequence[str]) -> Iterator[Iteration]:
+    """Run the loop for `grpo.steps` versions of the preset `tiny`.
+
+    Args:
+        overrides: `section.key=value` over the preset.
+    """
     config = load_config("tiny", overrides)
-    model, rollout = resolve(config.model.path), config.rollout
-    preferences = {p.question.id: p for name in config.data.train for p in load(name).preferences}
-    prompts = prompt_source(config, [p.question for p in preferences.values()], Tokenizer(model))
-    engine = VllmEngine(
-        VllmSettings(
-            model_path=model,
-            dtype=config.dtype,
-            context=config.model.context,
-            sequences=rollout.max_groups * rollout.samples,
-            kv_cache_bytes=rollout.kv_cache_mb << 20,
-            gpu_memory=rollout.gpu_memory,
-            seed=config.run.seed * 1009,
-            device="cpu",
-        )
-    )
-    here, there = multiprocessing.get_context("spawn").Pipe()
-    update = multiprocessing.get_context("spawn").Process(target=learn, args=(there, overrides), daemon=True)
-    update.start()
+    sampler = Sampler(config)
+    with learner_process(overrides) as learner:
+        for version in range(config.grpo.steps):
+            batch, rewards = sampler.batch(version)
+            learner.send(batch)
+            loss, weights = learner.recv()
+            sampler.engine.load(weights)
+            yield Iteration(version=version + 1, mean_reward=fmean(rewards), loss=loss)
 
-    def reward(name: str, permutation: tuple[int, ...], text: str) -> float:
-        n, scale = len(permutation), training_scale(len(permutation))
-        read = parse(text, n, low=scale.low, high=scale.high)
-        scores = unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None
-        return rule_reward(scores, preferences[name].label, n)
 
-    losses, cursor = [], Cursor()
-    for version in range(config.grpo.steps):
+# ---- steps 1 to 3: sample, reward, filter ------------------------------------------------------------------------
+
+
+class Sampler:
+    """The policy in vLLM, the prompts and the labels."""
+
+    def __init__(self, config: Config) -> None:
+        model = resolve(config.model.path)
+        preferences = [p for name in config.data.train for p in load_preferences(name).preferences]
+        self._config = config
+        self._labels = {preference.question.id: preference.label for preference in preferences}
+        self._prompts = prompt_source(config, [preference.question for preference in preferences], Tokenizer(model))
+        self._cursor = Cursor()  # position in the data
+        self.engine = VllmEngine(_engine_settings(config, model))
+
+    def batch(self, version: int) -> tuple[list[ExperienceGroup], list[float]]:
+        """Returns B groups with a gradient, and the rewards of all judgements sampled for them."""
         batch: list[ExperienceGroup] = []
-        while len(batch) < config.grpo.batch_groups:
-            drafts = prompts.take(cursor, config.grpo.batch_groups - len(batch))
-            cursor = drafts[-1][1]
-            asked = [
-                Request(
-                    token_ids=draft.token_ids,
-                    samples=rollout.samples,
-                    temperature=rollout.temperature,
-                    max_new_tokens=rollout.max_new_tokens,
-                    seed=sampling_seed(f"group/{config.run.seed}/{after.group - 1}"),
-                )
-                for draft, after in drafts
-            ]
-            for (draft, after), future in zip(drafts, engine.submit(asked), strict=True):
-                completions = future.result()
-                group = ExperienceGroup(
-                    group=after.group - 1,
-                    preference=draft.preference,
-                    issued_at=version,
-                    prompt_ids=draft.token_ids,
-                    completion_ids=tuple(c.token_ids for c in completions),
-                    logprobs=tuple(c.logprobs for c in completions),
-                    versions=tuple(c.versions for c in completions),
-                    failures=("",) * len(completions),
-                    rewards=tuple(reward(draft.preference, draft.permutation, c.text) for c in completions),
-                )
+        rewards: list[float] = []
+        while len(batch) < self._config.grpo.batch_groups:
+            for group in self._groups(self._config.grpo.batch_groups - len(batch), version):
+                rewards += group.rewards
                 batch += [group] if group.informative else []
-        here.send(batch)
-        loss, weights = here.recv()
-        losses.append(loss)
-        engine.load(weights)
-    update.kill()
-    return losses
+        return batch, rewards
+
+    def _groups(self, count: int, version: int) -> list[ExperienceGroup]:
+        """Sample and reward the next `count` groups of the data."""
+        drafts = self._prompts.take(self._cursor, count)
+        self._cursor = drafts[-1][1]
+        numbers = [after.group - 1 for _, after in drafts]
+        prompts = [draft for draft, _ in drafts]
+        samples = self._sample(numbers, prompts)
+        return [
+            self._group(number, draft, completions, version)
+            for number, draft, completions in zip(numbers, prompts, samples, strict=True)
+        ]
+
+    def _sample(self, numbers: Sequence[int], drafts: Sequence[Draft]) -> list[tuple[Completion, ...]]:
+        """Sample G judgements of each prompt; a group's seed depends on its number alone."""
+        rollout, seed = self._config.rollout, self._config.run.seed
+        requests = [
+            Request(
+                token_ids=draft.token_ids,
+                samples=rollout.samples,
+                temperature=rollout.temperature,
+                max_new_tokens=rollout.max_new_tokens,
+                seed=sampling_seed(f"group/{seed}/{number}"),
+            )
+            for number, draft in zip(numbers, drafts, strict=True)
+        ]
+        return [future.result() for future in self.engine.submit(requests)]
+
+    def _group(self, number: int, draft: Draft, completions: Sequence[Completion], version: int) -> ExperienceGroup:
+        return ExperienceGroup(
+            group=number,
+            preference=draft.preference,
+            issued_at=version,
+            prompt_ids=draft.token_ids,
+            completion_ids=tuple(completion.token_ids for completion in completions),
+            logprobs=tuple(completion.logprobs for completion in completions),
+            versions=tuple(completion.versions for completion in completions),
+            failures=("",) * len(completions),
+            rewards=tuple(self._reward(draft, completion.text) for completion in completions),
+        )
+
+    def _reward(self, draft: Draft, judgement: str) -> float:
+        """Apply the rule to the scores, in the preference's own order."""
+        n = len(draft.permutation)
+        scale = training_scale(n)
+        parsed = parse(judgement, n, low=scale.low, high=scale.high)
+        scores = unshuffle(parsed.scores, draft.permutation) if isinstance(parsed, Judgement) else None
+        return rule_reward(scores, self._labels[draft.preference], n)
 
 
-def learn(pipe: Connection, overrides: list[str]) -> None:
-    """The other process: batch in, loss and new weights out (vLLM and DeepSpeed do not share a process)."""
-    from configs.load import load
-    from launch.setup.model_files import resolve
+def _engine_settings(config: Config, model: str) -> VllmSettings:
+    rollout = config.rollout
+    return VllmSettings(
+        model_path=model,
+        dtype=config.dtype,
+        context=config.model.context,
+        sequences=rollout.max_groups * rollout.samples,
+        kv_cache_bytes=rollout.kv_cache_mb << 20,
+        gpu_memory=rollout.gpu_memory,
+        seed=config.run.seed * 1009,
+        device="cpu",
+    )
+
+
+# ---- steps 4 to 6: advantage, step, publish ----------------------------------------------------------------------
+
+
+@contextmanager
+def learner_process(overrides: Sequence[str]) -> Iterator[Connection]:
+    """Start the learner in a process of its own, because vLLM and DeepSpeed cannot share one.
+
+    Yields:
+        A connection that takes a batch, and gives its loss and the new weights.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=learn, args=(theirs, overrides), daemon=True)
+    process.start()
+    theirs.close()  # a learner that fails then ends `recv` with EOFError
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def learn(pipe: Connection, overrides: Sequence[str]) -> None:
+    """Receive a batch, take one optimiser step on it, send its loss and the new weights; until killed."""
     from learner.deepspeed_engine import Ranks
     from learner.grpo import PolicyUpdate
     from learner.weight_export import to_published_weights
 
-    config = load("tiny", overrides)
+    config = load_config("tiny", overrides)
     ranks = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     update = PolicyUpdate(config, ranks, resolve(config.model.path))
-    for version in range(1, config.grpo.steps + 1):
+    version = 0
+    while True:
         loss, _ = update.apply(pipe.recv())
+        version += 1
         weights = to_published_weights(version, update.engine.full_state(update.engine.module.model))
         pipe.send((loss, weights))
-    pipe.recv()  # stay until killed, so that the last message is read
+
+
+# ---- command line ------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, help="policy versions to make; by default those of the preset")
+    parser.add_argument("--json", action="store_true", help="print the losses alone: one JSON list of exact hex floats")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the preset `tiny`")
+    arguments = parser.parse_args()
+    overrides = [*arguments.overrides, *([f"grpo.steps={arguments.steps}"] if arguments.steps is not None else [])]
+    losses = []
+    for iteration in iterations(overrides):
+        losses.append(iteration.loss.hex())
+        if not arguments.json:
+            reward, loss = f"{iteration.mean_reward:+.3f}", f"{iteration.loss:+.2e}"
+            print(f"version {iteration.version}: mean reward {reward}, loss {loss}", flush=True)
+    if arguments.json:
+        print(json.dumps(losses))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(json.dumps([loss.hex() for loss in main(sys.argv[1:])]))
+    main()

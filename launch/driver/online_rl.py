@@ -176,7 +176,7 @@ class Training:
             "throughput/completions_per_s": sum(r.completions for r in recent) / seconds,
             "throughput/tokens_per_s": sum(r.tokens for r in recent) / seconds,
             "rollout/workers": len(self._actors.rollouts),
-            "parts/restarts": sum(self.run_state.totals.restarts.values()),
+            "actors/restarts": sum(self.run_state.totals.restarts.values()),
         }
         if worked:
             figures["idle/rollout_ratio"] = sum(r.idle_s for r in recent) / worked

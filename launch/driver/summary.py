@@ -9,9 +9,9 @@ from statistics import fmean
 from typing import Any, Literal
 
 from configs.schema import Config
+from grm.baselines import chance_accuracy, longest_accuracy, shortest_accuracy
 from grm.benchmarks import Figure, TableRow
 from grm.preferences import Preference
-from grm.rewards import chance_accuracy, longest_accuracy, shortest_accuracy
 from launch.driver.run_state import RunTotals
 from launch.judging.heldout import Evaluation
 

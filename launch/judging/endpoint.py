@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from launch.judging.protocol import Answer, Ask, NotJudged
-from launch.monitoring.plain_text import clean, redacted
+from launch.monitoring.plain_text import clean
+from launch.monitoring.redaction import redacted
 
 if TYPE_CHECKING:  # imported where a client is made: it costs a second that a run without an endpoint need not pay
     from openai import APIConnectionError, APIError, APIStatusError

@@ -20,8 +20,8 @@ from grm.benchmarks import Item, TableRow
 from grm.preferences import Preference
 from launch.monitoring.plain_text import clean
 from launch.monitoring.tracker import Tracker
-from launch.page.charts import Markup, join, tag
-from launch.page.curves import percent
+from launch.page.markup import Markup, join, tag
+from launch.page.number_format import percent
 from launch.page.run_page import TEMPLATE
 from launch.page.scaling import scaling_card, vote_metrics
 

@@ -13,7 +13,6 @@ from typing import Any
 from configs.schema import Config
 from grm.benchmarks import TableRow, table
 from grm.preferences import Preference
-from grm.statistics import auc
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.judging import votes
@@ -80,4 +79,4 @@ class RunVotes:
         if not found:
             return {}
         whole = [replace(item, subset="") for item in found]  # a run reports no subsets
-        return {when: table(whole, ks=self._config.eval.votes, area=auc, seed=self._config.run.seed)[-1]}
+        return {when: table(whole, ks=self._config.eval.votes, seed=self._config.run.seed)[-1]}

@@ -63,7 +63,7 @@ class VotePlan:
     def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
         """The 1..10 scale for every n, as in evaluation. escape_special_tokens: see `render`."""
         return render(
-            question, permutation, self.template, scale=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
+            question, permutation, self.template, score_range=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
         )
 
     def _ask(

@@ -1,20 +1,18 @@
-"""The one progress display of a run: a live panel on a terminal, plain lines anywhere else (a log, `ray job logs`, CI).
+"""The progress display of a run: a live panel on a terminal, plain lines anywhere else (a log, `ray job logs`, CI).
 
     with ProgressDisplay(total_steps=120, bound=4) as progress:
         progress.update(step=1, reward=-0.21, staleness_max=0, tokens_per_s=2310, queues={"prompts": 3})
         progress.note("evaluated: accuracy 61.2 % → 74.8 %")
 
-A figure stays until it is given again. Plain output is one line a step at most and holds no control code, whatever a message
-brings along.
+A figure stays until it is updated. Plain output is at most one line a step, and holds no control characters, whatever a
+message contains.
 """
-
-from __future__ import annotations
 
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -29,25 +27,34 @@ from rich.text import Text
 from launch.monitoring.plain_text import clean
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-WINDOW = 20  # steps that the time to go is estimated from
+PACE_STEPS = 20  # last steps that the remaining time is estimated from
+SHOWN_REWARDS = 32  # last steps whose rewards are drawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepFigures:
-    """What is shown; None (no queues) where nothing is known yet. Rates 0..1, staleness in versions."""
+    """The figures on display; None, and no queues, while there is no value yet."""
 
     step: int | None = None
+    """Optimiser steps done."""
     reward: float | None = None
+    """Mean reward of the step, -1..1."""
     accuracy: float | None = None
+    """Held-out accuracy of the last evaluation, 0..1."""
     parse_failure_rate: float | None = None
+    """Share of completions that did not parse, 0..1."""
     staleness_max: float | None = None
+    """Largest staleness of a trained group, in policy versions."""
     tokens_per_s: float | None = None
+    """Tokens sampled per second by all rollout actors."""
     workers: int | None = None
+    """Rollout actors running."""
     queues: Mapping[str, int] = field(default_factory=dict)
+    """{stream: entries waiting}."""
 
 
 class ProgressDisplay:
-    """Display of `total_steps` optimiser steps under the staleness bound. Not thread safe: one caller, the driver."""
+    """Displays the progress towards `total_steps` optimiser steps. Not thread-safe: the driver alone calls it."""
 
     def __init__(
         self,
@@ -58,11 +65,20 @@ class ProgressDisplay:
         title: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Prepare the display; entering it as a context starts it.
+
+        Args:
+            total_steps: optimiser steps of the whole run.
+            bound: the staleness bound; a staleness above it is shown in red.
+            stream: where to print; standard output by default.
+            title: name of the run, shown on a terminal.
+            clock: seconds, ascending.
+        """
         self._total, self._bound, self._title, self._clock = total_steps, bound, title, clock
         self._stream = stream if stream is not None else sys.stdout
         self._figures = StepFigures()
-        self._rewards: deque[float] = deque(maxlen=32)
-        self._pace: deque[tuple[float, int]] = deque(maxlen=WINDOW + 1)
+        self._rewards: deque[float] = deque(maxlen=SHOWN_REWARDS)
+        self._pace: deque[tuple[float, int]] = deque(maxlen=PACE_STEPS + 1)
         self._began = clock()
         self._live: Live | None = None
         if self._stream.isatty() and os.environ.get("TERM") not in (None, "", "dumb"):
@@ -79,7 +95,14 @@ class ProgressDisplay:
             self._live.stop()
 
     def update(self, **figures: Any) -> None:
-        """Show new figures: fields of `StepFigures`, TypeError for any other. None means that nothing is new about it."""
+        """Show new figures.
+
+        Args:
+            **figures: fields of `StepFigures`; None leaves a figure as it is.
+
+        Raises:
+            TypeError: there is no such figure.
+        """
         before = self._figures.step
         self._figures = replace(self._figures, **{name: value for name, value in figures.items() if value is not None})
         step = self._figures.step
@@ -89,11 +112,11 @@ class ProgressDisplay:
         if self._figures.reward is not None:
             self._rewards.append(self._figures.reward)
         if self._live is None:
-            said = [f"{name} {value}".strip() for name, value in self._said()]
-            self._print(" · ".join([f"step {step}/{self._total}", *said, *self._ahead()]))
+            figure_texts = [f"{name} {value}".strip() for name, value in self._labelled_figures()]
+            self._print(" · ".join([f"step {step}/{self._total}", *figure_texts, *self._remaining_text()]))
 
     def note(self, message: str) -> None:
-        """Say an event on a line of its own, above the display."""
+        """Print an event on a line of its own, above the panel."""
         message = clean(message)
         if self._live is None:
             self._print(message)
@@ -101,69 +124,69 @@ class ProgressDisplay:
             self._live.console.print(Text(message))
 
     def remaining_s(self) -> float | None:
-        """Seconds to go at the pace of the last steps; None before two steps were seen."""
+        """Estimate the remaining seconds from the pace of the last steps; None before the second step."""
         if len(self._pace) < 2:
             return None
         (began, first), (now, last) = self._pace[0], self._pace[-1]
         return max(0.0, (self._total - last) * (now - began) / (last - first)) if last > first else None
 
-    def _said(self) -> list[tuple[str, str]]:
-        """The figures that are known, as (name, value); the name is empty where the unit says it all."""
-        f, said = self._figures, list[tuple[str, str]]()
+    def _labelled_figures(self) -> list[tuple[str, str]]:
+        """Returns (name, value) of each figure that has a value; the name is empty where the unit suffices."""
+        f, labelled = self._figures, list[tuple[str, str]]()
         if f.reward is not None:
-            said.append(("reward", f"{f.reward:+.2f}"))
+            labelled.append(("reward", f"{f.reward:+.2f}"))
         if f.accuracy is not None:
-            said.append(("accuracy", f"{100 * f.accuracy:.1f} %"))
+            labelled.append(("accuracy", f"{100 * f.accuracy:.1f} %"))
         if f.parse_failure_rate is not None:
-            said.append(("parse failures", f"{100 * f.parse_failure_rate:.1f} %"))
+            labelled.append(("parse failures", f"{100 * f.parse_failure_rate:.1f} %"))
         if f.staleness_max is not None:
-            said.append(("staleness", f"{f.staleness_max:.0f}/{self._bound}"))
+            labelled.append(("staleness", f"{f.staleness_max:.0f}/{self._bound}"))
         if f.tokens_per_s is not None:
-            said.append(("", f"{f.tokens_per_s:,.0f} tokens/s"))
+            labelled.append(("", f"{f.tokens_per_s:,.0f} tokens/s"))
         if f.workers is not None:
-            said.append(("", f"{f.workers} worker" + "s" * (f.workers != 1)))
+            labelled.append(("", f"{f.workers} worker" + "s" * (f.workers != 1)))
         if f.queues:
-            said.append(("queues", " ".join(f"{name} {length}" for name, length in f.queues.items())))
-        return said
+            labelled.append(("queues", " ".join(f"{name} {length}" for name, length in f.queues.items())))
+        return labelled
 
-    def _ahead(self) -> list[str]:
+    def _remaining_text(self) -> list[str]:
         remaining = self.remaining_s()
         return [] if remaining is None else [f"{duration(remaining)} to go"]
 
     def _print(self, line: str) -> None:
-        """A whole line in the stream's own encoding: what it cannot say becomes `?`, never an error."""
+        """Print a line in the stream's own encoding; a character that it lacks becomes `?`, never an error."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         print(line.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
 
     def _panel(self) -> Group:
-        """Title and time, the bar, the figures, and the rewards of the last steps as blocks."""
+        """Returns title and time, the bar, the figures, and the rewards of the last steps as blocks."""
         step = self._figures.step or 0
         head = Table.grid(expand=True)
         head.add_column(no_wrap=True)
         head.add_column(justify="right", no_wrap=True)
-        times = " · ".join([duration(self._clock() - self._began), *self._ahead()])
+        times = " · ".join([duration(self._clock() - self._began), *self._remaining_text()])
         head.add_row(
             Text(f"{clean(self._title)}  step {step}/{self._total}".strip(), style="bold"),
             Text(times, style="dim"),
         )
         bar = Table.grid(expand=True)  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=max(1, self._total), completed=step, complete_style="cyan", finished_style="green"))
-        said = Columns([self._phrase(name, value) for name, value in self._said()], padding=(0, 3))
-        return Group(Text(), head, bar, said, Text(blocks(self._rewards), style="cyan"))
+        figures = Columns([self._styled(name, value) for name, value in self._labelled_figures()], padding=(0, 3))
+        return Group(Text(), head, bar, figures, Text(blocks(self._rewards), style="cyan"))
 
-    def _phrase(self, name: str, value: str) -> Text:
-        """One figure of the panel; red where the staleness bound was broken, which must never happen."""
+    def _styled(self, name: str, value: str) -> Text:
+        """Returns one figure of the panel; red where the staleness bound was broken, which must never happen."""
         broken = name == "staleness" and (self._figures.staleness_max or 0) > self._bound
         return Text.assemble((name and f"{name} ", "dim"), (value, "bold red" if broken else ""))
 
 
-def blocks(values: deque[float]) -> str:
-    """Values in -1..1 as a line of blocks, the newest at the right."""
+def blocks(values: Iterable[float]) -> str:
+    """Draw values in -1..1 as a line of blocks."""
     return "".join(BLOCKS[min(7, max(0, int((value + 1) * 4)))] for value in values)
 
 
 def duration(seconds: float) -> str:
-    """4.2 -> 0:04, 75 -> 1:15, 3700 -> 1:01:40."""
+    """Format seconds as a clock does: 4.2 -> 0:04, 75 -> 1:15, 3700 -> 1:01:40."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

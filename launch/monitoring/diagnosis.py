@@ -1,13 +1,11 @@
-"""Who holds the others up.
+"""Finds the process that holds the others up.
 
     GRPO learner ◀─ waits for ─ reward actor ◀─ waits for ─ rollout actors ◀─ wait for ─ driver
 
-The walk goes from the learner backwards and ends at the first process that others wait for and that does not do its work.
+The walk starts at the learner, goes backwards, and ends at the first process that others wait for and that makes no progress.
 
     raise TimeoutError(describe(diagnose_run(actors.redis, actors.address.run_id, config)))
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,64 +19,70 @@ from launch.monitoring.snapshot import (
     PROCESS_HEAD,
     QUEUE_HEAD,
     RunSnapshot,
-    groups,
+    groups_text,
     outstanding_text,
     process_rows,
     queue_rows,
-    seconds,
+    seconds_text,
     table,
     take_snapshot,
 )
 from learner.selection import SELECTORS, ReadyGroup, StalenessError
 
-DRIVER = "driver"
+DRIVER = "driver"  # its process name
 REDIS = "Redis"
-COLD_START = ".cold-start"  # ends the run id of its streams
-JUDGING = "judge"  # what a rollout actor does in an evaluation
+COLD_START = ".cold-start"  # suffix of a cold start's run id
+JUDGING = "judge"  # activity of a rollout actor during an evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thresholds:
-    """From when on something is wrong.
-
-    credit: groups outstanding at most. batch: groups per optimiser step; 0 where nothing is trained. stale: how they are
-    selected. heartbeat_s: since a beat. stuck_s: busy without progress. claim_s: since a claim was renewed, and since an entry
-    came that nobody claims.
-    """
+    """The limits beyond which something counts as wrong."""
 
     credit: int
+    """Groups outstanding at most."""
     batch: int
+    """Groups per optimiser step; 0 where nothing is trained."""
     stale: str
+    """How the learner selects groups: a key of `SELECTORS`."""
     heartbeat_s: float
+    """Seconds since the last heartbeat after which a process counts as silent."""
     stuck_s: float
+    """Seconds of activity without progress after which a process counts as stuck."""
     claim_s: float
+    """Seconds that a claim may go unrenewed, and an entry unclaimed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bottleneck:
-    """working: it does its work, and the others wait for it all the same."""
+    """The process that the others wait for."""
 
     process: str
-    why: str
-    working: bool = False
+    """Its name, or its role when no process of that role is running."""
+    reason: str
+    """What is wrong with it, or what it is busy with."""
+    busy: bool = False
+    """True when it makes progress, and the others wait for it all the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """bottleneck: None when nobody waits for anybody in particular."""
+    """A snapshot of a run, and what holds it up."""
 
     snapshot: RunSnapshot
+    """The state that the diagnosis rests on."""
     bottleneck: Bottleneck | None
+    """None when no process holds the others up."""
 
 
 def diagnose_run(client: Client, run_id: str, config: Config) -> Diagnosis:
-    """What Redis tells about the run, and who holds it up."""
+    """Read the run's state from Redis, and find its bottleneck."""
     snapshot = take_snapshot(client, run_id)
     return diagnose(snapshot, thresholds(config, snapshot))
 
 
 def thresholds(config: Config, snapshot: RunSnapshot) -> Thresholds:
-    """Of online RL, or of the cold start, whose experience the driver itself takes in."""
+    """Returns the thresholds of online RL, or of a cold start, whose experience the driver itself consumes."""
     sampling = snapshot.run_id.endswith(COLD_START)
     waits = config.waits
     return Thresholds(
@@ -86,20 +90,20 @@ def thresholds(config: Config, snapshot: RunSnapshot) -> Thresholds:
         batch=0 if sampling else config.grpo.batch_groups,
         stale=config.grpo.stale,
         heartbeat_s=waits.heartbeat_s,
-        stuck_s=min(waits.hang_s, waits.progress_s / 2),  # stuck for half of a wait that came to nothing: it is the reason
+        stuck_s=min(waits.hang_s, waits.progress_s / 2),  # a process stuck for half of a failed wait is its cause
         claim_s=config.redis.claim_timeout_s,
     )
 
 
 def diagnose(snapshot: RunSnapshot, thresholds: Thresholds) -> Diagnosis:
-    """The first of the rules, in the order of the walk, that finds somebody."""
-    rules = (_server, _driver, _learner, _reward, _rollouts, _credit, _others)
-    bottleneck = next((found for rule in rules if (found := rule(snapshot, thresholds)) is not None), None)
-    return Diagnosis(snapshot=snapshot, bottleneck=bottleneck)
+    """Apply the rules in the order of the walk; the first one that finds a bottleneck decides."""
+    rules = (_failed_server, _silent_driver, _learner, _reward_actor, _rollout_actors, _unused_credit, _remaining_processes)
+    results = (rule(snapshot, thresholds) for rule in rules)
+    return Diagnosis(snapshot=snapshot, bottleneck=next((result for result in results if result is not None), None))
 
 
 def describe(diagnosis: Diagnosis) -> str:
-    """One report: the bottleneck, the groups on their way, every process and every stream."""
+    """Write the report: the bottleneck, the outstanding groups, every process and every stream."""
     snapshot = diagnosis.snapshot
     if snapshot.failure:
         return f"run {snapshot.run_id}\n{verdict(diagnosis)}"
@@ -108,151 +112,165 @@ def describe(diagnosis: Diagnosis) -> str:
 
 
 def verdict(diagnosis: Diagnosis) -> str:
+    """Name the bottleneck in one line."""
     bottleneck = diagnosis.bottleneck
     if bottleneck is None:
-        return "held up by nobody"
-    return clean(f"{'waiting for' if bottleneck.working else 'held up by'} {bottleneck.process}: {bottleneck.why}")
+        return "no bottleneck found"
+    return clean(f"{'waiting for' if bottleneck.busy else 'held up by'} {bottleneck.process}: {bottleneck.reason}")
 
 
-# ---- the walk ----------------------------------------------------------------------------------------------------
+# ---- the rules, in the order of the walk -------------------------------------------------------------------------
 
 
-def _server(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    return Bottleneck(process=REDIS, why=snapshot.failure) if snapshot.failure else None
+def _failed_server(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    return Bottleneck(process=REDIS, reason=snapshot.failure) if snapshot.failure else None
 
 
-def _driver(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    """All processes get their work from it. How long it has been waiting says nothing: it waits for others."""
-    beat = snapshot.heartbeats.get(DRIVER)
-    return Bottleneck(process=DRIVER, why=_silence(beat)) if beat is not None and beat.age_s > thresholds.heartbeat_s else None
+def _silent_driver(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """All processes get their work from the driver. A long wait of its own means nothing: it waits for others."""
+    heartbeat = snapshot.heartbeats.get(DRIVER)
+    if heartbeat is None or heartbeat.age_s <= thresholds.heartbeat_s:
+        return None
+    return Bottleneck(process=DRIVER, reason=_silence_text(heartbeat))
 
 
 def _learner(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
     if not thresholds.batch:
-        queue = snapshot.queue(EXPERIENCE, GRPO)
-        late = queue.oldest_s > thresholds.claim_s
-        return Bottleneck(process=DRIVER, why=f"takes in no experience: {_unclaimed(queue)}") if late else None
+        return _driver_as_consumer(snapshot, thresholds)
     ranks = snapshot.processes(GRPO)
     if not ranks:
-        return Bottleneck(process="the GRPO learner", why="has no heartbeat: it has not come up yet, or was ended")
-    if sick := _sick(ranks, thresholds):
-        return sick
-    ready = _ready(snapshot, thresholds)
+        return Bottleneck(process="the GRPO learner", reason="no heartbeat: it is still starting, or has ended")
+    if unhealthy := _worst(ranks, thresholds):
+        return unhealthy
+    ready = _ready_step_text(snapshot, thresholds)
     if not ready:
         return None
     busy = next((rank for rank in ranks if rank.activity != IDLE), None)
     if busy is None:
-        return Bottleneck(process=ranks[0].name, why=f"does nothing: {ready}")
-    return Bottleneck(process=busy.name, why=f"is at it ({busy.activity}): {ready}", working=True)
+        return Bottleneck(process=ranks[0].name, reason=f"idle: {ready}")
+    return Bottleneck(process=busy.name, reason=f"busy ({busy.activity}): {ready}", busy=True)
 
 
-def _ready(snapshot: RunSnapshot, thresholds: Thresholds) -> str:
-    """Why the learner could take a step now; "" when it rightly waits, by its own rule of selection."""
+def _driver_as_consumer(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """In a cold start the driver consumes the experience."""
+    queue = snapshot.queue(EXPERIENCE, GRPO)
+    late = queue.oldest_s > thresholds.claim_s
+    return Bottleneck(process=DRIVER, reason=f"consumes no experience: {_unclaimed_text(queue)}") if late else None
+
+
+def _ready_step_text(snapshot: RunSnapshot, thresholds: Thresholds) -> str:
+    """Returns why the learner could take a step now, by its own selection rule; "" when it is right to wait."""
     queues = (snapshot.queue(PROMPTS, ROLLOUT), snapshot.queue(ROLLOUTS, REWARD))
-    elsewhere = {number for queue in queues for number in (*queue.unclaimed, *(claim.group for claim in queue.claims))}
-    if len(elsewhere) < sum(queue.waiting + queue.pending for queue in queues):
+    in_queues = {number for queue in queues for number in (*queue.unclaimed, *(claim.group for claim in queue.claims))}
+    if len(in_queues) < sum(queue.waiting + queue.pending for queue in queues):
         return ""  # not all are listed
-    # Uninformative groups are released as they arrive; they are kept only while others are due, and then it waits.
+    # The learner settles uninformative groups as they arrive. It keeps them only while others are due, and then it waits.
     ready = [
         ReadyGroup(group=group, issued_at=u, informative=True)
         for group, u in snapshot.outstanding.items()
-        if group not in elsewhere
+        if group not in in_queues
     ]
     bound = thresholds.credit // thresholds.batch - 1
     try:
         choice = SELECTORS[thresholds.stale](ready, snapshot.outstanding, snapshot.version, thresholds.batch, bound)
     except StalenessError as error:
         return str(error)
-    return f"{len(ready)} scored groups are there, enough for a step of {thresholds.batch}" if choice.train else ""
+    return f"{len(ready)} scored groups are ready, enough for a step of {thresholds.batch}" if choice.train else ""
 
 
-def _reward(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    return _worker(snapshot.queue(ROLLOUTS, REWARD), snapshot.processes(REWARD), "the reward actor", snapshot, thresholds)
+def _reward_actor(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    queue, processes = snapshot.queue(ROLLOUTS, REWARD), snapshot.processes(REWARD)
+    return _consumer(queue, processes, "the reward actor", snapshot, thresholds)
 
 
-def _rollouts(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    return _worker(snapshot.queue(PROMPTS, ROLLOUT), snapshot.processes(ROLLOUT), "the rollout actors", snapshot, thresholds)
+def _rollout_actors(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    queue, processes = snapshot.queue(PROMPTS, ROLLOUT), snapshot.processes(ROLLOUT)
+    return _consumer(queue, processes, "the rollout actors", snapshot, thresholds)
 
 
-def _worker(
-    queue: Queue, processes: Sequence[LastHeartbeat], role: str, snapshot: RunSnapshot, thresholds: Thresholds
-) -> Bottleneck | None:
-    """Of those that should work on the queue, the one that does not."""
-    if not queue.waiting + queue.pending:
-        return None
-    if held := _holder(queue, snapshot, thresholds):
-        return held
-    if queue.oldest_s > thresholds.claim_s:
-        able = [beat for beat in processes if not _sick([beat], thresholds)]
-        if not able:
-            return _sick(processes, thresholds) or Bottleneck(
-                process=role, why=f"no heartbeat: not come up yet, or ended; {_unclaimed(queue)}"
-            )
-        if idle := [beat for beat in able if beat.activity == IDLE]:
-            return Bottleneck(process=idle[0].name, why=f"does nothing: {_unclaimed(queue)}")
-    longest = max(queue.claims, key=lambda claim: claim.since_s, default=None)
-    if longest is not None and longest.since_s > thresholds.stuck_s:
-        why = f"is slow, not stuck: group {longest.group} came into {queue.stream} {seconds(longest.since_s)} ago"
-        return Bottleneck(process=longest.owner, why=why, working=True)
-    if queue.oldest_s > thresholds.stuck_s:
-        return Bottleneck(process=role, why=f"all busy and none stuck: {_unclaimed(queue)}", working=True)
-    return None
-
-
-def _holder(queue: Queue, snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    """Who holds an entry and will not finish it: sick, else not renewing it."""
-    owners = [snapshot.heartbeats[claim.owner] for claim in queue.claims if claim.owner in snapshot.heartbeats]
-    if sick := _sick(owners, thresholds):
-        return Bottleneck(process=sick.process, why=f"{sick.why}; {_holding(queue, sick.process)}")
-    for claim in queue.claims:
-        if claim.age_s > thresholds.claim_s:
-            beats = claim.owner in snapshot.heartbeats
-            why = "beats, but does not renew its claims" if beats else "has no heartbeat, nobody took its claims over"
-            return Bottleneck(process=claim.owner, why=f"{why} ({seconds(claim.age_s)}); {_holding(queue, claim.owner)}")
-    return None
-
-
-def _holding(queue: Queue, owner: str) -> str:
-    held = [claim.group for claim in queue.claims if claim.owner == owner]
-    return f"it holds {groups(len(held))} of {queue.stream}, the oldest is group {held[0]}"
-
-
-def _credit(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    """There is credit and nothing on its way: the driver issues nothing, unless it waits for a judgement itself."""
-    on_its_way = any(queue.waiting + queue.pending for queue in snapshot.queues if queue.stream != EXPERIENCE)
-    if on_its_way or len(snapshot.outstanding) >= thresholds.credit:
+def _unused_credit(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """With credit left and no group under way, the driver issues nothing, unless an evaluation is what it waits for."""
+    under_way = any(queue.waiting + queue.pending for queue in snapshot.queues if queue.stream != EXPERIENCE)
+    if under_way or len(snapshot.outstanding) >= thresholds.credit:
         return None
     workers = [*snapshot.processes(ROLLOUT), *snapshot.processes(REWARD)]
-    if sick := _sick(workers, thresholds):
-        return sick
-    if judging := [beat for beat in workers if beat.activity == JUDGING]:
-        return Bottleneck(process=judging[0].name, why="is at an evaluation", working=True)
-    return Bottleneck(
-        process=DRIVER, why=f"issues no prompt: {len(snapshot.outstanding)} of {groups(thresholds.credit)} outstanding"
-    )
+    if unhealthy := _worst(workers, thresholds):
+        return unhealthy
+    if judging := [worker for worker in workers if worker.activity == JUDGING]:
+        return Bottleneck(process=judging[0].name, reason="busy (evaluation)", busy=True)
+    outstanding = f"{len(snapshot.outstanding)} of {groups_text(thresholds.credit)} outstanding"
+    return Bottleneck(process=DRIVER, reason=f"issues no prompts: {outstanding}")
 
 
-def _others(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
-    """Whom nobody waits for at this moment, such as the meta-RM learner."""
-    return _sick([beat for name, beat in snapshot.heartbeats.items() if name != DRIVER], thresholds)
+def _remaining_processes(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """Processes that no other waits for at this moment; the meta-RM learner is one."""
+    return _worst((heartbeat for name, heartbeat in snapshot.heartbeats.items() if name != DRIVER), thresholds)
 
 
-def _sick(processes: Iterable[LastHeartbeat], thresholds: Thresholds) -> Bottleneck | None:
-    """Who has been silent for longest, else who has been stuck for longest: it may be waiting for a silent one."""
-    processes = list(processes)
-    if silent := [beat for beat in processes if beat.age_s > thresholds.heartbeat_s]:
-        worst = max(silent, key=lambda beat: beat.age_s)
-        return Bottleneck(process=worst.name, why=_silence(worst))
-    if stuck := [beat for beat in processes if beat.stuck_s > thresholds.stuck_s]:
-        worst = max(stuck, key=lambda beat: beat.stuck_s)
-        return Bottleneck(process=worst.name, why=f"hangs: {worst.activity}, for {seconds(worst.stuck_s)} without progress")
+# ---- what the rules share ----------------------------------------------------------------------------------------
+
+
+def _consumer(
+    queue: Queue, processes: Sequence[LastHeartbeat], role: str, snapshot: RunSnapshot, thresholds: Thresholds
+) -> Bottleneck | None:
+    """Of the processes that should work on the queue, find the one that does not."""
+    if not queue.waiting + queue.pending:
+        return None
+    if owner := _failing_owner(queue, snapshot, thresholds):
+        return owner
+    if queue.oldest_s > thresholds.claim_s:
+        healthy = [process for process in processes if not _worst([process], thresholds)]
+        if not healthy:
+            missing = f"no heartbeat: still starting, or ended; {_unclaimed_text(queue)}"
+            return _worst(processes, thresholds) or Bottleneck(process=role, reason=missing)
+        if idle := [process for process in healthy if process.activity == IDLE]:
+            return Bottleneck(process=idle[0].name, reason=f"idle: {_unclaimed_text(queue)}")
+    longest = max(queue.claims, key=lambda claim: claim.since_s, default=None)
+    if longest is not None and longest.since_s > thresholds.stuck_s:
+        reason = f"slow, not stuck: group {longest.group} entered {queue.stream} {seconds_text(longest.since_s)} ago"
+        return Bottleneck(process=longest.owner, reason=reason, busy=True)
+    if queue.oldest_s > thresholds.stuck_s:
+        return Bottleneck(process=role, reason=f"all busy and none stuck: {_unclaimed_text(queue)}", busy=True)
     return None
 
 
-def _silence(beat: LastHeartbeat) -> str:
-    return f"has not beaten for {seconds(beat.age_s)} (last at: {beat.activity}): killed, stopped or cut off"
+def _failing_owner(queue: Queue, snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """Find an owner of a claim that will not finish it: one that is silent or stuck, else one that stopped renewing it."""
+    owners = [snapshot.heartbeats[claim.owner] for claim in queue.claims if claim.owner in snapshot.heartbeats]
+    if worst := _worst(owners, thresholds):
+        return Bottleneck(process=worst.process, reason=f"{worst.reason}; {_claims_text(queue, worst.process)}")
+    for claim in queue.claims:
+        if claim.age_s > thresholds.claim_s:
+            alive = claim.owner in snapshot.heartbeats
+            state = "sends heartbeats, but does not renew its claims" if alive else "no heartbeat, and its claims are orphaned"
+            reason = f"{state} (for {seconds_text(claim.age_s)}); {_claims_text(queue, claim.owner)}"
+            return Bottleneck(process=claim.owner, reason=reason)
+    return None
 
 
-def _unclaimed(queue: Queue) -> str:
-    waits = "waits" if queue.waiting == 1 else "wait"
-    return f"{groups(queue.waiting)} of {queue.stream} {waits} unclaimed, the oldest for {seconds(queue.oldest_s)}"
+def _worst(processes: Iterable[LastHeartbeat], thresholds: Thresholds) -> Bottleneck | None:
+    """Find the process that is silent for longest, else the one stuck for longest: it may be waiting for a silent one."""
+    processes = list(processes)
+    if silent := [process for process in processes if process.age_s > thresholds.heartbeat_s]:
+        worst = max(silent, key=lambda process: process.age_s)
+        return Bottleneck(process=worst.name, reason=_silence_text(worst))
+    if stuck := [process for process in processes if process.stuck_s > thresholds.stuck_s]:
+        worst = max(stuck, key=lambda process: process.stuck_s)
+        return Bottleneck(
+            process=worst.name, reason=f"stuck: no progress for {seconds_text(worst.stuck_s)} (activity: {worst.activity})"
+        )
+    return None
+
+
+def _silence_text(heartbeat: LastHeartbeat) -> str:
+    since = seconds_text(heartbeat.age_s)
+    return f"silent for {since} (last activity: {heartbeat.activity}): killed, stopped or disconnected"
+
+
+def _unclaimed_text(queue: Queue) -> str:
+    return f"{groups_text(queue.waiting)} unclaimed in {queue.stream}, the oldest for {seconds_text(queue.oldest_s)}"
+
+
+def _claims_text(queue: Queue, owner: str) -> str:
+    claimed = [claim.group for claim in queue.claims if claim.owner == owner]
+    return f"it holds {groups_text(len(claimed))} of {queue.stream}, the oldest is group {claimed[0]}"

@@ -1,6 +1,4 @@
-"""Files of JSON lines that survive a kill: what was appended whole is there, what was cut off is not."""
-
-from __future__ import annotations
+"""Files of JSON lines that survive a kill: a row that was written whole is kept, one that was cut off is removed."""
 
 import json
 import os
@@ -10,7 +8,7 @@ from typing import Any
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows and wait until they are on disk: what follows may rely on them."""
+    """Add rows, and wait until they are on disk: what follows may rely on them."""
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
         file.flush()
@@ -18,7 +16,11 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def repair_and_read(path: Path) -> list[dict[str, Any]]:
-    """All rows, after `repair`; none when there is no such file. ValueError names a line that is no JSON object."""
+    """Repair the file and read all its rows; there are none when it does not exist.
+
+    Raises:
+        ValueError: a line is not a JSON object; the message names it.
+    """
     repair(path)
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
@@ -27,10 +29,10 @@ def repair_and_read(path: Path) -> list[dict[str, Any]]:
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # broken JSON, or bytes that are no UTF-8
-        raise ValueError(f"{where}: not JSON ({error}); remove the line, and what stood there is made again") from None
+    except ValueError as error:  # broken JSON, or not UTF-8
+        raise ValueError(f"{where}: not JSON ({error}); remove the line, and its row is computed again") from None
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected a JSON object; remove the line, and what stood there is made again")
+        raise ValueError(f"{where}: expected a JSON object; remove the line, and its row is computed again")
     return row
 
 

@@ -1,32 +1,28 @@
 """The metrics of a run: every name with its meaning, its unit and the axis that it is plotted against."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
-
-
-ELAPSED = "time/elapsed_s"
+ELAPSED = "time/elapsed_s"  # axis of everything that no counter of versions or steps orders
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """What a metric means, its unit, and the metric that it is plotted against (an axis is its own axis)."""
+    """One row of METRICS."""
 
     meaning: str
+    """What is measured, over what."""
     unit: str
+    """Unit, or the range of a share."""
     axis: str
+    """Name of the metric that it is plotted against; an axis is its own axis."""
 
 
 def _along(axis: str, rows: Mapping[str, tuple[str, str]]) -> dict[str, Metric]:
-    """One role's rows {name: (meaning, unit)}, every one of them against that role's counter."""
+    """Returns the metrics of the rows {name: (meaning, unit)}, all plotted against one axis."""
     return {name: Metric(meaning=meaning, unit=unit, axis=axis) for name, (meaning, unit) in rows.items()}
 
 
@@ -36,31 +32,36 @@ METRICS: Mapping[str, Metric] = {
         {
             "learner/version": ("policy version after this step", "versions"),
             "reward/mean": ("mean reward of all completions that arrived since the last step", "-1..1"),
-            "reward/solved_all": ("arrived groups whose completions were all right: no gradient", "0..1"),
-            "reward/solved_none": ("arrived groups whose completions were all wrong: no gradient", "0..1"),
-            "parse/failure_rate": ("arrived completions that did not parse into a judgement", "0..1"),
-            "staleness/mean": ("learner's version minus the group's issue version, over the trained groups", "versions"),
-            "staleness/max": ("the largest of them; never above max_staleness", "versions"),
-            "staleness/in_flight": ("part of the mean that passed before the group was finished", "versions"),
-            "staleness/in_queue": ("part of the mean that passed while the finished group waited", "versions"),
+            "reward/solved_all": ("share of arrived groups whose completions were all right: no gradient", "0..1"),
+            "reward/solved_none": ("share of arrived groups whose completions were all wrong: no gradient", "0..1"),
+            "parse/failure_rate": ("share of arrived completions that did not parse into a judgement", "0..1"),
+            "staleness/mean": ("learner's version minus version at issue, mean over the trained groups", "versions"),
+            "staleness/max": ("the same, maximum over the trained groups; never above max_staleness", "versions"),
+            "staleness/in_flight": ("part of staleness/mean that passed while groups were generated", "versions"),
+            "staleness/in_queue": ("part of staleness/mean that passed while finished groups waited", "versions"),
             "groups/issued": ("groups issued since the run began", "groups"),
             "groups/trained": ("groups trained since the run began", "groups"),
             "groups/filtered": ("groups without a gradient since the run began", "groups"),
-            "groups/dropped": ("groups dropped since the run began: too stale, or with a loss that is not finite", "groups"),
+            "groups/dropped": ("groups dropped since the run began: too stale, or their loss was not finite", "groups"),
             "groups/dead_letter": ("entries that no worker could read since the run began", "groups"),
+            "groups/lost_hand_offs": ("finished groups that another worker had handed on first, since the run began", "groups"),
+            "policy/entropy": ("mean entropy of the policy before the step, over the trained tokens", "nats/token"),
             "off_policy/mismatch_kl": ("k3 estimate of KL(behaviour, learner before the step)", "nats/token"),
-            "off_policy/ess": ("effective sample size of the importance weights over their number", "0..1"),
-            "off_policy/clip_fraction": ("tokens whose ratio was clipped", "0..1"),
-            "off_policy/tis_truncated_fraction": ("tokens whose importance weight was truncated", "0..1"),
-            "loss/policy": ("policy part of the loss", "loss"),
+            "off_policy/ess": ("effective sample size of the importance weights, divided by their number", "0..1"),
+            "off_policy/clip_fraction": ("share of tokens whose ratio was clipped", "0..1"),
+            "off_policy/tis_truncated_fraction": ("share of tokens whose importance weight was truncated", "0..1"),
+            "loss/policy": ("policy term of the loss", "loss"),
             "loss/kl": ("k3 estimate of KL(policy, reference), before beta", "nats/token"),
             "optim/lr": ("learning rate of this step", "1"),
             "optim/grad_norm": ("global gradient norm before clipping", "1"),
-            "optim/skipped_steps": ("batches whose loss or gradient was not finite, since the learner's start", "batches"),
+            "optim/skipped_steps": ("batches skipped since the learner started: loss or gradient was not finite", "batches"),
             "length/trained": ("mean length of the trained completions", "tokens"),
             "length/dropped": ("mean length of the dropped completions", "tokens"),
+            "length/completion_p50": ("median length of all completions that arrived since the last step", "tokens"),
+            "length/completion_p95": ("95th percentile of the same lengths", "tokens"),
+            "length/truncated_fraction": ("arrived completions that ended at the token limit", "0..1"),
             "time/step_s": ("from one policy version to the next", "s"),
-            "time/wait_for_experience_s": ("the learner waited for groups", "s"),
+            "time/wait_for_experience_s": ("waiting of the learner for groups", "s"),
             "time/train_s": ("forward, backward and optimiser", "s"),
             "time/publish_s": ("gathering and publishing the weights", "s"),
         },
@@ -68,15 +69,17 @@ METRICS: Mapping[str, Metric] = {
     **_along(
         ELAPSED,
         {
-            ELAPSED: ("running time of the run, resumed parts added up", "s"),
+            ELAPSED: ("running time of the run, summed over its resumptions", "s"),
             "time/pull_s": ("loading one policy version into a rollout actor", "s"),
-            "time/pause_s": ("no decoding while weights were loaded", "s"),
+            "time/pause_s": ("pause of decoding while weights were loaded", "s"),
             "idle/learner_ratio": ("share of its time that the learner waited for groups", "0..1"),
             "idle/rollout_ratio": ("share of their time that the rollout actors had nothing to decode", "0..1"),
             "throughput/completions_per_s": ("completions finished, all rollout actors", "completions/s"),
             "throughput/tokens_per_s": ("tokens sampled, all rollout actors", "tokens/s"),
-            "rollout/workers": ("rollout actors at work", "actors"),
-            "parts/restarts": ("parts that died and were replaced since the run began", "parts"),
+            "rollout/workers": ("rollout actors running", "actors"),
+            "rollout/request_latency_s": ("mean time of a group in the engine, from submission to its last token", "s"),
+            "rollout/request_latency_p95_s": ("95th percentile of that time", "s"),
+            "actors/restarts": ("actor groups that died and were replaced since the run began", "restarts"),
             "queue/prompts": ("prompts waiting for a rollout actor", "entries"),
             "queue/rollouts": ("rollout groups waiting for the reward actor", "entries"),
             "queue/experience": ("scored groups waiting for the learner", "entries"),
@@ -87,7 +90,7 @@ METRICS: Mapping[str, Metric] = {
         {
             "sft/step": ("optimiser steps of the cold start's fine-tuning", "steps"),
             "sft/loss": ("negative log-likelihood of a batch before training on it", "nats/token"),
-            "sft/heldout_loss": ("the same of judgements that are not trained on", "nats/token"),
+            "sft/heldout_loss": ("negative log-likelihood of held-out judgements", "nats/token"),
             "sft/lr": ("learning rate of this step", "1"),
             "sft/grad_norm": ("global gradient norm before clipping", "1"),
         },
@@ -100,7 +103,7 @@ METRICS: Mapping[str, Metric] = {
             "meta_rm/accuracy": ("accuracy on the batch before training on it", "0..1"),
             "meta_rm/auc": ("ROC-AUC on the batch before training on it", "0..1"),
             "meta_rm/backlog": ("scored groups that the meta-RM has not read", "entries"),
-            "meta_rm/skipped": ("entries skipped over the backlog limit since the run began", "entries"),
+            "meta_rm/skipped": ("entries beyond the backlog limit that were skipped since the run began", "entries"),
         },
     ),
     **_along(
@@ -108,35 +111,43 @@ METRICS: Mapping[str, Metric] = {
         {
             "eval/version": ("policy version that was evaluated", "versions"),
             "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
-            "eval/parse_rate@k": ("held-out judgements that parsed", "0..1"),
-            "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM picks who votes", "0..1"),
+            "eval/parse_rate@k": ("share of held-out judgements that parsed", "0..1"),
+            "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM selects the votes", "0..1"),
         },
     ),
 }
 
 
 class MetricError(ValueError):
-    """A record that cannot be logged: an unknown name, a missing axis, or something that is no number."""
+    """A record that cannot be logged: an unknown name, a missing axis, or a value that is not a number."""
 
 
 def metric(name: str) -> Metric:
-    """The metric of a concrete name: `eval/accuracy@8` is an `eval/accuracy@k`. MetricError if there is none."""
-    known = METRICS.get(re.sub(r"@[1-9]\d*$", "@k", name))
-    if known is None or name.endswith("@k"):
+    """Returns the metric of a concrete name: `eval/accuracy@8` is an `eval/accuracy@k`.
+
+    Raises:
+        MetricError: there is no such metric.
+    """
+    entry = METRICS.get(re.sub(r"@[1-9]\d*$", "@k", name))
+    if entry is None or name.endswith("@k"):
         close = difflib.get_close_matches(name, METRICS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise MetricError(f"unknown metric {name!r}{hint} (names stand in launch/tracking.py, METRICS)")
-    return known
+        raise MetricError(f"unknown metric {name!r}{hint} (see METRICS in launch/monitoring/metrics.py)")
+    return entry
 
 
 def checked(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The record with plain floats. MetricError: unknown name, value that is no real number, or an axis left out."""
+    """Returns the record with plain floats.
+
+    Raises:
+        MetricError: a name is unknown, a value is not a real number, or an axis is missing.
+    """
     record: dict[str, float] = {}
     for name, value in metrics.items():
         axis = metric(name).axis
         if axis not in metrics:
             raise MetricError(f"{name!r} is plotted against {axis!r}, which the record lacks: add it")
         if not isinstance(value, Real):
-            raise MetricError(f"{name!r} is {value!r}, not a number; leave a figure out while there is none")
+            raise MetricError(f"{name!r} is {value!r}, not a number; leave a metric out while it has no value")
         record[name] = float(value)
     return record

@@ -1,6 +1,7 @@
-"""A run at one moment, as Redis tells it to any process, whatever the driver is stuck in; and the same as rows of text."""
+"""A run at one moment, as Redis shows it to any process, and the same as rows of text.
 
-from __future__ import annotations
+Redis is read directly, so the snapshot is there whatever the driver is stuck in.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,30 +19,37 @@ QUEUE_HEAD = ("stream", "read by", "waiting", "pending", "oldest claim", "dead l
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSnapshot:
-    """heartbeats: by process. outstanding: {group: issue version}. version: of the published policy. outcomes: see `Ledger`.
-    failure: what Redis answered instead of all this, "" when it told."""
+    """The heartbeats, streams and ledger of a run at one moment."""
 
     run_id: str
+    """Id under which the streams live; a cold start has its own."""
     heartbeats: Mapping[str, LastHeartbeat] = field(default_factory=dict)
+    """Last heartbeat of each process, by its name."""
     queues: Sequence[Queue] = ()
+    """Each stream as each of its consumer groups sees it."""
     outstanding: Mapping[int, int] = field(default_factory=dict)
+    """{group: version at issue} of the groups that are not settled yet."""
     version: int = 0
+    """Version of the newest published policy."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    """{outcome: groups}, see `Ledger.outcomes`."""
     failure: str = ""
+    """Redis' error, when it could not be read; "" otherwise."""
 
     def queue(self, stream: str, reader: str) -> Queue:
-        found = [queue for queue in self.queues if (queue.stream, queue.reader) == (stream, reader)]
-        return found[0] if found else Queue(stream=stream, reader=reader)
+        """Returns a stream as one consumer group sees it; an empty queue when there is none."""
+        matching = (queue for queue in self.queues if (queue.stream, queue.reader) == (stream, reader))
+        return next(matching, Queue(stream=stream, reader=reader))
 
     def processes(self, role: str) -> list[LastHeartbeat]:
-        """The processes `role`-0, `role`-1, …"""
+        """Returns the heartbeats of `role`-0, `role`-1, … by ascending number."""
         numbers = {name: name.removeprefix(f"{role}-") for name in self.heartbeats}
-        own = [name for name, number in numbers.items() if number.isdigit()]
-        return [self.heartbeats[name] for name in sorted(own, key=lambda name: int(numbers[name]))]
+        of_role = [name for name, number in numbers.items() if number.isdigit()]
+        return [self.heartbeats[name] for name in sorted(of_role, key=lambda name: int(numbers[name]))]
 
 
 def take_snapshot(client: Client, run_id: str) -> RunSnapshot:
-    """What Redis tells about the run."""
+    """Read the run's state from Redis; a server that fails is reported in `failure`."""
     ledger = Ledger(client, run_id)
     try:
         return RunSnapshot(
@@ -57,48 +65,61 @@ def take_snapshot(client: Client, run_id: str) -> RunSnapshot:
 
 
 def outstanding_text(snapshot: RunSnapshot) -> str:
-    """The outstanding groups by the version that they were issued at."""
-    issued = Counter(snapshot.outstanding.values())
-    said = [f"{issued[u]} of version {u} (staleness {snapshot.version - u})" for u in sorted(issued)]
-    return f"{groups(len(snapshot.outstanding))} outstanding" + (f": {', '.join(said)}" if said else "")
+    """Count the outstanding groups by their version at issue."""
+    counts = Counter(snapshot.outstanding.values())
+    by_version = [f"{counts[u]} of version {u} (staleness {snapshot.version - u})" for u in sorted(counts)]
+    return f"{groups_text(len(snapshot.outstanding))} outstanding" + (f": {', '.join(by_version)}" if by_version else "")
 
 
 def process_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:
-    """By PROCESS_HEAD, without control characters: what a process says of itself came over the network."""
+    """Returns a row by PROCESS_HEAD for each process, without control characters: heartbeats come over the network."""
     return [_process_row(snapshot.heartbeats[name]) for name in sorted(snapshot.heartbeats)]
 
 
-def _process_row(beat: LastHeartbeat) -> tuple[str, ...]:
-    activity = clean(beat.activity) + (f", {seconds(beat.stuck_s)} without progress" if beat.stuck_s >= 1 else "")
-    process = clean(f"{beat.pid}@{beat.host}")
-    return clean(beat.name), process, f"{seconds(beat.age_s)} ago", activity, str(beat.version), str(beat.done)
+def _process_row(heartbeat: LastHeartbeat) -> tuple[str, ...]:
+    stuck = f", {seconds_text(heartbeat.stuck_s)} without progress" if heartbeat.stuck_s >= 1 else ""
+    return (
+        clean(heartbeat.name),
+        clean(f"{heartbeat.pid}@{heartbeat.host}"),
+        f"{seconds_text(heartbeat.age_s)} ago",
+        clean(heartbeat.activity) + stuck,
+        str(heartbeat.version),
+        str(heartbeat.done),
+    )
 
 
 def queue_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:
-    """By QUEUE_HEAD."""
+    """Returns a row by QUEUE_HEAD for each stream and consumer group."""
     return [
-        (queue.stream, clean(queue.reader), str(queue.waiting), str(queue.pending), _oldest(queue), str(queue.dead))
+        (
+            queue.stream,
+            clean(queue.reader),
+            str(queue.waiting),
+            str(queue.pending),
+            _oldest_claim_text(queue),
+            str(queue.dead),
+        )
         for queue in snapshot.queues
     ]
 
 
-def _oldest(queue: Queue) -> str:
+def _oldest_claim_text(queue: Queue) -> str:
     if not queue.claims:
         return ""
     claim = queue.claims[0]
     again = f", claimed {claim.deliveries} times" if claim.deliveries > 1 else ""
-    return clean(f"group {claim.group}: {claim.owner}, {seconds(claim.age_s)} ago{again}")
+    return clean(f"group {claim.group}: {claim.owner}, {seconds_text(claim.age_s)} ago{again}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines whose columns stand below one another."""
+    """Returns lines whose columns are aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
 
 
-def groups(count: int) -> str:
+def groups_text(count: int) -> str:
     return f"{count} group{'s' * (count != 1)}"
 
 
-def seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+def seconds_text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,12 +1,12 @@
-"""What a run writes down while it works: metrics, sample judgements, and the W&B run that shows them live.
+"""What a run records while it works: metrics, sample judgements, and the W&B run that shows them live.
 
-    component ── figures ──▶ Tracker.log ──┬─▶ run_folder/metrics.jsonl     (plain, ours: the report and the tests read it)
+    component ── metrics ──▶ Tracker.log ──┬─▶ run_folder/metrics.jsonl     (plain lines: the report and the tests read them)
                                            └─▶ W&B                          (offline in run_folder/wandb without a key)
 
-One process owns the tracker; components return figures as values. `METRICS` is the only list of names: a name that is not
-in it is refused, so that a typo fails on its first step and not in front of an empty chart. Every metric has an axis, the
-counter of the role that made it, because the roles of an asynchronous system do not share one step. This is the only file
-that imports wandb, and only once a run begins: the import costs seconds that a dry run and the report need not pay.
+One process owns the tracker; components return metrics as values. `METRICS` is the only list of names: any other name is
+refused, so that a typo fails on its first step and not in front of an empty chart. Every metric has an axis, the counter of
+the role that made it, because the roles of an asynchronous system share no step. This is the only file that imports wandb,
+and only once a run begins: the import takes seconds, which a dry run and the report are spared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from configs.load import ConfigError
 from launch.monitoring import jsonl_log
 from launch.monitoring.metrics import ELAPSED, METRICS, checked
-from launch.monitoring.plain_text import redacted
+from launch.monitoring.redaction import redacted
 
 if TYPE_CHECKING:
     import wandb
@@ -34,37 +34,49 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "offline", "online", "disabled"]
 METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
-INIT_TIMEOUT_S = 30.0  # a server that has not answered by then is taken for unreachable
-FINISH_TIMEOUT_S = 120.0  # what was not uploaded by then stays in the run folder, for `wandb sync`
+INIT_TIMEOUT_S = 30.0  # a server that has not answered by then counts as unreachable
+FINISH_TIMEOUT_S = 120.0  # what is not uploaded by then stays in the run folder, for `wandb sync`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleJudgement:
-    """One completion as a person reads it. Responses, scores and label stand in shown order, as the critique numbers them.
-
-    `label`: index of the best; for one response 1 right, 0 wrong. `failure` is "" for a completion
-    that parsed, else the parser's reason; then `scores` is empty and `completion` holds all there is to read.
-    """
+    """One completion as a person reads it. Responses, scores and label stand in shown order, as the critique numbers them."""
 
     when: Literal["before", "cold_start", "during", "after"]
+    """Stage of the run; before and after refer to the training."""
     version: int
+    """Policy version that wrote it."""
     preference: str
+    """Id of the preference."""
     query: str
+    """The query that the responses answer."""
     responses: tuple[str, ...]
+    """The responses that were judged."""
     label: int
+    """Index of the best response; for a single response 1 right, 0 wrong."""
     principles: str
+    """The criteria that the judge set; "" if the completion did not parse."""
     critique: str
+    """The judge's analysis; "" if the completion did not parse."""
     scores: tuple[int, ...]
+    """One score a response; empty if the completion did not parse."""
     reward: float
+    """The rule's reward, -1 or +1."""
     failure: str = ""
+    """The parser's reason; "" for a completion that parsed."""
     completion: str = ""
+    """The raw text of a completion that did not parse."""
 
 
 def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
-    """`auto` resolved: what WANDB_MODE says, else online if there is a key, else offline. Others stay as they are."""
+    """Resolve `auto`: to WANDB_MODE if it is set, else to online if there is a key, else to offline.
+
+    Raises:
+        ConfigError: WANDB_MODE is set to something else.
+    """
     if mode != "auto":
         return mode
-    wish = environ.get("WANDB_MODE", "")
+    requested = environ.get("WANDB_MODE", "")
     modes: dict[str, Mode] = {
         "online": "online",
         "run": "online",
@@ -73,13 +85,17 @@ def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
         "disabled": "disabled",
         "": "online" if environ.get("WANDB_API_KEY") else "offline",
     }
-    if wish not in modes:
-        raise ConfigError(f"WANDB_MODE={wish!r} is not one this run can follow: use online, offline or disabled")
-    return modes[wish]
+    if requested not in modes:
+        raise ConfigError(f"WANDB_MODE={requested!r} is not supported: use online, offline or disabled")
+    return modes[requested]
 
 
 class Tracker:
-    """Owner of a run's records. `mode` is what was decided (`auto` never); the run folder must exist."""
+    """Owner of a run's records.
+
+    Attributes:
+        mode: how W&B is used; never `auto`.
+    """
 
     def __init__(
         self,
@@ -91,6 +107,16 @@ class Tracker:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Open the records of a run, new or resumed, and start its W&B run.
+
+        Args:
+            run_folder: an existing folder.
+            run_id: id of the run, here and in W&B.
+            config: stored in W&B, without its credentials.
+            project: W&B's project.
+            mode: how to use W&B; resolved by `chosen_mode`.
+            clock: seconds, ascending.
+        """
         self._folder, self._clock = run_folder.absolute(), clock
         path = self._folder / METRICS_FILE
         jsonl_log.repair(path)
@@ -104,9 +130,12 @@ class Tracker:
                 self._run.define_metric(name.replace("@k", "@*"), step_metric=None if name == entry.axis else entry.axis)
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Record figures of one or several roles, each role with its axis; the elapsed time is added here.
+        """Record metrics of one or several roles, each role with its axis; the elapsed time is added here.
 
-        A value that is not finite reaches W&B as it is and metrics.jsonl as null (JSON has no other word for it).
+        A value that is not finite reaches W&B as it is, and metrics.jsonl as null, because JSON cannot express it.
+
+        Raises:
+            MetricError: see `checked`.
         """
         record = checked({**metrics, ELAPSED: self._clock() - self._began})
         plain = {name: value if math.isfinite(value) else None for name, value in record.items() if name != ELAPSED}
@@ -115,7 +144,7 @@ class Tracker:
             self._run.log(record)
 
     def samples(self, rows: Sequence[SampleJudgement]) -> None:
-        """Append judgements to samples.jsonl, and show them as the W&B table `samples/<when>`."""
+        """Append judgements to samples.jsonl, and log them to W&B as the table `samples/<when>`."""
         path = self._folder / SAMPLES_FILE
         jsonl_log.repair(path)
         with path.open("a", encoding="utf-8") as file:
@@ -130,12 +159,12 @@ class Tracker:
             self._run.log({f"samples/{when}": wandb.Table(columns=list(table[0]), data=cells)})
 
     def alert(self, title: str, text: str) -> None:
-        """Call a person by W&B's own ways (mail, Slack); a run that is offline keeps it for `wandb sync`."""
+        """Send a W&B alert (mail, Slack); an offline run keeps it for `wandb sync`."""
         if self._run is not None:
             self._run.alert(title=title, text=text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write the summary into the W&B run and end it; its service process is gone when this returns."""
+        """Write the summary into the W&B run, and end it; its service process has exited when this returns."""
         self._file.close()
         if self._run is None:
             return
@@ -148,7 +177,11 @@ class Tracker:
 
 
 def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode: Mode) -> tuple[wandb.Run, Mode]:
-    """The W&B run, and the mode it got: a server that cannot be reached costs a warning, not the run."""
+    """Start the W&B run; if the server cannot be reached, warn and continue offline.
+
+    Returns:
+        The run, and the mode that is in force.
+    """
     import wandb
 
     def begin(mode: Literal["online", "offline"]) -> wandb.Run:
@@ -158,7 +191,7 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
             silent=True,
             disable_git=True,
             disable_code=True,
-            x_disable_meta=True,  # the command line may hold a password; the config says all that matters
+            x_disable_meta=True,  # the command line may contain a password; the config holds all that matters
             init_timeout=INIT_TIMEOUT_S,
             finish_timeout=FINISH_TIMEOUT_S,
         )
@@ -170,7 +203,7 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
     try:
         return begin("online"), mode
     except wandb.errors.AuthenticationError:
-        raise  # a wrong key is the user's to mend, before hours of training
+        raise  # a wrong key is for the user to correct, before hours of training
     except wandb.errors.CommError as error:
         log.warning(
             "W&B cannot be reached, so this run is tracked offline in %s (`wandb sync` uploads it later): %s",
@@ -182,7 +215,7 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
 
 
 def _cell(value: Any) -> Any:
-    """A W&B table holds numbers and strings: lists become numbered lines, or numbers on one line."""
+    """Returns a value for a W&B table, which holds numbers and strings: texts become numbered lines, numbers one line."""
     if not isinstance(value, list | tuple):
         return value
     numbers = all(isinstance(item, Real) for item in value)
@@ -190,6 +223,6 @@ def _cell(value: Any) -> Any:
 
 
 def _last_elapsed(path: Path) -> float:
-    """Seconds that an earlier part of this run had come to; 0 for a new run."""
-    written = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return float(json.loads(written[-1])["elapsed_s"]) if written else 0.0
+    """Returns the elapsed seconds of the run before it was resumed; 0 for a new run."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return float(json.loads(lines[-1])["elapsed_s"]) if lines else 0.0

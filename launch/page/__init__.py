@@ -1,1 +1,1 @@
-"""The sections of the report page (`launch/report.py`): each reads what a run or an evaluation left, and draws it."""
+"""The report page (`launch/report.py`): each section reads what a run or an evaluation left, and draws it."""

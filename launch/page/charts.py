@@ -1,104 +1,78 @@
-"""Markup that is safe by construction, and the report's charts as inline SVG: no script, no network, no dependency.
+"""The report's charts as inline SVG: no script, no network, no dependency.
 
-Only `tag` makes markup, and it escapes every string that is not markup already. So text of a model or of a data set cannot
-become a tag, an attribute or an invisible character, whoever forgets about it.
-
-A chart is drawn in its own units (a card is `WIDTH` wide on a desktop column and on a phone alike, so text keeps its size);
-colours are CSS classes, so that the page alone decides between light and dark.
+A chart is drawn in its own units. A card is about `WIDTH` pixels wide, on a desktop column as on a phone, so text keeps its
+size. Colours are CSS classes, so the page alone decides between light and dark.
 """
 
-from __future__ import annotations
-
-import html
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from launch.page.markup import Markup, tag
+
 WIDTH, HEIGHT = 400, 210
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26  # margins around the plot
 MOST_POINTS = 600  # a longer line is thinned to the extremes of each bucket, which looks the same
 MOST_COLUMNS = 160  # hover targets per chart
+FEW_POINTS = 24  # up to here a line has dots; from here on it can be smoothed
 
 Point = tuple[float, float]
 
 
-class Markup(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *children: str | None, **attributes: object) -> Markup:
-    """An element. Plain strings are escaped; a child or an attribute that is None is left out. Attributes are named as
-    Python allows: `class_` is class, `text_anchor` is text-anchor."""
-    pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()]
-    head = "".join(f' {key}="{escape(_plain(value))}"' for key, value in pairs if value is not None)
-    body = "".join(child if isinstance(child, Markup) else escape(child) for child in children if child is not None)
-    return Markup(f"<{name}{head}>{body}</{name}>" if name not in ("br", "hr") else f"<{name}{head}>")
-
-
-def join(parts: Iterable[str]) -> Markup:
-    """Parts one after the other, each escaped unless it is markup."""
-    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
-
-
-def escape(text: str) -> str:
-    """HTML-escaped, with what would act unseen made visible: controls and bidi marks as [U+202E], lone surrogates as
-    U+FFFD. Ordinary right-to-left text stays as it is; its element isolates it (`dir="auto"`)."""
-    text = text.replace("\r\n", "\n")
-    return html.escape("".join(c if c.isprintable() or c in "\n\t" else _seen(c) for c in text))
-
-
-def _seen(character: str) -> str:
-    category = unicodedata.category(character)
-    if category == "Zs" or character in "\u200c\u200d":  # spaces, and the joiners that scripts and emoji need
-        return character
-    return "\ufffd" if category == "Cs" else f"[U+{ord(character):04X}]"
-
-
-def _plain(value: object) -> str:
-    """Attribute text; coordinates to two decimals, because nobody sees the third."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A measured line: points by ascending x, at least one, and a CSS class (`a` to `d`)."""
+    """A measured line."""
 
     name: str
+    """Name in the legend and in the tooltips."""
     metric: str
+    """Name of the metric, kept as a data attribute."""
     points: Sequence[Point]
+    """At least one point, by ascending x."""
     tone: str = "a"
+    """CSS class of its colour, `a` to `d`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """A horizontal line to compare with: a baseline, or a bound (`limit`)."""
+    """A horizontal line to compare with."""
 
     name: str
+    """Name in the legend."""
     value: float
+    """Its y."""
     limit: bool = False
+    """Whether it is a bound, and not a baseline."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axes:
-    """How a chart reads: `show_x` and `show_y` write a value, `low` and `high` are always in view, and an x axis whose
-    values carry their unit need not be named."""
+    """How a chart reads."""
 
     x_name: str
+    """Name of the x axis."""
     show_x: Callable[[float], str]
+    """Writes a value of the x axis."""
     show_y: Callable[[float], str]
+    """Writes a value of the y axis."""
     low: float | None = None
+    """A value of the y axis that is always in view."""
     high: float | None = None
+    """Another one."""
     whole_x: bool = True
+    """Whether the ticks of the x axis are whole numbers."""
     x_named: bool = True
+    """Whether the name of the x axis is written; values that carry their unit need none."""
     whole_y: bool = False
+    """Whether the ticks of the y axis are whole numbers."""
+
+
+Place = Callable[[Point], Point]  # from a chart's values to its drawing units
 
 
 def svg(lines: Sequence[Line], levels: Sequence[Level], axes: Axes, *, smooth: bool = False) -> Markup:
-    """The chart. With `smooth`, a long measured line is drawn faint under its running mean."""
+    """Draw the chart; with `smooth`, a long line is drawn faint under its running mean."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points] + [level.value for level in levels]
     x_ticks = ticks(min(xs), max(xs), 6, whole=axes.whole_x)
@@ -113,22 +87,22 @@ def svg(lines: Sequence[Line], levels: Sequence[Level], axes: Axes, *, smooth: b
         x = LEFT + (point[0] - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
         return x, HEIGHT - BOTTOM - (point[1] - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [*_grid(x_ticks, y_ticks, axes, place, x_low, x_high)]
+    elements = [*_grid(x_ticks, y_ticks, axes, place, x_low, x_high)]
     for level in levels:
         y = place((x_low, level.value))[1]
         kind = "limit" if level.limit else "level"
-        parts.append(tag("path", class_=kind, d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", data_level=level.name))
+        elements.append(tag("path", class_=kind, d=f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}", data_level=level.name))
     for line in lines:
-        parts.extend(_line(line, place, smooth=smooth))
-    parts.extend(_columns(lines, axes, place))
+        elements.extend(_line(line, place, smooth=smooth))
+    elements.extend(_tooltips(lines, axes, place))
     label = f"{', '.join(line.name for line in lines)} over {axes.x_name}"
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
+    return tag("svg", *elements, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
 
 
 def _grid(
-    x_ticks: Sequence[float], y_ticks: Sequence[float], axes: Axes, place: Callable[[Point], Point], x_low: float, x_high: float
+    x_ticks: Sequence[float], y_ticks: Sequence[float], axes: Axes, place: Place, x_low: float, x_high: float
 ) -> Iterable[Markup]:
-    """Fine horizontal rules with their values at the left; below, the x values and, at the end, the axis' name."""
+    """Draw horizontal rules with their values on the left; below, the x values, and the axis' name at the end."""
     y_text, x_text = _labels(y_ticks, axes.show_y), _labels(x_ticks, axes.show_x)
     for value, text in zip(y_ticks, y_text, strict=True):
         y = place((x_low, value))[1]
@@ -145,22 +119,22 @@ def _grid(
             yield tag("text", text, x=x, y=HEIGHT - 8, text_anchor=anchor)
 
 
-def _line(line: Line, place: Callable[[Point], Point], *, smooth: bool) -> Iterable[Markup]:
-    """A polyline with one vertex a point (thinned over MOST_POINTS), dots while they are few, and its running mean."""
+def _line(line: Line, place: Place, *, smooth: bool) -> Iterable[Markup]:
+    """Draw a polyline with a vertex for each point, dots while they are few, or its running mean over it."""
     shown = thinned(line.points, MOST_POINTS)
-    smooth = smooth and len(shown) >= 24
+    smooth = smooth and len(shown) >= FEW_POINTS
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, shown))
     weight = " faint" if smooth else " fine" if len(shown) > 60 else ""
     yield tag("polyline", class_=f"line {line.tone}{weight}", points=path, data_metric=line.metric)
     if smooth:
         mean = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, running_mean(shown, max(3, len(shown) // 12))))
         yield tag("polyline", class_=f"line {line.tone}", points=mean, data_mean=line.metric)
-    elif len(shown) <= 24:
+    elif len(shown) <= FEW_POINTS:
         yield from (tag("circle", class_=f"dot {line.tone}", cx=x, cy=y, r=2.5) for x, y in map(place, shown))
 
 
-def _columns(lines: Sequence[Line], axes: Axes, place: Callable[[Point], Point]) -> Iterable[Markup]:
-    """One invisible column per x: under the pointer it shows a cross-hair, dots on the lines, and their values."""
+def _tooltips(lines: Sequence[Line], axes: Axes, place: Place) -> Iterable[Markup]:
+    """Draw one invisible column per x; under the pointer it shows a cross-hair, dots on the lines, and their values."""
     at: dict[float, list[tuple[Line, float]]] = {}
     for line in lines:
         for x, y in line.points:
@@ -170,23 +144,23 @@ def _columns(lines: Sequence[Line], axes: Axes, place: Callable[[Point], Point])
     middles = [place((x, at[x][0][1]))[0] for x in xs]
     edges = [LEFT, *((a + b) / 2 for a, b in pairwise(middles)), WIDTH - RIGHT]
     for x, middle, left, right in zip(xs, middles, edges[:-1], edges[1:], strict=True):
-        said = "\n".join(f"{line.name} {axes.show_y(y)}" for line, y in at[x])
+        values = "\n".join(f"{line.name} {axes.show_y(y)}" for line, y in at[x])
         dots = [tag("circle", class_=f"dot {line.tone}", cx=middle, cy=place((x, y))[1], r=3.5) for line, y in at[x]]
         hair = tag("path", class_="hair", d=f"M{middle:.1f} {TOP}V{HEIGHT - BOTTOM}")
         target = tag("rect", x=float(left), y=TOP, width=max(0.0, right - left), height=HEIGHT - TOP - BOTTOM)
-        title = tag("title", f"{axes.x_name} {axes.show_x(x)}\n{said}")
+        title = tag("title", f"{axes.x_name} {axes.show_x(x)}\n{values}")
         yield tag("g", title, target, hair, *dots, class_="at")
 
 
 def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """About `count` round numbers (steps of 1, 2, 2.5 or 5 times a power of ten) from at or below low to at or above high.
+    """Returns about `count` round numbers that cover low to high, in steps of 1, 2, 2.5 or 5 times a power of ten.
 
     >>> ticks(0.0, 0.93, 5)
     [0.0, 0.25, 0.5, 0.75, 1.0]
     >>> ticks(3, 4, 5, whole=True)
     [3.0, 4.0]
     """
-    if high - low <= max(1e-12, 1e-9 * max(abs(low), abs(high))):  # one value, but for rounding
+    if high - low <= max(1e-12, 1e-9 * max(abs(low), abs(high))):  # a single value, up to rounding
         half = 1.0 if whole or abs(low) > 10 or abs(low) < 1e-9 else 0.1 * abs(low)
         low, high = low - half, high + half
     raw = (high - low) / max(1, count - 1)
@@ -199,7 +173,7 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
 
 
 def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """At most `most` points: of each bucket the first, the lowest, the highest and the last, so no extreme is lost."""
+    """Returns at most `most` points: the first, lowest, highest and last of each bucket, so no extreme is lost."""
     if len(points) <= most:
         return points
     size = math.ceil(len(points) / (most // 4))
@@ -212,12 +186,12 @@ def thinned(points: Sequence[Point], most: int) -> Sequence[Point]:
 
 
 def running_mean(points: Sequence[Point], width: int) -> list[Point]:
-    """Each point's mean with the width - 1 points before it (fewer at the start): it never looks ahead."""
+    """Returns each point's mean with the width - 1 points before it, fewer at the start; it never looks ahead."""
     ys = [y for _, y in points]
     return [(x, math.fsum(ys[max(0, i + 1 - width) : i + 1]) / min(width, i + 1)) for i, (x, _) in enumerate(points)]
 
 
 def _labels(values: Sequence[float], show: Callable[[float], str]) -> list[str]:
-    """Tick labels: as the tooltips write them, unless that makes two of them alike."""
+    """Returns the tick labels: as the tooltips write them, unless two would be alike."""
     texts = [show(value) for value in values]
     return texts if len(set(texts)) == len(texts) else [f"{value:g}" for value in values]

@@ -1,36 +1,34 @@
-"""The report's judgements: what the policy wrote before and after training about the same preferences, side by side.
+"""The report's judgements: what the policy wrote about the same preferences before and after training, side by side.
 
-All text here is a model's or a data set's. It is escaped by `tag`, isolated by `dir="auto"`, and cut at `LONGEST`.
-Rows are read leniently (a field may be missing): a page about a run must not fail over one row of it.
+All text here comes from a model or a data set. It is escaped by `tag`, isolated by `dir="auto"`, and cut at `LONGEST`.
+Rows are read leniently, since a field may be missing: the page of a run must not fail over one of its rows.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launch.page.charts import Markup, tag
-from launch.page.curves import finite
+from launch.page.markup import Markup, tag
+from launch.page.number_format import finite
 
-SampleRow = Mapping[str, Any]
+SampleRow = Mapping[str, Any]  # a line of samples.jsonl
 FOLD, LONGEST = 420, 20_000  # characters shown at once, and shown at all
 MOST_CASES = 8
 
 
 def cases(rows: Sequence[SampleRow]) -> Markup:
-    """The section: preferences in the order in which they were written, because nobody chose the flattering ones."""
+    """Draw the section: preferences in the order in which they were recorded, so that none is hand-picked."""
     keys = list(dict.fromkeys(_text(row, "preference") for row in rows))
     if not keys:
         note = tag("p", "No sample judgements were recorded in this run.")
         return tag("section", tag("h2", "Judgements"), note)
     count = min(len(keys), MOST_CASES)
-    intro = f"{count} of the {len(keys)} preferences that were kept, in their order; none was picked."
+    intro = f"The first {count} of {len(keys)} recorded preferences, not hand-picked."
     shown = [_case([row for row in rows if _text(row, "preference") == key]) for key in keys[:count]]
     return tag("section", tag("h2", "Judgements before and after"), tag("p", intro), *shown)
 
 
 def _case(rows: Sequence[SampleRow]) -> Markup:
-    """One preference: its query and responses, what was judged before and after, and on demand what came between."""
+    """Draw one preference: query and responses, the judgements before and after, and those in between on demand."""
     first, label, answers = rows[0], rows[0].get("label"), _list(rows[0], "responses")
     best, items = _best(label, len(answers)), list[Markup]()
     for index, answer in enumerate(answers):
@@ -47,7 +45,7 @@ def _case(rows: Sequence[SampleRow]) -> Markup:
     return tag(
         "article",
         tag("h3", "Query"),
-        prose(_text(first, "query"), "text asked"),
+        prose(_text(first, "query"), "text query"),
         tag("ol", *items, class_="answers"),
         tag("div", *sides, class_="sides"),
         more,
@@ -56,27 +54,27 @@ def _case(rows: Sequence[SampleRow]) -> Markup:
 
 
 def _side(row: SampleRow, count: int) -> Markup:
-    """One judgement: verdict, scores, principles, critique; or the raw completion and why it could not be read."""
+    """Draw one judgement: verdict, scores, principles and critique, or the raw completion and why it did not parse."""
     version, reward, when = row.get("version"), row.get("reward"), _text(row, "when")
     name = when.replace("_", " ").capitalize() + (f", version {version}" if isinstance(version, int) else "")
     verdict = None
     if finite(reward):
         right = reward > 0
-        said = f"{'right' if right else 'wrong'} {reward:+g}".replace("-", "\u2212")
-        verdict = tag("span", said, class_="verdict" if right else "verdict bad")
+        text = f"{'right' if right else 'wrong'} {reward:+g}".replace("-", "\u2212")
+        verdict = tag("span", text, class_="verdict" if right else "verdict bad")
     head, failure = tag("header", tag("b", name), verdict), _text(row, "failure")
     scores = [float(score) for score in _list(row, "scores") if finite(score)]
     best = _best(row.get("label"), count)
     bars = [_score(index, score, best=index == best) for index, score in enumerate(scores)]
-    parts = [head, tag("div", *bars, class_="scores") if bars else None]
+    body = [head, tag("div", *bars, class_="scores") if bars else None]
     if failure:
-        parts.append(tag("p", f"Could not be read: {failure.replace('_', ' ')}", class_="verdict bad"))
+        body.append(tag("p", f"Did not parse: {failure.replace('_', ' ')}", class_="verdict bad"))
     for title, text in (("Principles", _text(row, "principles")), ("Critique", _text(row, "critique"))):
         if text:
-            parts += [tag("h4", title), prose(text)]
+            body += [tag("h4", title), prose(text)]
     if not (_text(row, "principles") or _text(row, "critique")):
-        parts += [tag("h4", "Completion"), prose(_text(row, "completion") or "(empty)")]
-    return tag("div", *parts, class_="side")
+        body += [tag("h4", "Completion"), prose(_text(row, "completion") or "(empty)")]
+    return tag("div", *body, class_="side")
 
 
 def _score(index: int, score: float, *, best: bool) -> Markup:
@@ -91,7 +89,7 @@ def _score(index: int, score: float, *, best: bool) -> Markup:
 
 
 def _best(label: object, count: int) -> int | None:
-    """Index of the response that the label calls best; none for a single response."""
+    """Returns the index of the response labelled best; None for a single response."""
     return label if isinstance(label, int) and count > 1 else None
 
 
@@ -102,7 +100,7 @@ def _mark(label: object, index: int, count: int) -> Markup | None:
 
 
 def prose(text: str, kind: str = "text") -> Markup:
-    """A text of any length: the first lines at once, the rest on demand, and what is over LONGEST only counted."""
+    """Draw a text of any length: its start at once, the rest on demand; beyond LONGEST it is only counted."""
     if len(text) <= FOLD:
         return tag("div", text, class_=kind, dir="auto")
     cut = text.rfind(" ", FOLD - 60, FOLD)

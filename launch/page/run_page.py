@@ -1,6 +1,7 @@
-"""The report page of a run, drawn from what the run left in its folder."""
+"""The report page of a run, drawn from the files in its folder.
 
-from __future__ import annotations
+summary.json, config.yaml, metrics.jsonl, samples.jsonl ─▶ RunFiles ─▶ sections ─▶ report.html
+"""
 
 import json
 import os
@@ -11,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.monitoring.plain_text import redacted
+from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
-from launch.page.charts import Markup, join, tag
-from launch.page.curves import CARDS, drawn, finite
-from launch.page.headline import Summary, breakdown, facts, headline
+from launch.page.breakdown import breakdown
+from launch.page.cards import CARDS
+from launch.page.curves import card_figure
+from launch.page.headline import facts, headline
 from launch.page.judgements import cases, prose
+from launch.page.markup import Markup, join, tag
+from launch.page.number_format import finite
+from launch.page.run_summary import Summary
 from launch.page.stage_table import stages
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -28,17 +33,26 @@ class ReportError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFiles:
-    """What a run folder held. `problems` are sentences about what could not be read."""
+    """The content of a run folder."""
 
     summary: Summary
+    """summary.json; empty where it is missing."""
     config: str
+    """config.yaml as text; "" where it is missing."""
     records: Sequence[Mapping[str, Any]]
+    """The rows of metrics.jsonl."""
     samples: Sequence[Mapping[str, Any]]
+    """The rows of samples.jsonl."""
     problems: list[str] = field(default_factory=list)
+    """A sentence for each thing that could not be read."""
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write run_folder/report.html and return its path. ReportError: the folder is missing or holds no run at all."""
+    """Write run_folder/report.html, and return its path.
+
+    Raises:
+        ReportError: the folder is missing, or holds no run at all.
+    """
     page = render(read(run_folder))
     path = run_folder / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -46,19 +60,15 @@ def write_report(run_folder: Path) -> Path:
 
 
 def read(run_folder: Path) -> RunFiles:
-    """Everything the page needs; unreadable lines become problems, because a crash leaves some."""
+    """Read all that the page needs; what cannot be read becomes a problem, because a crash may leave such lines.
+
+    Raises:
+        ReportError: the folder is missing, or holds no run at all.
+    """
     names = ("summary.json", "config.yaml", METRICS_FILE, SAMPLES_FILE)
     if not any((run_folder / name).is_file() for name in names):
         raise ReportError(f"{run_folder} holds none of {', '.join(names)}: name the folder of a run, runs/<run id>")
     problems: list[str] = []
-    summary: Any = {}
-    if (run_folder / "summary.json").is_file():
-        try:
-            summary = json.loads((run_folder / "summary.json").read_text(encoding="utf-8", errors="replace"))
-        except json.JSONDecodeError as error:
-            problems.append(f"summary.json could not be read: {error}.")
-    else:
-        problems.append("There is no summary.json: the run still goes on, or ended before it could write one.")
     config = run_folder / "config.yaml"
     records = [
         row
@@ -66,12 +76,24 @@ def read(run_folder: Path) -> RunFiles:
         if isinstance(row.get("metrics"), dict) and finite(row.get("elapsed_s"))
     ]
     return RunFiles(
-        summary=Summary(values=summary if isinstance(summary, dict) else {}),
+        summary=_summary(run_folder / "summary.json", problems),
         records=records,
         problems=problems,
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
         samples=_rows(run_folder / SAMPLES_FILE, problems),
     )
+
+
+def _summary(path: Path, problems: list[str]) -> Summary:
+    summary: Any = {}
+    if path.is_file():
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        except json.JSONDecodeError as error:
+            problems.append(f"summary.json could not be read: {error}.")
+    else:
+        problems.append("There is no summary.json: the run is still running, or ended before it could write one.")
+    return Summary(values=summary if isinstance(summary, dict) else {})
 
 
 def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
@@ -85,12 +107,14 @@ def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
     if bad:
-        problems.append(f"{path.name}: {bad} line{'s' * (bad != 1)} could not be read and left out.")
+        problems.append(
+            f"{path.name}: {bad} line{'s' * (bad != 1)} could not be read and {'was' if bad == 1 else 'were'} left out."
+        )
     return rows
 
 
 def render(run: RunFiles) -> str:
-    """The whole page."""
+    """Returns the whole page."""
     title = " · ".join(filter(None, ("SPCT", run.summary.text("preset"), run.summary.text("run_id"))))
     summary = run.summary
     sections = (
@@ -109,25 +133,25 @@ def render(run: RunFiles) -> str:
 
 
 def _head(run: RunFiles) -> Markup:
-    """Which run this is, how it ended, and what is to be known before reading on."""
+    """Draw which run this is, how it ended, and what to know before reading on."""
     text = run.summary.text
     state = text("finished") or "unfinished"
     tone = {"completed": "state good", "failed": "state bad"}.get(state, "state")
     names = (text("preset"), f"seed {text('seed')}" if text("seed") else "", text("run_id"))
     ends = {"stopped": "was stopped", "failed": "failed"}
-    end = f"The run {ends[state]} before its end; the figures are those of what it had done." if state in ends else ""
+    end = f"The run {ends[state]} before it was complete; the figures cover what it had done." if state in ends else ""
     error = re.sub(r"\x1b\[[0-9;]*m", "", text("error"))  # Ray colours its tracebacks
-    said = [sentence for sentence in (end, error, *run.problems) if sentence]
-    notice = tag("div", *map(prose, said), class_="notice") if said else None
+    notices = [sentence for sentence in (end, error, *run.problems) if sentence]
+    notice = tag("div", *map(prose, notices), class_="notice") if notices else None
     line = (tag("b", "SPCT run"), *(tag("span", name) for name in names if name), tag("span", state, class_=tone))
     return tag("header", tag("div", *line, class_="over"), notice)
 
 
 def _curves(run: RunFiles) -> Markup:
-    figures = [(card.title, drawn(card, run.records, run.summary.figure)) for card in CARDS]
+    figures = [(card.title, card_figure(card, run.records, run.summary.figure)) for card in CARDS]
     absent = [title for title, figure in figures if figure is None]
     note = tag("p", f"Not recorded in this run: {', '.join(absent)}.", class_="absent") if absent else None
-    intro = "Point at a curve for its values. Of a line that is drawn twice, the strong one is the faint one's running mean."
+    intro = "Hover over a curve to read its values. Where a line is drawn twice, the bold one is the running mean."
     return tag(
         "section", tag("h2", "Curves"), tag("p", intro), tag("div", *(figure for _, figure in figures), class_="grid"), note
     )
@@ -139,13 +163,13 @@ def _config(run: RunFiles) -> Markup:
 
 
 def _foot() -> Markup:
-    parts = [
-        "Made by launch/report.py from the run folder. For every metric: ",
+    text = [
+        "Generated by launch/report.py from the run folder. To see every metric, open the offline run in a terminal with ",
         tag("code", "wandb leet <run folder>/wandb"),
-        " shows the offline run in a terminal, ",
+        ", upload it with ",
         tag("code", "wandb sync"),
-        " uploads it; ",
+        ", or read ",
         tag("code", METRICS_FILE),
-        " is the same as plain lines.",
+        ".",
     ]
-    return tag("footer", *parts)
+    return tag("footer", *text)

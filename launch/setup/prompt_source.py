@@ -104,7 +104,7 @@ class PromptSource:
             permutation,
             self._template,
             hint=hint,
-            scale=scale,
+            score_range=scale,
             escape_special_tokens=self._tokenizer.escape_special_tokens,
         )
         token_ids = self._tokenizer.encode(message)

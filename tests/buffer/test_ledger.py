@@ -5,15 +5,9 @@ import threading
 import pytest
 
 from buffer import streams
-from buffer.ledger import Cursor, Ledger, Offer
+from buffer.ledger import Cursor, Offer
 from buffer.streams import EXPERIENCE, META_RM, PROMPTS, ServerError, key, setup, waiting
-from tests.buffer.run_by_hand import Run, offers
-
-
-def balanced(ledger: Ledger) -> bool:
-    outcomes = ledger.outcomes()
-    settled = outcomes["trained"] + outcomes["filtered"] + outcomes["dropped"] + outcomes["dead_letter"]
-    return outcomes["issued"] == len(ledger.outstanding()) + settled
+from tests.buffer.run_by_hand import Run, balanced, offers
 
 
 def test_a_new_run_starts_from_nothing(run: Run) -> None:
@@ -38,7 +32,7 @@ def test_groups_are_issued_while_there_is_credit(run: Run) -> None:
     assert balanced(run.ledger)
 
 
-def test_nothing_is_issued_at_a_version_that_has_passed(run: Run) -> None:
+def test_nothing_is_issued_at_another_version_than_the_learners(run: Run) -> None:
     """I2: a group with an older u than the learner counts on would have a deadline that it cannot meet."""
     run.issue(1)
     run.ledger.advance(1, [0])
@@ -88,7 +82,7 @@ def test_two_drivers_at_once_issue_each_group_once(steady_run: Run) -> None:
     assert all("another driver" in error for error in refused)
 
 
-def test_bad_offers_are_refused_at_the_door(steady_run: Run) -> None:
+def test_bad_offers_are_refused(steady_run: Run) -> None:
     with pytest.raises(ValueError, match="consecutive"):
         steady_run.ledger.issue([*offers(0, 1), *offers(2, 1)], version=0, limit=4)
     with pytest.raises(ValueError, match="limit 0"):
@@ -120,7 +114,7 @@ def test_the_version_advances_by_one(run: Run) -> None:
 
 
 def test_a_group_is_not_trained_twice(run: Run) -> None:
-    """I3, at the door: what is not outstanding is not trained, and nothing of that step is booked."""
+    """I3: a group that is not outstanding is not trained, and nothing of that step is booked."""
     run.issue(3)
     run.ledger.advance(1, [0])
     for groups in ([1, 0], [7]):
@@ -161,118 +155,7 @@ def test_a_trained_entry_is_pending_until_the_checkpoint(run: Run) -> None:
     assert [entry.group for entry in run.learner().own_pending()] == [1]
 
 
-def test_recover_goes_back_to_the_checkpoint(run: Run) -> None:
-    """Versions 1 to 3 are trained, the checkpoint holds version 1: 2 and 3 are taken back, with their own u."""
-    run.issue(2)
-    run.score()
-    learner = run.learner()
-    entries = learner.claim(9, block_s=0)
-    run.ledger.advance(1, [0])
-    run.issue(3)
-    run.score()
-    entries += learner.claim(9, block_s=0)
-    run.ledger.advance(2, [1])
-    run.ledger.advance(3, [3])
-    run.ledger.release([2], outcome="filtered", entries=[entries[2].id])
-    # the learner dies here; the checkpoint of version 1 lists the entry of group 0, which is not acknowledged yet
-    regained = {entry.group: {0: 0, 1: 0, 3: 1, 4: 1}[entry.group] for entry in run.learner().own_pending()}
-    assert regained == {0: 0, 1: 0, 3: 1, 4: 1}
-    del regained[0]
-    run.ledger.recover(1, [entries[0].id], regained)
-    assert run.ledger.version() == 1
-    assert run.ledger.outstanding() == {1: 0, 3: 1, 4: 1}
-    outcomes = run.ledger.outcomes()
-    assert (outcomes["trained"], outcomes["filtered"]) == (1, 1)
-    assert [entry.group for entry in run.learner().own_pending()] == [1, 3, 4]
-    run.ledger.advance(2, [1, 3])
-    assert balanced(run.ledger)
-
-
-def test_recover_from_a_checkpoint_written_before_the_version_advanced(run: Run) -> None:
-    run.issue(2)
-    run.score()
-    entries = run.learner().claim(2, block_s=0)
-    run.ledger.recover(1, [entries[0].id], {1: 0})
-    assert run.ledger.version() == 1
-    assert run.ledger.outstanding() == {1: 0}
-    assert run.ledger.outcomes()["trained"] == 1
-    assert balanced(run.ledger)
-
-
-def test_recover_leaves_what_was_dropped_before_its_entry_came(run: Run) -> None:
-    run.issue(2)
-    run.ledger.release([0], outcome="dropped", entries=[])
-    run.score()
-    run.learner().claim(2, block_s=0)
-    run.ledger.recover(0, [], {0: 0, 1: 0})
-    assert run.ledger.outstanding() == {1: 0}
-    assert run.ledger.outcomes()["dropped"] == 1
-    assert balanced(run.ledger)
-
-
-def test_recover_refuses_to_forget_a_trained_group(run: Run) -> None:
-    run.issue(2)
-    run.score()
-    run.learner().claim(2, block_s=0)
-    run.ledger.advance(1, [0, 1])
-    with pytest.raises(ServerError, match="group 1 was trained and is neither in the checkpoint nor regained"):
-        run.ledger.recover(0, [], {0: 0})
-    assert run.ledger.version() == 1
-    assert run.ledger.outstanding() == {}
-
-
-def test_a_learner_whose_place_was_taken_is_refused(run: Run) -> None:
-    """It was thought dead, hung, and wakes up: neither its step nor its checkpoint counts any more."""
-    run.issue(2)
-    run.score()
-    entries = run.learner().claim(2, block_s=0)
-    old, new = Ledger(run.client, run.run_id), Ledger(run.client, run.run_id)
-    first = old.recover(0, [], {0: 0, 1: 0})
-    assert new.recover(0, [], {0: 0, 1: 0}) > first
-    with pytest.raises(ServerError, match="FENCED another learner has taken this one's place"):
-        old.advance(1, [0])
-    with pytest.raises(ServerError, match="FENCED"):
-        old.acknowledge([entries[0].id])
-    assert (run.ledger.version(), run.ledger.outstanding()) == (0, {0: 0, 1: 0})
-    with pytest.raises(ServerError, match="FENCED"):
-        old.release([0], outcome="dropped", entries=[entries[0].id])
-    assert len(run.learner().own_pending()) == 2
-    new.advance(1, [0])
-
-
-def test_a_learner_whose_place_was_taken_claims_no_more(run: Run) -> None:
-    run.issue(2)
-    run.score()
-    old, new = run.learner(), run.learner()
-    old.incarnation, _ = run.ledger.recover(0, [], {})
-    new.incarnation, _ = run.ledger.recover(0, [], {})
-    with pytest.raises(ServerError, match="FENCED"):
-        old.claim(1, block_s=0)
-    assert [entry.group for entry in new.claim(2, block_s=0)] == [0, 1]
-
-
-def test_a_lost_checkpoint_costs_its_gradient_and_leaves_the_version(run: Run) -> None:
-    """Version 2 was saved and acknowledged, prompts were issued at it; then its checkpoint broke: only version 1's is left."""
-    learner = run.learner()
-    for version in (1, 2):
-        run.issue(1)
-        run.score()
-        (entry,) = learner.claim(9, block_s=0)
-        run.ledger.advance(version, [entry.group])
-        run.ledger.acknowledge([entry.id])
-    run.issue(1)
-    run.score()
-    (late,) = learner.claim(9, block_s=0)
-    run.issue(1)
-    run.ledger.advance(3, [late.group])
-    _, at = run.ledger.recover(1, [], {late.group: 2})
-    assert at == run.ledger.version() == 2, "not 1: nobody could sample what was issued at 2"
-    assert run.ledger.outstanding() == {2: 2, 3: 2}
-    run.ledger.advance(3, [late.group])
-    assert balanced(run.ledger)
-
-
-def test_the_prompts_of_an_open_round_are_issued_again_and_what_was_done_of_them_goes(run: Run) -> None:
+def test_reopen_issues_the_prompts_of_an_open_round_again_and_deletes_what_came_of_them(run: Run) -> None:
     run.issue(2)
     run.score()  # an earlier round, finished
     run.issue(3)
@@ -302,20 +185,20 @@ def test_experience_is_kept_until_both_readers_have_acknowledged_it(run: Run) ->
     run.issue(5)
     run.score()
     grpo, meta_rm = run.learner(), run.learner(META_RM)
-    mine, its = grpo.claim(4, block_s=0), meta_rm.claim(3, block_s=0)
+    trained, read = grpo.claim(4, block_s=0), meta_rm.claim(3, block_s=0)
 
     def left() -> list[int]:
         run.ledger.trim()
         return run.groups_in(EXPERIENCE)
 
     assert left() == [0, 1, 2, 3, 4]
-    run.ledger.acknowledge([mine[0].id, mine[1].id, mine[3].id])
+    run.ledger.acknowledge([trained[0].id, trained[1].id, trained[3].id])
     assert left() == [0, 1, 2, 3, 4], "the meta-RM has acknowledged none"
-    meta_rm.ack([its[1].id, its[2].id])
+    meta_rm.ack([read[1].id, read[2].id])
     assert left() == [0, 1, 2, 3, 4], "its oldest is pending"
-    meta_rm.ack([its[0].id])
+    meta_rm.ack([read[0].id])
     assert left() == [2, 3, 4], "the GRPO learner holds 2"
-    run.ledger.acknowledge([mine[2].id])
+    run.ledger.acknowledge([trained[2].id])
     assert left() == [3, 4], "the meta-RM has not read 3"
     meta_rm.ack([entry.id for entry in meta_rm.claim(2, block_s=0)])
     assert left() == [4], "nobody has trained 4"
@@ -350,7 +233,7 @@ def test_a_reader_that_fell_behind_skips_its_oldest_and_counts_them(run: Run) ->
     assert run.ledger.trim() == 0
 
 
-def test_skip_backlog_says_how_many(steady_run: Run) -> None:
+def test_skip_backlog_returns_how_many(steady_run: Run) -> None:
     steady_run.issue(5)
     steady_run.score()
     assert steady_run.ledger.skip_backlog(META_RM, 5) == 0

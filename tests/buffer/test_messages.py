@@ -1,4 +1,4 @@
-"""The codec on the wire: what goes in comes out, equal messages are equal bytes, and nothing else is accepted."""
+"""The codec: what is encoded is decoded again, equal messages are equal bytes, and nothing else is accepted."""
 
 import dataclasses
 import math
@@ -89,14 +89,14 @@ EXPERIENCE = ExperienceGroup(
 
 
 @given(anything)
-def test_what_goes_in_comes_out(message: Prompt | RolloutGroup | ExperienceGroup) -> None:
+def test_a_message_is_encoded_and_decoded_again(message: Prompt | RolloutGroup | ExperienceGroup) -> None:
     payload = encode(message)
-    found = decode(payload, type(message))
-    assert found == message
-    assert encode(found) == payload
+    decoded = decode(payload, type(message))
+    assert decoded == message
+    assert encode(decoded) == payload
 
 
-def test_the_bytes_are_what_the_schema_says() -> None:
+def test_the_bytes_follow_the_schema() -> None:
     """Worked by hand: ids as int32 and log-probs as float32, little-endian; versions as runs."""
     body = msgpack.unpackb(encode(ROLLOUTS))
     assert body["v"] == 2
@@ -111,7 +111,7 @@ def test_the_bytes_are_what_the_schema_says() -> None:
 
 
 def test_a_prompt_has_no_field_for_a_label() -> None:
-    """I6: what the policy's worker reads."""
+    """I6: rollout actors read no label."""
     fields = {"v", "t", "group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed"}
     assert set(msgpack.unpackb(encode(PROMPT))) == fields
 
@@ -200,7 +200,7 @@ def test_decode_refuses_what_is_not_a_message(payload: bytes) -> None:
             decode(payload, kind)
 
 
-def test_decode_looks_at_the_size_first() -> None:
+def test_decode_checks_the_size_first() -> None:
     payload = encode(ROLLOUTS)
     assert decode(payload, RolloutGroup, max_bytes=len(payload)) == ROLLOUTS
     with pytest.raises(CodecError, match=f"at most {len(payload) - 1} bytes, not {len(payload)}"):
@@ -249,34 +249,10 @@ def test_a_changed_payload_is_refused_or_still_a_canonical_message(
     cut = data.draw(st.integers(0, len(payload)))
     for bad in (bytes(payload), bytes(payload[:cut])):
         try:
-            found = decode(bad, type(message))
+            decoded = decode(bad, type(message))
         except CodecError:
             continue
-        assert decode(encode(found), type(message)) == found
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"token_ids": (1, -2)}, "token_ids"),
-        ({"token_ids": (1, 2**31)}, "token_ids"),
-        ({"token_ids": (1, 2.5)}, "token_ids"),
-        ({"token_ids": [1, 2]}, "token_ids"),
-        ({"preference": "lone \ud800 surrogate"}, "preference"),
-        ({"group": -1}, "group"),
-        ({"group": True}, "group"),
-    ],
-)
-def test_encode_refuses_what_no_reader_would_take(change: dict[str, object], named: str) -> None:
-    with pytest.raises(CodecError, match=named):
-        encode(dataclasses.replace(PROMPT, **change))
-
-
-@pytest.mark.parametrize("logprobs", [(math.nan, 0.0, 0.0), (-math.inf, 0.0, 0.0), ("a", 0.0, 0.0)])
-def test_encode_refuses_log_probs_that_are_no_numbers(logprobs: tuple[float, ...]) -> None:
-    broken = dataclasses.replace(COMPLETION, logprobs=logprobs)
-    with pytest.raises(CodecError, match=r"completions\[1\].logprobs"):
-        encode(RolloutGroup(prompt=PROMPT, completions=(COMPLETION, broken)))
+        assert decode(encode(decoded), type(message)) == decoded
 
 
 @pytest.mark.parametrize(

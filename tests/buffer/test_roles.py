@@ -1,4 +1,4 @@
-"""Each role does its whole work on the server that a run starts, and is refused what is another's."""
+"""Each role can do its whole work on the server that a run starts, and nothing else."""
 
 import re
 import time
@@ -24,19 +24,19 @@ REFUSED = "(?i)no permissions|command (is )?not allowed"  # the latter: switched
 
 @pytest.fixture
 def enter(server: EmbeddedServer, address: Address, client: redis.Redis) -> Iterator[Enter]:
-    """The run of `client` (the driver's) as another role sees it."""
-    opened: list[redis.Redis] = []
+    """Enters the run of `client` (the driver's) in another role."""
+    connections: list[redis.Redis] = []
 
-    def made(role: Role) -> Run:
-        opened.append(connect(Address(server.url_for(role), address.run_id)))
-        return Run(opened[-1], address.run_id)
+    def enter_as(role: Role) -> Run:
+        connections.append(connect(Address(server.url_for(role), address.run_id)))
+        return Run(connections[-1], address.run_id)
 
-    yield made
-    for one in opened:
-        one.close()
+    yield enter_as
+    for connection in connections:
+        connection.close()
 
 
-# ---- what each may -----------------------------------------------------------------------------------------------------
+# ---- what each role may do -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("role", "source", "destination"), [("rollout", PROMPTS, ROLLOUTS), ("reward", ROLLOUTS, EXPERIENCE)])
@@ -44,25 +44,25 @@ def test_a_worker_does_its_whole_work(
     client: redis.Redis, address: Address, enter: Enter, role: Role, source: str, destination: str
 ) -> None:
     driver, worker = Run(client, address.run_id), enter(role)
-    one, other = worker.consumer(source, "one"), worker.consumer(source, "other")
-    assert one.claim(1, block_s=0.05) == []
+    first, second = worker.consumer(source, "first"), worker.consumer(source, "second")
+    assert first.claim(1, block_s=0.05) == []
     driver.issue(5)
     if source == ROLLOUTS:
         before = driver.consumer(PROMPTS, claim_timeout_s=60)
         assert all(before.hand_off(entry, ROLLOUTS, b"rollouts") for entry in before.claim(5, block_s=0))
-    held = one.claim(4, block_s=0)
-    assert one.renew([entry.id for entry in held]) == [entry.id for entry in held]
-    assert one.hand_off(held[0], destination, b"done")
-    assert one.dead_letter(held[1], "of no use")
+    held = first.claim(4, block_s=0)
+    assert first.renew([entry.id for entry in held]) == [entry.id for entry in held]
+    assert first.hand_off(held[0], destination, b"done")
+    assert first.dead_letter(held[1], "of no use")
     assert driver.groups_in(destination) == [0]
     assert [(letter.stream, letter.group) for letter in streams.dead_letters(client, address.run_id)] == [(source, 1)]
     assert driver.ledger.outcomes()["dead_letter"] == 1
     assert sorted(driver.ledger.outstanding()) == [0, 2, 3, 4]
-    assert [entry.group for entry in one.own_pending()] == [2, 3]
+    assert [entry.group for entry in first.own_pending()] == [2, 3]
     time.sleep(0.06)
-    assert [entry.group for entry in other.claim(1, block_s=1)] == [2], "the claim had lapsed"
-    assert one.ack([held[3].id]) == 1
-    assert other.leave() == 1
+    assert [entry.group for entry in second.claim(1, block_s=1)] == [2], "the claim had lapsed"
+    assert first.ack([held[3].id]) == 1
+    assert second.leave() == 1
 
 
 def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, enter: Enter) -> None:
@@ -105,7 +105,7 @@ def test_the_meta_rm_does_its_whole_work(client: redis.Redis, address: Address, 
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_everybody_has_a_pulse_and_the_driver_hears_it(
+def test_every_role_sends_heartbeats_and_the_driver_reads_them(
     server: EmbeddedServer, address: Address, client: redis.Redis, role: Role
 ) -> None:
     heartbeat = Heartbeat(Address(server.url_for(role), address.run_id), role, every_s=60, hang_s=60)
@@ -114,18 +114,18 @@ def test_everybody_has_a_pulse_and_the_driver_hears_it(
     assert last_heartbeats(client, address.run_id) == {}
 
 
-# ---- what each may not -------------------------------------------------------------------------------------------------
+# ---- what each role may not do ---------------------------------------------------------------------------------------
 
 
 def refused(client: redis.Redis, *words: str, keys: Sequence[str] = ()) -> bool:
-    """Whether the command is, asked for plainly and from inside a script, with its keys declared and without."""
+    """Whether the command is refused: called plainly and inside a script, with its keys declared and without."""
     script = "return redis.call(unpack(ARGV))"
-    for asked in (words, ("EVAL", script, "0", *words), ("EVAL", script, str(len(keys)), *keys, *words)):
+    for call in (words, ("EVAL", script, "0", *words), ("EVAL", script, str(len(keys)), *keys, *words)):
         try:
-            said = str(client.execute_command(*asked))  # type: ignore[no-untyped-call]
+            answer = str(client.execute_command(*call))  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            said = str(error)
-        if not re.search(REFUSED, said):
+            answer = str(error)
+        if not re.search(REFUSED, answer):
             return False
     return True
 
@@ -138,11 +138,13 @@ OTHERS = {
         *("XADD @prompts * g 1 p x", "XTRIM @prompts MAXLEN 0", "XGROUP DESTROY @prompts rollout", "DEL @prompts"),
         *("GET @version", "SET @version 9", "HGETALL @outcomes", "ZRANGE @outstanding 0 -1", "ZADD @outstanding 0 9"),
         *("HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "GET @incarnation", "SCAN 0"),
+        *("SET @weights 9.9", "DEL @weights", "INCR @weights"),
     ],
     "reward": [
         *("XRANGE @experience - +", "XACK @experience grpo 1-1", "XDEL @experience 1-1", "XTRIM @experience MAXLEN 0"),
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XADD @rollouts * g 1 p x", "XGROUP DESTROY @rollouts reward"),
         *("GET @version", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "ZRANGE @outstanding 0 -1", "SCAN 0"),
+        *("GET @weights", "SET @weights 9.9"),
     ],
     "learner": [
         *("XRANGE @prompts - +", "XADD @prompts * g 1 p x", "XRANGE @rollouts - +", "XACK @rollouts reward 1-1"),
@@ -153,6 +155,7 @@ OTHERS = {
             "XRANGE @dead - +",
             "DEL @outstanding",
             "SET @incarnation 9",
+            "DEL @weights",
             "SCAN 0",
         ),
     ],
@@ -160,12 +163,13 @@ OTHERS = {
         *("XRANGE @prompts - +", "XRANGE @rollouts - +", "XADD @experience * g 1 p x", "XTRIM @experience MAXLEN 0"),
         *("GET @version", "SET @version 9", "ZRANGE @outstanding 0 -1", "ZREM @outstanding 1", "INCR @incarnation"),
         *("ZREM @unsaved 1", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
+        *("GET @weights", "SET @weights 9.9"),
     ],
 }
 
 
 @pytest.mark.parametrize("role", WORKERS)
-def test_what_is_anothers_is_refused(address: Address, enter: Enter, role: Role) -> None:
+def test_rights_of_other_roles_are_refused(address: Address, enter: Enter, role: Role) -> None:
     client = enter(role).client
     for command in OTHERS[role]:
         words = [key(address.run_id, word[1:]) if word.startswith("@") else word for word in command.split()]
@@ -213,22 +217,22 @@ DANGEROUS = [
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_nobody_may_what_is_dangerous(enter: Enter, role: Role) -> None:
+def test_dangerous_commands_are_refused(enter: Enter, role: Role) -> None:
     client = enter(role).client
     for command in DANGEROUS:
         assert refused(client, *command.split()), command
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_keys_of_runs_are_there(enter: Enter, role: Role) -> None:
+def test_keys_outside_of_runs_are_refused(enter: Enter, role: Role) -> None:
     client = enter(role).client
     names = ["heartbeats", "spct", "x:spct:{r}:heartbeats"]
-    names += ["spct:r:heartbeats", "spct:{r}:pulses2"] if role != "driver" else []
+    names += ["spct:r:heartbeats", "spct:{r}:heartbeats2"] if role != "driver" else []
     for name in names:
         assert refused(client, "HSET", name, "field", "value", keys=[name]), name
 
 
-def test_a_worker_cannot_hand_off_past_the_next(client: redis.Redis, address: Address, enter: Enter) -> None:
+def test_a_worker_cannot_hand_off_past_the_next_stream(client: redis.Redis, address: Address, enter: Enter) -> None:
     Run(client, address.run_id).issue(1)
     worker = enter("rollout").consumer(PROMPTS)
     (entry,) = worker.claim(1, block_s=0)
@@ -238,7 +242,7 @@ def test_a_worker_cannot_hand_off_past_the_next(client: redis.Redis, address: Ad
     assert worker.hand_off(entry, ROLLOUTS, b"rollouts"), "nothing had been done"
 
 
-# ---- who may not enter -------------------------------------------------------------------------------------------------
+# ---- accounts --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -256,7 +260,7 @@ def test_each_role_has_a_password_of_its_own(server: EmbeddedServer, role: Role)
         connect(Address(url.replace(secret, "0" * 64), "r"))
 
 
-def test_without_an_account_nothing_is_said(server: EmbeddedServer) -> None:
+def test_without_an_account_every_command_is_refused(server: EmbeddedServer) -> None:
     stranger = redis.Redis(unix_socket_path=str(server.folder / "redis.sock"), retry=Retry(NoBackoff(), 0))
     for command in (["PING"], ["INFO"], ["GET", "x"], ["AUTH", "default", ""], ["AUTH", ""]):
         with pytest.raises(redis.exceptions.AuthenticationError):

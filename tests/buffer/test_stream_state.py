@@ -1,4 +1,4 @@
-"""What lies in the streams and who holds it, on a real server."""
+"""The state of the streams on a real server: what waits, and which worker holds what."""
 
 import time
 
@@ -11,7 +11,7 @@ from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, REWARD, ROLLOUT, 
 from tests.buffer.run_by_hand import Run
 
 
-def seen(run: Run) -> dict[tuple[str, str], Queue]:
+def state(run: Run) -> dict[tuple[str, str], Queue]:
     return {(queue.stream, queue.reader): queue for queue in read_queues(run.client, run.run_id)}
 
 
@@ -30,7 +30,7 @@ def test_each_claim_has_its_owner_age_and_deliveries(run: Run) -> None:
     first.claim(2, block_s=0)
     time.sleep(0.1)
     second.claim(1, block_s=0)
-    queue = seen(run)[PROMPTS, ROLLOUT]
+    queue = state(run)[PROMPTS, ROLLOUT]
     assert (queue.waiting, queue.pending) == (4, 2)
     assert queue.unclaimed == (2, 3, 4, 5)
     assert [(claim.group, claim.owner, claim.deliveries) for claim in queue.claims] == [
@@ -50,17 +50,17 @@ def test_a_renewed_claim_is_young_though_its_entry_is_old(steady_run: Run) -> No
     (entry,) = worker.claim(1, block_s=0)
     time.sleep(0.15)
     worker.renew([entry.id])
-    (claim,) = seen(steady_run)[PROMPTS, ROLLOUT].claims
+    (claim,) = state(steady_run)[PROMPTS, ROLLOUT].claims
     assert claim.since_s - claim.age_s >= 0.14
     assert claim.deliveries == 1
 
 
-def test_looking_claims_and_renews_nothing(steady_run: Run) -> None:
+def test_reading_the_state_claims_and_renews_nothing(steady_run: Run) -> None:
     steady_run.issue(3)
     steady_run.consumer(PROMPTS, "rollout-0").claim(1, block_s=0)
-    before = seen(steady_run)[PROMPTS, ROLLOUT]
+    before = state(steady_run)[PROMPTS, ROLLOUT]
     time.sleep(0.06)
-    after = seen(steady_run)[PROMPTS, ROLLOUT]
+    after = state(steady_run)[PROMPTS, ROLLOUT]
     assert (after.waiting, after.pending) == (before.waiting, before.pending) == (2, 1)
     assert after.claims[0].deliveries == 1
     assert after.claims[0].age_s > before.claims[0].age_s
@@ -72,17 +72,17 @@ def test_what_was_given_back_waits_again(steady_run: Run) -> None:
     leaver.claim(2, block_s=0)
     time.sleep(0.01)
     assert leaver.leave() == 2
-    queue = seen(steady_run)[PROMPTS, ROLLOUT]
+    queue = state(steady_run)[PROMPTS, ROLLOUT]
     assert (queue.waiting, queue.pending, queue.claims) == (3, 0, ())
     assert sorted(number for number in queue.unclaimed if number is not None) == [0, 1, 2]
     assert 0 < queue.oldest_s < 5
 
 
-def test_each_reader_of_experience_is_seen_for_itself(steady_run: Run) -> None:
+def test_each_reader_of_experience_has_a_state_of_its_own(steady_run: Run) -> None:
     steady_run.issue(4)
     steady_run.score()
     steady_run.learner().claim(3, block_s=0)
-    queues = seen(steady_run)
+    queues = state(steady_run)
     assert (queues[EXPERIENCE, GRPO].waiting, queues[EXPERIENCE, GRPO].pending) == (1, 3)
     assert (queues[EXPERIENCE, META_RM].waiting, queues[EXPERIENCE, META_RM].pending) == (4, 0)
     assert [claim.owner for claim in queues[EXPERIENCE, GRPO].claims] == ["rank-0"] * 3
@@ -93,7 +93,7 @@ def test_only_the_oldest_are_listed_but_all_are_counted(steady_run: Run) -> None
     steady_run.issue(count)
     steady_run.score()
     steady_run.learner().claim(count - 20, block_s=0)
-    queue = seen(steady_run)[EXPERIENCE, GRPO]
+    queue = state(steady_run)[EXPERIENCE, GRPO]
     assert (queue.pending, queue.waiting) == (count - 20, 20)
     assert [claim.group for claim in queue.claims] == list(range(LISTED[EXPERIENCE]))
     assert len(queue.unclaimed) == LISTED[EXPERIENCE]
@@ -106,7 +106,7 @@ def test_dead_letters_are_counted_by_stream(steady_run: Run) -> None:
         worker.dead_letter(entry, "poison")
     steady_run.client.xadd(key(steady_run.run_id, ROLLOUTS), {"z": b""})
     assert steady_run.consumer(ROLLOUTS, "reward-0").claim(1, block_s=0) == []
-    queues = seen(steady_run)
+    queues = state(steady_run)
     assert {stream: queue.dead for (stream, _), queue in queues.items()} == {PROMPTS: 40, ROLLOUTS: 1, EXPERIENCE: 0}
 
 
@@ -114,13 +114,13 @@ def test_an_entry_without_a_number_or_that_is_gone_has_no_group(steady_run: Run)
     name = key(steady_run.run_id, PROMPTS)
     steady_run.client.xadd(name, {"p": b"x"})
     steady_run.client.xadd(name, {"g": b"-1", "p": b"x"})
-    assert seen(steady_run)[PROMPTS, ROLLOUT].unclaimed == (None, None)
+    assert state(steady_run)[PROMPTS, ROLLOUT].unclaimed == (None, None)
     steady_run.client.xreadgroup(ROLLOUT, "rollout-0", {name: ">"}, count=2)
     steady_run.client.xtrim(name, maxlen=0)
-    assert [claim.group for claim in seen(steady_run)[PROMPTS, ROLLOUT].claims] == [None, None]
+    assert [claim.group for claim in state(steady_run)[PROMPTS, ROLLOUT].claims] == [None, None]
 
 
-def test_a_run_without_streams_says_so(client: redis.Redis) -> None:
+def test_a_run_without_streams_is_named(client: redis.Redis) -> None:
     with pytest.raises(ServerError, match="never-set-up"):
         read_queues(client, "never-set-up")
 

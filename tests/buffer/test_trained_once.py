@@ -1,7 +1,7 @@
-"""I3 under fire: a learner that dies at any point between step, publication, checkpoint and acknowledgement.
+"""I3: a learner that dies at any point between step, publication, checkpoint and acknowledgement.
 
-The weights are played by the list of groups behind them. Whatever dies when, the weights that survive hold every
-group once, and no group is forgotten: in the end each one that was issued is trained, filtered or dropped.
+The list of trained groups stands for the weights. Whenever it dies, the weights that survive contain each group once, and no
+group is lost: in the end each one that was issued is trained, filtered or dropped.
 """
 
 import random
@@ -22,7 +22,7 @@ class Died(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What lies on disk: the version, the groups behind its weights, and the entry ids whose gradient it holds."""
+    """A checkpoint: the version, the groups behind its weights, and the ids of the entries whose gradient it contains."""
 
     version: int = 0
     weights: tuple[int, ...] = ()
@@ -30,7 +30,7 @@ class Checkpoint:
 
 
 class Learner:
-    """The protocol of the real learner, without gradients; dies where the dice say."""
+    """The protocol of the real learner, without gradients; it dies at random."""
 
     def __init__(self, run: Run, disk: Checkpoint, dice: random.Random, mortality: float) -> None:
         self.run, self.ledger, self.disk, self.dice, self.mortality = run, run.ledger, disk, dice, mortality
@@ -76,7 +76,7 @@ class Learner:
             self.may_die()
 
     def save(self) -> Checkpoint:
-        """A checkpoint lists what the one before did not have acknowledged, lest a death in between lose it."""
+        """Write a checkpoint. It also lists the entries of the one before if they are not acknowledged yet."""
         entries = tuple(self.unsaved)
         self.disk = Checkpoint(version=self.version, weights=tuple(self.weights), entries=entries)
         return self.disk
@@ -90,7 +90,7 @@ class Learner:
 
 
 def workers_progress(run: Run, dice: random.Random) -> None:
-    """The driver and healthy workers go on meanwhile; sometimes a group is dropped before its rollouts are there."""
+    """Let the driver and healthy workers work; sometimes a group is dropped before it is rolled out."""
     run.issue(dice.randrange(1, 5), limit=LIMIT)
     outstanding = run.ledger.outstanding()
     if dice.random() < 0.1 and outstanding:

@@ -6,14 +6,9 @@ import random
 from collections.abc import Mapping, Sequence
 
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from grm.benchmarks import Figure, Item, Sample, TableRow, table
 from grm.voting import Scores
-
-
-def area(scores: Sequence[float], right: Sequence[bool]) -> float | None:
-    return float(roc_auc_score(right, scores)) if len(set(right)) == 2 else None
 
 
 def sample(scores: Scores | None, *, n: int = 2, best_at: int | None = None, label: int = 0, **more: float) -> Sample:
@@ -48,12 +43,12 @@ def item(id_: str, greedy: Sample | None, *votes: Sample, **more: object) -> Ite
 
 
 def with_meta(judged: Item, *meta: float | None) -> Item:
-    votes = [dataclasses.replace(each, meta=score) for each, score in zip(judged.votes, meta, strict=True)]
+    votes = [dataclasses.replace(vote, meta=score) for vote, score in zip(judged.votes, meta, strict=True)]
     return dataclasses.replace(judged, votes=tuple(votes))
 
 
 def rows(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> list[TableRow]:
-    return table(items, ks=ks, area=area, **({"resamples": 10} | more))  # type: ignore[arg-type]
+    return table(items, ks=ks, **({"resamples": 10} | more))  # type: ignore[arg-type]
 
 
 def values(items: Sequence[Item], ks: Sequence[int] = (), **more: int) -> Mapping[str, float]:
@@ -69,15 +64,15 @@ def test_greedy_figures() -> None:
         pair("unparsable", None, best_at=1),
         pair("right too", (7, 6), best_at=1),
     ]
-    found = rows(items)[-1].figures
-    assert found["greedy"].value == (1 + 0 + 1 / 2 + 0 + 1) / 5
-    assert found["greedy_ties_lost"].value == (1 + 0 + 0 + 0 + 1) / 5
-    assert (found["tie_rate"].value, found["tie_rate"].rows) == (1 / 4, 4)  # of the parsed ones
-    assert found["parse_rate"].value == 4 / 5
-    assert (found["position_1"].value, found["position_1"].rows) == (pytest.approx(2 / 3), 3)
-    assert (found["position_2"].value, found["position_2"].rows) == (1 / 4, 2)
-    assert found["tokens"].value == 100
-    assert not [name for name in found if "@" in name or "vote" in name or "auc" in name]
+    figures = rows(items)[-1].figures
+    assert figures["greedy"].value == (1 + 0 + 1 / 2 + 0 + 1) / 5
+    assert figures["greedy_ties_lost"].value == (1 + 0 + 0 + 0 + 1) / 5
+    assert (figures["tie_rate"].value, figures["tie_rate"].rows) == (1 / 4, 4)  # of the parsed ones
+    assert figures["parse_rate"].value == 4 / 5
+    assert (figures["position_1"].value, figures["position_1"].rows) == (pytest.approx(2 / 3), 3)
+    assert (figures["position_2"].value, figures["position_2"].rows) == (1 / 4, 2)
+    assert figures["tokens"].value == 100
+    assert not [name for name in figures if "@" in name or "vote" in name or "auc" in name]
 
 
 def test_a_judge_that_always_says_first_shows_in_the_positions() -> None:
@@ -86,10 +81,10 @@ def test_a_judge_that_always_says_first_shows_in_the_positions() -> None:
         item(f"{place}", sample((9, 1, 1) if place == 1 else (1, 9, 1), best_at=place), lengths=(1, 1, 1))
         for place in (3, 1, 2)
     ]
-    assert all(each.greedy and each.greedy.scores and each.greedy.scores[each.greedy.permutation[0]] == 9 for each in items)
-    found = values(items)
-    assert [found[f"position_{place}"] for place in (1, 2, 3)] == [1.0, 0.0, 0.0]
-    assert [name for name in found if name.startswith("position")] == ["position_1", "position_2", "position_3"]
+    assert all(item.greedy and item.greedy.scores and item.greedy.scores[item.greedy.permutation[0]] == 9 for item in items)
+    figures = values(items)
+    assert [figures[f"position_{place}"] for place in (1, 2, 3)] == [1.0, 0.0, 0.0]
+    assert [name for name in figures if name.startswith("position")] == ["position_1", "position_2", "position_3"]
 
 
 def test_baselines() -> None:
@@ -99,8 +94,8 @@ def test_baselines() -> None:
         item("as long", None, lengths=(20, 20), label=1),
         item("of three", None, lengths=(10, 30, 30), label=2),
     ]
-    found = values(items)
-    assert found == {
+    figures = values(items)
+    assert figures == {
         "chance": (3 * 1 / 2 + 1 / 3) / 4,
         "longest": (1 + 0 + 1 / 2 + 1 / 2) / 4,
         "shortest": (0 + 1 + 1 / 2 + 0) / 4,
@@ -114,28 +109,28 @@ def test_votes() -> None:
         pair("c", (9, 2), None, None, None),
         pair("d", (9, 2), (3, 4), (3, 4), (5, 6)),
     ]
-    found = values(items, [1, 2, 3, 4])
-    assert found["vote@1"] == pytest.approx((1 / 3 + 1 / 3 + 0 + 0) / 4)
-    assert found["vote@1_ties_lost"] == pytest.approx((1 / 3 + 0 + 0 + 0) / 4)
+    figures = values(items, [1, 2, 3, 4])
+    assert figures["vote@1"] == pytest.approx((1 / 3 + 1 / 3 + 0 + 0) / 4)
+    assert figures["vote@1_ties_lost"] == pytest.approx((1 / 3 + 0 + 0 + 0) / 4)
     # Pairs of a: (13, 6), (13, 6), (8, 10); of b: each is tied.
-    assert found["vote@2"] == pytest.approx((2 / 3 + 1 / 2 + 0 + 0) / 4)
-    assert found["vote@2_ties_lost"] == pytest.approx((2 / 3 + 0 + 0 + 0) / 4)
-    assert found["vote@3"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
-    assert found["vote@3_ties_lost"] == pytest.approx((1 + 0 + 0 + 0) / 4)
+    assert figures["vote@2"] == pytest.approx((2 / 3 + 1 / 2 + 0 + 0) / 4)
+    assert figures["vote@2_ties_lost"] == pytest.approx((2 / 3 + 0 + 0 + 0) / 4)
+    assert figures["vote@3"] == pytest.approx((1 + 1 / 2 + 0 + 0) / 4)
+    assert figures["vote@3_ties_lost"] == pytest.approx((1 + 0 + 0 + 0) / 4)
     # Pairs of a: tied, tied, lost.
-    assert found["majority@2"] == pytest.approx((1 / 3 + 1 / 2 + 0 + 0) / 4)
-    assert found["majority@3"] == pytest.approx((0 + 1 / 2 + 0 + 0) / 4)
-    assert found["vote_parse_rate"] == pytest.approx((3 + 2 + 0 + 3) / 12)
-    assert found["vote_tokens"] == 100
-    assert not [name for name in found if "@4" in name or "guided" in name]
+    assert figures["majority@2"] == pytest.approx((1 / 3 + 1 / 2 + 0 + 0) / 4)
+    assert figures["majority@3"] == pytest.approx((0 + 1 / 2 + 0 + 0) / 4)
+    assert figures["vote_parse_rate"] == pytest.approx((3 + 2 + 0 + 3) / 12)
+    assert figures["vote_tokens"] == 100
+    assert not [name for name in figures if "@4" in name or "guided" in name]
 
 
 def test_best_of_n_needs_the_single_best() -> None:
     four = item("four", sample((8, 3, 8, 1), label=2), sample((8, 3, 8, 1)), label=2, lengths=(1, 2, 3, 4))
-    found = values([four], [1])
-    assert (found["greedy"], found["greedy_ties_lost"]) == (1 / 2, 0.0)
-    assert (found["vote@1"], found["vote@1_ties_lost"]) == (1 / 2, 0.0)
-    assert (found["chance"], found["tie_rate"], found["position_3"]) == (1 / 4, 1.0, 1 / 2)
+    figures = values([four], [1])
+    assert (figures["greedy"], figures["greedy_ties_lost"]) == (1 / 2, 0.0)
+    assert (figures["vote@1"], figures["vote@1_ties_lost"]) == (1 / 2, 0.0)
+    assert (figures["chance"], figures["tie_rate"], figures["position_3"]) == (1 / 4, 1.0, 1 / 2)
 
 
 def test_guided_votes() -> None:
@@ -162,13 +157,13 @@ def test_single_responses() -> None:
         single("w1", 0, 6, 5, 5, 5),  # mean 5
         single("w2", 0, 2, None, None, None),  # in the middle: 5.5
     ]
-    found = rows(items, [3])[-1].figures
+    figures = rows(items, [3])[-1].figures
     # Greedy 9, 5.5 against 6, 2: three of the four pairs. Votes 7, 5 against 5, 5.5: two, and a tie.
-    assert found["auc_greedy"].value == 3 / 4
-    assert found["auc_vote@3"].value == 2.5 / 4
-    assert (found["auc_greedy"].rows, found["parse_rate"].value, found["tokens"].value) == (4, 3 / 4, 50)
-    assert found["vote_parse_rate"].value == 8 / 12
-    assert set(found) == {"auc_greedy", "auc_vote@3", "parse_rate", "tokens", "vote_parse_rate", "vote_tokens"}
+    assert figures["auc_greedy"].value == 3 / 4
+    assert figures["auc_vote@3"].value == 2.5 / 4
+    assert (figures["auc_greedy"].rows, figures["parse_rate"].value, figures["tokens"].value) == (4, 3 / 4, 50)
+    assert figures["vote_parse_rate"].value == 8 / 12
+    assert set(figures) == {"auc_greedy", "auc_vote@3", "parse_rate", "tokens", "vote_parse_rate", "vote_tokens"}
 
 
 def test_one_vote_of_single_responses_is_averaged_over_all_of_them() -> None:
@@ -181,8 +176,8 @@ def test_drawn_votes_of_single_responses() -> None:
     items = [
         single(f"{index}", index % 2, 5, *[source.choice([3, 4, 5]) + index % 2 for _ in range(12)]) for index in range(60)
     ]
-    found = values(items, [1, 4, 12], resamples=2)
-    assert 0.6 < found["auc_vote@1"] < found["auc_vote@4"] < found["auc_vote@12"] <= 1.0
+    figures = values(items, [1, 4, 12], resamples=2)
+    assert 0.6 < figures["auc_vote@1"] < figures["auc_vote@4"] < figures["auc_vote@12"] <= 1.0
 
 
 def test_guided_single_responses() -> None:
@@ -190,9 +185,9 @@ def test_guided_single_responses() -> None:
         with_meta(single("r", 1, 9, 9, 1), 0.9, 0.1),
         with_meta(single("w", 0, 1, 6, 6), 0.5, 0.5),
     ]
-    found = values(items, [2])
-    assert found["auc_vote@2"] == 0.0  # 5 against 6
-    assert found["auc_guided@2"] == 1.0  # 9 against 6
+    figures = values(items, [2])
+    assert figures["auc_vote@2"] == 0.0  # 5 against 6
+    assert figures["auc_guided@2"] == 1.0  # 9 against 6
 
 
 def test_no_area_without_right_and_wrong() -> None:
@@ -215,17 +210,17 @@ def test_a_row_a_subset_and_the_last_over_all() -> None:
         pair("b", (2, 9), subset="prose"),
         pair("c", (9, 2), subset="sums"),
     ]
-    found = rows(items)
-    assert [(row.subset, row.rows) for row in found] == [("prose", 1), ("sums", 2), ("overall", 3)]
-    assert [row.figures["greedy"].value for row in found] == [0.0, 1.0, pytest.approx(2 / 3)]
+    by_subset = rows(items)
+    assert [(row.subset, row.rows) for row in by_subset] == [("prose", 1), ("sums", 2), ("overall", 3)]
+    assert [row.figures["greedy"].value for row in by_subset] == [0.0, 1.0, pytest.approx(2 / 3)]
     (alone,) = rows(items[:1])
     assert alone.subset == "overall"
 
 
 def test_only_some_items_are_voted_on() -> None:
-    found = rows([pair("a", (9, 2), (9, 2), (2, 9)), pair("b", (9, 2))], [1, 2])[-1].figures
-    assert (found["greedy"].rows, found["vote@1"].rows, found["vote@2"].rows) == (2, 1, 1)
-    assert (found["vote@1"].value, found["vote@2"].value) == (1 / 2, 1 / 2)  # the two sum up to a tie
+    figures = rows([pair("a", (9, 2), (9, 2), (2, 9)), pair("b", (9, 2))], [1, 2])[-1].figures
+    assert (figures["greedy"].rows, figures["vote@1"].rows, figures["vote@2"].rows) == (2, 1, 1)
+    assert (figures["vote@1"].value, figures["vote@2"].value) == (1 / 2, 1 / 2)  # the two sum up to a tie
 
 
 def test_intervals_are_over_preferences() -> None:

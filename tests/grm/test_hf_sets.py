@@ -177,7 +177,7 @@ def test_a_set_without_a_converter_is_refused() -> None:
         load("hf:someone/else")
 
 
-def test_a_set_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
+def test_a_set_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     with pytest.raises(DataError, match=r"cannot be loaded \(.*check the name and the network, or give hf:"):
         load(f"hf:NCSOFT/offsetbias@{tmp_path / 'none'}")

@@ -33,13 +33,13 @@ def test_a_prompt_and_its_completion(tmp_path: Path) -> None:
 def test_a_conversation_ends_in_the_answer_to_be_learnt(tmp_path: Path) -> None:
     short = chat(("user", "2 + 2?"), ("assistant", "4\n"))
     long = chat(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"), ("assistant", "Why not?"))
-    assert load(write(tmp_path, short, {**long, "prompt": "passed over"})) == [
+    assert load(write(tmp_path, short, {**long, "prompt": "ignored"})) == [
         Instruction(prompt="2 + 2?", completion="4\n"),
         Instruction(prompt="System: Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Why?", completion="Why not?"),
     ]
 
 
-def test_blank_lines_are_passed_over_and_lone_surrogates_replaced(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped_and_lone_surrogates_replaced(tmp_path: Path) -> None:
     rows = ["", {"prompt": "a\ud800", "completion": "b\udfff"}, "  ", chat(("user", "c\ud800"), ("assistant", "d\ud800"))]
     assert load(write(tmp_path, *rows)) == [
         Instruction(prompt="a\ufffd", completion="b\ufffd"),
@@ -50,9 +50,9 @@ def test_blank_lines_are_passed_over_and_lone_surrogates_replaced(tmp_path: Path
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"completion": "4"}, "field 'prompt': is missing; give what was asked"),
-        ({**GOOD, "prompt": 7}, "field 'prompt': is 7; give what was asked"),
-        ({**GOOD, "prompt": " \n"}, "field 'prompt': is empty; give what was asked, or remove the row"),
+        ({"completion": "4"}, "field 'prompt': is missing; give the instruction"),
+        ({**GOOD, "prompt": 7}, "field 'prompt': is 7; give the instruction"),
+        ({**GOOD, "prompt": " \n"}, "field 'prompt': is empty; give the instruction, or remove the row"),
         ({"prompt": "2 + 2?"}, "field 'completion': is missing; give the answer to be learnt"),
         ({**GOOD, "completion": ["4"]}, "field 'completion': is ['4']; give the answer to be learnt"),
         ({**GOOD, "completion": ""}, "field 'completion': is empty; give the answer to be learnt, or remove the row"),
@@ -102,7 +102,7 @@ def test_a_malformed_message_is_shown(tmp_path: Path, message: object) -> None:
 def test_a_blank_conversation_is_refused(tmp_path: Path) -> None:
     """As a blank `prompt` is."""
     path = write(tmp_path, chat(("user", " \n"), ("assistant", "4")))
-    with pytest.raises(DataError, match=r"general\.jsonl:1: field 'messages': ask nothing; "):
+    with pytest.raises(DataError, match=r"general\.jsonl:1: field 'messages': have no text before the answer; "):
         load(path)
 
 

@@ -1,197 +1,12 @@
-"""Preference data: what is read, what is skipped and counted, what is refused and how."""
-
-import json
-from pathlib import Path
+"""Preferences as values, and the functions that every reader of them needs."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from grm.preferences import NOT_VERIFIABLE, TWO_BEST, DataError, Loaded, Preference, Question, conversation
-from grm.sources import load
-
-PAIR = {"id": "a", "prompt": "2 + 2?", "responses": ["4", "5"], "preferred": 0, "subset": "sums"}
+from grm.preferences import DataError, Loaded, Preference, Question, Skipped, clean, collect, conversation
 
 
-def write(folder: Path, *rows: object) -> str:
-    path = folder / "data.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def read(folder: Path, *rows: object) -> Loaded:
-    return load(write(folder, *rows))
-
-
-def test_a_pair(tmp_path: Path) -> None:
-    question = Question(id="a", query="2 + 2?", responses=("4", "5"))
-    expected = Loaded(preferences=(Preference(question=question, label=0, subset="sums"),), skipped={})
-    assert read(tmp_path, PAIR) == expected
-
-
-def test_scores_with_one_best(tmp_path: Path) -> None:
-    row = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 4.5, 4]}
-    (preference,) = read(tmp_path, row).preferences
-    assert preference.label == 1
-    assert preference.question.id == "data:1"
-    assert preference.subset == ""
-
-
-def test_ties_for_the_best_are_skipped_and_counted(tmp_path: Path) -> None:
-    tie = {"prompt": "q", "responses": ["a", "b"], "scores": [4, 4.0]}
-    loaded = read(tmp_path, PAIR, tie, {**tie, "scores": [0, 0]}, {**tie, "scores": [1, 0]})
-    assert [preference.label for preference in loaded.preferences] == [0, 0]
-    assert loaded.skipped == {TWO_BEST: 2}
-
-
-def test_single_responses_with_a_verdict(tmp_path: Path) -> None:
-    rows = [{"prompt": "q", "responses": ["a"], "scores": [score]} for score in (1, 0, 1.0)]
-    assert [preference.label for preference in read(tmp_path, *rows).preferences] == [1, 0, 1]
-
-
-def test_single_responses_with_ratings_are_not_verdicts_even_where_they_are_1(tmp_path: Path) -> None:
-    rows = [{"prompt": "q", "responses": ["a"], "scores": [score]} for score in (1, 4, 5)]
-    loaded = read(tmp_path, PAIR, *rows)
-    assert [preference.question.id for preference in loaded.preferences] == ["a"]
-    assert loaded.skipped == {NOT_VERIFIABLE: 3}
-
-
-def test_messages_replace_the_prompt(tmp_path: Path) -> None:
-    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?")]
-    row = {**PAIR, "messages": [{"role": role, "content": content} for role, content in turns]}
-    (preference,) = read(tmp_path, row).preferences
-    assert preference.question.query == "System: Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Why?"
-    assert conversation([("user", "Why?")]) == "Why?"
-
-
-def test_rewardbench_rows(tmp_path: Path) -> None:
-    row = {"prompt": "q", "chosen": "good", "rejected": "bad", "subset": "chat", "id": 7, "chosen_model": "x"}
-    (preference,) = read(tmp_path, row).preferences
-    assert preference.question == Question(id="7", query="q", responses=("good", "bad"))
-    assert (preference.label, preference.subset) == (0, "chat")
-
-
-def test_limit(tmp_path: Path) -> None:
-    path = write(tmp_path, *({**PAIR, "id": str(i)} for i in range(5)))
-    assert [each.question.id for each in load(path, limit=2).preferences] == ["0", "1"]
-
-
-def test_blank_lines_bom_and_carriage_returns_are_fine(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf\r\n" + json.dumps(PAIR).encode() + b"\r\n\n")
-    assert len(load(str(path)).preferences) == 1
-
-
-def test_text_that_has_no_utf8_form_is_replaced(tmp_path: Path) -> None:
-    (preference,) = read(tmp_path, {**PAIR, "responses": ["a\ud800", "b"]}).preferences
-    assert preference.question.responses == ("a\ufffd", "b")
-
-
-def without(field: str) -> dict[str, object]:
-    return {key: value for key, value in PAIR.items() if key != field}
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (without("prompt"), r"data\.jsonl:2: field 'prompt': is missing; give the query as text"),
-        ({**PAIR, "prompt": 3}, "field 'prompt': is 3; give the query as text"),
-        ({**PAIR, "prompt": " "}, "field 'prompt': is empty"),
-        (without("responses"), "field 'responses': is missing; give a list of texts"),
-        ({**PAIR, "responses": []}, r"field 'responses': is \[\]"),
-        ({**PAIR, "responses": "4"}, "field 'responses': is '4'"),
-        ({**PAIR, "responses": ["4", ""]}, r"field 'responses\[1\]': is empty; .* remove the row"),
-        ({**PAIR, "responses": ["4", " \n"]}, r"field 'responses\[1\]': is empty"),
-        ({**PAIR, "responses": ["4", None]}, r"field 'responses\[1\]': is None"),
-        ({**PAIR, "preferred": 2}, r"field 'preferred': is 2, out of range; 2 responses: give 0\.\.1"),
-        ({**PAIR, "preferred": -1}, "field 'preferred': is -1, out of range"),
-        ({**PAIR, "preferred": 10**30}, "field 'preferred': is a number of absurd size, out of range"),
-        ({**PAIR, "preferred": [0, 1]}, r"field 'preferred': is \[0, 1\]; name the one best"),
-        ({**PAIR, "preferred": True}, "field 'preferred': is True; give the index"),
-        ({**PAIR, "preferred": "0"}, "field 'preferred': is '0'; give the index"),
-        ({**PAIR, "preferred": 0.0}, r"field 'preferred': is 0\.0; give the index"),
-        ({**PAIR, "responses": ["4"]}, r"field 'preferred': says nothing of one response; give scores"),
-        ({**PAIR, "scores": [1, 0]}, "field 'preferred': stands beside 'scores'; give one of them"),
-        (without("preferred"), "field 'scores': is missing; give one number per response, or 'preferred'"),
-        ({**without("preferred"), "scores": 3}, "field 'scores': is 3"),
-        ({**without("preferred"), "scores": [1]}, "field 'scores': has 1 numbers for 2 responses"),
-        ({**without("preferred"), "scores": [1, "0"]}, "field 'scores': holds '0'; give numbers"),
-        ({**without("preferred"), "scores": [1, True]}, "field 'scores': holds True; give numbers"),
-        ({**without("preferred"), "scores": [1, None]}, "field 'scores': holds None; give numbers"),
-        ({**without("preferred"), "scores": [1, float("nan")]}, "field 'scores': holds nan; give finite"),
-        ({**without("preferred"), "scores": [1, float("inf")]}, "field 'scores': holds inf; give finite"),
-        ({**PAIR, "id": ""}, "field 'id': is ''; give text or an integer"),
-        ({**PAIR, "id": 1.5}, r"field 'id': is 1\.5"),
-        ({**PAIR, "id": True}, "field 'id': is True"),
-        ({**PAIR, "subset": 3}, "field 'subset': is 3; give text or leave it out"),
-        ({**PAIR, "messages": []}, r"field 'messages': is \[\]"),
-        ({**PAIR, "messages": "hi"}, "field 'messages': is 'hi'"),
-        ({**PAIR, "messages": [{"role": "user"}]}, r"field 'messages': holds .*; each message is"),
-        ({**PAIR, "messages": ["hi"]}, "field 'messages': holds 'hi'"),
-        ({**PAIR, "messages": [{"role": "user", "content": " "}]}, "field 'messages': are empty"),
-        ({"prompt": "q", "chosen": "a"}, "field 'rejected': is missing; give a response"),
-        ({"prompt": "q", "chosen": "", "rejected": "b"}, "field 'chosen': is empty"),
-        ({"prompt": "q", "chosen": ["a"], "rejected": "b"}, r"field 'chosen': is \['a'\]"),
-        ([1, 2], r"data\.jsonl:2: is \[1, 2\], not an object"),
-        ("text", "is 'text', not an object"),
-        (None, "is None, not an object"),
-        (PAIR, r"data\.jsonl:2: field 'id': 'first' was used at .*data\.jsonl:1; make ids unique"),
-    ],
-)
-def test_a_malformed_row_is_refused_with_its_line(tmp_path: Path, row: object, message: str) -> None:
-    first = {**PAIR, "id": "first"}
-    with pytest.raises(DataError, match=message):
-        read(tmp_path, first, {**PAIR, "id": "first"} if row is PAIR else row)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", r"data\.jsonl: no rows; give one JSON object per line"),
-        (b"\n \n", "no rows"),
-        (b'\n{"prompt": "q"', r"data\.jsonl:2: not JSON \("),
-        (b"prompt,chosen,rejected\n", r"data\.jsonl:1: not JSON"),
-        (b'[\n{"prompt": "q"}]', r"data\.jsonl:1: not JSON"),
-        (b"{}\xff", r"data\.jsonl:1: not UTF-8 at byte 2 of the line; save it as UTF-8"),
-        (b"[" * 100_000, r"data\.jsonl:1: not JSON"),
-        (b'{"preferred": ' + b"9" * 5000 + b"}", r"data\.jsonl:1: not JSON"),
-    ],
-)
-def test_a_file_that_is_no_jsonl_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=message):
-        load(str(path))
-
-
-def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.jsonl: no such file; give a path, tiny:<seed>:<count> or hf:"):
-        load(str(tmp_path / "none.jsonl"))
-    with pytest.raises(DataError, match="cannot be read"):
-        load(str(tmp_path))
-    for name in ("\x1b[2J\u202e\n.jsonl", "nul \x00", "x" * 300):
-        with pytest.raises(DataError) as caught:
-            load(str(tmp_path / name))
-        assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize("source", ["tiny:", "tiny:1", "tiny:a:5", "tiny:1:5:2:3", "tiny:-1:5", "tinyheld:1: 5"])
-def test_a_tiny_source_that_is_misspelt_is_refused(source: str) -> None:
-    with pytest.raises(DataError, match="write tiny:<seed>:<count>"):
-        load(source)
-
-
-@pytest.mark.parametrize("source", ["tiny:1:0", "tiny:1:5:9", "tinyheld:1:5:0"])
-def test_a_tiny_source_out_of_range_is_refused(source: str) -> None:
-    with pytest.raises(DataError, match="count must be at least 1 and n one of"):
-        load(source)
-
-
-def test_the_tiny_world_is_a_source() -> None:
-    training, held_out = load("tiny:1:20:2"), load("tinyheld:1:20:2", limit=5)
-    assert len(training.preferences) == 20
-    assert len(held_out.preferences) == 5
-    assert all(len(each.question.responses) == 2 for each in training.preferences)
+def preference(id_: str) -> Preference:
+    return Preference(question=Question(id=id_, query="q", responses=("x", "y")), label=0)
 
 
 def test_values_that_are_no_preference_cannot_be_built() -> None:
@@ -203,31 +18,23 @@ def test_values_that_are_no_preference_cannot_be_built() -> None:
         Preference(question=Question(id="a", query="q", responses=("x",)), label=2)
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("text"),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=6,
-)
-FIELDS = ["id", "prompt", "responses", "preferred", "scores", "messages", "chosen", "rejected", "subset"]
-rows = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6)
-nearly = st.builds(lambda row, field, value: {**PAIR, **row, field: value}, rows, st.sampled_from(FIELDS), anything)
+def test_skipped_rows_are_counted_and_do_not_count_towards_the_limit() -> None:
+    placed = [("1", Skipped(reason="tie")), ("2", preference("a")), ("3", Skipped(reason="tie")), ("4", preference("b"))]
+    assert collect(placed) == Loaded(preferences=(preference("a"), preference("b")), skipped={"tie": 2})
+    assert collect(placed, limit=1) == Loaded(preferences=(preference("a"),), skipped={"tie": 1})
+    assert collect(placed, limit=0) == Loaded(preferences=(), skipped={})
 
 
-@given(row=rows | nearly | anything)
-def test_any_json_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, row: object) -> None:
-    path = tmp_path_factory.getbasetemp() / "any.jsonl"
-    path.write_text(json.dumps(row), encoding="utf-8")
-    try:
-        loaded = load(str(path))
-    except DataError as error:
-        assert str(path) in str(error)  # noqa: PT017
-    else:
-        assert len(loaded.preferences) + sum(loaded.skipped.values()) == 1
+def test_an_id_that_is_used_twice_is_refused_with_both_places() -> None:
+    with pytest.raises(DataError, match="file:4: field 'id': 'a' was used at file:2"):
+        collect([("file:2", preference("a")), ("file:4", preference("a"))])
 
 
-@given(content=st.binary(max_size=40))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "bytes.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"bytes\.jsonl"):
-        load(str(path))
+def test_a_lone_message_is_its_content_and_several_are_named_turns() -> None:
+    assert conversation([("user", "Why?")]) == "Why?"
+    assert conversation([("user", "Hi"), ("assistant", "Hello")]) == "User: Hi\n\nAssistant: Hello"
+
+
+def test_lone_surrogates_are_replaced_and_other_text_is_kept() -> None:
+    assert clean("a\ud800b\udfff") == "a\ufffdb\ufffd"
+    assert clean("Straße 東京 \U0001f600") == "Straße 東京 \U0001f600"

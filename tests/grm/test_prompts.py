@@ -54,7 +54,7 @@ def test_compact_without_principles_to_the_letter() -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("question", [THREE, SINGLE])
-def test_a_prompt_without_principles_speaks_of_none(style: str, question: Question) -> None:
+def test_a_prompt_without_principles_mentions_none(style: str, question: Question) -> None:
     order = range(len(question.responses))
     prompt = render(question, order, template(style, principles=False))
     assert not re.search("criteri|principle", prompt, re.IGNORECASE)
@@ -64,9 +64,9 @@ def test_a_prompt_without_principles_speaks_of_none(style: str, question: Questi
 
 @BOTH
 @pytest.mark.parametrize("style", STYLES)
-def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> None:
+def test_sections_stand_in_the_agreed_order(style: str, principles: bool) -> None:
     prompt = render(THREE, (0, 1, 2), template(style, principles=principles), hint=1)
-    parts = [
+    sections = [
         "from 1 to 10",
         "e strict",
         *(["riteria"] if principles else []),
@@ -78,7 +78,7 @@ def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> No
         "\nAnalysis:",
         "\nScores: \\boxed{",
     ]
-    positions = [prompt.index(part) for part in parts]
+    positions = [prompt.index(section) for section in sections]
     assert positions == sorted(positions)
     assert "\\boxed{s1, s2, s3}" in prompt
     assert "{{" not in prompt
@@ -89,7 +89,7 @@ def test_parts_stand_in_the_contracted_order(style: str, principles: bool) -> No
 def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
     training = render(SINGLE, (0,), chosen)
-    evaluation = render(SINGLE, (0,), chosen, scale=ScoreRange.GRADED)
+    evaluation = render(SINGLE, (0,), chosen, score_range=ScoreRange.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -99,7 +99,7 @@ def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluatio
 
 def test_the_0_1_scale_is_for_single_responses() -> None:
     with pytest.raises(ValueError, match="single response"):
-        render(THREE, (0, 1, 2), template("compact"), scale=ScoreRange.VERDICT)
+        render(THREE, (0, 1, 2), template("compact"), score_range=ScoreRange.VERDICT)
 
 
 @BOTH
@@ -112,7 +112,7 @@ def test_a_hint_adds_one_line_and_changes_nothing_else(style: str, principles: b
     assert hinted == plain
 
 
-def test_hints_for_a_single_response_say_the_verdict() -> None:
+def test_hints_for_a_single_response_give_the_verdict() -> None:
     assert "Hint: the response is right." in render(SINGLE, (0,), template("compact"), hint=1)
     assert "Hint: the response is wrong." in render(SINGLE, (0,), template("compact"), hint=0)
 
@@ -140,9 +140,9 @@ def test_permuting_responses_permutes_the_blocks(seed: int, n: int) -> None:
 
 def test_shuffling_is_fair_and_seeded() -> None:
     rng = random.Random(3)
-    seen = Counter(shuffled(3, rng) for _ in range(6000))
-    assert len(seen) == 6
-    assert all(850 < count < 1150 for count in seen.values())
+    orders = Counter(shuffled(3, rng) for _ in range(6000))
+    assert len(orders) == 6
+    assert all(850 < count < 1150 for count in orders.values())
     assert shuffled(5, random.Random(1)) == shuffled(5, random.Random(1))
 
 
@@ -170,9 +170,9 @@ def test_own_template(tmp_path: Path) -> None:
         render(SINGLE, (0,), loaded, hint=1)
 
 
-def test_own_template_without_single_wording(tmp_path: Path) -> None:
+def test_own_template_without_one_for_single_responses(tmp_path: Path) -> None:
     loaded = own(tmp_path, OWN)
-    assert render(SINGLE, (0,), loaded, scale=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
+    assert render(SINGLE, (0,), loaded, score_range=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
     with pytest.raises(TemplateError, match=r"add own_single\.txt beside it"):
         render(SINGLE, (0,), loaded)
 

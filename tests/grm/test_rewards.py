@@ -1,4 +1,4 @@
-"""The rule reward by its formula, and the judges without a model."""
+"""The rule reward by its formula."""
 
 import random
 
@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm.judgement import unshuffle
-from grm.preferences import Preference, Question
-from grm.rewards import chance_accuracy, longest_accuracy, rule_reward, shortest_accuracy
+from grm.rewards import rule_reward
 
 
 @pytest.mark.parametrize(
@@ -53,27 +52,3 @@ def test_refuses_what_cannot_be_scored() -> None:
         rule_reward((1, 2), 2, 2)
     with pytest.raises(ValueError, match="3 scores for 2"):
         rule_reward((1, 2, 3), 0, 2)
-
-
-def pair(first: str, second: str, label: int) -> Preference:
-    return Preference(question=Question(id=first + second, query="q", responses=(first, second)), label=label)
-
-
-def test_length_baselines() -> None:
-    preferences = [pair("long", "s", 0), pair("long", "s", 1), pair("long", "s", 0), pair("xy", "zw", 1)]
-    assert longest_accuracy(preferences) == (1 + 0 + 1 + 0.5) / 4
-    assert shortest_accuracy(preferences) == (0 + 1 + 0 + 0.5) / 4
-
-
-def test_chance() -> None:
-    four = Preference(question=Question(id="4", query="q", responses=("a", "b", "c", "d")), label=0)
-    one = Preference(question=Question(id="1", query="q", responses=("a",)), label=0)
-    assert chance_accuracy([four, one, pair("a", "b", 0)]) == pytest.approx((0.25 + 0.5 + 0.5) / 3)
-
-
-def test_baselines_refuse_nothing_and_single_responses() -> None:
-    one = Preference(question=Question(id="1", query="q", responses=("a",)), label=0)
-    with pytest.raises(ValueError, match="no preferences"):
-        chance_accuracy([])
-    with pytest.raises(ValueError, match="one response"):
-        longest_accuracy([one])

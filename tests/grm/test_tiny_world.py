@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm import judgement, preferences, prompts, rewards, sources, tiny_world
+from grm import baselines, judgement, preferences, prompts, rewards, tiny_world
 from grm.judgement import ScoreRange
 from grm.tiny_world import PRINCIPLES, SIZES
 
@@ -27,7 +27,7 @@ def read(preference: preferences.Preference) -> list[dict[str, int]]:
 
 
 def item(preference: preferences.Preference) -> tuple[object, ...]:
-    """What the split looks at, read back from the text."""
+    """The item that the split is by, read back from the text."""
     query = preference.question.query
     topic = next(topic for topic in tiny_world.TOPICS if topic in query)
     profiles = sorted(tuple(levels.values()) for levels in read(preference))
@@ -69,11 +69,6 @@ def test_the_mix_of_sizes() -> None:
         assert counts[n] / MANY == pytest.approx(share, abs=0.03)
 
 
-def test_sources_of_the_preferences_module_reach_both_sides() -> None:
-    assert sources.load("tiny:3:5:2").preferences == tuple(tiny_world.preferences(3, 5, 2))
-    assert sources.load("tinyheld:3:5").preferences == tuple(tiny_world.preferences(3, 5, held_out=True))
-
-
 @pytest.mark.parametrize(("count", "n"), [(-1, None), (1, 0), (1, 5)])
 def test_impossible_requests_are_refused(count: int, n: int | None) -> None:
     with pytest.raises(ValueError, match="n in"):
@@ -111,7 +106,7 @@ def test_single_responses_are_right_half_of_the_time() -> None:
     assert sum(labels) / MANY == pytest.approx(0.5, abs=0.03)
 
 
-def test_no_word_of_the_query_tells_the_label() -> None:
+def test_no_word_of_the_query_reveals_the_label() -> None:
     by_word = defaultdict(list)
     for preference in pairs():
         for word in set(preference.question.query.split()):
@@ -121,81 +116,85 @@ def test_no_word_of_the_query_tells_the_label() -> None:
         assert deviation < 4.5 * 0.5 / len(labels) ** 0.5, word  # 4.5 standard errors of a fair coin
 
 
-def test_length_tells_only_what_brevity_tells() -> None:
+def test_length_reveals_the_label_only_where_brevity_counts() -> None:
     """The shorter answer wins the brevity quarter; in the other three quarters length is no use."""
-    found = pairs()
-    assert 0.54 < rewards.shortest_accuracy(found) < 0.66
-    assert 0.34 < rewards.longest_accuracy(found) < 0.46
-    others = [p for p in found if p.subset != "brevity"]
-    assert rewards.shortest_accuracy(others) == pytest.approx(0.5, abs=0.05)
+    drawn = pairs()
+    assert 0.54 < baselines.shortest_accuracy(drawn) < 0.66
+    assert 0.34 < baselines.longest_accuracy(drawn) < 0.46
+    others = [p for p in drawn if p.subset != "brevity"]
+    assert baselines.shortest_accuracy(others) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("principle", PRINCIPLES)
 def test_a_judge_of_one_principle_is_right_in_its_quarter_and_at_chance_elsewhere(principle: str) -> None:
-    def share_right(found: list[preferences.Preference]) -> float:
-        worth = [(levels[p.label][principle] - levels[1 - p.label][principle]) for p in found for levels in [read(p)]]
-        return sum(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in worth) / len(worth)
+    def share_right(judged: list[preferences.Preference]) -> float:
+        gaps = [(levels[p.label][principle] - levels[1 - p.label][principle]) for p in judged for levels in [read(p)]]
+        return sum(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in gaps) / len(gaps)
 
-    found = pairs()
-    assert share_right([p for p in found if p.subset == principle]) == 1.0
-    assert share_right([p for p in found if p.subset != principle]) == pytest.approx(0.5, abs=0.04)
+    drawn = pairs()
+    assert share_right([p for p in drawn if p.subset == principle]) == 1.0
+    assert share_right([p for p in drawn if p.subset != principle]) == pytest.approx(0.5, abs=0.04)
 
 
 # --- the loose judge
 
 
-def judged(n: int, count: int, *, scale: ScoreRange, hinted: bool = False) -> list[tuple[bool, str, bool]]:
+def judged(n: int, count: int, *, score_range: ScoreRange, hinted: bool = False) -> list[tuple[bool, str, bool]]:
     """(correct, first principle, is that the principle that counts) of one judgement per preference."""
     rng = random.Random(11)
-    found = []
+    judgements = []
     for preference in tiny_world.preferences(12, count, n):
         order = prompts.shuffled(n, rng)
         shown_label = preference.label if n == 1 else order.index(preference.label)
-        text = tiny_world.loose_judge(preference.question, order, rng, scale=scale, hint=shown_label if hinted else None)
-        parsed = judgement.parse(text, n, low=scale.low, high=scale.high)
+        text = tiny_world.loose_judge(
+            preference.question, order, rng, score_range=score_range, hint=shown_label if hinted else None
+        )
+        parsed = judgement.parse(text, n, low=score_range.low, high=score_range.high)
         assert isinstance(parsed, judgement.Judgement)
         reward = rewards.rule_reward(judgement.unshuffle(parsed.scores, order), preference.label, n)
         first = parsed.principles.split()[0]
-        found.append((reward > 0, first, first == preference.subset))
-    return found
+        judgements.append((reward > 0, first, first == preference.subset))
+    return judgements
 
 
 def test_the_loose_judge_is_a_little_above_chance_and_follows_its_habit() -> None:
-    found = judged(2, MANY, scale=ScoreRange.GRADED)
-    assert 0.55 < sum(correct for correct, _, _ in found) / MANY < 0.68
-    firsts = Counter(first for _, first, _ in found)
+    judgements = judged(2, MANY, score_range=ScoreRange.GRADED)
+    assert 0.55 < sum(correct for correct, _, _ in judgements) / MANY < 0.68
+    firsts = Counter(first for _, first, _ in judgements)
     assert [name for name, _ in firsts.most_common()] == list(PRINCIPLES)
-    assert 0.3 < sum(counts for _, _, counts in found) / MANY < 0.45
+    assert 0.3 < sum(counts for _, _, counts in judgements) / MANY < 0.45
 
 
 def test_a_judgement_by_the_principle_that_counts_is_mostly_right() -> None:
-    right = [correct for correct, _, counts in judged(2, MANY, scale=ScoreRange.GRADED) if counts]
+    right = [correct for correct, _, counts in judged(2, MANY, score_range=ScoreRange.GRADED) if counts]
     assert sum(right) / len(right) > 0.85
 
 
 def test_a_hint_makes_judgements_right_more_often() -> None:
-    plain = sum(correct for correct, _, _ in judged(3, 1000, scale=ScoreRange.GRADED))
-    hinted = sum(correct for correct, _, _ in judged(3, 1000, scale=ScoreRange.GRADED, hinted=True))
+    plain = sum(correct for correct, _, _ in judged(3, 1000, score_range=ScoreRange.GRADED))
+    hinted = sum(correct for correct, _, _ in judged(3, 1000, score_range=ScoreRange.GRADED, hinted=True))
     assert hinted > 1.3 * plain
 
 
 def test_single_responses_get_a_verdict_in_training() -> None:
-    found = judged(1, 1000, scale=ScoreRange.VERDICT)
-    assert 0.55 < sum(correct for correct, _, _ in found) / len(found) < 0.75
+    judgements = judged(1, 1000, score_range=ScoreRange.VERDICT)
+    assert 0.55 < sum(correct for correct, _, _ in judgements) / len(judgements) < 0.75
 
 
-@given(seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)), scale=st.sampled_from(ScoreRange), hinted=st.booleans())
-def test_the_unprincipled_judge_thinks_the_same_and_names_no_principle(
-    seed: int, n: int, scale: ScoreRange, hinted: bool
+@given(
+    seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)), score_range=st.sampled_from(ScoreRange), hinted=st.booleans()
+)
+def test_the_unprincipled_judge_gives_the_same_scores_and_names_no_principle(
+    seed: int, n: int, score_range: ScoreRange, hinted: bool
 ) -> None:
     (preference,) = tiny_world.preferences(seed, 1, n)
     question, order = preference.question, tuple(range(n))
-    scale = scale if n == 1 else ScoreRange.GRADED
+    score_range = score_range if n == 1 else ScoreRange.GRADED
     hint = preference.label if hinted else None
 
     def read_back(judge: Callable[..., str]) -> judgement.Judgement:
-        text = judge(question, order, random.Random(seed), scale=scale, hint=hint)
-        parsed = judgement.parse(text, n, low=scale.low, high=scale.high)
+        text = judge(question, order, random.Random(seed), score_range=score_range, hint=hint)
+        parsed = judgement.parse(text, n, low=score_range.low, high=score_range.high)
         assert isinstance(parsed, judgement.Judgement)
         return parsed
 
@@ -212,7 +211,7 @@ def test_the_unprincipled_judge_thinks_the_same_and_names_no_principle(
 def test_critiques_are_true_to_the_text(seed: int, n: int) -> None:
     (preference,) = tiny_world.preferences(seed, 1, n)
     order = prompts.shuffled(n, random.Random(seed))
-    text = tiny_world.reading_drill(preference.question, order, random.Random(seed), scale=ScoreRange.GRADED)
+    text = tiny_world.reading_drill(preference.question, order, random.Random(seed), score_range=ScoreRange.GRADED)
     parsed = judgement.parse(text, n)
     assert isinstance(parsed, judgement.Judgement)
     sentences = parsed.critique.removesuffix(".").split(". ")

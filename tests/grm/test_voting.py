@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.statistics import bootstrap, percentiles
 from grm.voting import (
     NO_CREDIT,
     Credit,
@@ -86,10 +85,10 @@ def test_chosen_by_hand() -> None:
     parsed = [True, False, True, True]
     assert chosen(META, parsed, 1) == [0]
     assert chosen(META, parsed, 2) == [0, 3]
-    assert chosen(META, parsed, 9) == [0, 2, 3]  # fewer parsed than asked for
+    assert chosen(META, parsed, 9) == [0, 2, 3]  # fewer are parsed
     assert chosen([0.5, 0.5, 0.5], [True] * 3, 2) == [0, 1]
     assert chosen([0.1, 0.9, 0.8], [True] * 3, 2) == [1, 2]
-    assert chosen([math.nan, 0.2], [False, True], 1) == [1]  # of an unparsable one, it is not looked at
+    assert chosen([math.nan, 0.2], [False, True], 1) == [1]  # that of an unparsable judgement is not read
     assert chosen([], [], 3) == []
 
 
@@ -176,7 +175,7 @@ def every_subset(judgements: Sequence[Scores | None], meta: Sequence[float], lab
         credit(rule([judgements[i] for i in drawn], [meta[i] for i in drawn]), label)
         for drawn in combinations(range(len(judgements)), k)
     ]
-    return Credit(lost=sum(each.lost for each in earned) / len(earned), split=sum(each.split for each in earned) / len(earned))
+    return Credit(lost=sum(c.lost for c in earned) / len(earned), split=sum(c.split for c in earned) / len(earned))
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -184,8 +183,8 @@ def every_subset(judgements: Sequence[Scores | None], meta: Sequence[float], lab
 def test_few_subsets_are_all_taken(rule: Rule, case: tuple[list[Scores | None], list[float], int], pick: int) -> None:
     judgements, meta, n = case
     label, k = pick % n, 1 + pick % len(judgements)
-    found = expected_credit(judgements, meta, label, k, rule, 20, random.Random(0))  # at most C(6, 3) = 20 subsets
-    assert found == pytest.approx(every_subset(judgements, meta, label, k, rule), abs=1e-12)
+    estimate = expected_credit(judgements, meta, label, k, rule, 20, random.Random(0))  # at most C(6, 3) = 20 subsets
+    assert estimate == pytest.approx(every_subset(judgements, meta, label, k, rule), abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -223,7 +222,7 @@ def test_a_subset_of_unparsable_judgements_earns_nothing() -> None:
 def test_random_subsets_are_subsets() -> None:
     drawn = list(subsets(32, 4, 50, random.Random(0)))
     assert len(drawn) == 50
-    assert all(list(each) == sorted(set(each)) and len(each) == 4 and each[0] >= 0 and each[-1] < 32 for each in drawn)
+    assert all(list(s) == sorted(set(s)) and len(s) == 4 and s[0] >= 0 and s[-1] < 32 for s in drawn)
     assert list(subsets(3, 2, 3, random.Random(0))) == [(0, 1), (0, 2), (1, 2)]
 
 
@@ -249,52 +248,3 @@ def test_the_estimator_is_quick() -> None:
             expected_credit(judgements, meta, 0, k, RULES["vote"], 100, source)
             expected_credit(judgements, meta, 0, k, guided, 100, source)
     assert time.thread_time() - start < 3.0  # about 0.1 s on an idle core
-
-
-def test_bootstrap_of_a_share() -> None:
-    values = [1.0] * 80 + [0.0] * 20
-    low, high = bootstrap(values, resamples=4000, rng=random.Random(0))
-    # The mean of 100 draws has standard deviation sqrt(0.8 * 0.2 / 100) = 0.04; the binomial's quantiles are 0.72, 0.87.
-    assert (low, high) == (pytest.approx(0.72, abs=0.011), pytest.approx(0.87, abs=0.011))
-    narrow = bootstrap(values, resamples=4000, rng=random.Random(0), level=0.5)
-    assert low < narrow[0] < 0.8 < narrow[1] < high
-    assert bootstrap(values, resamples=4000, rng=random.Random(0)) == (low, high)
-
-
-def test_bootstrap_of_equal_values_is_their_value() -> None:
-    assert bootstrap([0.1] * 7, resamples=50, rng=random.Random(0)) == (0.1, 0.1)
-    assert bootstrap([1 / 3], resamples=1, rng=random.Random(0)) == (1 / 3, 1 / 3)
-
-
-def test_bootstrap_covers_at_its_level() -> None:
-    """Of the 95 % intervals of 200 samples about 190 contain the truth; fewer at this sample size, by a few."""
-    source = random.Random(7)
-    covered = 0
-    for _ in range(200):
-        low, high = bootstrap([source.gauss(2.0, 1.0) for _ in range(40)], resamples=200, rng=source)
-        covered += low <= 2.0 <= high
-    assert 178 <= covered <= 198
-
-
-def test_bootstrap_is_quick() -> None:
-    start = time.thread_time()
-    bootstrap([float(i % 2) for i in range(400)], resamples=1000, rng=random.Random(0))
-    assert time.thread_time() - start < 2.0
-
-
-def test_percentiles_by_hand() -> None:
-    estimates = [float(i) for i in range(1000)]
-    assert percentiles(estimates) == (25.0, 974.0)
-    assert percentiles(estimates[::-1], level=0.9) == (50.0, 949.0)
-    assert percentiles([3.0, 1.0]) == (1.0, 3.0)
-
-
-def test_bootstrap_refuses_nothing() -> None:
-    with pytest.raises(ValueError, match="0 values"):
-        bootstrap([], resamples=10, rng=random.Random(0))
-    with pytest.raises(ValueError, match="0 resamples"):
-        bootstrap([1.0], resamples=0, rng=random.Random(0))
-    with pytest.raises(ValueError, match="level 1"):
-        percentiles([1.0], level=1.0)
-    with pytest.raises(ValueError, match="0 estimates"):
-        percentiles([])

@@ -86,7 +86,7 @@ def test_a_healthy_run(run: Run, capsys: pytest.CaptureFixture[str], name: str) 
     assert status.main(["--run", name]) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "run mine: policy version 0, 2 groups outstanding: 2 of version 0 (staleness 0)\nheld up by nobody\n"
+        "run mine: policy version 0, 2 groups outstanding: 2 of version 0 (staleness 0)\nno bottleneck found\n"
     )
     rows = [line.split() for line in said.splitlines()]
     assert [row[0] for row in rows if len(row) > 1 and "@" in row[1]] == ["driver", "grpo-0", "reward-0", "rollout-0"]
@@ -101,7 +101,7 @@ def test_the_culprit_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> N
     silence(run, "rollout-1")
     assert status.main(["--run", "mine"]) == 0
     line = capsys.readouterr().out.splitlines()[1]
-    assert line.startswith("held up by rollout-1: has not beaten for 3")
+    assert line.startswith("held up by rollout-1: silent for 3")
     assert line.endswith("it holds 1 group of prompts, the oldest is group 2")
 
 
@@ -174,8 +174,8 @@ def test_stacks_of_the_parts_on_this_machine(home: Path, run: Run, capsys: pytes
     said = capsys.readouterr().out
     assert "\nrollout-1\n  " in said
     assert " in decode_for_ever\n" in said
-    assert "\nreward-7\n  it runs on node-b: ask there" in said
-    assert "\nrollout-0\n  it was not told where to write its stacks" in said
+    assert "\nreward-7\n  it runs on node-b: use --stacks there" in said
+    assert "\nrollout-0\n  it has no file for its stacks" in said
 
 
 # ---- dead letters ------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_a_run_that_has_ended_gets_no_workers(
 ) -> None:
     monkeypatch.chdir(home)
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 2
-    assert "it is starting, or not going on" in capsys.readouterr().err
+    assert "it is starting, or not running" in capsys.readouterr().err
 
 
 # ---- the live view -----------------------------------------------------------------------------------------------
@@ -287,14 +287,14 @@ def test_a_run_that_has_ended_gets_no_workers(
 
 def test_a_culprit_of_one_look_is_none() -> None:
     snapshot = RunSnapshot(run_id="r", outcomes={"issued": 4, "trained": 2})
-    blamed = Diagnosis(snapshot=snapshot, bottleneck=Bottleneck(process="grpo-0", why="does nothing"))
+    blamed = Diagnosis(snapshot=snapshot, bottleneck=Bottleneck(process="grpo-0", reason="idle"))
     assert status.confirm(blamed, blamed) == blamed
-    other = replace(blamed, bottleneck=Bottleneck(process="driver", why="issues no prompt"))
+    other = replace(blamed, bottleneck=Bottleneck(process="driver", reason="issues no prompts"))
     assert status.confirm(blamed, other).bottleneck is None
     assert status.confirm(replace(blamed, bottleneck=None), blamed).bottleneck is None
     moved = replace(blamed, snapshot=replace(snapshot, outcomes={"issued": 5, "trained": 2}))
     assert status.confirm(blamed, moved).bottleneck is None
-    at_work = replace(blamed, bottleneck=Bottleneck(process="grpo-0", why="is at it", working=True))
+    at_work = replace(blamed, bottleneck=Bottleneck(process="grpo-0", reason="busy (train)", busy=True))
     assert status.confirm(blamed, at_work) == at_work
 
 

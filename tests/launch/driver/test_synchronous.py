@@ -50,7 +50,7 @@ def test_two_runs_with_one_seed_are_equal_to_the_last_bit(runs: list[Ended]) -> 
 
 
 def test_they_equal_a_plain_synchronous_loop(runs: list[Ended]) -> None:
-    command = [sys.executable, str(ROOT / "launch" / "dev" / "synchronous.py"), *SAME]
+    command = [sys.executable, str(ROOT / "launch" / "dev" / "synchronous.py"), "--json", *SAME]
     plain = subprocess.run(command, env=environment(), text=True, capture_output=True, timeout=300, check=False)
     assert plain.returncode == 0, plain.stderr
     expected = [float.fromhex(loss) for loss in json.loads(plain.stdout.splitlines()[-1])]

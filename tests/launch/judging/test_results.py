@@ -12,7 +12,6 @@ import pytest
 from configs.load import load
 from grm.benchmarks import Item, Sample, TableRow, table
 from grm.preferences import Preference, Question
-from grm.statistics import auc
 from launch.judging.results import print_table, rewardbench_rows, write_evaluation
 from tests.launch.page.test_run_page import INVISIBLE, OWN_TAGS, Page
 
@@ -34,7 +33,7 @@ def preference(name: str, n: int = 2, label: int = 0) -> Preference:
 
 def counted(*subsets: str) -> list[TableRow]:
     items = [item(f"{subset} {i}", (9, 2), label=i, subset=subset) for subset in subsets for i in (0, 1)]
-    return table(items, ks=[1, 2], area=auc, resamples=10)
+    return table(items, ks=[1, 2], resamples=10)
 
 
 def left(folder: Path, rows: list[TableRow], *, failed: dict[str, str] | None = None, model: str = "m") -> Path:
@@ -95,7 +94,7 @@ def test_table_json_holds_every_figure_with_its_interval(tmp_path: Path) -> None
 
 def test_single_responses_alone_have_no_accuracy(tmp_path: Path) -> None:
     items = [item(str(i), (score,), label=i, n=1) for i, score in enumerate((2, 9))]
-    left(tmp_path, table(items, ks=[1], area=auc, resamples=10))
+    left(tmp_path, table(items, ks=[1], resamples=10))
     (record,) = (json.loads(line)["metrics"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert record == {"eval/version": 0, "eval/parse_rate@1": 1.0}
     page = Page((tmp_path / "report.html").read_text())

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 import re
 from contextlib import suppress
@@ -9,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.preferences import DataError
-from launch.cli import exit_status
 from launch.monitoring.console import ProgressDisplay, duration
-from launch.monitoring.plain_text import clean, clean_lines
 
 FIGURES: dict[str, Any] = {
     "reward": -0.214,
@@ -31,7 +26,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Seconds that a test sets."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -58,7 +53,7 @@ def test_plain_output_is_one_line_a_step() -> None:
     assert event == "evaluated: accuracy 61.2 % → 74.8 %"
 
 
-def test_a_figure_stays_until_it_is_given_again() -> None:
+def test_a_figure_stays_until_it_is_updated() -> None:
     stream = io.StringIO()
     with ProgressDisplay(9, 0, stream) as progress:
         progress.update(step=1, accuracy=0.5)
@@ -89,7 +84,7 @@ def test_time_to_go_follows_the_last_steps() -> None:
 
 
 @given(st.text())
-def test_no_message_brings_control_codes_or_lines_along(message: str) -> None:
+def test_no_message_prints_control_characters_or_more_lines(message: str) -> None:
     stream = io.StringIO()
     with ProgressDisplay(9, 0, stream) as progress:
         progress.note(message)
@@ -99,7 +94,7 @@ def test_no_message_brings_control_codes_or_lines_along(message: str) -> None:
     assert line.count("\n") == 1
 
 
-def test_a_stream_of_another_encoding_is_no_error() -> None:
+def test_a_stream_that_lacks_a_character_is_no_error() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     with ProgressDisplay(9, 0, stream) as progress:
@@ -116,7 +111,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(term: str, monk
     assert stream.getvalue() == "step 1/9 · 2 workers\n"
 
 
-def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_shows_every_figure_and_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
@@ -126,7 +121,7 @@ def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.M
         raise KeyboardInterrupt
     raw = stream.getvalue()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", raw)
-    for said in (
+    for shown in (
         "step 12/120",
         "reward -0.21",
         "accuracy 61.2 %",
@@ -138,28 +133,11 @@ def test_terminal_shows_every_figure_and_is_left_as_it_was(monkeypatch: pytest.M
         "[bold]evaluated[/bold]: 61 %",
         "▄",
     ):
-        assert said in text
+        assert shown in text
     assert "\x1b[2J" not in raw
     assert "\x1b[1;31m5/4" in raw, "a broken bound stands out"
     assert raw.rindex("\x1b[?25h") > raw.rindex("\x1b[?25l"), "the cursor is shown again"
 
 
-def test_words() -> None:
+def test_durations_are_written_as_a_clock_shows_them() -> None:
     assert [duration(seconds) for seconds in (4.2, 75, 3700)] == ["0:04", "1:15", "1:01:40"]
-    assert clean("a\n\tb\x1b[0m \u202ec") == "a b�[0m �c"
-
-
-@given(st.text())
-def test_an_error_keeps_its_lines_and_nothing_that_acts(message: str) -> None:
-    said = clean_lines(message)
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", said)
-    assert said.count("\n") == message.count("\n")
-    assert clean_lines(said) == said
-
-
-def test_an_error_loses_its_colours_and_keeps_its_blanks(capsys: pytest.CaptureFixture[str]) -> None:
-    def enter() -> int:
-        raise DataError("\x1b[1;31mred\x1b[0m\n  in line 2:\tשלום\x1b]0;title\x07\x1b[2J \u202eevil")
-
-    assert exit_status(enter) == 2
-    assert capsys.readouterr().err == "error: red\n  in line 2:    שלום�]0;title��[2J �evil\n"

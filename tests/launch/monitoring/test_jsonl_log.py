@@ -1,6 +1,4 @@
-"""Files of JSON lines: what was appended is repair_and_read, what a kill cut off is not."""
-
-from __future__ import annotations
+"""Files of JSON lines: a row that was appended whole is read, one that a kill cut off is not."""
 
 import json
 import re
@@ -42,8 +40,8 @@ def test_an_empty_file_and_empty_lines_have_no_rows(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(json.dumps(ROWS[1])) + 1))
-def test_a_row_cut_off_anywhere_is_gone_and_the_next_stands_on_a_line_of_its_own(path: Path, cut: int) -> None:
-    """A whole row without its newline is gone too: whether it is whole cannot be told (7 may be the start of 71)."""
+def test_a_row_cut_off_anywhere_is_removed_and_the_next_starts_on_its_own_line(path: Path, cut: int) -> None:
+    """A whole row without its newline is removed too, because it may have been cut (7 may be the start of 71)."""
     jsonl_log.append(path, ROWS[:1])
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(ROWS[1])[:cut])
@@ -67,7 +65,7 @@ def test_a_whole_file_is_not_touched(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (b"[1, 2]", "expected a JSON object; "),
         (b"7", "expected a JSON object; "),
@@ -75,7 +73,7 @@ def test_a_whole_file_is_not_touched(path: Path) -> None:
         (b'{"id": "\xff"}', "not JSON ('utf-8' codec can't decode byte 0xff "),
     ],
 )
-def test_a_line_that_is_no_object_is_named(path: Path, line: bytes, said: str) -> None:
+def test_a_line_that_is_not_an_object_is_named(path: Path, line: bytes, message: str) -> None:
     path.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
-    with pytest.raises(ValueError, match=re.escape(f"{path}:3: {said}") + ".*remove the line"):
+    with pytest.raises(ValueError, match=re.escape(f"{path}:3: {message}") + ".*remove the line"):
         jsonl_log.repair_and_read(path)

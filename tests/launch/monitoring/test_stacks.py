@@ -1,6 +1,4 @@
-"""Stacks of real processes: one that works, one that hangs in C, one that is stopped, one that is gone, strangers."""
-
-from __future__ import annotations
+"""Stacks of real processes: running, hanging in C, stopped, gone, and not of this run."""
 
 import os
 import signal
@@ -28,16 +26,16 @@ def wait_for_prompts():
         ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock: no Python code runs any more
     time.sleep(60)
 
-def beat():
-    beating.set()
+def send_heartbeats():
+    sending.set()
     time.sleep(60)
 
-beating = threading.Event()
+sending = threading.Event()
 
-if "deaf" not in sys.argv:
+if "without-handler" not in sys.argv:
     listen(Path(sys.argv[1]))
-threading.Thread(target=beat, daemon=True).start()
-beating.wait()
+threading.Thread(target=send_heartbeats, daemon=True).start()
+sending.wait()
 wait_for_prompts()
 """
 
@@ -53,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts a worker and waits until it is up; run: as which run's."""
+    """Starts a worker that belongs to `run`, and waits until it is up."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(*how: str, run: Path | None = folder) -> LastHeartbeat:
@@ -67,7 +65,7 @@ def start(folder: Path) -> Iterator[Start]:
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        return beat(process.pid, file)
+        return heartbeat(process.pid, file)
 
     yield begin
     for process in started:
@@ -77,7 +75,7 @@ def start(folder: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def beat(pid: int, file: Path | str, host: str | None = None) -> LastHeartbeat:
+def heartbeat(pid: int, file: Path | str, host: str | None = None) -> LastHeartbeat:
     return LastHeartbeat(
         name="rollout-0",
         host=host or socket.gethostname(),
@@ -97,33 +95,33 @@ def alive(pid: int) -> bool:
 
 def test_every_thread_is_shown_where_it_is(start: Start, folder: Path) -> None:
     worker = start()
-    said = stacks.ask(worker, folder)
-    assert "in wait_for_prompts" in said
-    assert "in beat" in said
-    assert said.count("most recent call first") == 2
+    text = stacks.ask(worker, folder)
+    assert "in wait_for_prompts" in text
+    assert "in send_heartbeats" in text
+    assert text.count("most recent call first") == 2
     again = stacks.ask(worker, folder)
     assert again.count("most recent call first") == 2, "only what is new"
     assert alive(worker.pid)
 
 
-def test_one_that_hangs_in_c_with_the_interpreters_lock_answers_all_the_same(start: Start, folder: Path) -> None:
+def test_a_process_that_hangs_in_c_with_the_interpreters_lock_answers(start: Start, folder: Path) -> None:
     worker = start("hang")
     time.sleep(0.2)
     assert "in wait_for_prompts" in stacks.ask(worker, folder)
 
 
-def test_one_that_is_stopped_is_said_to_be(start: Start, folder: Path) -> None:
+def test_a_stopped_process_is_reported_as_stopped(start: Start, folder: Path) -> None:
     worker = start()
     os.kill(worker.pid, signal.SIGSTOP)
     deadline = time.monotonic() + 5
-    while "is stopped (state T)" not in (said := stacks.ask(worker, folder)):
-        assert time.monotonic() < deadline, said
-    assert f"kill -CONT {worker.pid}" in said
+    while "is stopped (state T)" not in (text := stacks.ask(worker, folder)):
+        assert time.monotonic() < deadline, text
+    assert f"kill -CONT {worker.pid}" in text
     os.kill(worker.pid, signal.SIGCONT)
     assert "in wait_for_prompts" in stacks.ask(worker, folder)
 
 
-def test_one_that_has_ended_is_said_to_have(start: Start, folder: Path) -> None:
+def test_an_ended_process_is_reported_as_ended(start: Start, folder: Path) -> None:
     worker = start()
     os.kill(worker.pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
@@ -136,26 +134,26 @@ def test_one_that_has_ended_is_said_to_have(start: Start, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("run", [None, Path("/another/run")])
-def test_a_process_of_no_run_or_another_is_left_alone(start: Start, folder: Path, tmp_path: Path, run: Path | None) -> None:
-    stranger = start("deaf", run=run)  # the signal would end it
-    assert "is none of this run" in stacks.ask(stranger, folder)
-    listener = start(run=run)
+def test_a_process_of_no_run_or_of_another_is_left_alone(start: Start, folder: Path, tmp_path: Path, run: Path | None) -> None:
+    stranger = start("without-handler", run=run)  # the signal would end it
+    assert "does not belong to this run" in stacks.ask(stranger, folder)
+    with_handler = start(run=run)
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.touch()
-    assert "is none of this run" in stacks.ask(beat(listener.pid, elsewhere), folder)
+    assert "does not belong to this run" in stacks.ask(heartbeat(with_handler.pid, elsewhere), folder)
     time.sleep(0.1)
     assert alive(stranger.pid)
-    assert Path(listener.stacks).read_text() == ""
+    assert Path(with_handler.stacks).read_text() == ""
 
 
-def test_a_process_of_the_run_that_does_not_listen_is_left_alone(start: Start, folder: Path) -> None:
-    worker = start("deaf")
-    assert "does not listen" in stacks.ask(worker, folder)
+def test_a_process_of_the_run_without_the_handler_is_left_alone(start: Start, folder: Path) -> None:
+    worker = start("without-handler")
+    assert "has not registered its handler" in stacks.ask(worker, folder)
     time.sleep(0.1)
     assert alive(worker.pid)
 
 
-def test_the_driver_is_known_by_its_open_file(start: Start, folder: Path) -> None:
+def test_the_driver_is_recognised_by_its_open_file(start: Start, folder: Path) -> None:
     """It sets SPCT_RUN for the processes that it starts; its own environment was fixed before."""
     assert "in wait_for_prompts" in stacks.ask(start(run=None), folder)
 
@@ -166,25 +164,25 @@ def test_the_run_may_be_named_by_another_path(start: Start, folder: Path, tmp_pa
     assert "in wait_for_prompts" in stacks.ask(start(), link)
 
 
-def test_another_machine_is_said_to_be(folder: Path) -> None:
-    assert stacks.ask(beat(1, folder / "x", host="node-b"), folder) == "it runs on node-b: ask there"
+def test_a_process_on_another_machine_is_reported_with_its_host(folder: Path) -> None:
+    assert stacks.ask(heartbeat(1, folder / "x", host="node-b"), folder) == "it runs on node-b: use --stacks there"
 
 
-def test_a_part_that_was_given_no_file_is_said_to_have_none(folder: Path) -> None:
-    assert "not told where" in stacks.ask(beat(os.getpid(), ""), folder)
+def test_a_process_without_a_file_is_reported(folder: Path) -> None:
+    assert stacks.ask(heartbeat(os.getpid(), ""), folder) == "it has no file for its stacks"
 
 
 def test_another_users_process_is_left_alone(folder: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may look into every process")
-    assert stacks.ask(beat(1, folder / "x"), folder) == "process 1 is another user's"
+    assert stacks.ask(heartbeat(1, folder / "x"), folder) == "process 1 belongs to another user"
 
 
-def test_a_part_that_listens_and_does_not_answer_is_waited_for_no_longer_than_said(start: Start, folder: Path) -> None:
+def test_the_wait_for_a_process_that_writes_nothing_is_limited(start: Start, folder: Path) -> None:
     worker = start()
     other = folder / "stacks" / "other.txt"
     other.touch()
     began = time.monotonic()
-    said = stacks.ask(beat(worker.pid, other), folder)  # it writes, but elsewhere
-    assert "wrote nothing within 2 s" in said
+    text = stacks.ask(heartbeat(worker.pid, other), folder)  # it writes, but elsewhere
+    assert "wrote nothing within 2 s" in text
     assert stacks.ANSWER_S <= time.monotonic() - began < stacks.ANSWER_S + 10

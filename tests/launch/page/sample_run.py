@@ -1,9 +1,7 @@
-"""Writes the folder of a made-up run through the real tracker, for tests and for looking at the report page:
+"""Writes the folder of an invented run through the real tracker, for tests and for looking at the report page.
 
 python tests/launch/page/sample_run.py FOLDER        then open FOLDER/report.html
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -24,7 +22,7 @@ HOSTILE = (
 
 
 def summary(**changes: Any) -> dict[str, Any]:
-    """A completed run's summary.json; `changes` replace whole entries."""
+    """Returns a completed run's summary.json; `changes` replace whole entries."""
     whole: dict[str, Any] = {
         "run_id": "tiny-20260714-1",
         "preset": "tiny",
@@ -49,126 +47,126 @@ def summary(**changes: Any) -> dict[str, Any]:
 
 
 def votes(start: float) -> dict[str, dict[str, float]]:
-    """Figures of a policy that voted, as `grm.benchmarks` names them."""
-    found = {"greedy": start + 0.02}
+    """Returns the figures of a policy that voted, as `grm.benchmarks` names them."""
+    figures = {"greedy": start + 0.02}
     for doublings in range(6):
-        found |= {f"vote@{2**doublings}": start + 0.012 * doublings, f"guided@{2**doublings}": start + 0.02 * doublings}
-    return {name: {"value": value, "low": value - 0.03, "high": value + 0.03, "rows": 200} for name, value in found.items()}
+        figures |= {f"vote@{2**doublings}": start + 0.012 * doublings, f"guided@{2**doublings}": start + 0.02 * doublings}
+    return {
+        name: {"value": value, "low": value - 0.03, "high": min(1.0, value + 0.03), "rows": 200}
+        for name, value in figures.items()
+    }
 
 
 def records(steps: int = STEPS) -> Iterator[dict[str, float]]:
-    """What a driver would log: the learner's and the rollouts' figures, the meta-RM's, an evaluation now and then."""
+    """Yields what a driver would log: metrics of the learner, the rollout actors and the meta-RM, and some evaluations."""
     rng = random.Random(7)
     for version in range(steps + 1):
-        grown = 1 / (1 + math.exp(-(version - 45) / 14))
+        learnt = 1 / (1 + math.exp(-(version - 45) / 14))
         if version % EVERY == 0:
-            ends = {0: 0.5575, steps: 0.9125}
-            accuracy = ends.get(version, 0.5575 + 0.355 * grown + rng.uniform(-0.012, 0.012))
-            yield {
-                "eval/version": version,
-                "eval/accuracy@1": accuracy,
-                "eval/parse_rate@1": 0.945 + 0.0525 * grown,
-            }
-        if version == 0:
-            continue
-        stale = min(BOUND, version - 1, rng.choice((2, 3, 3, 4)))
-        waiting = rng.uniform(0.1, 0.7)
-        yield {
-            "learner/version": version,
-            "reward/mean": -0.19 + grown + rng.gauss(0, 0.09),
-            "reward/solved_all": 0.1 + 0.45 * grown + rng.uniform(-0.06, 0.06),
-            "reward/solved_none": max(0.0, 0.2 - 0.17 * grown + rng.uniform(-0.05, 0.05)),
-            "parse/failure_rate": max(0.0, 0.06 * (1 - grown) + rng.uniform(-0.01, 0.012)),
-            "staleness/max": stale,
-            "staleness/mean": stale * rng.uniform(0.5, 0.8),
-            "off_policy/ess": rng.uniform(0.93, 0.99),
-            "off_policy/clip_fraction": 0.0,
-            "off_policy/tis_truncated_fraction": rng.uniform(0, 0.004),
-            "loss/policy": rng.gauss(0, 0.02),
-            "loss/kl": 0.9 * grown**2 + rng.uniform(0, 0.03),
-            "optim/grad_norm": 0.6 + 1.6 * math.exp(-version / 25) + abs(rng.gauss(0, 0.25)),
-            "time/wait_for_experience_s": waiting,
-            "time/train_s": rng.uniform(2.4, 3.1),
-            "time/publish_s": rng.uniform(0.05, 0.15),
-            "idle/learner_ratio": waiting / SECONDS_A_STEP,
-            "idle/rollout_ratio": rng.uniform(0.0, 0.08),
-            "throughput/tokens_per_s": 1620 + rng.gauss(0, 110),
-            "queue/prompts": rng.randrange(9),
-        }
-        known = 0.78 + 0.06 * grown + rng.gauss(0, 0.03) - 0.22 * math.exp(-version / 12)
-        yield {
-            "meta_rm/step": version,
-            "meta_rm/auc": min(1.0, known),
-            "meta_rm/accuracy": min(1.0, known - 0.04),
-        }
+            yield evaluation_record(rng, version, steps, learnt)
+        if version > 0:
+            yield learner_record(rng, version, learnt) | rollout_record(rng, version)
+            auc = 0.78 + 0.06 * learnt + rng.gauss(0, 0.03) - 0.22 * math.exp(-version / 12)
+            yield {"meta_rm/step": version, "meta_rm/auc": min(1.0, auc), "meta_rm/accuracy": min(1.0, auc - 0.04)}
+
+
+def evaluation_record(rng: random.Random, version: int, steps: int, learnt: float) -> dict[str, float]:
+    ends = {0: 0.5575, steps: 0.9125}
+    return {
+        "eval/version": version,
+        "eval/accuracy@1": ends.get(version, 0.5575 + 0.355 * learnt + rng.uniform(-0.012, 0.012)),
+        "eval/parse_rate@1": 0.945 + 0.0525 * learnt,
+    }
+
+
+def learner_record(rng: random.Random, version: int, learnt: float) -> dict[str, float]:
+    stale = min(BOUND, version - 1, rng.choice((2, 3, 3, 4)))
+    waiting = rng.uniform(0.1, 0.7)
+    return {
+        "learner/version": version,
+        "reward/mean": -0.19 + learnt + rng.gauss(0, 0.09),
+        "reward/solved_all": 0.1 + 0.45 * learnt + rng.uniform(-0.06, 0.06),
+        "reward/solved_none": max(0.0, 0.2 - 0.17 * learnt + rng.uniform(-0.05, 0.05)),
+        "parse/failure_rate": max(0.0, 0.06 * (1 - learnt) + rng.uniform(-0.01, 0.012)),
+        "staleness/max": stale,
+        "staleness/mean": stale * rng.uniform(0.5, 0.8),
+        "off_policy/ess": rng.uniform(0.93, 0.99),
+        "off_policy/clip_fraction": 0.0,
+        "off_policy/tis_truncated_fraction": rng.uniform(0, 0.004),
+        "loss/policy": rng.gauss(0, 0.02),
+        "loss/kl": 0.9 * learnt**2 + rng.uniform(0, 0.03),
+        "policy/entropy": 0.9 - 0.6 * learnt + rng.uniform(-0.03, 0.03),
+        "optim/grad_norm": 0.6 + 1.6 * math.exp(-version / 25) + abs(rng.gauss(0, 0.25)),
+        "length/truncated_fraction": max(0.0, 0.02 * (1 - learnt) + rng.uniform(-0.005, 0.005)),
+        "length/completion_p50": 31 - 4 * learnt + rng.uniform(-1, 1),
+        "length/completion_p95": 46 - 6 * learnt + rng.uniform(-2, 2),
+        "time/wait_for_experience_s": waiting,
+        "time/train_s": rng.uniform(2.4, 3.1),
+        "time/publish_s": rng.uniform(0.05, 0.15),
+        "idle/learner_ratio": waiting / SECONDS_A_STEP,
+    }
+
+
+def rollout_record(rng: random.Random, version: int) -> dict[str, float]:
+    return {
+        "idle/rollout_ratio": rng.uniform(0.0, 0.08),
+        "throughput/tokens_per_s": 1620 + rng.gauss(0, 110),
+        "queue/prompts": rng.randrange(9),
+        "groups/lost_hand_offs": version // 40,
+        "rollout/request_latency_s": 1.4 + rng.uniform(-0.2, 0.3),
+        "rollout/request_latency_p95_s": 2.1 + rng.uniform(-0.2, 0.3),
+    }
+
+
+QUERIES = {  # {preference: (query, responses, label)}
+    "tiny-17": (
+        "Please keep it short. How many moons does Mars have?",
+        (
+            "Mars has two moons, Phobos and Deimos. They were found in 1877 by Asaph Hall, and both are small, "
+            "dark and irregular; Phobos comes closer to its planet every year.",
+            "Two.",
+        ),
+        1,
+    ),
+    "tiny-18": (
+        "Be polite. My train was late again, what should I write to them?",
+        (
+            "Dear team, my train was late again today. Could you kindly tell me what happened? " * 9,
+            "Tell them that it is a disgrace.",
+            "Train late. Explain.",
+        ),
+        0,
+    ),
+    "tiny-19": (HOSTILE, (HOSTILE, "plain"), 1),
+}
+WEAK = "Accuracy 40 %, detail 40 %, tone 20 %"
+STRONG = "Brevity 80 %: the query asks for it in so many words. Accuracy 20 %"
 
 
 def samples() -> list[SampleJudgement]:
-    """Judgements of three preferences, before, during and after; one cannot be read, and one is hostile throughout."""
-    queries = {
-        "tiny-17": (
-            "Please keep it short. How many moons has Mars?",
-            (
-                "Mars has two moons, Phobos and Deimos. They were found in 1877 by Asaph Hall, and both are small, "
-                "dark and irregular; Phobos comes closer to its planet every year.",
-                "Two.",
-            ),
-            1,
-        ),
-        "tiny-18": (
-            "Be polite. My train was late again, what should I write to them?",
-            (
-                "Dear team, my train was late again today. Could you kindly tell me what happened? " * 9,
-                "Tell them that it is a disgrace.",
-                "Train late. Explain.",
-            ),
-            0,
-        ),
-        "tiny-19": (HOSTILE, (HOSTILE, "plain"), 1),
-    }
-    weak = "Accuracy 40 %, detail 40 %, tone 20 %"
-    strong = "Brevity 80 %: the query asks for it in so many words. Accuracy 20 %"
+    """Returns judgements of three preferences, before, during and after; one does not parse, one is hostile throughout."""
     rows = []
-    for index, (key, (query, responses, label)) in enumerate(queries.items()):
-        common: dict[str, Any] = {"preference": key, "query": query, "responses": responses, "label": label}
-        high = tuple(9 if i == label else 4 - i for i in range(len(responses)))
-        low = tuple(3 if i == label else 6 for i in range(len(responses)))
-        broken = index == 1
-        rows.append(
-            SampleJudgement(
-                when="before",
-                version=0,
-                **common,
-                principles="" if broken else weak,
-                critique="" if broken else "Response 1 says more and says it well, Response 2 is thin. " * 4,
-                scores=() if broken else low,
-                reward=-1.0,
-                failure="no_box" if broken else "",
-                completion="Specific Criteria:\n1. tone 1. tone 1. tone 1. tone 1. tone" if broken else "",
-            )
-        )
-        rows.append(
-            SampleJudgement(
-                when="during", version=60, **common, principles=strong, critique="Both are right.", scores=high, reward=1.0
-            )
-        )
-        said = HOSTILE if index == 2 else "The query sets the principle, and only one response follows it. " * 8
-        rows.append(
-            SampleJudgement(
-                when="after",
-                version=STEPS,
-                **common,
-                principles=HOSTILE if index == 2 else strong,
-                critique=said,
-                scores=high,
-                reward=1.0,
-            )
-        )
+    for preference, (query, responses, label) in QUERIES.items():
+        common: dict[str, Any] = {"preference": preference, "query": query, "responses": responses, "label": label}
+        right = common | {"scores": tuple(9 if i == label else 4 - i for i in range(len(responses))), "reward": 1.0}
+        wrong = common | {"scores": tuple(3 if i == label else 6 for i in range(len(responses))), "reward": -1.0}
+        strong = STRONG
+        critique = "The query sets the principle, and only one response follows it. " * 8
+        if preference == "tiny-18":
+            text = "Specific Criteria:\n1. tone 1. tone 1. tone 1. tone 1. tone"
+            wrong |= {"principles": "", "critique": "", "scores": (), "failure": "no_box", "completion": text}
+        else:
+            wrong |= {"principles": WEAK, "critique": "Response 1 says more and says it well, Response 2 is thin. " * 4}
+        if preference == "tiny-19":
+            strong = critique = HOSTILE
+        rows.append(SampleJudgement(when="before", version=0, **wrong))
+        rows.append(SampleJudgement(when="during", version=60, principles=STRONG, critique="Both are right.", **right))
+        rows.append(SampleJudgement(when="after", version=STEPS, principles=strong, critique=critique, **right))
     return rows
 
 
 def write(folder: Path, steps: int = STEPS) -> Path:
-    """Fill the folder as a completed run does; returns it."""
+    """Fill the folder as a completed run does, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     seconds = iter(i * SECONDS_A_STEP / 2 for i in range(10**6))
     tracker = Tracker(folder, "tiny-20260714-1", {}, "spct", "disabled", clock=lambda: next(seconds))

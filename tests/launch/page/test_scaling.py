@@ -1,6 +1,4 @@
-"""The scaling curve: which figures become points, and what the card says of them."""
-
-from __future__ import annotations
+"""The scaling curve: which figures become points, and the text of the card."""
 
 import math
 import re
@@ -8,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from launch.page.charts import HEIGHT, LEFT, RIGHT, WIDTH, Markup
+from launch.page.charts import HEIGHT, LEFT, RIGHT, WIDTH
+from launch.page.markup import Markup
 from launch.page.scaling import largest_k, scaling_card, value
 
 
@@ -34,15 +33,15 @@ FIGURES = {
 
 
 def card(figures: dict[str, Any]) -> str:
-    found = scaling_card(figures, title="Votes <of> it", what="Sums & more")
-    assert isinstance(found, Markup)
-    return found
+    markup = scaling_card(figures, title="Votes <of> it", what="Sums & more")
+    assert isinstance(markup, Markup)
+    return markup
 
 
 def lines(source: str) -> dict[str, list[tuple[float, float]]]:
-    """Metric -> the vertices of its line."""
-    found = re.findall(r'<polyline class="line ([a-c])" points="([^"]*)" data-metric="([^"]*)"', source)
-    return {metric: [tuple(map(float, pair.split(","))) for pair in points.split()] for _, points, metric in found}  # type: ignore[misc]
+    """Returns {metric: vertices of its line}."""
+    polylines = re.findall(r'<polyline class="line ([a-c])" points="([^"]*)" data-metric="([^"]*)"', source)
+    return {metric: [tuple(map(float, pair.split(","))) for pair in points.split()] for _, points, metric in polylines}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -64,26 +63,26 @@ def test_a_number_of_a_figure(figures: dict[str, Any], expected: float | None) -
 
 
 def test_other_numbers_of_a_figure() -> None:
-    assert [value(FIGURES, "greedy", part) for part in ("low", "high", "rows", "missing")] == [0.1, 0.9, 200.0, None]
+    assert [value(FIGURES, "greedy", field) for field in ("low", "high", "rows", "missing")] == [0.1, 0.9, 200.0, None]
 
 
-def test_the_largest_k_is_a_number_not_a_word() -> None:
+def test_k_is_compared_as_a_number() -> None:
     assert (largest_k(FIGURES, "vote@"), largest_k(FIGURES, "guided@"), largest_k(FIGURES, "majority@")) == (32, 32, None)
     assert largest_k({}, "vote@") is None
     assert largest_k({"vote@2": figure(0.5), "vote@16": figure(0.5), "vote@8": figure(0.5)}, "vote@") == 16
 
 
 def test_a_line_for_each_kind_over_the_logarithm_of_k() -> None:
-    found = lines(card(FIGURES))
-    assert list(found) == ["vote@k", "guided@k"]
-    for line in found.values():
+    drawn = lines(card(FIGURES))
+    assert list(drawn) == ["vote@k", "guided@k"]
+    for line in drawn.values():
         assert [x for x, _ in line] == pytest.approx([LEFT + d / 5 * (WIDTH - LEFT - RIGHT) for d in (0, 3, 5)], abs=0.1)
         assert all(0 <= y <= HEIGHT for _, y in line)
-        assert [y for _, y in line] == sorted((y for _, y in line), reverse=True), "more is higher"
-    assert found["vote@k"][0] == found["guided@k"][0]
+        assert [y for _, y in line] == sorted((y for _, y in line), reverse=True), "a higher accuracy is drawn higher"
+    assert drawn["vote@k"][0] == drawn["guided@k"][0]
 
 
-def test_the_card_says_what_is_drawn() -> None:
+def test_the_card_names_what_is_drawn() -> None:
     source = card(FIGURES)
     assert "<h3>Votes &lt;of&gt; it</h3>" in source
     assert "Sums &amp; more" in source
@@ -102,5 +101,5 @@ def test_majority_is_a_third_line_and_greedy_may_be_unknown() -> None:
 
 
 @pytest.mark.parametrize("figures", [{}, {"greedy": figure(0.6)}, {"vote@8": figure(None)}, {"auc_vote@8": figure(0.5)}])
-def test_no_votes_are_no_card(figures: dict[str, Any]) -> None:
+def test_without_votes_there_is_no_card(figures: dict[str, Any]) -> None:
     assert scaling_card(figures, title="t", what="w") is None

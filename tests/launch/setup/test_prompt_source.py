@@ -183,7 +183,7 @@ def test_the_scale_is_the_wordings_own_unless_asked_for(tokenizer: Tokenizer) ->
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_judgement_comes_back_from_its_ids(tokenizer: Tokenizer, of_bytes: Tokenizer, count: int) -> None:
     scale = ScoreRange.VERDICT if count == 1 else ScoreRange.GRADED
-    text = loose_judge(of_size(count), tuple(range(count)), random.Random(0), scale=scale)
+    text = loose_judge(of_size(count), tuple(range(count)), random.Random(0), score_range=scale)
     for one in (tokenizer, of_bytes):
         assert one.decode(one.completion(text)) == text
 

@@ -19,10 +19,10 @@ _number = itertools.count()
 LIMIT = 6
 
 
-class Accounts(RuleBasedStateMachine):
+class Balance(RuleBasedStateMachine):
     def __init__(self, server: EmbeddedServer) -> None:
         super().__init__()
-        self.address = Address(server.url, f"accounts-{next(_number)}")
+        self.address = Address(server.url, f"balance-{next(_number)}")
         self.client = streams.connect(self.address)
         streams.setup(self.client, self.address.run_id, meta_rm=True)
         self.version = 0
@@ -175,6 +175,6 @@ class Accounts(RuleBasedStateMachine):
 
 def test_the_accounts_balance_in_any_order_of_events(server: EmbeddedServer) -> None:
     run_state_machine_as_test(
-        lambda: Accounts(server),
+        lambda: Balance(server),
         settings=settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True),
     )

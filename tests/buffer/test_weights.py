@@ -31,7 +31,6 @@ def test_whole_and_newer_weights_pass_also_through_another_process() -> None:
     copy = pickle.loads(pickle.dumps(weights))
     copy.verify(newer_than=NONE)
     assert copy.checksum == weights.checksum == sealed().checksum
-    assert weights.nbytes == 24 + 8 + 2
     assert weights.arrays["scale"].shape == ()
 
 
@@ -77,9 +76,9 @@ def test_torn_weights_are_refused(tear: object) -> None:
 
 
 def test_a_write_after_sealing_is_found() -> None:
-    mine = arrays()
-    weights = seal(1, mine, DTYPES)
-    mine["layer.bias"][0] = 7.0
+    written = arrays()
+    weights = seal(1, written, DTYPES)
+    written["layer.bias"][0] = 7.0
     with pytest.raises(WeightsRefused, match="torn"):
         weights.verify(newer_than=Edition(0, 0))
 
@@ -92,7 +91,7 @@ def test_arrays_that_are_not_contiguous_are_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "values", "dtypes", "said"),
+    ("version", "values", "dtypes", "message"),
     [
         (-1, {}, {}, "version -1"),
         (0, {"w": np.zeros(1, np.float32)}, {}, "only one of them has w"),
@@ -100,6 +99,6 @@ def test_arrays_that_are_not_contiguous_are_copied() -> None:
         (0, {"w": np.zeros(1, np.float64)}, {"w": "float64"}, "dtype 'float64'"),
     ],
 )
-def test_seal_refuses(version: int, values: dict[str, np.ndarray], dtypes: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_seal_refuses(version: int, values: dict[str, np.ndarray], dtypes: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         seal(version, values, dtypes)

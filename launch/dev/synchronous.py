@@ -147,7 +147,6 @@ class Sampler:
             failures=("",) * len(completions),
             truncated=tuple(completion.finish == "length" for completion in completions),
             rewards=tuple(self._reward(draft, completion.text) for completion in completions),
-            truncated=tuple(completion.finish == "length" for completion in completions),
         )
 
     def _reward(self, draft: Draft, judgement: str) -> float:

@@ -30,6 +30,7 @@ class SupervisedGroup:
         self._on_report, self._restarts, self._note = on_report, restarts, note
         self._deaths = 0  # in a row
         self._slice: list[Any] = []
+        self._got_done: Callable[[Any], bool] = lambda report: False  # of the slice under way
         self.replaced = 0
         """Deaths that were mended so far."""
 
@@ -45,16 +46,17 @@ class SupervisedGroup:
 
     def work(self) -> None:
         """Give a worker its next slice, if it is ready."""
-        self._give(lambda actor: actor.work.remote(calls.SLICE_S))
+        self._give(lambda actor: actor.work.remote(calls.SLICE_S), lambda report: report.completions > 0)
 
     def step(self) -> None:
-        """Give a learner the time for its next step, if it is ready."""
-        self._give(lambda actor: actor.step.remote(calls.SLICE_S))
+        """Give a learner the time for its next step, if it is ready; a report is a step done."""
+        self._give(lambda actor: actor.step.remote(calls.SLICE_S), lambda report: True)
 
     def drain(self, seconds: float) -> None:
         """Give a worker that is ready its last slice, of at most `seconds`."""
         self.group.drain()
         self._slice = [actor.drain.remote(seconds) for actor in self.group.actors]
+        self._got_done = lambda report: False
 
     def collect(self) -> None:
         """Take the report of a slice that is over; replace the group if it died.
@@ -73,13 +75,14 @@ class SupervisedGroup:
         if self.group.state is State.MAKING:
             self.group.is_up()
         elif reports[0] is not None:
-            if reports[0].completions:
+            if self._got_done(reports[0]):
                 self._deaths = 0
             self._on_report(reports[0])
 
-    def _give(self, call: Callable[[Any], Any]) -> None:
+    def _give(self, call: Callable[[Any], Any], got_done: Callable[[Any], bool]) -> None:
+        """Call every actor, if they are ready. got_done: whether a report forgives earlier deaths."""
         if self.group.state is State.READY:
-            self._slice = [call(actor) for actor in self.group.actors]
+            self._slice, self._got_done = [call(actor) for actor in self.group.actors], got_done
 
     def _died(self, error: ActorLost) -> None:
         self._slice = []

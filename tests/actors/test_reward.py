@@ -1,13 +1,15 @@
 """The reward actor on a real server: labels join, the rule speaks, the permutation is undone."""
 
+import time
+
 import pytest
 import redis
 
 from actors import reward
-from actors.reward import RewardActor
+from actors.reward import RewardActor, RewardReport
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, RolloutGroup, decode, encode
-from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters
+from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from configs.load import load
 from grm.preferences import Preference, Question
 
@@ -45,6 +47,15 @@ def actor(address: Address) -> RewardActor:
     return RewardActor(config=CONFIG, name="reward-0", address=address, preferences=PREFERENCES)
 
 
+def score_all(worker: RewardActor, client: redis.Redis, address: Address) -> list[RewardReport]:
+    """The reports of as many slices as it takes until no rollout waits."""
+    reports, deadline = [worker.work(0.05)], time.monotonic() + 20
+    while lengths(client, address.run_id)["rollouts"]:
+        assert time.monotonic() < deadline
+        reports.append(worker.work(0.05))
+    return reports
+
+
 def scored(client: redis.Redis, address: Address) -> list[ExperienceGroup]:
     reader = Consumer(client, address.run_id, EXPERIENCE, GRPO, "test", claim_timeout_s=None)
     return [decode(entry.payload, ExperienceGroup) for entry in reader.claim(100, block_s=0)]
@@ -54,7 +65,7 @@ def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, a
     # label 1; shown (1, 0): the first score belongs to response 1
     roll(client, address, "two", (1, 0), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
     roll(client, address, "two", (0, 1), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
-    report = actor(address).work(0.3)
+    reports = score_all(actor(address), client, address)
     first, second = scored(client, address)
     assert first.rewards == (1.0, -1.0, -1.0, -1.0)
     assert second.rewards == (-1.0, 1.0, -1.0, -1.0)
@@ -62,12 +73,12 @@ def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, a
     assert first.completion_ids == ((5, 6),) * 4
     assert first.versions == ((4, 4),) * 4
     assert second.failures == ("", "", "", "no_box")
-    assert (report.completions, report.lost) == (8, 0)
+    assert (sum(report.completions for report in reports), sum(report.lost for report in reports)) == (8, 0)
 
 
 def test_single_responses_are_scored_zero_or_one(client: redis.Redis, address: Address) -> None:
     roll(client, address, "one", (0,), judgement(0), judgement(1), judgement(7))
-    actor(address).work(0.3)
+    score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert group.rewards == (1.0, -1.0, -1.0)
     assert group.failures == ("", "", "out_of_range")
@@ -75,17 +86,17 @@ def test_single_responses_are_scored_zero_or_one(client: redis.Redis, address: A
 
 def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address: Address) -> None:
     roll(client, address, "three", (2, 0, 1), judgement(1, 9, 2), judgement(9, 1), judgement(1, 2, 3, 4))
-    report = actor(address).work(0.3)
+    reports = score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert group.rewards == (1.0, -1.0, -1.0)  # shown position 1 is response 0, the label
     assert group.failures == ("", "wrong_count", "wrong_count")
-    assert report.completions == 3
+    assert sum(report.completions for report in reports) == 3
 
 
 def test_groups_of_one_reward_carry_no_gradient(client: redis.Redis, address: Address) -> None:
     roll(client, address, "two", (0, 1), judgement(1, 2), judgement(3, 9))
     roll(client, address, "two", (0, 1), judgement(2, 1), "…")
-    actor(address).work(0.3)
+    score_all(actor(address), client, address)
     groups = scored(client, address)
     assert [group.rewards for group in groups] == [(1.0, 1.0), (-1.0, -1.0)]
     assert [group.informative for group in groups] == [False, False]
@@ -94,16 +105,16 @@ def test_groups_of_one_reward_carry_no_gradient(client: redis.Redis, address: Ad
 def test_no_label_and_no_rollout_are_dead_letters_with_a_reason(client: redis.Redis, address: Address) -> None:
     roll(client, address, "unknown", (0, 1), judgement(1, 2))
     worker = actor(address)
-    report = worker.work(0.3)
+    reports = score_all(worker, client, address)
     (letter,) = dead_letters(client, address.run_id)
     assert letter.reason == "no label for preference 'unknown'"
-    assert report.completions == 0
+    assert sum(report.completions for report in reports) == 0
     assert Ledger(client, address.run_id).outstanding() == {}
 
 
 def test_nothing_that_reaches_the_learner_holds_the_label_or_the_text(client: redis.Redis, address: Address) -> None:
     roll(client, address, "two", (1, 0), judgement(9, 2), judgement(1, 2))
-    actor(address).work(0.3)
+    score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert not hasattr(group, "label")
     assert b"brevity" not in encode(group)
@@ -116,7 +127,7 @@ def test_the_size_of_a_scored_group_is_limited_by_the_config_and_not_by_the_code
     worker = actor(address)
     assert encode.__kwdefaults__ is not None
     monkeypatch.setitem(encode.__kwdefaults__, "max_bytes", 10)  # as if redis.max_entry_mb were above the codec's 64
-    worker.work(0.3)
+    score_all(worker, client, address)
     assert [group.group for group in scored(client, address)] == [0]
 
 
@@ -132,7 +143,7 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
     roll(client, address, "two", (0, 1), judgement(9, 2))
     worker = actor(address)
     monkeypatch.setattr(reward, "encode", refuses_the_first)
-    worker.work(0.3)
+    score_all(worker, client, address)
     (letter,) = dead_letters(client, address.run_id)
     assert (letter.stream, letter.group) == (ROLLOUTS, 0)
     assert "redis.max_entry_mb" in letter.reason
@@ -149,6 +160,6 @@ def test_a_completion_that_ended_at_the_token_limit_is_marked(client: redis.Redi
     whole = completion(judgement(1, 2))
     cut = Completion(token_ids=(5,), logprobs=(-0.1,), versions=(4,), text="Specific", finish="length")
     worker.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=(whole, cut))))
-    actor(address).work(0.3)
+    score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert group.truncated == (False, True)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import redis
 
 from actors.generator import Request
 from actors.rollout import RolloutActor
+from actors.rollout_report import RolloutReport
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, RolloutGroup, decode, encode
@@ -54,6 +55,15 @@ def actor(
     return _made[-1]
 
 
+def work_until(worker: RolloutActor, holds: Callable[[], object]) -> list[RolloutReport]:
+    """The reports of as many slices as it takes."""
+    reports, deadline = list[RolloutReport](), time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        reports.append(worker.work(0.1))
+    return reports
+
+
 def look_now(worker: RolloutActor) -> None:
     """Its next turn looks for newer weights, however short ago the last look was."""
     worker._looked = -1e9
@@ -96,7 +106,7 @@ def test_it_takes_no_more_groups_than_it_may(client: redis.Redis, address: Addre
 def test_prompts_that_wait_are_submitted_together(client: redis.Redis, address: Address) -> None:
     issue(client, address, 4)
     engine = FakeEngine()
-    actor(address, engine, LocalWeights()).work(0.2)
+    work_until(actor(address, engine, LocalWeights()), lambda: engine.batches)
     assert engine.batches == [4]
 
 
@@ -107,7 +117,7 @@ def test_a_prompt_is_never_sampled_by_older_weights_than_its_issue(client: redis
     Ledger(client, address.run_id).advance(1, [])
     issue(client, address, 2, version=1)
     worker._looked = time.monotonic() + 60  # it has not looked for newer weights of its own accord
-    worker.work(0.2)
+    work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 2)
     assert all(min(c.versions) >= 1 for g in handed_on(client, address) for c in g.completions)
     assert engine.loaded == [1]
 
@@ -117,14 +127,14 @@ def test_newer_weights_are_pulled_while_groups_run(client: redis.Redis, address:
     engine.automatic = False
     worker = actor(address, engine, source)
     issue(client, address, 2)
-    worker.work(0.2)
+    work_until(worker, lambda: sum(engine.batches) == 2)
     source.publish(weights(1))
     source.publish(weights(2))
     look_now(worker)
-    report = worker.work(0.5)
+    reports = work_until(worker, lambda: engine.loaded)
     assert engine.loaded == [2]  # the newest, at once
-    assert (report.pulls, report.version, report.in_flight) == (1, 2, 2)
-    assert report.pause_s > 0
+    assert (sum(report.pulls for report in reports), reports[-1].version, reports[-1].in_flight) == (1, 2, 2)
+    assert sum(report.pause_s for report in reports) > 0
 
 
 def test_stale_weights_stop_the_worker(client: redis.Redis, address: Address) -> None:
@@ -144,13 +154,15 @@ def test_a_silent_worker_loses_its_groups_to_another_and_its_late_hand_off_too(c
     hung = FakeEngine()
     hung.automatic = False
     silent = actor(address, hung, LocalWeights(), name="silent")
-    silent.work(0.2)
+    work_until(silent, lambda: sum(hung.batches) == 3)
     silent._heartbeat._ended.set()  # as of a process that is stopped
     time.sleep(0.7)  # longer than claim_timeout_s
-    report = actor(address, FakeEngine(), LocalWeights(), name="other").work(1.0)
-    assert report.groups == 3
+    other = actor(address, FakeEngine(), LocalWeights(), name="other")
+    reports = work_until(other, lambda: lengths(client, address.run_id)["rollouts"] == 3)
+    assert sum(report.groups for report in reports) == 3
     hung.finish()
-    assert silent.work(0.2).lost == 3
+    reports = work_until(silent, lambda: not silent._running)
+    assert sum(report.lost for report in reports) == 3
     assert sorted(g.prompt.group for g in handed_on(client, address)) == [0, 1, 2]
 
 
@@ -173,7 +185,7 @@ def test_a_worker_that_drains_hands_on_what_it_can_and_gives_the_rest_back(clien
     engine.automatic = False
     patient = load("tiny", [*SMALL, "redis.claim_timeout_s=600"])
     leaving = actor(address, engine, LocalWeights(), name="leaving", config=patient)
-    leaving.work(0.2)
+    work_until(leaving, lambda: sum(engine.batches) == 4)
     engine.finish(1)
     report = leaving.drain(0.3)
     assert (report.groups, report.given_back, report.in_flight) == (1, 3, 0)
@@ -188,13 +200,13 @@ def test_a_learner_that_went_back_to_a_checkpoint_is_followed(client: redis.Redi
     worker = actor(address, engine, source)
     source.publish(weights(7, incarnation=1))
     look_now(worker)
-    worker.work(0.2)
+    work_until(worker, lambda: engine.loaded)
     source.publish(weights(4, incarnation=2))
     Ledger(client, address.run_id).advance(1, [])
     issue(client, address, 1, version=1)
     look_now(worker)
-    report = worker.work(1.0)
-    assert (engine.loaded, report.version, report.groups) == ([7, 4], 4, 1)
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1)
+    assert (engine.loaded, reports[-1].version, sum(report.groups for report in reports)) == ([7, 4], 4, 1)
 
 
 def test_a_prompt_waits_until_its_version_is_published_again(client: redis.Redis, address: Address) -> None:
@@ -205,11 +217,12 @@ def test_a_prompt_waits_until_its_version_is_published_again(client: redis.Redis
     Ledger(client, address.run_id).advance(1, [])
     issue(client, address, 1, version=1)
     source.publish(weights(0, incarnation=2))
-    report = worker.work(0.3)
-    assert (report.groups, report.in_flight) == (1, 0)
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1)
+    assert (sum(report.groups for report in reports), reports[-1].in_flight) == (1, 0)
     assert len(worker._held) == 1  # the other is kept, and its claim renewed
     source.publish(weights(1, incarnation=2))
-    assert worker.work(0.3).groups == 1
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 2)
+    assert sum(report.groups for report in reports) == 1
     assert [max(c.versions) for g in handed_on(client, address) for c in g.completions] == [0, 0, 1, 1]
 
 
@@ -222,7 +235,8 @@ def test_weights_that_went_with_their_learner_are_waited_for(client: redis.Redis
     source.publish(weights(3, incarnation=1))
     issue(client, address, 1)
     worker = actor(address, FakeEngine(), source)
-    assert worker.work(0.2).groups == 1
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1)
+    assert sum(report.groups for report in reports) == 1
 
 
 def test_claims_are_renewed_while_it_works(client: redis.Redis, address: Address) -> None:
@@ -248,7 +262,7 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
     long = {(7, 8, 1): "x" * (1 << 20)}
     engine = FakeEngine(text=lambda request, sample: long.get(request.token_ids, "short"))
     worker = actor(address, engine, LocalWeights(), config=load("tiny", [*SMALL, "redis.max_entry_mb=1"]))
-    assert worker.work(0.5).groups == 1
+    work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1 and dead_letters(client, address.run_id))
     (letter,) = dead_letters(client, address.run_id)
     assert letter.group == 0
     assert "redis.max_entry_mb" in letter.reason
@@ -258,7 +272,7 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
 def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(client: redis.Redis, address: Address) -> None:
     ledger = Ledger(client, address.run_id)
     ledger.issue([Offer(group=0, payload=b"\xc1 not msgpack", after=Cursor(group=1))], version=0, limit=8)
-    actor(address, FakeEngine(), LocalWeights()).work(0.3)
+    work_until(actor(address, FakeEngine(), LocalWeights()), lambda: dead_letters(client, address.run_id))
     (letter,) = dead_letters(client, address.run_id)
     assert "prompt not readable" in letter.reason
     assert ledger.outstanding() == {}
@@ -285,15 +299,15 @@ def test_it_claims_and_hands_on_while_it_judges(client: redis.Redis, address: Ad
     worker = actor(address, engine, LocalWeights())
     worker.judge(ASKED, version=0)
     issue(client, address, 2)
-    assert worker.work(0.3).in_flight == 2, "prompts are claimed while an evaluation runs"
+    work_until(worker, lambda: sum(engine.batches) == 5 + 2)  # prompts are claimed while an evaluation runs
     assert worker.judged(0.0) is None
     engine.finish(5)
     answers = worker.judged(0.0)
     assert answers is not None
     assert len(answers) == 5
     engine.finish(1)
-    report = worker.work(0.5)
-    assert (report.groups, report.in_flight) == (1, 1)
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 1)
+    assert (sum(report.groups for report in reports), reports[-1].in_flight) == (1, 1)
     assert len(handed_on(client, address)) == 1
 
 
@@ -302,13 +316,13 @@ def test_groups_are_handed_on_while_answers_are_waited_for(client: redis.Redis, 
     engine.automatic = False
     worker = actor(address, engine, LocalWeights())
     issue(client, address, 2)
-    worker.work(0.2)
+    work_until(worker, lambda: sum(engine.batches) == 2)
     worker.judge(ASKED, version=0)
-    finishing = threading.Timer(0.2, engine.finish)
+    engine.finish(2)  # the groups
+    finishing = threading.Timer(0.5, engine.finish)
     finishing.start()
     assert worker.judged(10.0) is not None
     finishing.join()
-    worker.work(0.2)
     assert len(handed_on(client, address)) == 2
 
 
@@ -350,17 +364,15 @@ def test_the_engine_is_not_idle_while_it_judges(client: redis.Redis, address: Ad
     assert worker.work(0.3).idle_s == 0
 
 
-def test_a_group_that_another_handed_on_first_is_counted_as_lost_and_its_latency_measured(
-    client: redis.Redis, address: Address
-) -> None:
+def test_the_time_of_each_group_in_the_engine_is_reported(client: redis.Redis, address: Address) -> None:
     issue(client, address, 2)
     engine = FakeEngine()
     engine.automatic = False
     worker = actor(address, engine, LocalWeights())
-    worker.work(0.2)
+    work_until(worker, lambda: sum(engine.batches) == 2)
     time.sleep(0.2)
     engine.finish()
-    report = worker.work(0.2)
-    assert (report.groups, report.lost) == (2, 0)
-    assert len(report.latencies_s) == 2
-    assert all(0.2 < latency < 5 for latency in report.latencies_s)
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 2)
+    latencies = [latency for report in reports for latency in report.latencies_s]
+    assert len(latencies) == 2
+    assert all(0.2 < latency < 20 for latency in latencies)

@@ -1,5 +1,5 @@
-"""A Ray cluster with an autoscaler, under the real driver with fake engines: the workers that are target for bring nodes with
-them, a node that vanishes comes again, and nodes that nobody needs go.
+"""A Ray cluster with an autoscaler, under the real driver with fake engines: more workers bring nodes with them, a node that
+vanishes is replaced, and idle nodes go.
 
     python tests/chaos/autoscaler.py                   (make chaos)
 

@@ -1,6 +1,8 @@
-"""The parts of a run as processes that may be killed at any instant. Real: the streams, the ledger, checkpoints, the rollout
-and reward actors, both learners' intakes, the driver's issuing. Fake: the engine (latency in place of decoding) and the
-gradients (a learner's weights are the list of the groups that it was trained on, so what they hold can be counted).
+"""The components of a run as processes that may be killed at any instant.
+
+Real: the streams, the ledger, checkpoints, the rollout and reward actors, both learners' intakes, the driver's issuing. Fake:
+the engine (latency in place of decoding) and the gradients (a learner's weights are the list of the groups that it was trained
+on, so what they hold can be counted).
 """
 
 import json
@@ -36,11 +38,14 @@ VOCABULARY = 1 << 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """What every part needs. folder: weights and checkpoints. addresses: by role."""
+    """What every process needs."""
 
     config: Config
+    """The run's."""
     folder: Path
+    """Of weights and checkpoints."""
     addresses: dict[str, Address]
+    """Where the streams are, by role."""
 
 
 class FileWeights:
@@ -141,10 +146,11 @@ def reward(stage: Stage, name: str, seed: str) -> None:
 
 
 def learner(stage: Stage, name: str, seed: str) -> None:
-    one = ListLearner(stage.config, stage.addresses["learner"], FileWeights(stage.folder), stage.folder / "policy", name)
-    while one.version < stage.config.grpo.steps:
-        one.step(0.2)
-    one.close()
+    address, sink = stage.addresses["learner"], FileWeights(stage.folder)
+    list_learner = ListLearner(stage.config, address, sink, stage.folder / "policy", name)
+    while list_learner.version < stage.config.grpo.steps:
+        list_learner.step(0.2)
+    list_learner.close()
 
 
 class ListLearner:
@@ -165,7 +171,7 @@ class ListLearner:
         if not batch:
             return []
         time.sleep(0.005)  # the gradient
-        self._weights += [[one.group.group, one.group.issued_at, self.version] for one in batch]
+        self._weights += [[received.group.group, received.group.issued_at, self.version] for received in batch]
         self.version += 1
         self._sink.publish(sealed(Edition(self._incarnation, self.version)))
         self._intake.trained(self.version, batch)
@@ -190,7 +196,7 @@ def meta_rm(stage: Stage, name: str, seed: str) -> None:
         batch = intake.wait(0.2)
         if not batch:
             continue
-        weights += [[one.group.group] for one in batch]
+        weights += [[received.group.group] for received in batch]
         version += 1
         intake.trained(batch)
         heartbeat.done, heartbeat.version = len(weights), version

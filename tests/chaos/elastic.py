@@ -99,7 +99,7 @@ class Until(ProgressDisplay):
 
 
 def verify(actors: FakeActors, settings: Config, folder: Path) -> dict[str, int]:
-    """Every issued group is trained once, filtered or still outstanding; the counts by outcome."""
+    """Check that every issued group is trained once, filtered or still outstanding; the counts by outcome."""
     actors.grpo.end()
     ledger = Ledger(actors.redis, actors.address.run_id)
     _, _, weights = restored(folder / "checkpoints")
@@ -131,17 +131,17 @@ def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[t
         return meter.rates
 
 
-def run(wishes: Sequence[int], *, seconds: float) -> list[tuple[int, float]]:
+def run(targets: Sequence[int], *, seconds: float) -> list[tuple[int, float]]:
     """Groups settled per second by number of workers."""
 
     def script(meter: Meter) -> None:
-        for wish in wishes:
-            meter.set_target(wish)
-            meter.measure(f"{wish} workers", workers=wish, seconds=seconds, settle_s=SETTLE_S)
+        for target in targets:
+            meter.set_target(target)
+            meter.measure(f"{target} workers", workers=target, seconds=seconds, settle_s=SETTLE_S)
 
     with tempfile.TemporaryDirectory(prefix="spct-elastic-") as place:
-        rates = play(config(wishes[0]), Path(place), script)
-    return [(wish, rate) for wish, (_, rate) in zip(wishes, rates, strict=True)]
+        rates = play(config(targets[0]), Path(place), script)
+    return [(target, rate) for target, (_, rate) in zip(targets, rates, strict=True)]
 
 
 if __name__ == "__main__":

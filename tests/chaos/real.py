@@ -1,8 +1,9 @@
-"""A whole run of the tiny preset whose parts are killed again and again: does it judge as well in the end as one left in peace?
+"""A whole run of the tiny preset whose processes are killed again and again: does it judge as well in
+the end as one left in peace?
 
     python tests/chaos/real.py --seed 0                (make chaos)
 
-Real parts throughout. A part is killed (SIGKILL) at every fourth version or so, each role in turn; what must hold is said by
+Nothing is a fake. A process is killed (SIGKILL) at every fourth version or so, each role in turn; what must hold is in
 `verify`. How accurate undisturbed runs of the preset are, seed by seed, is in docs/log.md.
 """
 
@@ -58,7 +59,9 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
         with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
             if not streams.in_use(client, folder.name):
                 return 0, {}
-            found = {name.rpartition("-")[0]: [beat.pid] for name, beat in last_heartbeats(client, folder.name).items()}
+            found = {
+                name.rpartition("-")[0]: [heartbeat.pid] for name, heartbeat in last_heartbeats(client, folder.name).items()
+            }
             version = Ledger(client, folder.name).version()
     except ServerError:  # it has just been killed, or has not started
         return 0, {}
@@ -66,7 +69,7 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
 
 
 def verify(ended: Ended, killed: Counter[str], shared: set[str]) -> None:
-    """Every group has one outcome, the bound holds, every death was mended and told; nothing is left running, or in the shared
+    """Every group has one outcome, the bound holds, every death was mended and noted; nothing is left running, or in the shared
     memory (`shared`: what was there before)."""
     assert ended.status == 0, f"status {ended.status} after {killed}: {ended.said}"
     summary, groups = ended.summary, ended.summary["groups"]

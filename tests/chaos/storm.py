@@ -1,10 +1,10 @@
-"""A storm: a run of real streams whose parts are killed and stopped at random instants, and what must hold after it.
+"""A storm: a run of real streams whose processes are killed and stopped at random instants, and what must hold after it.
 
     python tests/chaos/storm.py --seeds 20 --groups 500 --blows 50        (make chaos)
 
-A seed fixes who is struck when, and how; the operating system decides in the middle of which instruction. For each storm:
-every issued group is trained, filtered, dropped or a dead letter exactly once in the weights that survive, the bound on
-staleness holds, and no process is left behind.
+A seed fixes which process is struck when, and how; the operating system decides in the middle of which instruction. For
+each storm: every issued group is trained, filtered, dropped or a dead letter exactly once in the weights that survive, the
+bound on staleness holds, and no process is left behind.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from tests.chaos.components import DULL, ROLES, Stage, restored
 
 Blow = Literal["kill", "stop"]
 TARGETS = ("rollout", "rollout", "rollout", "reward", "learner", "meta-rm", "driver", "redis")  # rollouts are many
-STOPPED_S = 1.5  # longer than a claim lives: whoever wakes finds that others have done its work
+STOPPED_S = 1.5  # longer than a claim lives: a process that wakes finds that others have done its work
 CLAIM_S = 0.6
 
 
@@ -49,22 +49,27 @@ class Strike:
 
 
 @dataclass(kw_only=True, slots=True)
-class RunResults:
-    """What a storm left. recovery_s: by role, from each kill until that role had got something done again (looked at every
-    tenth of a second; a part beats every 0.15 s); retrained: groups whose gradient was lost with a learner and that were
-    trained once more; seconds: the whole storm."""
+class StormResults:
+    """What a storm left."""
 
     seed: int
+    """Of its schedule."""
     blows: Counter[str] = field(default_factory=Counter)
+    """Strikes by role."""
     recovery_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By role, from each kill until that role had got something done again; looked at every tenth of a second."""
     outcomes: dict[str, int] = field(default_factory=dict)
+    """Groups by outcome."""
     staleness: int = 0
+    """The largest of a trained group, in versions."""
     retrained: int = 0
+    """Groups whose gradient was lost with a learner, and that were trained once more."""
     seconds: float = 0.0
+    """Length of the storm."""
 
 
 def schedule(seed: int, blows: int, seconds: float) -> list[Strike]:
-    """Who is struck when: `blows` strikes spread over `seconds`, every role among them."""
+    """Returns which role is struck when: `blows` strikes spread over `seconds`, every role among them."""
     chance = random.Random(f"storm/{seed}")
     roles = [*dict.fromkeys(TARGETS)] + [chance.choice(TARGETS) for _ in range(blows)]
     roles = roles[:blows]
@@ -84,7 +89,7 @@ class _Recovering:
 
 
 class Storm:
-    """The processes of one run, started again when they die, as the driver's parts and a job's retries do."""
+    """The processes of one run, started again when they die, as the driver's actors and a job's retries are."""
 
     def __init__(self, seed: int, *, groups: int, blows: int, workers: int, folder: Path) -> None:
         self._seed, self._workers = seed, workers
@@ -108,15 +113,15 @@ class Storm:
         )
         self._strikes = schedule(seed, blows, seconds=max(6.0, groups / 14))
         self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["tests.chaos.parts"])
+        self._processes.set_forkserver_preload(["tests.chaos.components"])
         self._alive: dict[str, Any] = {}
         self._made = Counter[str]()
         self._waking: list[tuple[float, int]] = []
         self._recovering: list[_Recovering] = []
         self._looked, self._highest = 0.0, 0
-        self.outcome = RunResults(seed=seed)
+        self.outcome = StormResults(seed=seed)
 
-    def run(self, timeout_s: float) -> RunResults:
+    def run(self, timeout_s: float) -> StormResults:
         began = time.monotonic()
         self._server = EmbeddedServer(self._folder / "redis")
         self._server.start()
@@ -217,7 +222,7 @@ class Storm:
         if role == "redis":
             return self._ledger.outcomes()["issued"]
         found = last_heartbeats(self._client, self._run_id).values()
-        return sum(beat.done for beat in found if beat.name.startswith(role))
+        return sum(heartbeat.done for heartbeat in found if heartbeat.name.startswith(role))
 
     def _finished(self) -> bool:
         return not self._strikes and not self._waking and self._alive["learner"].exitcode == 0
@@ -246,10 +251,10 @@ class Storm:
         read = [group for (group,) in meta]
         assert len(read) == len(set(read)), "the meta-RM was trained on a group twice (I3)"
         self.outcome.outcomes, self.outcome.staleness = outcomes, max(staleness)
-        assert last_heartbeats(self._client, self._run_id)  # the others beat on
+        assert last_heartbeats(self._client, self._run_id)  # the others send heartbeats
 
 
-def storm(seed: int, *, groups: int, blows: int, workers: int = 3, timeout_s: float = 300.0) -> RunResults:
+def storm(seed: int, *, groups: int, blows: int, workers: int = 3, timeout_s: float = 300.0) -> StormResults:
     """One storm; AssertionError when something does not hold."""
     with tempfile.TemporaryDirectory(prefix="spct-storm-") as folder:
         return Storm(seed, groups=groups, blows=blows, workers=workers, folder=Path(folder)).run(timeout_s)

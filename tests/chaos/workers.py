@@ -83,7 +83,7 @@ class FakeLearner:
         batch = self._learner.step(seconds)
         if not batch:
             return None
-        staleness = [version - one.group.issued_at for one in batch]
+        staleness = [version - received.group.issued_at for received in batch]
         waited = time.monotonic() - began
         metrics = {
             "staleness/max": float(max(staleness)),
@@ -92,6 +92,6 @@ class FakeLearner:
             "time/step_s": waited,
             "idle/learner_ratio": 1.0,
         }
-        groups = tuple(one.group.group for one in batch)
+        groups = tuple(received.group.group for received in batch)
         done = self._learner.version
         return Report(version=done, groups=groups, completions=len(groups), metrics=metrics)

@@ -168,6 +168,41 @@ def test_work_that_gets_done_forgives_earlier_deaths(start_worker: StartWorker) 
     assert rollout.replaced == 4
 
 
+@dataclass
+class Step:
+    """What the driver gets of a learner: every report is a step, and counts nothing else."""
+
+    text: str
+
+
+def test_a_learners_step_forgives_earlier_deaths_too_and_an_empty_slice_of_a_worker_does_not(
+    start_worker: StartWorker,
+) -> None:
+    worker, actor = start_worker(ZeroDivisionError("now and then"))
+    learner = supervised("the learner", [actor], lambda report: None, restarts=1)
+    worker.gate.set()
+    for _ in range(3):
+        worker.answer = ZeroDivisionError("now and then")
+        learner.step()
+        until_ended([learner])
+        until_ended([learner])
+        worker.answer = Step("done")
+        learner.step()
+        until_ended([learner])
+    assert learner.replaced == 3
+    worker.answer = ZeroDivisionError("again")
+    learner.work()
+    until_ended([learner])  # its death
+    until_ended([learner])  # ready again
+    worker.answer = Report("nothing to do", completions=0)
+    learner.work()
+    until_ended([learner])
+    worker.answer = ZeroDivisionError("again")
+    learner.work()
+    with pytest.raises(RunFailed, match="failed 2 times in a row"):
+        until_ended([learner])
+
+
 def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker: StartWorker) -> None:
     (_, waiting), (broken, failing) = start_worker("rank 0"), start_worker(ConnectionError("peer"))
     learner = supervised("the learner", [waiting, failing], lambda report: None, restarts=1)

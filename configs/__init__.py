@@ -1,1 +1,4 @@
-"""What may be turned: a strict typed schema, the loader and the shipped presets. Imports nothing of ours, nothing heavy."""
+"""What may be turned: the strict typed schema, the loader and the shipped presets.
+
+Imports nothing of ours and nothing heavy.
+"""

@@ -58,7 +58,9 @@ def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
     out = []
     path = prompts.template_path
     if path and not prompts.principles:
-        out.append("prompts.principles = false belongs to the shipped styles: an own template_path says what it asks for")
+        out.append(
+            "prompts.principles = false applies to the shipped styles; with prompts.template_path, edit that template instead"
+        )
     if path and not os.path.isfile(path):
         out.append(f"prompts.template_path = {path!r}: no such file")
     if sorted(set(evaluation.votes)) != evaluation.votes:

@@ -43,7 +43,7 @@ MASK = ":***@"  # stands in for a password
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a preset or a file and apply overrides.
+    """Read a preset or a file and apply overrides. Returns the config.
 
     Args:
         source: A preset's name (`tiny`) or a file (`configs/tiny.yaml`).
@@ -67,7 +67,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse(tree: Mapping[str, Any], *, origin: str = "config", overridden: Sequence[str] = ()) -> Config:
-    """Check a tree of sections and leaves.
+    """Check a tree of sections and leaves. Returns it as a config.
 
     Args:
         tree: `{section: {leaf: value}}`.
@@ -87,15 +87,17 @@ def parse(tree: Mapping[str, Any], *, origin: str = "config", overridden: Sequen
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML, defaults included, any password in `redis.url` masked. Loads back to an equal one, but
-    for the password: SPCT_REDIS_PASSWORD in the environment holds it then."""
+    """Returns the resolved config as YAML, defaults included, any password in `redis.url` masked.
+
+    It loads back to an equal config, but for the password: the environment holds that (SPCT_REDIS_PASSWORD).
+    """
     tree = config.model_dump()
     tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", rf"\1{MASK}", tree["redis"]["url"])
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
 def presets() -> list[str]:
-    """Names of the presets that a run can be started with."""
+    """Returns the names of the presets that a run can be started with."""
     return sorted(file.stem for file in PRESETS.glob("*.yaml") if file.stem != EVALUATION)
 
 
@@ -106,7 +108,7 @@ def is_override(argument: str) -> bool:
 
 
 def near(name: str, names: Sequence[str]) -> str:
-    """The closest of `names`, for "did you mean"."""
+    """Returns the closest of `names`, for "did you mean"."""
     return difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
 
 

@@ -43,13 +43,13 @@ class Leaf:
 
 
 def sections() -> dict[str, type[Section]]:
-    """The sections by name, in the order of the schema."""
+    """Returns the sections by name, in the order of the schema."""
     kinds = {name: field.annotation for name, field in Config.model_fields.items()}
     return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
 
 
 def leaves(section: type[Section]) -> list[Leaf]:
-    """The leaves of a section, in the order of the schema."""
+    """Returns the leaves of a section, in the order of the schema."""
     return [
         Leaf(
             name=name,
@@ -62,7 +62,7 @@ def leaves(section: type[Section]) -> list[Leaf]:
 
 
 def explain(section: str = "") -> str:
-    """The leaves of a section as text; without one, the sections. ConfigError when there is no such section."""
+    """Returns the leaves of a section as text; without one, the sections. ConfigError when there is no such section."""
     known = sections()
     if not section:
         width = max(map(len, known))
@@ -74,7 +74,7 @@ def explain(section: str = "") -> str:
 
 
 def markdown() -> str:
-    """docs/configuration.md."""
+    """Returns docs/configuration.md."""
     return "\n".join([_HEAD, *_presets(), *(line for name, kind in sections().items() for line in _table(name, kind))])
 
 

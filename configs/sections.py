@@ -244,7 +244,7 @@ class TrackingConfig(Section):
     project: str = "spct"
     """Name of the W&B project."""
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"
-    """Where metrics go besides the run folder. `auto`: what WANDB_MODE says, else online with an API key, else offline."""
+    """Where metrics go besides the run folder. `auto`: as WANDB_MODE sets it, else online with an API key, else offline."""
     samples: Natural = 8
     """Judgements kept in the table of each evaluation."""
 

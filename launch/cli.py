@@ -19,7 +19,7 @@ def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
 
     Args:
         enter: The entry's work.
-        remedy: What to do when it failed or was stopped, for people.
+        remedy: What to do when it failed or was stopped: the end of the sentence, with its separator.
 
     Returns:
         1 (FAILED): it had begun, and a later try may end well. 2 (REFUSED): the input cannot be used. 130 (STOPPED): by a

@@ -7,163 +7,36 @@
     python launch/evaluate.py --model DIR --meta-rm DIR --config smollm2-135m --data FILE... rollout.workers=2
     python launch/evaluate.py --endpoint http://HOST:PORT/v1 --model NAME --data FILE...
 
-DIR is any Hugging Face causal language model; it is asked by our template (`prompts.style`, or your own
-`prompts.template_path`). Started again with the same --out it goes on where it stopped.
+DIR is any Hugging Face causal language model; it gets our prompts (`prompts.style`, or your own `prompts.template_path`).
+Started again with the same --out it goes on where it stopped.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
-import os
-import secrets
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
 
-from buffer.streams import ServerError
-from configs.load import EVALUATION, ConfigError, is_override, load
+from configs.load import EVALUATION, is_override, load
 from configs.schema import Config
-from grm.benchmarks import OVERALL, table
-from grm.preferences import Preference
-from launch.cli import exit_status
-from launch.cluster.failures import RunFailed
-from launch.judging import votes
-from launch.judging.endpoint import Endpoint
-from launch.judging.protocol import Judge, NotJudged
-from launch.judging.results import print_table, rewardbench_rows, write_evaluation
-from launch.monitoring.plain_text import clean
-from launch.monitoring.tracker import chosen_mode
-from launch.setup import resource_plan
-from launch.setup.model_files import architecture, fingerprint, resolve
-from launch.setup.preflight import format_skipped, load_preferences
-from launch.setup.prompt_source import prompt_template
-from launch.setup.signals import end_on_signals
-from launch.setup.tokenizer import Tokenizer
+from launch.cli import FAILED, exit_status
+from launch.judging.evaluation_run import Judged, evaluate, short_name
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 all judged, 1 some preferences got no answer, 2 the input cannot be used, 130 stopped by a signal."""
-    given = _parser().parse_intermixed_args(arguments)
-
-    def enter() -> int:
-        config = _config(given)
-        return evaluate(config, _preferences(config), given)
-
-    return exit_status(enter, remedy="; start it again with the same --out to go on")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 all judged, 1 some preferences got no answer or the judge failed, 2 the input cannot be used,
+    130 stopped by a signal."""
+    arguments = _parser().parse_intermixed_args(argv)
+    return exit_status(lambda: start(arguments), remedy="; start it again with the same --out to go on")
 
 
-def evaluate(config: Config, preferences: Sequence[Preference], given: argparse.Namespace) -> int:
-    """Judge, count, write. What is on disk already is not done again."""
-    meta_rm, tokenizer = _checked(config, given)
-    out = _folder(given)
-    ks = config.eval.votes
-    poll = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
-    settings = {
-        "model": given.model,
-        "endpoint": given.endpoint or "",
-        "fingerprint": "" if given.endpoint else fingerprint(resolve(config.model.path)),
-        "template": poll.template.graded,
-        "k": poll.k,
-        "temperature": poll.temperature,
-        "max_new_tokens": poll.max_new_tokens,
-        "seed": poll.seed,
-    }
-    path = out / "judgements.jsonl"
-    votes.require_same_settings(path, settings)  # before an engine starts
-    with _cluster(config, given, out) as cluster:
-        with _judge(config, cluster, given, tokenizer) as judge:
-            rows = votes.collect(judge, poll, preferences, path=path, settings=settings, note=partial(print, flush=True))
-        # the engines are gone by now: on one GPU there is room for the meta-RM only then
-        meta = _meta(config, cluster, meta_rm, poll, preferences, rows, out) if meta_rm else {}
-    failed = {row["id"]: row["error"] for row in rows if "error" in row}
-    items = votes.items(preferences, rows, meta)
-    if not items:
-        raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
-    counted = table(items, ks=ks, seed=config.run.seed)
-    named = {"model": given.model, "meta_rm": given.meta_rm or "", "data": config.data.heldout}
-    write_evaluation(out, counted, named=named, failed=failed, config=config)
-    (out / f"{_name(given.model)}_outputs.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
-    )
-    print_table(counted)
-    print(f"written    {out}")
-    if failed:
-        name, error = next(iter(failed.items()))
-        print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {clean(error)}")
-    return 1 if failed else 0
-
-
-@contextmanager
-def _cluster(config: Config, given: argparse.Namespace, out: Path) -> Iterator[Any]:
-    """Where engines and a meta-RM can be started; None when an endpoint alone judges."""
-    end_on_signals()
-    if given.endpoint and not given.meta_rm:
-        yield None
-        return
-    from launch.cluster import calls  # Ray and the engines: seconds that an endpoint alone need not pay
-    from launch.cluster.ray_cluster import Cluster
-
-    gpus = 1 if given.endpoint else config.rollout.workers
-    run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
-    with Cluster(config, run_id=run_id, folder=out, model="", gpus=gpus, temporary=True) as cluster:
-        end_on_signals()  # again: Ray put its own handlers in place
-        try:
-            yield cluster
-        except (*calls.LOST, ServerError) as error:
-            raise RunFailed(str(error)) from error
-
-
-@contextmanager
-def _judge(config: Config, cluster: Any, given: argparse.Namespace, tokenizer: Tokenizer | None) -> Iterator[Judge]:
-    if given.endpoint:
-        sequences = config.rollout.workers * config.rollout.max_groups
-        with closing(Endpoint(given.endpoint, given.model, concurrency=sequences)) as endpoint:
-            endpoint.check()
-            yield endpoint
-        return
-    from launch.cluster.stage_actors import StageActors
-    from launch.judging.engine_judge import EngineJudge
-
-    assert tokenizer is not None  # only an endpoint has none
-    model = resolve(config.model.path)
-    with StageActors(cluster, config, model=model) as actors:
-        yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
-
-
-def _meta(
-    config: Config,
-    cluster: Any,
-    meta_rm: str,
-    poll: votes.VotePlan,
-    preferences: Sequence[Preference],
-    rows: Sequence[votes.Row],
-    out: Path,
-) -> dict[str, list[float]]:
-    from launch.judging.meta_scores import meta_scores
-    from learner.meta_scorer import MetaScorer
-
-    digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
-    scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
-    cluster.await_all({scorer.ready.remote(): "the meta-RM"})
-    return meta_scores(
-        scorer,
-        Tokenizer(meta_rm),
-        poll,
-        preferences,
-        rows,
-        timeout_s=config.waits.judge_s,
-        path=out / f"meta-{_name(meta_rm)}-{digest}.jsonl",
-    )
-
-
-# ---- what is checked before anything starts --------------------------------------------------------------------------
+def start(arguments: argparse.Namespace) -> int:
+    """Evaluate what the arguments name. Returns the exit status."""
+    out = Path(arguments.out or f"evaluations/{short_name(arguments.model)}").expanduser().absolute()
+    judged = Judged(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
+    return FAILED if evaluate(config_of(arguments), judged) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,67 +52,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    """The config of an evaluation: all rows of --data are judged, whatever limit a preset sets, unless the command line sets
-    one."""
-    return load(arguments.config, ["data.heldout_limit=0", *arguments.overrides, *_as_overrides(arguments)])
+def config_of(arguments: argparse.Namespace) -> Config:
+    """Returns the config of an evaluation. All rows of --data are judged, whatever limit a preset sets, unless the command
+    line sets one."""
+    return load(arguments.config, ["data.heldout_limit=0", *arguments.overrides, *as_overrides(arguments)])
 
 
-def _as_overrides(arguments: argparse.Namespace) -> list[str]:
-    """The options as overrides, and the overrides that stand behind --data. Training data is not read, but must be named."""
+def as_overrides(arguments: argparse.Namespace) -> list[str]:
+    """Returns the overrides that stand behind --data, and the options as overrides. No training data is read, but the schema
+    requires some."""
     sources = [source for source in arguments.data if not is_override(source)]
     overrides = [source for source in arguments.data if is_override(source)]
     data = json.dumps(sources, ensure_ascii=False)  # YAML reads no surrogate pairs
     ks = [] if not arguments.k else [f"eval.votes=[{arguments.k if arguments.k != '0' else ''}]"]
     model = json.dumps("tiny" if arguments.endpoint else arguments.model, ensure_ascii=False)
     return [*overrides, f"model.path={model}", f"data.train={data}", f"data.heldout={data}", *ks]
-
-
-def _checked(config: Config, arguments: argparse.Namespace) -> tuple[str, Tokenizer | None]:
-    """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
-    come to light when an engine starts, or when all is judged."""
-    chosen_mode(config.tracking.mode, os.environ)
-    meta_rm = resolve(arguments.meta_rm) if arguments.meta_rm else ""
-    kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
-    if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
-        raise ConfigError(
-            f"--meta-rm {arguments.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
-            " checkpoints/meta-rm/version-*/model of a run"
-        )
-    if arguments.endpoint:
-        return meta_rm, None
-    model = resolve(config.model.path)
-    resource_plan.check_context(config, architecture(model))
-    return meta_rm, Tokenizer(model)
-
-
-def _preferences(config: Config) -> list[Preference]:
-    loaded = load_preferences(config.data.heldout, config.data.heldout_limit)
-    preferences = list(loaded.preferences)
-    if any(preference.subset == OVERALL for preference in preferences):
-        raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
-    name, count = Counter(preference.question.id for preference in preferences).most_common(1)[0]
-    if count > 1:
-        raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
-    if loaded.skipped:
-        print(format_skipped(loaded.skipped).strip())
-    return preferences
-
-
-def _folder(arguments: argparse.Namespace) -> Path:
-    out = Path(arguments.out or f"evaluations/{_name(arguments.model)}").expanduser().absolute()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
-    return out
-
-
-def _name(model: str) -> str:
-    """A model's name as part of a file name: the last parts of its path."""
-    path = model.rstrip("/")
-    parts = [part for part in path.split("/") if part not in {"", ".", "..", "model"}]
-    return "-".join(parts[-2:]) or "model"
 
 
 if __name__ == "__main__":

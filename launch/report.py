@@ -1,12 +1,10 @@
-"""The report of a run: one page that opens anywhere, without a network and without a script.
+"""Writes the report of a run: one page that opens anywhere, without a network and without a script.
 
-    python launch/report.py RUN_FOLDER          writes RUN_FOLDER/report.html and says so
+    python launch/report.py RUN_FOLDER          writes RUN_FOLDER/report.html and prints its path
 
-It reads what the run left in its folder (summary.json, config.yaml, metrics.jsonl, samples.jsonl), copes with whatever is
-missing because a part was off or the run ended early, and says what is missing. It may be made while the run goes on.
+The page is drawn from what the run left in its folder (summary.json, config.yaml, metrics.jsonl, samples.jsonl). It names
+what is missing because a stage was off or the run ended early, and can be written while the run is going on.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -18,16 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from launch.page.run_page import ReportError, write_report
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="report.py", description="Write RUN_FOLDER/report.html.")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 written, 2 there is nothing to draw it from."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="runs/<run id>")
     try:
-        print(write_report(parser.parse_args(arguments).run_folder))
+        print(write_report(parser.parse_args(argv).run_folder))
     except ReportError as error:
-        print(f"report.py: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

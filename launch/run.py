@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def start(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say. Returns the exit status."""
+    """Explain, plan, start or resume a run, as the arguments choose. Returns the exit status."""
     if arguments.explain is not None:
         print(explain(arguments.explain))
         return 0

@@ -1,13 +1,11 @@
-"""Changes the number of rollout workers of a run that goes on; while it trains, its driver sees to it within seconds.
+"""Changes the number of rollout workers of a running run; while it trains, its driver follows within seconds.
 
     python launch/scale.py --run runs/mine --rollouts 8
 
-More: new workers start, pull the current weights and join. Fewer: the newest finish or give back what they have, and
-leave. The wish is a key on the run's Redis server, and holds until the next one, also when the run is resumed; said during
-the cold start, it is fulfilled when training begins.
+More: new workers start, pull the current weights and join. Fewer: the newest workers finish their groups or give them back,
+and leave. The target is a key on the run's Redis server and holds until the next one, also when the run is resumed. Set during
+the cold start, it takes effect when training begins.
 """
-
-from __future__ import annotations
 
 import argparse
 import sys
@@ -24,26 +22,28 @@ from launch.cli import exit_status
 from launch.monitoring.lookup import inspect_run, locate_run
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 asked for, 2 there is no such run, or it is not going on."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0 the target is set, 2 there is no such run, or it is not running."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
-    parser.add_argument("--rollouts", required=True, type=int, help="rollout workers wanted, 1 or more")
-    given = parser.parse_args(arguments)
-    return exit_status(lambda: scale(given.run, given.rollouts))
+    parser.add_argument("--rollouts", required=True, type=int, help="rollout workers to run, 1 or more")
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: scale(arguments.run, arguments.rollouts))
 
 
 def scale(run: str, rollouts: int) -> int:
+    """Set the target and print it beside the one before. Returns the exit status."""
     if rollouts < 1:
         raise ConfigError(f"--rollouts {rollouts}: expected 1 or more; to end the run, stop its driver")
     folder, address = locate_run(run)
     config = load(folder / "config.yaml")
     require_in_bounds(rollouts, config)
-    found = inspect_run(address, config)
+    diagnosis = inspect_run(address, config)
     with connect(address) as client:
         before = rollout_target(client, address.run_id) or config.rollout.workers
         set_rollout_target(client, address.run_id, rollouts)
-    when = "" if found.snapshot.run_id == address.run_id else " when training begins: the cold start goes on as it is"
+    training = diagnosis.snapshot.run_id == address.run_id
+    when = "" if training else " when training begins: the cold start goes on as it is"
     print(f"rollout workers: {before} -> {rollouts}{when} (python launch/status.py --run {folder})")
     return 0
 

@@ -11,7 +11,7 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
-from learner.json_lines import JsonLines, Row, rows
+from buffer.json_lines import JsonLines, Row, rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

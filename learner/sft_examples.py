@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
 
-from learner.json_lines import JsonLines, scan
+from buffer.json_lines import JsonLines, scan
 
 HELDOUT_SHARE = 0.05
 T = TypeVar("T")

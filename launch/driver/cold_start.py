@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from buffer import json_lines
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
@@ -15,7 +16,6 @@ from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, 
 from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
-from learner import json_lines
 from learner.sft import SFTReport
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buffer import json_lines
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, Consumer
@@ -27,7 +28,6 @@ from launch.monitoring import diagnosis, jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
-from learner import json_lines
 
 CLAIM = 64  # scored groups taken at a time
 NOTES = 10  # lines for people on the way

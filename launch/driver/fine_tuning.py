@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from buffer import json_lines
+from buffer.json_lines import JsonLines
 from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import is_kept
@@ -19,8 +21,7 @@ from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
-from learner import checkpoint, json_lines
-from learner.json_lines import JsonLines
+from learner import checkpoint
 from learner.sft import SFTLearner, SFTReport, SFTStatus
 
 

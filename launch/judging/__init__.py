@@ -1,1 +1,1 @@
-"""Judges and what is asked of them: held-out evaluation, k votes, our engines or a model that is served elsewhere."""
+"""Judges and what they are asked: our engines or a served model, held-out evaluation, k votes, meta scores, results."""

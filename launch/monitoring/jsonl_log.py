@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from buffer import json_lines
+
 CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
 
 
@@ -24,18 +26,7 @@ def repair_and_read(path: Path) -> list[dict[str, Any]]:
         ValueError: a line is not a JSON object; the message names it.
     """
     repair(path)
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
-    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line]
-
-
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # broken JSON, or not UTF-8
-        raise ValueError(f"{where}: not JSON ({error}); remove the line, and its row is computed again") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected a JSON object; remove the line, and its row is computed again")
-    return row
+    return [row for _, row in json_lines.rows(path)]
 
 
 def repair(path: Path) -> None:

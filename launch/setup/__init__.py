@@ -1,0 +1,1 @@
+"""Before a process starts: config, data, prompts, plan and run folder."""

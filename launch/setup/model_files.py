@@ -61,7 +61,7 @@ def architecture(folder: str) -> dict[str, object] | None:
 
 
 def fingerprint(model: str) -> str:
-    """Tells models apart, also two that lie in one folder one after the other.
+    """Returns a hash that differs between models, also two that lie in one folder one after the other.
 
     It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a model that is
     not on this disk it covers the name.

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from configs.load import load
-from launch.evaluate import _as_overrides, _config, _name, _parser, main
+from launch.evaluate import main
 from launch.judging import votes
 from launch.setup.model_files import TINY
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, failure
@@ -59,86 +57,6 @@ def started(server: FakeServer, tmp_path: Path) -> Callable[..., int]:
     data = rows(tmp_path / "data.jsonl", *ROWS)
     usual = ["--endpoint", server.url, "--model", "judge", "--data", data, "--k", "1,2,4", "--out", str(tmp_path / "out")]
     return lambda *more: main([*usual, "tracking.mode=disabled", *more])
-
-
-# ---- options ---------------------------------------------------------------------------------------------------------
-
-
-def as_overrides(*argv: str) -> dict[str, Any]:
-    """The overrides that the options stand for, as YAML reads them."""
-    overrides = _as_overrides(_parser().parse_intermixed_args(argv))
-    return {key: yaml.safe_load(value) for key, _, value in (override.partition("=") for override in overrides)}
-
-
-def test_options_are_overrides() -> None:
-    assert as_overrides("--model", "./m", "--data", "a.jsonl", "b: c.jsonl", "--k", "1,2") == {
-        "model.path": "./m",
-        "data.train": ["a.jsonl", "b: c.jsonl"],
-        "data.heldout": ["a.jsonl", "b: c.jsonl"],
-        "eval.votes": [1, 2],
-    }
-
-
-@pytest.mark.parametrize(("more", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)])
-def test_all_rows_are_judged_whatever_limit_a_preset_sets(more: list[str], limit: int) -> None:
-    assert load("smollm2-135m").data.heldout_limit == 32
-    arguments = _parser().parse_intermixed_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *more])
-    assert _config(arguments).data.heldout_limit == limit
-
-
-def test_no_votes_and_votes_of_the_preset() -> None:
-    assert as_overrides("--model", "m", "--data", "d", "--k", "0")["eval.votes"] == []
-    assert "eval.votes" not in as_overrides("--model", "m", "--data", "d")
-
-
-def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
-    argv = ["grpo.lr=1e-6", "--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"]
-    arguments = _parser().parse_intermixed_args(argv)
-    assert _as_overrides(arguments)[:3] == ["run.seed=3", 'model.path="m"', 'data.train=["d"]']
-    assert arguments.overrides == ["grpo.lr=1e-6", "eval.temperature=1.0"]
-    config = _config(arguments)
-    assert (config.run.seed, config.grpo.lr, config.eval.temperature, config.data.heldout) == (3, 1e-6, 1.0, ["d"])
-
-
-def test_a_path_with_an_equals_sign_is_data() -> None:
-    overrides = as_overrides("--model", "m", "--data", "dt=2026/x.jsonl", "./a=b.jsonl", "run.seed=3")
-    assert overrides["data.heldout"] == ["dt=2026/x.jsonl", "./a=b.jsonl"]
-    assert overrides["run.seed"] == 3
-
-
-def test_data_in_a_partition_folder_is_judged(
-    started: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows(tmp_path / "dt=2026" / "x.jsonl", *ROWS)
-    monkeypatch.chdir(tmp_path)
-    assert started("--data", "dt=2026/x.jsonl") == 0
-    assert json.loads((tmp_path / "out" / "table.json").read_text())["data"] == ["dt=2026/x.jsonl"]
-
-
-@pytest.mark.parametrize("name", ["2024", "~", "null", "[x", "модель", "a/😀", 'a"b'])
-def test_names_are_texts_whatever_yaml_would_make_of_them(name: str) -> None:
-    overrides = as_overrides("--model", name, "--data", name)
-    assert (overrides["model.path"], overrides["data.train"], overrides["data.heldout"]) == (name, [name], [name])
-
-
-def test_a_served_model_is_no_folder() -> None:
-    assert as_overrides("--model", "org/name", "--endpoint", "http://h/v1", "--data", "d")["model.path"] == "tiny"
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        ("tiny", "tiny"),
-        ("org/name", "org-name"),
-        ("./my-model/", "my-model"),
-        ("../my-model", "my-model"),
-        ("runs/a/checkpoints/meta-rm/version-80/model", "meta-rm-version-80"),
-        ("/model", "model"),
-        ("..", "model"),
-    ],
-)
-def test_a_models_name_can_stand_in_a_files(model: str, name: str) -> None:
-    assert _name(model) == name
 
 
 # ---- before anything starts ------------------------------------------------------------------------------------------
@@ -304,6 +222,15 @@ def test_what_cannot_judge_is_refused_before_anything_starts(
     assert main([*usual, "--config", "tiny"]) == 2
     assert "WANDB_MODE='shared'" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_data_in_a_partition_folder_is_judged(
+    started: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows(tmp_path / "dt=2026" / "x.jsonl", *ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert started("--data", "dt=2026/x.jsonl") == 0
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["data"] == ["dt=2026/x.jsonl"]
 
 
 def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:

@@ -10,16 +10,16 @@ from launch import cold_start, run
 
 
 def test_options_and_overrides_may_stand_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
-    said = []
+    outputs = []
     for arguments in (
         ["--config", "tiny", "run.seed=3", "--dry-run", "grpo.steps=5"],
         ["run.seed=3", "grpo.steps=5", "--dry-run", "--config", "tiny"],
         ["--dry-run", "run.seed=3", "--config", "tiny", "grpo.steps=5"],
     ):
         assert run.main(arguments) == 0
-        said.append(capsys.readouterr().out)
-    assert said[0].startswith(dump(load("tiny", ["run.seed=3", "grpo.steps=5"])))
-    assert said[0] == said[1] == said[2]
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0].startswith(dump(load("tiny", ["run.seed=3", "grpo.steps=5"])))
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_the_cold_start_takes_overrides_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_sections_and_leaves_are_explained(capsys: pytest.CaptureFixture[str]) -
     assert run.main(["--explain"]) == 0
     assert capsys.readouterr().out == explain() + "\n"
     assert run.main(["--explain", "grpo"]) == 0
-    said = capsys.readouterr().out
-    assert all(f"grpo.{leaf.name} " in said for leaf in leaves(sections()["grpo"]))
+    output = capsys.readouterr().out
+    assert all(f"grpo.{leaf.name} " in output for leaf in leaves(sections()["grpo"]))
     assert run.main(["--explain", "gropo"]) == 2
     assert "did you mean grpo" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -185,14 +186,15 @@ def test_killed_at_any_instant_of_writing_there_is_one_to_resume_from(
 
 
 def killed_after(changes: int, patch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
-    """Return whether `action` ended before its change number `changes` of the disk."""
-    left = [changes]
+    """Return whether `action` ended before its change number `changes` of the disk; other threads go on."""
+    left, acting = [changes], threading.get_ident()
 
     def counted(change: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
-            if not left[0]:
-                raise Killed
-            left[0] -= 1
+            if threading.get_ident() == acting:
+                if not left[0]:
+                    raise Killed
+                left[0] -= 1
             return change(*args, **options)
 
         return wrapped

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from learner.batching import Tokens, collate, pack_rows
-from learner.logprobs import TokenLogProbs
+from learner.logprobs import TokenLogProbs, _entropies
 from learner.models import load_policy
 from learner.shared_prefix import supports_shared_prefix
 from tests import random_models
@@ -108,13 +108,21 @@ def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pyte
             sizes.append(result.numel())
         return result
 
+    rows: list[int] = []
+
+    def counted(log_softmax: Tensor) -> Tensor:
+        rows.append(len(log_softmax))
+        return _entropies(log_softmax)
+
     monkeypatch.setattr("learner.logprobs.functional.linear", watched)
+    monkeypatch.setattr("learner.logprobs._entropies", counted)
     limit = 3 * model.config.vocab_size
     TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(tokens(share=True))[0].sum().backward()
     forward = [3, 3, 3, 3, 2]
     assert sum(forward) == COUNT
     assert [count // model.config.vocab_size for count in sizes[:5]] == forward
     assert len(sizes) == 10, "each chunk once forwards, once again backwards"
+    assert rows == forward, "entropies are computed forwards only"
     assert max(sizes) <= limit
 
 

@@ -11,11 +11,12 @@ from buffer import streams
 from buffer.server import EmbeddedServer
 from buffer.streams import Address
 from configs.load import load
-from launch import evaluate
 from launch.cluster import ray_cluster
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
+from launch.judging import evaluation_run
+from launch.judging.evaluation_run import Judged
 
 
 class Addressed:
@@ -88,9 +89,9 @@ def test_two_evaluations_never_share_a_namespace(monkeypatch: pytest.MonkeyPatch
             """Nothing is ended."""
 
     monkeypatch.setattr(ray_cluster, "Cluster", Recorded)
-    arguments = evaluate._parser().parse_args(["--model", "tiny", "--data", "tinyheld:3:4"])
+    judged = Judged(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     for _ in range(2):
-        with evaluate._cluster(load("tiny"), arguments, tmp_path):
+        with evaluation_run._cluster(load("tiny"), judged):
             pass
     assert len(set(ids)) == 2
     assert all(run_id.startswith("evaluate-") and len(run_id) > len("evaluate-1234567") for run_id in ids)

@@ -77,3 +77,20 @@ def test_a_line_that_is_not_an_object_is_named(path: Path, line: bytes, message:
     path.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
     with pytest.raises(ValueError, match=re.escape(f"{path}:3: {message}") + ".*remove the line"):
         jsonl_log.repair_and_read(path)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_the_last_newline_is_found_from_the_end_whatever_is_read_at_a_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """The file may be larger than memory."""
+    monkeypatch.setattr(jsonl_log, "CHUNK", chunk)
+    jsonl_log.append(path, ROWS)
+    whole = path.read_bytes()
+    for cut_off in (b"", b"x", b"{" * 50):
+        path.write_bytes(whole + cut_off)
+        jsonl_log.repair(path)
+        assert path.read_bytes() == whole
+    path.write_bytes(b"{" * 50)
+    jsonl_log.repair(path)
+    assert path.read_bytes() == b""

@@ -36,6 +36,8 @@ DOCUMENTED = [
     "throughput/completions_per_s",
     "throughput/tokens_per_s",
     "eval/accuracy@k",
+    "eval/auc@k",
+    "eval/newest_version",
     "eval/parse_rate@k",
     "eval/meta_accuracy@k",
     *(

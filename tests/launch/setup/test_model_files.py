@@ -1,6 +1,4 @@
-"""Model folders at the door: what is none, and which one it is."""
-
-from __future__ import annotations
+"""Model folders: which are none, and which model they hold."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Bad input is answered at the door: one clear line, exit status 2, and nothing was started."""
-
-from __future__ import annotations
+"""Bad input is refused before anything starts: one clear line, exit status 2, and no process."""
 
 import json
 import os
@@ -11,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from buffer.ledger import Cursor
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect, in_use, setup
 from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
-from launch.setup.preflight import SAMPLE, prepare_run
 from launch.setup.run_folder import lock_run_folder
-from launch.setup.tokenizer import Tokenizer
 from tests.launch.whole_run import mentioning
 
 SMALL = ("data.train=tiny:1:30", "data.heldout=tinyheld:2:5:2")
@@ -33,13 +28,13 @@ def rows(file: Path, *rows: Any) -> Path:
 
 
 def refused(capsys: pytest.CaptureFixture[str], where: Path, *overrides: str, config: str = "tiny") -> str:
-    """What the door says; checks that nothing but a line was left."""
+    """Start a run that is refused. Returns the error; checks that no process is left."""
     status = entry.main(["--config", config, f"run.dir={where / 'runs'}", "run.id=x", *overrides])
-    said = capsys.readouterr().err
-    assert status == 2, said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert status == 2, output
+    assert "Traceback" not in output
     assert not mentioning(str(where / "runs"))
-    return said
+    return output
 
 
 @pytest.mark.parametrize(
@@ -88,7 +83,10 @@ def test_a_bad_row_is_named_by_line_and_field(
         (["cold_start.samples=1"], "a lone right judgement counts as too easy"),
         (["cold_start.samples=0", "cold_start.hinted=false"], "nothing would be sampled; set one of them"),
         (["cold_start.general=[nowhere.jsonl]"], "nowhere.jsonl"),
-        (["prompts.principles=false", "prompts.template_path=mine.txt"], "an own template_path says what it asks for"),
+        (
+            ["prompts.principles=false", "prompts.template_path=mine.txt"],
+            "with prompts.template_path, edit that template instead",
+        ),
         (["eval.votes=[1,8,4]"], "give each k once, in ascending order"),
         (["eval.votes=[1,4,4]"], "give each k once, in ascending order"),
     ],
@@ -99,13 +97,13 @@ def test_what_cannot_work_is_refused(
     assert message in refused(capsys, tmp_path, "waits.server_s=2.0", "tracking.mode=disabled", *overrides)
 
 
-def test_a_wrong_password_is_told_and_not_shown(
+def test_a_wrong_password_is_refused_and_not_shown(
     server: EmbeddedServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "unix://:wrong-word@" + server.url.rpartition("@")[2]
-    said = refused(capsys, tmp_path, f"redis.url={url}", "tracking.mode=disabled")
-    assert "refuses the password" in said
-    assert "wrong-word" not in said
+    output = refused(capsys, tmp_path, f"redis.url={url}", "tracking.mode=disabled")
+    assert "refuses the password" in output
+    assert "wrong-word" not in output
     assert not any(
         "wrong-word" in file.read_text(errors="replace") for file in (tmp_path / "runs").rglob("*") if file.is_file()
     )
@@ -114,8 +112,10 @@ def test_a_wrong_password_is_told_and_not_shown(
 def test_something_else_that_listens_there_is_no_redis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        said = refused(capsys, tmp_path, f"redis.url=redis://127.0.0.1:{port}", "waits.server_s=1.0", "tracking.mode=disabled")
-    assert str(port) in said
+        output = refused(
+            capsys, tmp_path, f"redis.url=redis://127.0.0.1:{port}", "waits.server_s=1.0", "tracking.mode=disabled"
+        )
+    assert str(port) in output
 
 
 @pytest.mark.slow
@@ -124,8 +124,8 @@ def test_streams_of_a_run_of_the_same_name_are_left_alone(
 ) -> None:
     with connect(Address(server.url, "x.cold-start")) as client:  # it samples
         setup(client, "x.cold-start", meta_rm=False)
-        said = refused(capsys, tmp_path, f"redis.url={server.url}", "tracking.mode=disabled")
-        assert "run.id: x is in use on the Redis server; choose another run.id" in said
+        output = refused(capsys, tmp_path, f"redis.url={server.url}", "tracking.mode=disabled")
+        assert "run.id: x is in use on the Redis server; choose another run.id" in output
         assert in_use(client, "x.cold-start")
     assert not (tmp_path / "runs" / "x" / "summary.json").exists()
 
@@ -153,9 +153,9 @@ def test_a_run_that_would_go_on_is_shown_and_not_started(tmp_path: Path, capsys:
     interrupted(tmp_path, "run.id=x", "grpo.steps=77")
     folder = tmp_path / "runs" / "x"
     assert entry.main(["--resume", str(folder), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "steps: 77" in said
-    assert "77 optimiser steps" in said
+    output = capsys.readouterr().out
+    assert "steps: 77" in output
+    assert "77 optimiser steps" in output
     assert not (folder / "driver.lock").exists()
 
 
@@ -258,41 +258,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.Ca
     assert "run.dir" in refused(capsys, tmp_path)
 
 
-def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Path) -> None:
-    long = {**GOOD, "id": "long", "responses": ["x " * 3000, "y"]}
-    tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
-    file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
-    config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
-    inputs = prepare_run(config, preset="tiny")
-    reason = "training prompt longer than the context"
-    assert inputs.skipped == {"two best labels": 1, f"{reason} (of the first 2)": 1}
-    assert len(inputs.drafts) == 5
-    taken = inputs.prompts.take(Cursor(), 6)
-    assert [draft.preference for draft, _ in taken] == ["a"] * 6
-    assert inputs.skipped == {"two best labels": 1, reason: taken[-1][1].skipped}
-    assert taken[-1][1].skipped in {5, 6}  # once an epoch, before or behind the one that fits
-
-
-def test_the_preflight_tokenizes_a_sample_of_the_training_prompts_and_each_held_out_prompt_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rendering all of a real data set would take minutes of silence."""
-    encoded: list[str] = []
-    encode = Tokenizer.encode
-    monkeypatch.setattr(Tokenizer, "encode", lambda self, message: encoded.append(message) or encode(self, message))
-    config = load("tiny", ["data.train=tiny:1:5000", "data.heldout=tinyheld:2:40:2", f"run.dir={tmp_path}", "run.id=x"])
-    assert config.cold_start.enabled
-    assert config.cold_start.hinted
-    inputs = prepare_run(config, preset="tiny")
-    assert len(inputs.train) == 5000
-    assert len(inputs.drafts) == 40
-    assert len(encoded) <= 40 + SAMPLE + 2, "the hints take one prompt for each scale"
-    assert inputs.skipped == {}
-
-
 def test_a_dry_run_prints_the_config_and_the_plan_and_starts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     for preset in ("tiny", "qwen3-8b", "gemma2-27b"):
         assert entry.main(["--config", preset, "--dry-run"]) == 0
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         for expected in ("grpo:", "process ", "device ", "memory ", "steps ", "staleness "):
-            assert expected in said
+            assert expected in output

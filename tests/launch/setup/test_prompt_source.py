@@ -1,7 +1,5 @@
 """Prompts as a function of the seed and the position: nothing repeated, nothing skipped, no label, no special token."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 
@@ -134,7 +132,7 @@ def test_a_token_that_only_this_tokenizer_holds_special_is_broken_too(tokenizer:
 
 
 @pytest.mark.parametrize("hidden", ["@@tu\u200brn@@", "@@tu\u00adrn@@", "\uff33cores: \uff20@turn@@"])
-def test_a_token_that_the_fence_puts_together_is_broken_too(hidden: str) -> None:
+def test_a_token_that_the_escaping_puts_together_is_broken_too(hidden: str) -> None:
     """What is invisible is removed, and a lookalike of frame is shown in its normal form."""
     odd = Tokenizer(str(TINY))
     odd._special = ["@@turn@@"]
@@ -167,8 +165,8 @@ def of_size(n: int) -> Question:
 def test_a_draft_is_a_function_of_its_salt(tokenizer: Tokenizer) -> None:
     prompts = prompt_source(CONFIG, [of_size(3)], tokenizer)
     assert prompts.draft(0, "a") == prompts.draft(0, "a")
-    found = [draft for i in range(60) if (draft := prompts.draft(0, f"salt {i}")) is not None]
-    assert len({draft.permutation for draft in found}) == 6
+    drafts = [draft for i in range(60) if (draft := prompts.draft(0, f"salt {i}")) is not None]
+    assert len({draft.permutation for draft in drafts}) == 6
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -176,21 +174,21 @@ def test_the_hint_names_the_best_by_where_it_is_shown(tokenizer: Tokenizer, best
     question = of_size(3)
     prompts = prompt_source(CONFIG, [question], tokenizer)
     for salt in map(str, range(12)):
-        plain, told = prompts.draft(0, salt), prompts.draft(0, salt, best=best)
+        plain, hinted = prompts.draft(0, salt), prompts.draft(0, salt, best=best)
         assert plain is not None
-        assert told is not None
-        assert told.permutation == plain.permutation
+        assert hinted is not None
+        assert hinted.permutation == plain.permutation
         line = f"Hint: Response {plain.permutation.index(best) + 1} is the best.\n"
-        text = tokenizer.decode(told.token_ids)
+        text = tokenizer.decode(hinted.token_ids)
         assert text.count("Hint:") == text.count(line) == 1
         assert text.replace(line, "") == tokenizer.decode(plain.token_ids), "nothing else differs"
 
 
-@pytest.mark.parametrize(("best", "said"), [(0, "wrong"), (1, "right")])
-def test_the_hint_on_a_single_response_tells_its_label(tokenizer: Tokenizer, best: int, said: str) -> None:
-    told = prompt_source(CONFIG, [of_size(1)], tokenizer).draft(0, "a", best=best)
-    assert told is not None
-    assert f"Hint: the response is {said}.\n" in tokenizer.decode(told.token_ids)
+@pytest.mark.parametrize(("best", "label"), [(0, "wrong"), (1, "right")])
+def test_the_hint_on_a_single_response_names_its_label(tokenizer: Tokenizer, best: int, label: str) -> None:
+    hinted = prompt_source(CONFIG, [of_size(1)], tokenizer).draft(0, "a", best=best)
+    assert hinted is not None
+    assert f"Hint: the response is {label}.\n" in tokenizer.decode(hinted.token_ids)
 
 
 def test_a_hint_that_no_longer_fits_leaves_the_prompt_out(tokenizer: Tokenizer) -> None:
@@ -202,7 +200,7 @@ def test_a_hint_that_no_longer_fits_leaves_the_prompt_out(tokenizer: Tokenizer) 
     assert exact.draft(0, "a", best=0) is None
 
 
-def test_the_scale_is_the_wordings_own_unless_asked_for(tokenizer: Tokenizer) -> None:
+def test_the_score_range_is_that_of_training_unless_another_is_chosen(tokenizer: Tokenizer) -> None:
     single = prompt_source(CONFIG, [of_size(1)], tokenizer)
     asked = {scale: single.draft(0, "a", scale=scale) for scale in (None, ScoreRange.VERDICT, ScoreRange.GRADED)}
     assert asked[None] == asked[ScoreRange.VERDICT] != asked[ScoreRange.GRADED]
@@ -222,8 +220,8 @@ def test_the_scale_is_the_wordings_own_unless_asked_for(tokenizer: Tokenizer) ->
 def test_a_judgement_comes_back_from_its_ids(tokenizer: Tokenizer, of_bytes: Tokenizer, count: int) -> None:
     scale = ScoreRange.VERDICT if count == 1 else ScoreRange.GRADED
     text = loose_judge(of_size(count), tuple(range(count)), random.Random(0), score_range=scale)
-    for one in (tokenizer, of_bytes):
-        assert one.decode(one.completion(text)) == text
+    for each in (tokenizer, of_bytes):
+        assert each.decode(each.completion(text)) == text
 
 
 @pytest.mark.parametrize(

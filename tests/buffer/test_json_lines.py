@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from buffer.json_lines import JsonLines, rows, scan
 from learner.cold_start_batches import ColdStartBatches
-from learner.json_lines import JsonLines, rows, scan
 from learner.sft_examples import ExampleLimits, batch_at, read_examples, split
 
 MEGABYTE = 1 << 20

@@ -33,9 +33,9 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error}); remove the line, and its row is made again") from None
+            raise ValueError(f"{path}:{number}: not JSON ({error}); remove the line, and its row is computed again") from None
         if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object; remove the line, and its row is made again")
+            raise ValueError(f"{path}:{number}: expected a JSON object; remove the line, and its row is computed again")
         yield offset, row
 
 

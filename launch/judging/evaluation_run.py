@@ -1,0 +1,216 @@
+"""An evaluation from labelled preferences to its results on disk; launch/evaluate.py is its entry.
+
+preferences ─▶ checked ─▶ judged (engines or endpoint) ─▶ scored by a meta-RM, if one is named ─▶ counted ─▶ written
+"""
+
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from buffer.streams import ServerError
+from configs.load import ConfigError
+from configs.schema import Config
+from grm.benchmarks import OVERALL, table
+from grm.preferences import Preference
+from launch.cluster.failures import RunFailed
+from launch.judging import votes
+from launch.judging.endpoint import Endpoint
+from launch.judging.protocol import Judge, NotJudged
+from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from launch.monitoring.plain_text import clean
+from launch.monitoring.tracker import chosen_mode
+from launch.setup import resource_plan
+from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.preflight import format_skipped, load_preferences
+from launch.setup.prompt_source import prompt_template
+from launch.setup.signals import end_on_signals
+from launch.setup.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """Which judge is measured, and where the results go."""
+
+    model: str
+    """A model folder or hub name; with an endpoint the served model's name."""
+    endpoint: str
+    """Address of an OpenAI-compatible server; "": our own engines."""
+    meta_rm: str
+    """A meta-RM's folder; "": none."""
+    out: Path
+    """Folder of the results. What is on disk there already is not done again."""
+
+
+def evaluate(config: Config, judged: Judged) -> int:
+    """Judge all held-out preferences, count, write and print. Returns how many got no answer.
+
+    Raises:
+        ConfigError, DataError, TemplateError: Something cannot work; nothing was started.
+        NotJudged: Not one preference got an answer.
+        RunFailed, TimeoutError: The judge or the meta-RM failed; the answers so far are on disk.
+    """
+    preferences = labelled_preferences(config)
+    meta_rm, tokenizer = _checked(config, judged)
+    _make_folder(judged.out)
+    ks = config.eval.votes
+    plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
+    settings = _settings(config, judged, plan)
+    path = judged.out / "judgements.jsonl"
+    votes.require_same_settings(path, settings)  # before an engine starts
+    with _cluster(config, judged) as cluster:
+        with _judge(config, cluster, judged, tokenizer) as judge:
+            rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=partial(print, flush=True))
+        # the engines are gone by now: on one GPU there is room for the meta-RM only then
+        meta = _meta(config, cluster, meta_rm, plan, preferences, rows, judged.out) if meta_rm else {}
+    failed = {row["id"]: row["error"] for row in rows if "error" in row}
+    items = votes.items(preferences, rows, meta)
+    if not items:
+        raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
+    counted = table(items, ks=ks, seed=config.run.seed)
+    named = {"model": judged.model, "meta_rm": judged.meta_rm, "data": config.data.heldout}
+    write_evaluation(judged.out, counted, named=named, failed=failed, config=config)
+    (judged.out / f"{short_name(judged.model)}_outputs.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
+    )
+    print_table(counted)
+    print(f"written    {judged.out}")
+    if failed:
+        name, error = next(iter(failed.items()))
+        print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {clean(error)}")
+    return len(failed)
+
+
+def short_name(model: str) -> str:
+    """Returns a model's name as part of a file name: the last parts of its path."""
+    path = model.rstrip("/")
+    parts = [part for part in path.split("/") if part not in {"", ".", "..", "model"}]
+    return "-".join(parts[-2:]) or "model"
+
+
+# ---- what is checked before anything starts --------------------------------------------------------------------------
+
+
+def labelled_preferences(config: Config) -> list[Preference]:
+    """Load the held-out preferences, and print what is skipped. ConfigError when ids or subsets cannot be told apart."""
+    loaded = load_preferences(config.data.heldout, config.data.heldout_limit)
+    preferences = list(loaded.preferences)
+    if any(preference.subset == OVERALL for preference in preferences):
+        raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
+    name, count = Counter(preference.question.id for preference in preferences).most_common(1)[0]
+    if count > 1:
+        raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
+    if loaded.skipped:
+        print(format_skipped(loaded.skipped).strip())
+    return preferences
+
+
+def _checked(config: Config, judged: Judged) -> tuple[str, Tokenizer | None]:
+    """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
+    come to light when an engine starts, or when all is judged."""
+    chosen_mode(config.tracking.mode, os.environ)
+    meta_rm = resolve(judged.meta_rm) if judged.meta_rm else ""
+    kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
+    if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
+        raise ConfigError(
+            f"--meta-rm {judged.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
+            " checkpoints/meta-rm/version-*/model of a run"
+        )
+    if judged.endpoint:
+        return meta_rm, None
+    model = resolve(config.model.path)
+    resource_plan.check_context(config, architecture(model))
+    return meta_rm, Tokenizer(model)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
+
+
+def _settings(config: Config, judged: Judged, plan: votes.VotePlan) -> dict[str, Any]:
+    """What must be the same for judgements on disk to be used again."""
+    return {
+        "model": judged.model,
+        "endpoint": judged.endpoint,
+        "fingerprint": "" if judged.endpoint else fingerprint(resolve(config.model.path)),
+        "template": plan.template.graded,
+        "k": plan.k,
+        "temperature": plan.temperature,
+        "max_new_tokens": plan.max_new_tokens,
+        "seed": plan.seed,
+    }
+
+
+# ---- the judge and the meta-RM ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _cluster(config: Config, judged: Judged) -> Iterator[Any]:
+    """Where engines and a meta-RM can be started; None when an endpoint alone judges."""
+    end_on_signals()
+    if judged.endpoint and not judged.meta_rm:
+        yield None
+        return
+    from launch.cluster import calls  # Ray and the engines take seconds to import, and an endpoint alone needs none
+    from launch.cluster.ray_cluster import Cluster
+
+    gpus = 1 if judged.endpoint else config.rollout.workers
+    run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
+    with Cluster(config, run_id=run_id, folder=judged.out, model="", gpus=gpus, temporary=True) as cluster:
+        end_on_signals()  # again: Ray put its own handlers in place
+        try:
+            yield cluster
+        except (*calls.LOST, ServerError) as error:
+            raise RunFailed(str(error)) from error
+
+
+@contextmanager
+def _judge(config: Config, cluster: Any, judged: Judged, tokenizer: Tokenizer | None) -> Iterator[Judge]:
+    if judged.endpoint:
+        sequences = config.rollout.workers * config.rollout.max_groups
+        with closing(Endpoint(judged.endpoint, judged.model, concurrency=sequences)) as endpoint:
+            endpoint.check()
+            yield endpoint
+        return
+    from launch.cluster.stage_actors import StageActors
+    from launch.judging.engine_judge import EngineJudge
+
+    assert tokenizer is not None  # only an endpoint has none
+    with StageActors(cluster, config, model=resolve(config.model.path)) as actors:
+        yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
+
+
+def _meta(
+    config: Config,
+    cluster: Any,
+    meta_rm: str,
+    plan: votes.VotePlan,
+    preferences: Sequence[Preference],
+    rows: Sequence[votes.Row],
+    out: Path,
+) -> dict[str, list[float]]:
+    """Returns the meta scores of every judgement by preference id, those on disk included."""
+    from launch.judging.meta_scores import meta_scores
+    from learner.meta_scorer import MetaScorer
+
+    digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
+    scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
+    cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+    return meta_scores(
+        scorer,
+        Tokenizer(meta_rm),
+        plan,
+        preferences,
+        rows,
+        timeout_s=config.waits.judge_s,
+        path=out / f"meta-{short_name(meta_rm)}-{digest}.jsonl",
+    )

@@ -1,0 +1,43 @@
+"""What a run starts from: which prompts the preflight renders, and what it counts as skipped."""
+
+from pathlib import Path
+
+import pytest
+
+from buffer.ledger import Cursor
+from configs.load import load
+from launch.setup.preflight import SAMPLE, prepare_run
+from launch.setup.tokenizer import Tokenizer
+from tests.launch.setup.test_preflight import GOOD, rows
+
+
+def test_long_prompts_and_unusable_rows_are_counted_and_passed_over(tmp_path: Path) -> None:
+    long = {**GOOD, "id": "long", "responses": ["x " * 3000, "y"]}
+    tie = {"id": "tie", "prompt": "q", "responses": ["x", "y"], "scores": [4, 4]}
+    file = rows(tmp_path / "mixed.jsonl", GOOD, long, tie)
+    config = load("tiny", [f"data.train={file}", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
+    inputs = prepare_run(config, preset="tiny")
+    reason = "training prompt longer than the context"
+    assert inputs.skipped == {"two best labels": 1, f"{reason} (of the first 2)": 1}
+    assert len(inputs.drafts) == 5
+    taken = inputs.prompts.take(Cursor(), 6)
+    assert [draft.preference for draft, _ in taken] == ["a"] * 6
+    assert inputs.skipped == {"two best labels": 1, reason: taken[-1][1].skipped}
+    assert taken[-1][1].skipped in {5, 6}  # once an epoch, before or behind the one that fits
+
+
+def test_the_preflight_tokenizes_a_sample_of_the_training_prompts_and_each_held_out_prompt_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rendering all of a real data set would take minutes of silence."""
+    encoded: list[str] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, message: encoded.append(message) or encode(self, message))
+    config = load("tiny", ["data.train=tiny:1:5000", "data.heldout=tinyheld:2:40:2", f"run.dir={tmp_path}", "run.id=x"])
+    assert config.cold_start.enabled
+    assert config.cold_start.hinted
+    inputs = prepare_run(config, preset="tiny")
+    assert len(inputs.train) == 5000
+    assert len(inputs.drafts) == 40
+    assert len(encoded) <= 40 + SAMPLE + 2, "the hints take one prompt for each scale"
+    assert inputs.skipped == {}

@@ -41,11 +41,14 @@ SPCT = (
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that has ended: its exit status, what it said, its folder."""
+    """A run that has ended."""
 
     status: int
+    """Its exit status."""
     said: str
+    """Its output, standard error included."""
     folder: Path
+    """Its run folder."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -105,14 +108,14 @@ def mentioning(text: str) -> dict[int, str]:
 
 
 def kill_mentioning(text: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send a signal to all processes that `mentioning` finds; who ends meanwhile has ended."""
+    """Send a signal to all processes that `mentioning` finds and that have not ended meanwhile."""
     for pid in mentioning(text):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def shared_memory() -> set[str]:
-    """What lies in the machine's shared memory, by name."""
+    """Returns the names of what is in the machine's shared memory."""
     return set(os.listdir("/dev/shm"))
 
 

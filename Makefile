@@ -1,7 +1,8 @@
 # make demo    install, then train on the small world and write its report
-# make test    install, then lint, types, arrows and all tests
+# make test    install, then lint, types, arrows, all fast tests and one of each slow kind: minutes
+# make test-full  the other slow tests, runs that are killed and resumed, and a short storm
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
-# make chaos   real runs whose parts are killed, and which are cut off and resumed; 20 storms; workers and nodes that come and go
+# make chaos   for hours: runs that are cut off at more places, 20 storms, workers and nodes that come and go
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -11,13 +12,22 @@ export OMP_NUM_THREADS ?= 1
 # A run starts a dozen processes that import torch, vLLM or DeepSpeed: without compiled bytecode each import costs half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench chaos check smollm2 clean
+# Files go to the workers in the order of tests/conftest.py, the longest first.
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-full bench chaos check smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -m "not chaos" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)
+
+# What is killed is counted, and missed heartbeats are deaths: these have the machine for themselves.
+test-full: $(STAMP)
+	$(BIN)/python -m pytest -m "full and not chaos" --durations=30 $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m chaos --durations=30
+	$(BIN)/python tests/chaos/storm.py --seeds 2 --groups 250 --blows 30
 
 bench: $(STAMP)
 	$(BIN)/python launch/dev/bench.py

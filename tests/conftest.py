@@ -39,8 +39,12 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the longest files to the front."""
+    """Sort the longest files to the front, and mark what is `full` or `chaos` as `slow`."""
+    for item in items:
+        if item.get_closest_marker("full") or item.get_closest_marker("chaos"):
+            item.add_marker(pytest.mark.slow)
     rank = {str(Path(__file__).parent / file): number for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.launch.whole_run import environment, kill_mentioning
+from tests.launch.whole_run import environment, kill_mentioning, mentioning
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -72,6 +71,7 @@ def started() -> Iterator[Head]:
         try:
             yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                kill_mentioning(folder, number)
-                time.sleep(2)
+            deadline = time.monotonic() + 30
+            while mentioning(folder) and time.monotonic() < deadline:
+                kill_mentioning(folder)
+                time.sleep(0.1)

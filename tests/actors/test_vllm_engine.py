@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from vllm.exceptions import VLLMValidationError
 
 from actors.generator import Request
 from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
@@ -217,6 +216,8 @@ def test_many_long_seeded_prompts_at_once_are_all_answered(engines: dict[str, tu
 
 
 def test_a_request_that_cannot_be_served_fails_alone(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    from vllm.exceptions import VLLMValidationError  # here: not every process that collects tests has to import vLLM
+
     _, engine = engines["llama-tied"]
     with pytest.raises(VLLMValidationError, match="maximum context length is 256"):
         engine.submit([request(tuple(range(300)))])

@@ -57,7 +57,7 @@ def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
     assert not mentioning(str(out)), "no process outlives the evaluation"
 
 
-@pytest.mark.chaos
+@pytest.mark.full
 def test_a_second_start_judges_what_is_missing_and_writes_the_same(out: Path) -> None:
     first, table = judgements(out), json.loads((out / "table.json").read_text())
     (out / "judgements.jsonl").write_text("".join(f"{line}\n" for line in first[:-REMOVED]))

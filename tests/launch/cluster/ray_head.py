@@ -1,7 +1,6 @@
 """A Ray head started by hand, as an operator does."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.launch.whole_run import environment, kill_mentioning
+from tests.launch.whole_run import environment, kill_mentioning, mentioning
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -70,6 +69,7 @@ def started() -> Iterator[Head]:
         try:
             yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                kill_mentioning(folder, number)
-                time.sleep(2)
+            deadline = time.monotonic() + 30
+            while mentioning(folder) and time.monotonic() < deadline:
+                kill_mentioning(folder)
+                time.sleep(0.1)

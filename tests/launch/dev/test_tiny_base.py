@@ -183,7 +183,7 @@ def test_most_groups_have_both_rewards(model, tokenizer, shown) -> None:  # type
 # --- the command
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_command_still_follows_the_recorded_loss_curve(tmp_path: Path) -> None:
     """The whole build takes minutes, so only its first steps are run: same recipe, same curve within 3 %."""
     record = json.loads((SHIPPED / "base.json").read_text())

@@ -11,7 +11,7 @@ from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
-from grm.judgement import ParseFailure, parse, training_scale, unshuffle
+from grm.judgement import ParseFailure, parse, training_score_range, unshuffle
 from grm.preferences import Preference
 from grm.rewards import rule_reward
 
@@ -57,7 +57,7 @@ class RewardActor:
         )
         self._held: list[str] = []  # entry ids that are being scored
         every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
-        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
+        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, renew_claims=self._renew, stacks=stacks)
 
     def ready(self) -> int:
         """Answers with the number of preferences that it can score."""
@@ -129,7 +129,7 @@ class RewardActor:
 def _apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
     """Returns the rule's reward of a completion, and why it was not parsed ("" where it was)."""
     n = len(preference.question.responses)
-    scale = training_scale(n)
+    scale = training_score_range(n)
     read = parse(text, n, low=scale.low, high=scale.high)
     if isinstance(read, ParseFailure):
         return rule_reward(None, preference.label, n), read.reason

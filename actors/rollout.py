@@ -81,7 +81,7 @@ class RolloutActor:
         self._tally = Tally()
         self._looked = time.monotonic()
         every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
-        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, keep=self._renew, stacks=stacks)
+        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, renew_claims=self._renew, stacks=stacks)
 
     def ready(self) -> str:
         """Answers when the engine is up: the driver waits for it."""

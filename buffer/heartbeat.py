@@ -56,7 +56,7 @@ class Heartbeat:
         name: Name of this process in the run.
         every_s: Seconds between two heartbeats.
         hang_s: Seconds without progress in one activity after which the process counts as hung.
-        keep: Renews the claims of this process; called after each heartbeat unless the process is hung.
+        renew_claims: Renews the claims of this process; called after each heartbeat unless the process is hung.
         stacks: See `LastHeartbeat`.
 
     Attributes:
@@ -71,10 +71,10 @@ class Heartbeat:
         *,
         every_s: float,
         hang_s: float,
-        keep: Callable[[], None] = lambda: None,
+        renew_claims: Callable[[], None] = lambda: None,
         stacks: str = "",
     ) -> None:
-        self._name, self._every_s, self._hang_s, self._keep, self._stacks = name, every_s, hang_s, keep, stacks
+        self._name, self._every_s, self._hang_s, self._renew_claims, self._stacks = name, every_s, hang_s, renew_claims, stacks
         self._client = connect(address, timeout_s=max(5.0, every_s))
         self._space = Namespace(self._client, address.run_id)
         self._activity, self._progressed_at = IDLE, time.monotonic()
@@ -118,7 +118,7 @@ class Heartbeat:
             try:
                 self._send()
                 if not self.hung:
-                    self._keep()
+                    self._renew_claims()
             except ServerError:
                 # The main thread uses the same server and raises the error. Here it only means a missed heartbeat.
                 continue

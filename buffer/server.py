@@ -1,7 +1,7 @@
 """The Redis that a run starts when it is given none: a real server on a unix socket (or loopback), with an account per role.
 
 It keeps its data as an append-only file in the run's folder, so it may be killed and started again, and it ends with the
-process that started it. `access` tells other processes of the user where it is.
+process that started it. `driver_url` tells other processes of the user where it is.
 """
 
 import ctypes
@@ -22,9 +22,9 @@ from urllib.parse import quote
 
 from buffer.connection import Address, ServerError, connect
 from buffer.roles import ROLES, Role, account
-from buffer.server_folder import LOCK_S, ServerFolder, access
+from buffer.server_folder import LOCK_S, ServerFolder, driver_url
 
-__all__ = ["EmbeddedServer", "access", "find_binary"]
+__all__ = ["EmbeddedServer", "driver_url", "find_binary"]
 
 STOP_S = 10.0  # longest time to end after SIGTERM
 SYNC_S = 1.0  # a power cut loses at most the writes of this time

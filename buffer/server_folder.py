@@ -23,7 +23,7 @@ LONGEST_SOCKET = 107  # bytes in the path of a unix socket on Linux
 LOCK_S = 10.0  # a server whose run was killed needs a moment to end
 
 
-def access(folder: Path) -> str:
+def driver_url(folder: Path) -> str:
     """Return the driver's URL, password included, of the server that runs in `folder`.
 
     Raises:

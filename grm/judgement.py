@@ -62,7 +62,7 @@ class ParseFailure:
     """Why: the first problem that the parser meets."""
 
 
-def training_scale(n: int) -> ScoreRange:
+def training_score_range(n: int) -> ScoreRange:
     """Return 0/1 for a single response and 1..10 otherwise, as in training and in a run's greedy judgements.
 
     Votes, and every judgement of `launch/evaluate.py`, are GRADED for every n.

@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 from grm.escaping import escape_frame
-from grm.judgement import ScoreRange, training_scale
+from grm.judgement import ScoreRange, training_score_range
 from grm.preferences import Question
 
 STYLES = ("full", "compact", "example")
@@ -109,7 +109,7 @@ def render(
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
     }
-    text = _text(template, n, score_range or training_scale(n))
+    text = _text(template, n, score_range or training_score_range(n))
     if hint is not None and "{{hint}}" not in text:
         raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
     hint_line = "" if hint is None else _hint(hint, n) + "\n"

@@ -57,7 +57,7 @@ def show(arguments: argparse.Namespace) -> int:
     diagnosis = confirmed_diagnosis(address, config)
     texts = {}
     if arguments.stacks:
-        texts = {name: stacks.ask(heartbeat, folder) for name, heartbeat in diagnosis.snapshot.heartbeats.items()}
+        texts = {name: stacks.read_stacks(heartbeat, folder) for name, heartbeat in diagnosis.snapshot.heartbeats.items()}
     if arguments.json:
         bottleneck = diagnosis.bottleneck and asdict(diagnosis.bottleneck)
         print(json.dumps({**asdict(diagnosis.snapshot), "bottleneck": bottleneck, "stacks": texts}))

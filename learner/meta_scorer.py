@@ -13,8 +13,6 @@ from learner.batching import PromptGroup
 from learner.meta_rm import CorrectnessLogits
 from learner.shared_prefix import supports_shared_prefix
 
-Asked = PromptGroup
-
 
 class MetaScorer:
     """Scores completions of prompts."""

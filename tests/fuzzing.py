@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from launch.monitoring.plain_text import ACTING
+from launch.monitoring.plain_text import ACTIVE_CATEGORIES
 
 TIMES = int(os.environ.get("SPCT_FUZZ", "1"))
 
@@ -24,7 +24,7 @@ def inputs(count: int) -> settings:
 
 def safe(message: str, most: int = 2000) -> bool:
     """Whether an error's text can be shown on a terminal, on one line."""
-    return len(message) <= most and not any(unicodedata.category(c) in ACTING for c in message)
+    return len(message) <= most and not any(unicodedata.category(c) in ACTIVE_CATEGORIES for c in message)
 
 
 def outcome(call: Callable[[], T], known: type[Exception], *, most: int = 2000) -> T | None:

@@ -219,4 +219,4 @@ def _own_address(actor: Any) -> str:
 def _listen_for_stacks(actor: Any, file: Path) -> None:
     """Runs inside an actor."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    stacks.listen(file)
+    stacks.dump_on_signal(file)

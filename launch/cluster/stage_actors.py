@@ -60,7 +60,7 @@ class StageActors:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
         self._prepare_streams()
         stack_file = self._cluster.stacks("driver")
-        stacks.listen(stack_file)
+        stacks.dump_on_signal(stack_file)
         every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
         self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(stack_file))
         self._board = self._cluster.remote(WeightBoard, {}, lasting=True)

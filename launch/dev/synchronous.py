@@ -46,7 +46,7 @@ from buffer.ledger import Cursor
 from buffer.messages import Completion, ExperienceGroup
 from configs.load import load as load_config
 from configs.schema import Config
-from grm.judgement import Judgement, parse, training_scale, unshuffle
+from grm.judgement import Judgement, parse, training_score_range, unshuffle
 from grm.rewards import rule_reward
 from grm.sources import load as load_preferences
 from launch.setup.model_files import resolve
@@ -152,7 +152,7 @@ class Sampler:
     def _reward(self, draft: Draft, judgement: str) -> float:
         """Apply the rule to the scores, in the preference's own order."""
         n = len(draft.permutation)
-        scale = training_scale(n)
+        scale = training_score_range(n)
         parsed = parse(judgement, n, low=scale.low, high=scale.high)
         scores = unshuffle(parsed.scores, draft.permutation) if isinstance(parsed, Judgement) else None
         return rule_reward(scores, self._labels[draft.preference], n)

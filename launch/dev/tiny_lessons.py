@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from grm import prompts, tiny_world
-from grm.judgement import Judgement, ScoreRange, parse, training_scale, unshuffle
+from grm.judgement import Judgement, ScoreRange, parse, training_score_range, unshuffle
 from grm.preferences import Preference, Question
 from grm.rewards import rule_reward
 
@@ -66,7 +66,7 @@ def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
 def _correctness(completion: str, order: tuple[int, ...], label: int, scale: ScoreRange) -> str:
     """Apply the rule; "" for a single response on the graded scale, for which there is none."""
     n = len(order)
-    if scale is not training_scale(n):
+    if scale is not training_score_range(n):
         return ""
     parsed = parse(completion, n, low=scale.low, high=scale.high)
     assert isinstance(parsed, Judgement)  # the teacher keeps the format

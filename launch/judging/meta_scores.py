@@ -12,7 +12,7 @@ from launch.cluster import calls
 from launch.judging.votes import Row, VotePlan, mark
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
-from learner.meta_scorer import Asked
+from learner.batching import PromptGroup
 
 
 def meta_scores(
@@ -56,7 +56,7 @@ def meta_scores(
     return known
 
 
-def _asked(tokenizer: Tokenizer, plan: VotePlan, question: Question, row: Row) -> list[Asked]:
+def _asked(tokenizer: Tokenizer, plan: VotePlan, question: Question, row: Row) -> list[PromptGroup]:
     """Returns a prompt and its completions for each permutation, so that the prompt is computed once."""
     return [
         (

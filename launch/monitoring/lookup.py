@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from buffer.server import access
+from buffer.server import driver_url
 from buffer.streams import Address, ServerError, connect, in_use
 from configs.load import ConfigError, load
 from configs.schema import Config
@@ -27,7 +27,7 @@ def locate_run(run: str) -> tuple[Path, Address]:
     folder = folder.resolve()
     url = load(folder / "config.yaml").redis.url
     try:
-        return folder, Address(url or access(folder / "redis"), folder.name)
+        return folder, Address(url or driver_url(folder / "redis"), folder.name)
     except ValueError as error:
         raise ConfigError(f"--run {run}: not the folder of a run: {error}") from None
 

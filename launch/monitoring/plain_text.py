@@ -4,12 +4,12 @@ import re
 import unicodedata
 
 # Unicode categories that a terminal may act on: controls, bidi marks, surrogates, line and paragraph separators
-ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+ACTIVE_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def clean(message: str) -> str:
     """Returns one line without control, format (bidi) or surrogate characters; white space is collapsed."""
-    kept = (c if c.isspace() or unicodedata.category(c) not in ACTING else "�" for c in message)
+    kept = (c if c.isspace() or unicodedata.category(c) not in ACTIVE_CATEGORIES else "�" for c in message)
     return " ".join("".join(kept).split())
 
 
@@ -19,4 +19,6 @@ def clean_lines(message: str) -> str:
     This is for errors that quote a log or a traceback.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message).expandtabs()
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ACTING else " " if c.isspace() else "�" for c in plain)
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ACTIVE_CATEGORIES else " " if c.isspace() else "�" for c in plain
+    )

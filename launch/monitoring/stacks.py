@@ -22,13 +22,13 @@ QUIET_S = 0.1  # an answer that has not grown for so long is complete
 _files: list[TextIO] = []  # faulthandler writes to the descriptor, which must stay open
 
 
-def listen(path: Path) -> None:
+def dump_on_signal(path: Path) -> None:
     """Register the handler: SIGUSR1 appends the stack of every thread to the file, even while Python hangs in C."""
     _files.append(path.open("a", encoding="utf-8"))
     faulthandler.register(signal.SIGUSR1, file=_files[-1], all_threads=True, chain=False)
 
 
-def ask(heartbeat: LastHeartbeat, run: Path) -> str:
+def read_stacks(heartbeat: LastHeartbeat, run: Path) -> str:
     """Returns the stacks of a process, or a sentence that explains why there are none.
 
     Args:

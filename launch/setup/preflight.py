@@ -12,7 +12,7 @@ from configs.load import ConfigError
 from configs.schema import Config
 from grm import instructions
 from grm.instructions import Instruction
-from grm.judgement import training_scale
+from grm.judgement import training_score_range
 from grm.preferences import Loaded, Preference
 from grm.sources import load
 from launch.setup import resource_plan
@@ -145,7 +145,7 @@ def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer
 def require_templates(preferences: Sequence[Preference], prompts: PromptSource, *, hinted: bool) -> None:
     """TemplateError when a template that the preferences need is missing, or has no place for a hint where hints are sampled.
     `prompts` are theirs, in order; one of each score range is rendered."""
-    needed = {training_scale(len(p.question.responses)): index for index, p in enumerate(preferences)}
+    needed = {training_score_range(len(p.question.responses)): index for index, p in enumerate(preferences)}
     for index in needed.values():
         prompts.draft(index, "template", best=preferences[index].label if hinted else None)
 

@@ -29,10 +29,10 @@ def started(
     name: str = "rollout-0",
     *,
     hang_s: float = 60.0,
-    keep: Callable[[], None] = lambda: None,
+    renew_claims: Callable[[], None] = lambda: None,
     stacks: str = "",
 ) -> Iterator[Heartbeat]:
-    heartbeat = Heartbeat(address, name, every_s=EVERY_S, hang_s=hang_s, keep=keep, stacks=stacks)
+    heartbeat = Heartbeat(address, name, every_s=EVERY_S, hang_s=hang_s, renew_claims=renew_claims, stacks=stacks)
     try:
         yield heartbeat
     finally:
@@ -110,7 +110,7 @@ def test_an_error_ends_the_activity(client: redis.Redis, address: Address) -> No
 
 def test_claims_are_renewed_unless_the_process_hangs(client: redis.Redis, address: Address) -> None:
     renewed: list[float] = []
-    with started(address, hang_s=0.3, keep=lambda: renewed.append(time.monotonic())) as heartbeat:
+    with started(address, hang_s=0.3, renew_claims=lambda: renewed.append(time.monotonic())) as heartbeat:
         until(client, address, lambda last: len(renewed) >= 5)  # for longer than hang_s
         assert not heartbeat.hung, "a process that is idle for long is not hung"
         with heartbeat.activity("roll out"):
@@ -194,7 +194,7 @@ def test_heartbeats_go_on_when_the_server_restarts(monkeypatch: pytest.MonkeyPat
     renewed: list[float] = []
     with tempfile.TemporaryDirectory(prefix="spct-") as folder, EmbeddedServer(Path(folder)) as running:
         address = Address(running.url, "r")
-        with started(address, keep=lambda: renewed.append(time.monotonic())) as heartbeat:
+        with started(address, renew_claims=lambda: renewed.append(time.monotonic())) as heartbeat:
             assert running.pid is not None
             os.kill(running.pid, signal.SIGKILL)
             time.sleep(0.4)

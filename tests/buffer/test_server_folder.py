@@ -13,13 +13,13 @@ def test_other_processes_of_the_user_find_the_server_while_it_runs(folder: Path)
     (folder / "sub").mkdir(parents=True)
     (folder / "access").write_text("left behind by a run that was killed, for all to read")
     with EmbeddedServer(folder) as running:
-        assert server.access(folder) == running.url
+        assert server.driver_url(folder) == running.url
         assert (folder / "access").stat().st_mode & 0o777 == 0o600
-        connect(Address(server.access(folder), "r")).close()
+        connect(Address(server.driver_url(folder), "r")).close()
         with pytest.raises(ServerError, match=r"no server runs in .*sub"):
-            server.access(folder / "sub")
+            server.driver_url(folder / "sub")
     with pytest.raises(ServerError, match="no server runs in"):
-        server.access(folder)
+        server.driver_url(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "7", "\udcff"])
@@ -27,7 +27,7 @@ def test_a_damaged_access_file_is_named(folder: Path, text: str) -> None:
     folder.mkdir()
     (folder / "access").write_text(text, errors="surrogateescape")
     with pytest.raises(ServerError, match="access does not contain the server"):
-        server.access(folder)
+        server.driver_url(folder)
 
 
 def test_a_long_folder_gets_a_short_socket_and_a_link_to_it(folder: Path) -> None:
@@ -60,7 +60,7 @@ def test_two_servers_never_share_a_folder(folder: Path, name: str, monkeypatch: 
             with pytest.raises(ServerError, match="in use by another run's server: choose another folder"):
                 second.start()
         second.stop()
-        assert server.access(folder / name) == running.url
+        assert server.driver_url(folder / name) == running.url
         connect(Address(running.url, "r")).close()
         assert (folder / name / "redis.sock").is_socket()
     assert not running.running

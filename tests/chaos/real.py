@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from buffer import streams
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Ledger
-from buffer.server import access
+from buffer.server import driver_url
 from buffer.streams import Address, ServerError
 from tests.launch.whole_run import Ended, finish, mentioning, shared_memory, start
 
@@ -56,7 +56,7 @@ def assail(process: subprocess.Popen[str], folder: Path, limit_s: float) -> Coun
 def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
     """The learner's version, 0 before there is one; the processes by role."""
     try:
-        with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
+        with streams.connect(Address(driver_url(folder / "redis"), folder.name)) as client:
             if not streams.in_use(client, folder.name):
                 return 0, {}
             found = {
@@ -71,7 +71,7 @@ def look(folder: Path) -> tuple[int, dict[str, list[int]]]:
 def verify(ended: Ended, killed: Counter[str], shared: set[str]) -> None:
     """Every group has one outcome, the bound holds, every death was mended and noted; nothing is left running, or in the shared
     memory (`shared`: what was there before)."""
-    assert ended.status == 0, f"status {ended.status} after {killed}: {ended.said}"
+    assert ended.status == 0, f"status {ended.status} after {killed}: {ended.output}"
     summary, groups = ended.summary, ended.summary["groups"]
     assert summary["steps"] == STEPS
     assert groups["trained"] == STEPS * 8

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.judgement import Judgement, ParseFailure, Reason, ScoreRange, parse, training_scale, unshuffle, write
+from grm.judgement import Judgement, ParseFailure, Reason, ScoreRange, parse, training_score_range, unshuffle, write
 
 GOOD = "Specific Criteria: accuracy 70%, brevity 30%\nAnalysis: Response 1 is right.\nScores: \\boxed{9, 2}"
 PIECES = [
@@ -112,8 +112,8 @@ def test_refuses_with_a_reason(completion: str, reason: str) -> None:
 
 
 def test_score_ranges() -> None:
-    assert training_scale(1) is ScoreRange.VERDICT
-    assert training_scale(2) is ScoreRange.GRADED
+    assert training_score_range(1) is ScoreRange.VERDICT
+    assert training_score_range(2) is ScoreRange.GRADED
     low, high = ScoreRange.VERDICT.low, ScoreRange.VERDICT.high
     assert parse("\\boxed{0}", 1, low=low, high=high) == Judgement(principles="", critique="", scores=(0,))
     assert isinstance(parse("\\boxed{2}", 1, low=low, high=high), ParseFailure)

@@ -28,15 +28,15 @@ ABSENT = {"length/dropped", "eval/auc@k"}
 def done(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One small run to its end, shared by the tests that look at it."""
     ended = run(tmp_path_factory.mktemp("runs"), "small", *SPCT)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     return ended
 
 
 def test_it_ends_with_all_steps_and_prints_where_the_report_is(done: Ended) -> None:
     assert done.summary["finished"] == "completed"
     assert done.summary["steps"] == 3
-    assert f"report     {done.folder / 'report.html'}" in done.said
-    assert "\x1b" not in done.said  # no terminal, no control codes
+    assert f"report     {done.folder / 'report.html'}" in done.output
+    assert "\x1b" not in done.output  # no terminal, no control codes
 
 
 def test_the_summary_holds_what_it_promises(done: Ended) -> None:
@@ -165,7 +165,7 @@ def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: 
     if kind == "gemma2":  # the cold start and the votes are those of the other preset
         small = (*small, "cold_start.enabled=false", "eval.votes=[]")
     ended = run(tmp_path, kind, *small, config=preset)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     assert ended.summary["steps"] == 2
     assert ended.summary["parse_rate"]["before"] > 0.5
     assert max(ended.series("off_policy/mismatch_kl")) < 1e-3  # vLLM's and the learner's log-probs agree
@@ -177,11 +177,11 @@ def test_a_wider_bound_is_used_and_kept_and_ctrl_c_ends_it_cleanly(tmp_path: Pat
     wait_for(tmp_path / "stopped", '"learner/version": 10.0', process)
     process.send_signal(signal.SIGINT)
     ended = finish(process, tmp_path / "stopped", timeout_s=120)
-    assert ended.status == 130, ended.said
+    assert ended.status == 130, ended.output
     assert ended.summary["finished"] == "stopped"
     staleness = ended.series("staleness/max")
     assert max(staleness) <= 4
     assert max(staleness) > 1  # the bound is what holds it, not idleness
-    assert "Traceback" not in ended.said
+    assert "Traceback" not in ended.output
     assert (ended.folder / "report.html").is_file()
     assert not mentioning(str(ended.folder))

@@ -98,9 +98,9 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from buffer.heartbeat import Heartbeat
-from launch.monitoring.stacks import listen
+from launch.monitoring.stacks import dump_on_signal
 from launch.monitoring.lookup import locate_run
-listen(Path(sys.argv[1]))
+dump_on_signal(Path(sys.argv[1]))
 heartbeat = Heartbeat(locate_run("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
 
 def decode_endlessly():

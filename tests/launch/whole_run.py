@@ -45,7 +45,7 @@ class Ended:
 
     status: int
     """Its exit status."""
-    said: str
+    output: str
     """Its output, standard error included."""
     folder: Path
     """Its run folder."""
@@ -78,12 +78,12 @@ def start(
 
 def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 900) -> Ended:
     try:
-        said, _ = process.communicate(timeout=timeout_s)
+        output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=120)
-        raise AssertionError(f"no end after {timeout_s} s:\n{said}") from None
-    return Ended(status=process.returncode, said=said, folder=folder)
+        output, _ = process.communicate(timeout=120)
+        raise AssertionError(f"no end after {timeout_s} s:\n{output}") from None
+    return Ended(status=process.returncode, output=output, folder=folder)
 
 
 def run(where: Path, name: str, *overrides: str, config: str = "tiny", entry: str = "run.py", **env: str) -> Ended:

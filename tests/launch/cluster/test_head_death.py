@@ -36,6 +36,6 @@ def test_a_run_whose_head_dies_ends_and_is_resumed_on_another(tmp_path: Path) ->
     assert not mentioning(str(folder)), "something outlived the run"
     with started() as head:
         ended = finish(drive(head, tmp_path, "--resume", str(folder)), folder)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     assert ended.summary["steps"] == 12
     assert ended.summary["groups"]["trained"] == 12 * 4

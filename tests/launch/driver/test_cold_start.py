@@ -29,7 +29,7 @@ def by_group(file: Path) -> dict[tuple[str, bool], Any]:
 
 def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -> None:
     whole = run(tmp_path, "whole", *LONG, entry="cold_start.py")
-    assert whole.status == 0, whole.said
+    assert whole.status == 0, whole.output
 
     folder = tmp_path / "killed"
     process = start(tmp_path, "killed", *LONG, entry="cold_start.py")
@@ -40,7 +40,7 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     assert 0 < len(first) < 80
 
     ended = run(tmp_path, "killed", *LONG, entry="cold_start.py")
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     assert len(rows(folder / "cold_start" / "sampled.jsonl")) == 80  # none twice
     assert first.items() <= by_group(folder / "cold_start" / "sampled.jsonl").items()
     for file in ("dataset.jsonl", "verdicts.json"):
@@ -53,9 +53,9 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     (rank,) = [pid for pid, line in mentioning(str(tmp_path / "struck")).items() if line.startswith("ray::SFTLearner")]
     os.kill(rank, signal.SIGKILL)
     ended = finish(process, tmp_path / "struck")
-    assert ended.status == 0, ended.said
-    assert "the fine-tuning died" in ended.said
-    assert "started again, try 1 of 5" in ended.said
+    assert ended.status == 0, ended.output
+    assert "the fine-tuning died" in ended.output
+    assert "started again, try 1 of 5" in ended.output
     assert ended.summary["cold_start"] == whole.summary["cold_start"]
     assert ended.summary["accuracy"] == whole.summary["accuracy"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from buffer import streams
 from buffer.heartbeat import LastHeartbeat, last_heartbeats
-from buffer.server import access
+from buffer.server import driver_url
 from buffer.streams import Address, ServerError
 from launch import scale, status
 from tests.launch.whole_run import SMALL, finish, mentioning, shared_memory, start, wait_for
@@ -32,7 +32,7 @@ LONG = (
 
 
 def alive(folder: Path) -> dict[str, LastHeartbeat]:
-    with streams.connect(Address(access(folder / "redis"), folder.name)) as client:
+    with streams.connect(Address(driver_url(folder / "redis"), folder.name)) as client:
         return last_heartbeats(client, folder.name)
 
 
@@ -76,7 +76,7 @@ def test_a_run_survives_the_death_of_all_its_processes(tmp_path: Path) -> None:
     assert scale.main(["--run", str(folder), "--rollouts", "1"]) == 0
     assert status.main(["--run", str(folder)]) == 0
     ended = finish(process, folder)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     summary = ended.summary
     assert summary["steps"] == 40
     assert summary["restarts"] == {"the reward actor": 1, "the GRPO learner": 1, "the meta-RM learner": 1, "rollout actors": 2}
@@ -87,7 +87,7 @@ def test_a_run_survives_the_death_of_all_its_processes(tmp_path: Path) -> None:
     assert groups["dropped"] == groups["dead_letter"] == 0
     assert summary["staleness"]["max"] <= 1
     for name in ("the reward actor died", "the GRPO learner died", "the meta-RM learner died", "a rollout actor died"):
-        assert name in ended.said
+        assert name in ended.output
     assert not mentioning(str(folder))
     assert shared_memory() <= shared
 
@@ -98,7 +98,7 @@ def test_an_actor_that_may_not_be_replaced_ends_the_run_with_its_name(tmp_path: 
     wait_for(folder, '"learner/version": 2.0', process)
     os.kill(alive(folder)["reward-0"].pid, signal.SIGKILL)
     ended = finish(process, folder, timeout_s=180)
-    assert ended.status == 1, ended.said
-    assert "the reward actor failed 1 times in a row" in ended.said
+    assert ended.status == 1, ended.output
+    assert "the reward actor failed 1 times in a row" in ended.output
     assert ended.summary["finished"] == "failed"
     assert not mentioning(str(folder))

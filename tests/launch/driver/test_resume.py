@@ -58,7 +58,7 @@ CUTS: list[Callable[[Path], bool]] = [reached(4), writing, renamed, reached(1), 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     ended = run(tmp_path_factory.mktemp("whole"), "whole", *SAME)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     return ended
 
 
@@ -77,7 +77,7 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(whole: Ended, tmp_pat
         command, cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     ended = finish(resumed, folder)
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     expected, found = surviving(whole), surviving(ended)
     assert sorted(expected) == list(range(1, 9))
     assert found == {version: expected[version] for version in found}

@@ -29,7 +29,7 @@ SAME = (
 
 
 def losses(ended: Ended) -> list[tuple[float, float]]:
-    assert ended.status == 0, ended.said
+    assert ended.status == 0, ended.output
     return list(zip(ended.series("loss/policy"), ended.series("loss/kl"), strict=True))
 
 

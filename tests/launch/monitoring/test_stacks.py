@@ -18,7 +18,7 @@ from tests.launch.whole_run import ROOT
 WORKER = """
 import ctypes, sys, threading, time
 from pathlib import Path
-from launch.monitoring.stacks import listen
+from launch.monitoring.stacks import dump_on_signal
 
 def wait_for_prompts():
     print("up", flush=True)
@@ -33,7 +33,7 @@ def send_heartbeats():
 sending = threading.Event()
 
 if "without-handler" not in sys.argv:
-    listen(Path(sys.argv[1]))
+    dump_on_signal(Path(sys.argv[1]))
 threading.Thread(target=send_heartbeats, daemon=True).start()
 sending.wait()
 wait_for_prompts()
@@ -95,11 +95,11 @@ def alive(pid: int) -> bool:
 
 def test_every_thread_is_shown_where_it_is(start: Start, folder: Path) -> None:
     worker = start()
-    text = stacks.ask(worker, folder)
+    text = stacks.read_stacks(worker, folder)
     assert "in wait_for_prompts" in text
     assert "in send_heartbeats" in text
     assert text.count("most recent call first") == 2
-    again = stacks.ask(worker, folder)
+    again = stacks.read_stacks(worker, folder)
     assert again.count("most recent call first") == 2, "only what is new"
     assert alive(worker.pid)
 
@@ -107,18 +107,18 @@ def test_every_thread_is_shown_where_it_is(start: Start, folder: Path) -> None:
 def test_a_process_that_hangs_in_c_with_the_interpreters_lock_answers(start: Start, folder: Path) -> None:
     worker = start("hang")
     time.sleep(0.2)
-    assert "in wait_for_prompts" in stacks.ask(worker, folder)
+    assert "in wait_for_prompts" in stacks.read_stacks(worker, folder)
 
 
 def test_a_stopped_process_is_reported_as_stopped(start: Start, folder: Path) -> None:
     worker = start()
     os.kill(worker.pid, signal.SIGSTOP)
     deadline = time.monotonic() + 5
-    while "is stopped (state T)" not in (text := stacks.ask(worker, folder)):
+    while "is stopped (state T)" not in (text := stacks.read_stacks(worker, folder)):
         assert time.monotonic() < deadline, text
     assert f"kill -CONT {worker.pid}" in text
     os.kill(worker.pid, signal.SIGCONT)
-    assert "in wait_for_prompts" in stacks.ask(worker, folder)
+    assert "in wait_for_prompts" in stacks.read_stacks(worker, folder)
 
 
 def test_an_ended_process_is_reported_as_ended(start: Start, folder: Path) -> None:
@@ -128,19 +128,19 @@ def test_an_ended_process_is_reported_as_ended(start: Start, folder: Path) -> No
     while alive(worker.pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert stacks.ask(worker, folder) == f"process {worker.pid} has ended (state Z)"
+    assert stacks.read_stacks(worker, folder) == f"process {worker.pid} has ended (state Z)"
     os.waitpid(worker.pid, 0)
-    assert stacks.ask(worker, folder) == f"process {worker.pid} is gone"
+    assert stacks.read_stacks(worker, folder) == f"process {worker.pid} is gone"
 
 
 @pytest.mark.parametrize("run", [None, Path("/another/run")])
 def test_a_process_of_no_run_or_of_another_is_left_alone(start: Start, folder: Path, tmp_path: Path, run: Path | None) -> None:
     stranger = start("without-handler", run=run)  # the signal would end it
-    assert "does not belong to this run" in stacks.ask(stranger, folder)
+    assert "does not belong to this run" in stacks.read_stacks(stranger, folder)
     with_handler = start(run=run)
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.touch()
-    assert "does not belong to this run" in stacks.ask(heartbeat(with_handler.pid, elsewhere), folder)
+    assert "does not belong to this run" in stacks.read_stacks(heartbeat(with_handler.pid, elsewhere), folder)
     time.sleep(0.1)
     assert alive(stranger.pid)
     assert Path(with_handler.stacks).read_text() == ""
@@ -148,34 +148,34 @@ def test_a_process_of_no_run_or_of_another_is_left_alone(start: Start, folder: P
 
 def test_a_process_of_the_run_without_the_handler_is_left_alone(start: Start, folder: Path) -> None:
     worker = start("without-handler")
-    assert "has not registered its handler" in stacks.ask(worker, folder)
+    assert "has not registered its handler" in stacks.read_stacks(worker, folder)
     time.sleep(0.1)
     assert alive(worker.pid)
 
 
 def test_the_driver_is_recognised_by_its_open_file(start: Start, folder: Path) -> None:
     """It sets SPCT_RUN for the processes that it starts; its own environment was fixed before."""
-    assert "in wait_for_prompts" in stacks.ask(start(run=None), folder)
+    assert "in wait_for_prompts" in stacks.read_stacks(start(run=None), folder)
 
 
 def test_the_run_may_be_named_by_another_path(start: Start, folder: Path, tmp_path: Path) -> None:
     link = tmp_path / "latest"
     link.symlink_to(folder)
-    assert "in wait_for_prompts" in stacks.ask(start(), link)
+    assert "in wait_for_prompts" in stacks.read_stacks(start(), link)
 
 
 def test_a_process_on_another_machine_is_reported_with_its_host(folder: Path) -> None:
-    assert stacks.ask(heartbeat(1, folder / "x", host="node-b"), folder) == "it runs on node-b: use --stacks there"
+    assert stacks.read_stacks(heartbeat(1, folder / "x", host="node-b"), folder) == "it runs on node-b: use --stacks there"
 
 
 def test_a_process_without_a_file_is_reported(folder: Path) -> None:
-    assert stacks.ask(heartbeat(os.getpid(), ""), folder) == "it has no file for its stacks"
+    assert stacks.read_stacks(heartbeat(os.getpid(), ""), folder) == "it has no file for its stacks"
 
 
 def test_another_users_process_is_left_alone(folder: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may look into every process")
-    assert stacks.ask(heartbeat(1, folder / "x"), folder) == "process 1 belongs to another user"
+    assert stacks.read_stacks(heartbeat(1, folder / "x"), folder) == "process 1 belongs to another user"
 
 
 def test_the_wait_for_a_process_that_writes_nothing_is_limited(start: Start, folder: Path) -> None:
@@ -183,6 +183,6 @@ def test_the_wait_for_a_process_that_writes_nothing_is_limited(start: Start, fol
     other = folder / "stacks" / "other.txt"
     other.touch()
     began = time.monotonic()
-    text = stacks.ask(heartbeat(worker.pid, other), folder)  # it writes, but elsewhere
+    text = stacks.read_stacks(heartbeat(worker.pid, other), folder)  # it writes, but elsewhere
     assert "wrote nothing within 2 s" in text
     assert stacks.ANSWER_S <= time.monotonic() - began < stacks.ANSWER_S + 10

@@ -30,7 +30,7 @@ from launch.setup.resource_plan import object_store_bytes
 
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
 CPU_SHARE = 0.1
-GRACE_S = 2.0  # in which the processes of a Ray of our own may end by themselves
+GRACE_S = 0.2  # in which the processes of a Ray of our own may end by themselves; its agents never do
 
 
 class Cluster:
@@ -56,10 +56,11 @@ class Cluster:
         self._watchdog: ServerWatchdog | None = None
         self._ray_folder: Path | None = None
         self._daemons: list[psutil.Process] = []  # of a Ray of our own
+        self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
         self._actors: list[Any] = []
 
     def __enter__(self) -> Self:
-        os.environ["SPCT_RUN"] = str(self._folder)  # every process of the run inherits it: which run is this one's?
+        os.environ.update(self._environment())
         try:
             self._url = self._redis_url()
             connect(self.address(), timeout_s=self._config.waits.server_s).close()  # answers, or says why not
@@ -113,7 +114,6 @@ class Cluster:
     def remote(
         self,
         cls: type,
-        environment: Mapping[str, str],
         *,
         gpu: bool = False,
         resource: str = "",
@@ -125,7 +125,6 @@ class Cluster:
 
         Args:
             cls: The class; it is made in the actor's process.
-            environment: Variables that its libraries read.
             gpu: On a GPU, if there are any.
             resource: A custom Ray resource that it takes one of.
             lasting: Ray itself starts it again. Its state is lost then, and calls under way fail.
@@ -133,9 +132,6 @@ class Cluster:
             **arguments: Of the class.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        variables = {"OMP_NUM_THREADS": "1", "SPCT_RUN": str(self._folder), **environment}
-        if self._config.cluster.device == "cpu":
-            variables["DS_ACCELERATOR"] = "cpu"
         if watched:
             arguments["stacks"] = str(self.stacks(watched))
         made: Any = ray.remote(
@@ -143,7 +139,7 @@ class Cluster:
             num_gpus=1 if on_gpu else 0,
             max_restarts=-1 if lasting else 0,
             resources={resource: 1} if resource else {},
-            runtime_env={"env_vars": variables},
+            runtime_env=self._runtime_env,
         )(cls)
         actor = made.remote(**arguments)
         if watched:
@@ -200,11 +196,18 @@ class Cluster:
         with suppress(ServerError), connect(address, timeout_s=self._config.waits.server_s) as client:
             remove(client, address.run_id)
 
+    def _environment(self) -> dict[str, str]:
+        """Returns the variables of every process of the run: which run it belongs to, and what its libraries read at import."""
+        variables = {"SPCT_RUN": str(self._folder), "OMP_NUM_THREADS": "1"}
+        return variables | ({"DS_ACCELERATOR": "cpu"} if self._config.cluster.device == "cpu" else {})
+
     def _join_ray(self) -> None:
         address = ray_session.cluster_address(self._config.cluster.address)
         if address is not None:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
+            self._runtime_env = {"env_vars": self._environment()}
         else:
+            # Its workers inherit our environment; with a runtime environment each actor would wait for a process of its own.
             self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
             self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
         gpus = self._gpus if self._config.cluster.device == "cuda" else 0

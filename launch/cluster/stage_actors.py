@@ -16,7 +16,6 @@ from typing import Any, Self, TypeVar
 
 from actors.generator import Generator
 from actors.rollout import RolloutActor
-from actors.vllm_engine import ENVIRONMENT as ENGINE_ENVIRONMENT
 from actors.vllm_engine import VllmEngine, VllmSettings
 from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
@@ -63,7 +62,7 @@ class StageActors:
         stacks.dump_on_signal(stack_file)
         every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
         self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(stack_file))
-        self._board = self._cluster.remote(WeightBoard, {}, lasting=True)
+        self._board = self._cluster.remote(WeightBoard, lasting=True)
         self.rollout_groups = [self.new_rollout() for _ in range(self._workers())]
         self._make_others()
         for group in self.groups:
@@ -208,7 +207,6 @@ class StageActors:
             RolloutActor,
             name,
             "rollout",
-            ENGINE_ENVIRONMENT,
             gpu=True,
             resource=config.rollout.resource,
             config=config,
@@ -242,7 +240,6 @@ class StageActors:
         cls: type,
         heartbeat: str,
         role: Role,
-        environment: Mapping[str, str],
         *,
         gpu: bool = False,
         resource: str = "",
@@ -250,6 +247,4 @@ class StageActors:
     ) -> Any:
         """Returns an actor that reaches the streams in its role only, and whose stacks can be asked for."""
         address = self._cluster.address(self._stage, role=role)
-        return self._cluster.remote(
-            cls, environment, gpu=gpu, resource=resource, watched=heartbeat, address=address, **arguments
-        )
+        return self._cluster.remote(cls, gpu=gpu, resource=resource, watched=heartbeat, address=address, **arguments)

@@ -44,7 +44,7 @@ class SamplingActors(StageActors):
 
     def _make_reward(self) -> dict[str, Any]:
         name = "reward-0"
-        actor = self._remote(RewardActor, name, "reward", {}, config=self._config, name=name, preferences=self._preferences)
+        actor = self._remote(RewardActor, name, "reward", config=self._config, name=name, preferences=self._preferences)
         return {name: actor}
 
 
@@ -106,7 +106,7 @@ class TrainingActors(SamplingActors):
         world, sink = self._config.learner.ranks, self._weights("learner")
         return {
             f"grpo-{rank}": self._remote(
-                GRPOLearner, f"grpo-{rank}", "learner", {}, gpu=True, sink=sink, **self._rank(rank, world, "policy")
+                GRPOLearner, f"grpo-{rank}", "learner", gpu=True, sink=sink, **self._rank(rank, world, "policy")
             )
             for rank in range(world)
         }
@@ -118,7 +118,6 @@ class TrainingActors(SamplingActors):
                 MetaRMLearner,
                 f"meta-rm-{rank}",
                 "meta-rm",
-                {},
                 gpu=True,
                 cold_start_samples=self._samples,
                 **self._rank(rank, world, "meta-rm"),

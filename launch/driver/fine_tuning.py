@@ -135,7 +135,6 @@ def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[A
     return [
         cluster.remote(
             SFTLearner,
-            {},
             gpu=True,
             config=config,
             rank=rank,

@@ -203,7 +203,7 @@ def _meta(
     from learner.meta_scorer import MetaScorer
 
     digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
-    scorer = cluster.remote(MetaScorer, {}, gpu=True, config=config, model_path=meta_rm)
+    scorer = cluster.remote(MetaScorer, gpu=True, config=config, model_path=meta_rm)
     cluster.await_all({scorer.ready.remote(): "the meta-RM"})
     return meta_scores(
         scorer,

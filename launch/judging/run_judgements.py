@@ -87,7 +87,7 @@ class RunJudgements:
             return {}
         scorer = tokenizer = None
         if meta_model is not None:
-            scorer = cluster.remote(MetaScorer, {}, gpu=True, config=self._config, model_path=str(meta_model))
+            scorer = cluster.remote(MetaScorer, gpu=True, config=self._config, model_path=str(meta_model))
             tokenizer = Tokenizer(str(meta_model))
             cluster.await_all({scorer.ready.remote(): "the meta-RM"})
         counted: dict[str, TableRow] = {}

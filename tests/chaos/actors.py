@@ -41,7 +41,6 @@ class FakeActors(TrainingActors):
             FakeLearner,
             "grpo-0",
             "learner",
-            {},
             config=self._config,
             sink=self._weights("learner"),
             checkpoints=self._checkpoints,

@@ -32,7 +32,7 @@ class Plain:
         return int(shell.stdout.readline())
 
 with Cluster(load("tiny"), run_id="own", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:
-    actor = cluster.remote(Plain, {})
+    actor = cluster.remote(Plain)
     mode, token = ray.get(actor.environment.remote(), timeout=120)
     assert mode == "token" and token == os.environ["RAY_AUTH_TOKEN"]
     grandchild = ray.get(actor.beget.remote(), timeout=120)

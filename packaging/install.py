@@ -28,8 +28,8 @@ MACHINES = ("x86_64", "aarch64")
 GLIBC = (2, 31)  # the newest that a pinned wheel asks for (llguidance)
 
 GIB = 1 << 30
-MEMORY_GIB = 3.5  # `make demo` needs 2.7 GiB, as measured
-VENV_GIB, TEMPORARY_GIB, CACHE_GIB = 3.5, 1.0, 1.0  # an installation and its wheels, as measured
+MEMORY_GIB = 3.7  # a demo's processes have 3.2 GiB at their peak, as measured; the rest is the system's
+VENV_GIB, TEMPORARY_GIB, CACHE_GIB = 3.5, 1.0, 1.0  # 3.0 GiB installed and 0.8 GiB of wheels, as measured
 
 
 class Refused(Exception):

@@ -43,7 +43,7 @@ def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp
     more = ("rollout.workers=2", "learner.ranks=2", "learner.zero_stage=2")
     said, _ = submit(head, tmp_path, "job-whole", *SMALL, *more).communicate(timeout=900)
     assert "succeeded" in said, said
-    ended = Ended(status=0, said=said, folder=tmp_path / "job-whole")
+    ended = Ended(status=0, output=said, folder=tmp_path / "job-whole")
     assert ended.summary["finished"] == "completed"
     assert ended.summary["steps"] == 3
     assert ended.series("rollout/workers") == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""How the driver drives: every group works in slices that return values, and is given the next slice when one ends.
+"""The supervision loop: every actor group works in slices that return values, and gets the next slice when one ends.
 
 work, step, drain ─▶ [ the group works for a second ] ─▶ poll: take its report; the driver gives it the next slice
                          └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ RunFailed, its own last error
@@ -30,7 +30,7 @@ class SupervisedGroup:
         self._on_report, self._restarts, self._note = on_report, restarts, note
         self._deaths = 0  # in a row
         self._slice: list[Any] = []
-        self._got_done: Callable[[Any], bool] = lambda report: False  # of the slice under way
+        self._made_progress: Callable[[Any], bool] = lambda report: False  # of the slice under way
         self.replaced = 0
         """Deaths that were mended so far."""
 
@@ -56,7 +56,7 @@ class SupervisedGroup:
         """Give a worker that is ready its last slice, of at most `seconds`."""
         self.group.drain()
         self._slice = [actor.drain.remote(seconds) for actor in self.group.actors]
-        self._got_done = lambda report: False
+        self._made_progress = lambda report: False
 
     def collect(self) -> None:
         """Take the report of a slice that is over; replace the group if it died.
@@ -75,14 +75,14 @@ class SupervisedGroup:
         if self.group.state is State.MAKING:
             self.group.is_up()
         elif reports[0] is not None:
-            if self._got_done(reports[0]):
+            if self._made_progress(reports[0]):
                 self._deaths = 0
             self._on_report(reports[0])
 
-    def _give(self, call: Callable[[Any], Any], got_done: Callable[[Any], bool]) -> None:
-        """Call every actor, if they are ready. got_done: whether a report forgives earlier deaths."""
+    def _give(self, call: Callable[[Any], Any], made_progress: Callable[[Any], bool]) -> None:
+        """Call every actor, if they are ready. made_progress: whether a report forgives earlier deaths."""
         if self.group.state is State.READY:
-            self._slice, self._got_done = [call(actor) for actor in self.group.actors], got_done
+            self._slice, self._made_progress = [call(actor) for actor in self.group.actors], made_progress
 
     def _died(self, error: ActorLost) -> None:
         self._slice = []
@@ -102,10 +102,19 @@ class SupervisedGroup:
 
 
 def poll(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
-    """Wait up to a slice for groups to end theirs, and take their reports. Returns those that ended a slice, or died."""
-    owners = {ref: group for group in groups for ref in group.pending}
-    done = calls.first_answered(list(owners), calls.SLICE_S)
-    ended = [group for group in {id(owners[ref]): owners[ref] for ref in done}.values() if calls.is_over(group.pending)]
+    """Wait up to a slice for groups to end theirs, and take their reports. Returns those that ended a slice, or died.
+
+    Only calls without an answer are waited for: a rank that has answered says nothing about the ranks that have not, and must
+    not keep the reports of other groups waiting.
+    """
+    ended = _ended(groups)
+    if not ended:
+        calls.first_answered(calls.unanswered([ref for group in groups for ref in group.pending]), calls.SLICE_S)
+        ended = _ended(groups)
     for group in ended:
         group.collect()
     return ended
+
+
+def _ended(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
+    return [group for group in groups if group.pending and calls.is_over(group.pending)]

@@ -17,7 +17,7 @@ from actors.rollout_report import RolloutReport
 from buffer.ledger import Ledger
 from buffer.streams import lengths
 from configs.schema import Config
-from launch.cluster.actor_group import ActorGroup
+from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.failures import RunFailed
 from launch.cluster.rollout_pool import RolloutPool
 from launch.cluster.supervision import SupervisedGroup, poll
@@ -70,7 +70,8 @@ class Training:
         self._evaluation: RunningEvaluation | None = None
         self._pool = RolloutPool(actors, config, on_report=self._on_rollout_report, note=progress.note)
         self._reward = self._supervised(actors.reward, self._on_reward_report)
-        self._learners = [self._supervised(actors.grpo, self._on_grpo_report)]
+        self._grpo = self._supervised(actors.grpo, self._on_grpo_report)
+        self._learners = [self._grpo]
         if actors.meta_rm is not None:
             self._learners.append(self._supervised(actors.meta_rm, self._on_meta_rm_report))
 
@@ -87,8 +88,9 @@ class Training:
         with self._actors.heartbeat.activity("drive the training"):
             for group in (self._reward, *self._pool.workers):
                 group.work()
-            for group in self._learners:
-                group.step()
+            if not self._trained:
+                for group in self._learners:
+                    group.step()
             while not self._trained or self._evaluation is not None:
                 self._turn()
         self._save_meta_rm()
@@ -116,6 +118,7 @@ class Training:
         """Take the reports of the slices that are over, and give the next ones; a learner gets none after the last step."""
         for group in poll([self._reward, *self._learners, *self._pool.workers]):
             if group in self._learners:
+                self._follow(group)
                 if not self._trained:
                     group.step()
             elif group is self._reward:
@@ -123,8 +126,16 @@ class Training:
             else:
                 self._pool.go_on(group)
 
+    def _follow(self, learner: SupervisedGroup) -> None:
+        """Take the version of a GRPO learner that is between two slices from the ledger. Its last report may have been lost
+        with it, behind the checkpoint of the last step: one more step would be in no checkpoint."""
+        if learner is self._grpo and learner.group.state is State.READY:
+            self._run_state.totals.version = self._ledger.version()
+
     def _check_progress(self) -> None:
         limit_s = self._config.waits.progress_s
+        if self._evaluation is not None and not self._config.grpo.max_staleness:
+            self._stepped_at = time.monotonic()  # nothing is issued meanwhile, and `waits.judge_s` bounds it
         if time.monotonic() - self._stepped_at < limit_s:
             return
         report = diagnosis.describe(diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config))
@@ -208,12 +219,12 @@ class Training:
 
     def _advance_evaluation(self) -> None:
         """One look at it. What a worker that died has not answered is asked again of another one; when workers die of it
-        again and again it is left out: the next one is `eval.every` versions away."""
+        again and again, or do not answer within `waits.judge_s`, it is left out: the next one is `eval.every` versions away."""
         if self._evaluation is None:
             return
         try:
             done = self._evaluation.advance()
-        except RunFailed as error:
+        except (RunFailed, TimeoutError) as error:
             self._evaluation = None
             self._progress.note(f"an evaluation is left out: {error}")
             return

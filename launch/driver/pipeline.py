@@ -50,7 +50,7 @@ from launch.setup.signals import end_on_signals
 from learner import checkpoint
 
 # What a run that has begun may end with. Before that, some of these say that the input cannot be used; afterwards none does.
-FAILURES = (*calls.LOST, TimeoutError, ServerError, ConfigError, DataError, TemplateError)
+FAILURES = (*calls.LOST, *calls.FATAL, TimeoutError, ServerError, ConfigError, DataError, TemplateError)
 
 
 class Pipeline:

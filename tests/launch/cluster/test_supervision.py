@@ -133,6 +133,36 @@ def test_ranks_report_once_when_all_have_answered(start_worker: StartWorker) -> 
     assert learner.pending == []
 
 
+def test_a_rank_that_has_answered_keeps_no_other_group_waiting(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    first_answered = calls.first_answered
+
+    def counted(refs: Sequence[Any], timeout_s: float) -> list[Any]:
+        waits.append(len(refs))
+        return first_answered(refs, timeout_s)
+
+    monkeypatch.setattr(calls, "first_answered", counted)
+    reports: list[str] = []
+    ranks = [start_worker("rank 0"), start_worker("rank 1")]
+    worker, worker_actor = start_worker("worker")
+    learner = supervised("the learner", [actor for _, actor in ranks], lambda report: reports.append(report.text))
+    pool = supervised("a worker", [worker_actor], lambda report: reports.append(report.text))
+    learner.work()
+    pool.work()
+    ranks[1][0].gate.set()
+    while not calls.answered(learner.pending):
+        time.sleep(0.01)
+    assert [poll([learner, pool]) for _ in range(3)] == [[]] * 3
+    assert waits == [2, 2, 2], "each of them waits, for rank 0 and the worker alone"
+    worker.gate.set()
+    assert until_ended([learner, pool]) == [pool]
+    ranks[0][0].gate.set()
+    assert until_ended([learner, pool]) == [learner]
+    assert reports == ["worker", "rank 0"]
+
+
 def test_a_slice_without_a_report_is_passed_over(start_worker: StartWorker) -> None:
     worker, actor = start_worker(None)
     learner = supervised("the learner", [actor], lambda report: pytest.fail(f"on_report {report}"))

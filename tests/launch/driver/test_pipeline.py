@@ -19,6 +19,7 @@ from launch.cluster.failures import ActorLost, RunFailed
 from launch.driver import pipeline
 from launch.driver.pipeline import Pipeline
 from launch.setup.run_folder import lock_run_folder
+from learner.checkpoint import CheckpointError
 
 
 class FakeCluster:
@@ -127,6 +128,7 @@ def summary(run: Pipeline) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "error",
     [
+        CheckpointError("none of its 2 checkpoints can be used: restore one from a copy, or start a new run"),
         ServerError("run x: the Redis server went away and did not come back: start it again and resume the run"),
         ConfigError("votes/after.jsonl was begun with another seed: use another folder, or remove the file"),
         TimeoutError("the driver waited 9 s for optimiser step 3 (waits.progress_s)"),

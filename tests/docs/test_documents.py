@@ -36,6 +36,29 @@ def functions(path: Path) -> frozenset[str]:
 
 
 @cache
+def definitions(path: Path) -> frozenset[str]:
+    """Names that a module defines, at any depth: functions, classes, and what is assigned to a plain name."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")))
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return frozenset(assigned | {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)})
+
+
+@cache
+def classes() -> dict[str, frozenset[str]]:
+    """{class: names defined in it}, of all packages."""
+    found: dict[str, frozenset[str]] = {}
+    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                members = {item.name for item in ast.walk(node) if isinstance(item, ast.FunctionDef)}
+                members |= {
+                    item.id for item in ast.walk(node) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
+                }
+                found[node.name] = found.get(node.name, frozenset()) | members
+    return found
+
+
+@cache
 def headings(document: Path) -> frozenset[str]:
     """Anchors of a document's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -70,6 +93,26 @@ def test_every_link_leads_to_a_file_and_a_heading(document: str) -> None:
 def test_every_test_that_a_document_names_exists(document: str) -> None:
     named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", text_of(document))
     assert [f"{path}::{name}" for path, name in named if name not in functions(ROOT / path)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_name_beside_its_module_is_defined_there(document: str) -> None:
+    """As in: path (name), or: name in path."""
+    text, path = text_of(document), rf"`((?:{'|'.join(ROOMS)})/[\w/]+\.py)`"
+    named = re.findall(rf"{path},?\s\(?`(\w+)`", text)
+    named += [(module, name) for name, module in re.findall(rf"`(\w+)`\sin\s{path}", text)]
+    assert [f"{module}: {name}" for module, name in named if name not in definitions(ROOT / module)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_class_that_a_document_names_exists(document: str) -> None:
+    """Names in CamelCase, with a member behind the dot or without. Section 8 of the design names those of other libraries."""
+    own = text_of(document).partition("\n## 8. ")[0]
+    named = {span.partition(".") for span in quoted(own) if re.fullmatch(r"[A-Z]+[a-z]\w*(?:\.\w+)?", span)}
+    missing = [
+        (name, member) for name, _, member in named if name not in classes() or (member and member not in classes()[name])
+    ]
+    assert sorted(missing) == []
 
 
 def test_every_script_has_a_place_in_the_design() -> None:

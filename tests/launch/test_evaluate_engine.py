@@ -62,6 +62,6 @@ def test_a_second_start_judges_what_is_missing_and_writes_the_same(out: Path) ->
     first, table = judgements(out), json.loads((out / "table.json").read_text())
     (out / "judgements.jsonl").write_text("".join(f"{line}\n" for line in first[:-REMOVED]))
     output = evaluated(out)
-    assert f"{COUNT - REMOVED} of {COUNT} preferences stand in judgements.jsonl already" in output
+    assert f"{COUNT - REMOVED} of {COUNT} preferences are in judgements.jsonl already" in output
     assert judgements(out) == first
     assert json.loads((out / "table.json").read_text()) == table

@@ -63,7 +63,7 @@ def test_ray_job_stop_ends_the_run_and_all_its_processes(head: Head, tmp_path: P
     stop = [RAY, "job", "stop", "--address", head.dashboard, "job-stopped"]
     subprocess.run(stop, env=head.env, timeout=120, check=True, capture_output=True)
     process.communicate(timeout=120)
-    ended = Ended(status=0, said="", folder=tmp_path / "job-stopped")
+    ended = Ended(status=0, output="", folder=tmp_path / "job-stopped")
     deadline = time.monotonic() + 120
     while mentioning(str(ended.folder)) and time.monotonic() < deadline:
         time.sleep(0.5)

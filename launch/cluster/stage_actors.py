@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 from actors.generator import Generator
 from actors.rollout import RolloutActor
 from actors.vllm_engine import VllmEngine, VllmSettings
-from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
+from buffer.heartbeat import Heartbeat, LastHeartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
 from buffer.rollout_target import next_worker
 from buffer.streams import Address, connect, remove, setup
@@ -53,7 +53,7 @@ class StageActors:
         """
         self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
         self.address: Address = cluster.address(stage)
-        self._looked = time.monotonic()
+        self._looked = self._grace_until = time.monotonic()
 
     def __enter__(self) -> Self:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
@@ -68,6 +68,7 @@ class StageActors:
         for group in self.groups:
             group.begin()
         self._await_ready(self.groups)
+        self._looked = time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -98,19 +99,33 @@ class StageActors:
 
     def watch(self) -> None:
         """End the actors of every group with a member that is silent for `waits.heartbeat_s` (killed, stopped, cut off): its
-        calls then fail with ActorLost. Looks every few seconds at most."""
+        calls then fail with ActorLost. Looks every few seconds at most. After an outage of the server, or of the driver, all
+        have `waits.heartbeat_s` to send one again."""
         self.heartbeat.progressed()
-        now = time.monotonic()
-        if now - self._looked < LOOK_S:
+        looked, now = self._looked, time.monotonic()
+        if now - looked < LOOK_S:
             return
         self._looked = now
         last = last_heartbeats(self.redis, self.address.run_id)
-        own_age_s = last["driver"].age_s  # a server that was away made all heartbeats old, ours too
+        own = last.get("driver")
+        now = time.monotonic()
+        if own is None or self._missed_some(own, now - looked):
+            self._grace_until = now + self._config.waits.heartbeat_s
+        if own is None or now < self._grace_until:
+            return
         for group in self.groups:
             ready = group.state in (State.READY, State.DRAINING)
-            ages = [last[member].age_s - own_age_s for member in group.members if member in last]
+            ages = [last[member].age_s - own.age_s for member in group.members if member in last]
             if ready and max(ages, default=0.0) > self._config.waits.heartbeat_s:
                 self._cluster.end(group.actors)
+
+    def _missed_some(self, own: LastHeartbeat, since_last_look_s: float) -> bool:
+        """Returns whether the server may have been away: then all heartbeats are old, and the driver's may come back first.
+
+        An outage of two intervals is harmless: no heartbeat is then older than three, and silence counts from four on.
+        """
+        interval_s = self._config.heartbeat_interval_s
+        return own.age_s > 2 * interval_s or since_last_look_s > max(2 * interval_s, 3 * LOOK_S)
 
     def end_rollout(self, actor: Any) -> None:
         """End a rollout actor that failed a call: whoever supervises its group, or mends the stage, replaces it."""

@@ -9,6 +9,7 @@ A stage has one model to start from and one namespace of streams. A process whos
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -54,6 +55,7 @@ class StageActors:
         self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
         self.address: Address = cluster.address(stage)
         self._looked = self._grace_until = time.monotonic()
+        self._failed_starts: Counter[ActorGroup] = Counter()  # in a row
 
     def __enter__(self) -> Self:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
@@ -90,6 +92,11 @@ class StageActors:
     def rollouts(self) -> list[Any]:
         """The rollout actors that can be given work."""
         return [group.actors[0] for group in self.rollout_groups if group.state is State.READY]
+
+    @property
+    def starting_rollouts(self) -> list[Any]:
+        """The calls that answer when rollout actors that are being made are ready."""
+        return [ref for group in self.rollout_groups for ref in group.starting]
 
     def new_rollout(self) -> ActorGroup:
         """Returns one more rollout worker, not begun; each time it is made it takes the next number."""
@@ -181,6 +188,35 @@ class StageActors:
             except ActorLost:
                 group.replace()
         self._await_ready([group for group in self.groups if group.state is State.MAKING])
+
+    def mend_rollouts(self, lost: Sequence[Any]) -> None:
+        """Replace the rollout actors that are lost or failed to start, and take up those that are ready. Waits for nothing.
+
+        For a stage that nobody supervises.
+
+        Raises:
+            RunFailed: One failed to start more than `cluster.restarts` times in a row.
+        """
+        for group in self.rollout_groups:
+            if group.state is State.READY and group.actors[0] in lost:
+                group.replace()
+            elif group.state is State.MAKING and calls.is_over(group.starting):
+                self._take_up(group)
+
+    def _take_up(self, group: ActorGroup) -> None:
+        try:
+            calls.values(group.starting)
+        except ActorLost as error:
+            self._failed_starts[group] += 1
+            if self._failed_starts[group] > self._config.cluster.restarts:
+                raise RunFailed(
+                    f"{group.name} failed to start {self._failed_starts[group]} times in a row (cluster.restarts ="
+                    f" {self._config.cluster.restarts}); the last time: {error}"
+                ) from error
+            group.replace()
+        else:
+            del self._failed_starts[group]
+            group.is_up()
 
     def _await_ready(self, groups: Sequence[ActorGroup]) -> None:
         self._cluster.await_all(

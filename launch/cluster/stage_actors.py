@@ -4,8 +4,8 @@
     SamplingActors   these and the reward actor: the cold start's samples             (training_actors.py)
     TrainingActors   these, the GRPO learner and the meta-RM learner: online RL
 
-A stage has one model to start from and one namespace of streams. A process whose heartbeat is missing for
-`waits.heartbeat_s` (`buffer.heartbeat`) is taken for dead.
+A stage has one model to start from and one namespace of streams. `actor_watch` says which processes
+count as dead.
 """
 
 import time
@@ -18,20 +18,20 @@ from typing import Any, Self, TypeVar
 from actors.generator import Generator
 from actors.rollout import RolloutActor
 from actors.vllm_engine import VllmEngine, VllmSettings
-from buffer.heartbeat import Heartbeat, LastHeartbeat, last_heartbeats, remove_heartbeat
+from buffer.heartbeat import Heartbeat, remove_heartbeat
 from buffer.roles import Role
 from buffer.rollout_target import next_worker
 from buffer.streams import Address, connect, remove, setup
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
+from launch.cluster.actor_watch import ActorWatch
 from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.weight_board import RayWeights, WeightBoard
 from launch.monitoring import stacks
 
 T = TypeVar("T")
-LOOK_S = 2.0  # between two looks at the heartbeats
 
 
 class StageActors:
@@ -54,7 +54,7 @@ class StageActors:
         """
         self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
         self.address: Address = cluster.address(stage)
-        self._looked = self._grace_until = time.monotonic()
+        self._watch = ActorWatch(cluster, config)
         self._failed_starts: Counter[ActorGroup] = Counter()  # in a row
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class StageActors:
         for group in self.groups:
             group.begin()
         self._await_ready(self.groups)
-        self._looked = time.monotonic()
+        self._watch.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -105,34 +105,10 @@ class StageActors:
     # ---- watching and mending ------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """End the actors of every group with a member that is silent for `waits.heartbeat_s` (killed, stopped, cut off): its
-        calls then fail with ActorLost. Looks every few seconds at most. After an outage of the server, or of the driver, all
-        have `waits.heartbeat_s` to send one again."""
+        """End the actors of every group that counts as dead (killed, stopped, cut off, never ready): its calls then fail with
+        ActorLost. See `ActorWatch.look`."""
         self.heartbeat.progressed()
-        looked, now = self._looked, time.monotonic()
-        if now - looked < LOOK_S:
-            return
-        self._looked = now
-        last = last_heartbeats(self.redis, self.address.run_id)
-        own = last.get("driver")
-        now = time.monotonic()
-        if own is None or self._missed_some(own, now - looked):
-            self._grace_until = now + self._config.waits.heartbeat_s
-        if own is None or now < self._grace_until:
-            return
-        for group in self.groups:
-            ready = group.state in (State.READY, State.DRAINING)
-            ages = [last[member].age_s - own.age_s for member in group.members if member in last]
-            if ready and max(ages, default=0.0) > self._config.waits.heartbeat_s:
-                self._cluster.end(group.actors)
-
-    def _missed_some(self, own: LastHeartbeat, since_last_look_s: float) -> bool:
-        """Returns whether the server may have been away: then all heartbeats are old, and the driver's may come back first.
-
-        An outage of two intervals is harmless: no heartbeat is then older than three, and silence counts from four on.
-        """
-        interval_s = self._config.heartbeat_interval_s
-        return own.age_s > 2 * interval_s or since_last_look_s > max(2 * interval_s, 3 * LOOK_S)
+        self._watch.look(self.redis, self.address.run_id, self.groups)
 
     def end_rollout(self, actor: Any) -> None:
         """End a rollout actor that failed a call: whoever supervises its group, or mends the stage, replaces it."""
@@ -178,13 +154,15 @@ class StageActors:
 
     def mend(self) -> None:
         """Replace the groups that do not answer, and wait until they, and those that were being made, are ready."""
-        limit_s = self._config.waits.judge_s
+        waits = self._config.waits
+        limits = {State.MAKING: ("start_s", waits.start_s), State.READY: ("judge_s", waits.judge_s)}
         for group in self.groups:
-            if group.state not in (State.MAKING, State.READY):
+            if group.state not in limits:
                 continue
+            name, limit_s = limits[group.state]
             try:
                 refs = [actor.__ray_ready__.remote() for actor in group.actors]
-                self.answers(refs, limit_s=limit_s, what=f"{group.name} to answer (waits.judge_s)")
+                self.answers(refs, limit_s=limit_s, what=f"{group.name} to answer (waits.{name})")
             except ActorLost:
                 group.replace()
         self._await_ready([group for group in self.groups if group.state is State.MAKING])

@@ -1,5 +1,6 @@
 """Which actors the driver takes for dead, with a clock and heartbeats of the test's own."""
 
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,17 +9,25 @@ import pytest
 
 from buffer.heartbeat import LastHeartbeat
 from configs.load import load
-from launch.cluster import calls, stage_actors
-from launch.cluster.stage_actors import LOOK_S, StageActors
+from launch.cluster import actor_watch, calls
+from launch.cluster.actor_watch import LOOK_S
+from launch.cluster.failures import ActorLost
+from launch.cluster.stage_actors import StageActors
 from tests.launch.cluster.local_ray import LocalActor, LocalCluster, LocalRay, local_group, up
 
-HEARTBEAT_S = 20.0
+HEARTBEAT_S, START_S = 20.0, 60.0
 
 
 class Worker:
-    """A rollout actor."""
+    """A rollout actor. Its start may hang until the test lets it go on."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.gate = threading.Event()
+        if not hangs:
+            self.gate.set()
 
     def ready(self) -> str:
+        assert self.gate.wait(10)
         return "ready"
 
 
@@ -29,21 +38,23 @@ class Watched:
         self.now, self.read_s = 1000.0, 0.0
         self.ages: dict[str, float] = {"driver": 0.0, "rollout-0": 0.0, "rollout-1": 0.0}
         monkeypatch.setattr(calls, "ray", LocalRay)
-        monkeypatch.setattr(stage_actors, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(stage_actors, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
-        config = load("tiny", [f"waits.heartbeat_s={HEARTBEAT_S}", "redis.claim_timeout_s=20", "waits.start_s=60"])
+        monkeypatch.setattr(actor_watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(actor_watch, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
+        config = load("tiny", [f"waits.heartbeat_s={HEARTBEAT_S}", "redis.claim_timeout_s=20", f"waits.start_s={START_S}"])
         cluster: Any = LocalCluster()
         self.actors = StageActors(cluster, config, model="m")
         self.actors.address = SimpleNamespace(run_id="r")  # type: ignore[assignment]
         self.actors.redis = self.actors.heartbeat = SimpleNamespace(progressed=lambda: None)  # type: ignore[assignment]
         self.made: list[LocalActor] = []
+        self.workers: list[Worker] = []
         self.actors.rollout_groups = [
             up(local_group(name, self._maker(name), lambda gone: None)) for name in list(self.ages)[1:]
         ]
 
     def _maker(self, name: str) -> Callable[[], dict[str, LocalActor]]:
         def make() -> dict[str, LocalActor]:
-            self.made.append(LocalActor(Worker()))
+            self.workers.append(Worker(hangs=len(self.made) > 1))  # those that replace the first two
+            self.made.append(LocalActor(self.workers[-1]))
             return {name: self.made[-1]}
 
         return make
@@ -65,7 +76,8 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     made = Watched(monkeypatch)
     yield made
-    for actor in made.made:
+    for worker, actor in zip(made.workers, made.made, strict=True):
+        worker.gate.set()
         actor.end()
 
 
@@ -99,3 +111,23 @@ def test_after_an_outage_the_others_have_time_to_send_a_heartbeat_again(watched:
     for _ in range(int(HEARTBEAT_S / LOOK_S)):
         watched.look()
     assert watched.look() == [False, True], "the one that stays silent"
+
+
+def test_a_replacement_that_hangs_while_it_is_made_is_ended_after_its_time_to_start(watched: Watched) -> None:
+    """It has no heartbeat yet."""
+    group = watched.actors.rollout_groups[1]
+    group.replace()
+    for _ in range(int(START_S / LOOK_S) + 1):
+        watched.look()
+    assert watched.look() == [False, False, True]
+    with pytest.raises(ActorLost, match="the actor died"):
+        calls.values(group.starting)
+
+
+def test_each_try_to_start_has_its_own_time(watched: Watched) -> None:
+    group = watched.actors.rollout_groups[1]
+    for _ in range(3):
+        group.replace()
+        for _ in range(int(START_S / LOOK_S) - 1):
+            watched.look()
+    assert not any(actor.killed for actor in watched.made)

@@ -5,12 +5,10 @@ last heartbeats ─▶ READY, DRAINING: silent for `waits.heartbeat_s`  ─┐
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import redis
-
-from buffer.heartbeat import LastHeartbeat, last_heartbeats
+from buffer.heartbeat import LastHeartbeat
 from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.ray_cluster import Cluster
@@ -31,17 +29,21 @@ class ActorWatch:
         """The actors have just been made: that nobody has looked until now is no outage."""
         self._looked = time.monotonic()
 
-    def look(self, client: redis.Redis, run_id: str, groups: Sequence[ActorGroup]) -> None:
+    def look(self, groups: Sequence[ActorGroup], read: Callable[[], Mapping[str, LastHeartbeat]]) -> None:
         """Look at the groups, every few seconds at most.
 
         After an outage of the server, or of the driver, all have `waits.heartbeat_s` to send a heartbeat again.
+
+        Args:
+            groups: Those that are watched.
+            read: Reads the last heartbeat of each process, by name.
         """
         looked, now = self._looked, time.monotonic()
         if now - looked < LOOK_S:
             return
         self._looked = now
         self._end_late(groups, now)
-        last = last_heartbeats(client, run_id)
+        last = read()
         now = time.monotonic()
         own = last.get("driver")  # missing where the server came back empty
         if own is None or self._was_away(own, now - looked):
@@ -49,7 +51,7 @@ class ActorWatch:
         if own is not None and now >= self._grace_until:
             self._end_silent(groups, last, own)
 
-    def _end_silent(self, groups: Sequence[ActorGroup], last: dict[str, LastHeartbeat], own: LastHeartbeat) -> None:
+    def _end_silent(self, groups: Sequence[ActorGroup], last: Mapping[str, LastHeartbeat], own: LastHeartbeat) -> None:
         for group in groups:
             ready = group.state in (State.READY, State.DRAINING)
             ages = [last[member].age_s - own.age_s for member in group.members if member in last]

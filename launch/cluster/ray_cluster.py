@@ -159,8 +159,7 @@ class Cluster:
 
         In a Ray of our own they meet on loopback. In any other, even of one node, an autoscaler may place them on several.
         """
-        alone = self._ray_folder is not None
-        own = "127.0.0.1" if alone else ranks[0].__ray_call__.remote(_own_address)
+        own = ranks[0].__ray_call__.remote(_own_address) if self._ray_folder is None else "127.0.0.1"
         host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
         return [rank.start.remote(host, port) for rank in ranks]
 

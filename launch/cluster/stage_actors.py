@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from actors.generator import Generator
 from actors.rollout import RolloutActor
 from actors.vllm_engine import VllmEngine, VllmSettings
-from buffer.heartbeat import Heartbeat, remove_heartbeat
+from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
 from buffer.rollout_target import next_worker
 from buffer.streams import Address, connect, remove, setup
@@ -108,7 +108,7 @@ class StageActors:
         """End the actors of every group that counts as dead (killed, stopped, cut off, never ready): its calls then fail with
         ActorLost. See `ActorWatch.look`."""
         self.heartbeat.progressed()
-        self._watch.look(self.redis, self.address.run_id, self.groups)
+        self._watch.look(self.groups, lambda: last_heartbeats(self.redis, self.address.run_id))
 
     def end_rollout(self, actor: Any) -> None:
         """End a rollout actor that failed a call: whoever supervises its group, or mends the stage, replaces it."""

@@ -9,7 +9,7 @@ import pytest
 
 from buffer.heartbeat import LastHeartbeat
 from configs.load import load
-from launch.cluster import actor_watch, calls
+from launch.cluster import actor_watch, calls, stage_actors
 from launch.cluster.actor_watch import LOOK_S
 from launch.cluster.failures import ActorLost
 from launch.cluster.stage_actors import StageActors
@@ -39,7 +39,7 @@ class Watched:
         self.ages: dict[str, float] = {"driver": 0.0, "rollout-0": 0.0, "rollout-1": 0.0}
         monkeypatch.setattr(calls, "ray", LocalRay)
         monkeypatch.setattr(actor_watch, "time", SimpleNamespace(monotonic=lambda: self.now))
-        monkeypatch.setattr(actor_watch, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
+        monkeypatch.setattr(stage_actors, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
         config = load("tiny", [f"waits.heartbeat_s={HEARTBEAT_S}", "redis.claim_timeout_s=20", f"waits.start_s={START_S}"])
         cluster: Any = LocalCluster()
         self.actors = StageActors(cluster, config, model="m")

@@ -155,9 +155,11 @@ class Cluster:
                 self._actors.remove(actor)
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
-        """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none."""
-        alone = len(ray_session.alive_nodes()) == 1
-        own = "127.0.0.1" if alone else ranks[0].__ray_call__.remote(_own_address)
+        """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.
+
+        In a Ray of our own they meet on loopback. In any other, even of one node, an autoscaler may place them on several.
+        """
+        own = ranks[0].__ray_call__.remote(_own_address) if self._ray_folder is None else "127.0.0.1"
         host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
         return [rank.start.remote(host, port) for rank in ranks]
 

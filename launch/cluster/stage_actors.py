@@ -4,11 +4,12 @@
     SamplingActors   these and the reward actor: the cold start's samples             (training_actors.py)
     TrainingActors   these, the GRPO learner and the meta-RM learner: online RL
 
-A stage has one model to start from and one namespace of streams. A process whose heartbeat is missing for
-`waits.heartbeat_s` (`buffer.heartbeat`) is taken for dead.
+A stage has one model to start from and one namespace of streams. `actor_watch` says which processes
+count as dead.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -24,13 +25,13 @@ from buffer.streams import Address, connect, remove, setup
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
+from launch.cluster.actor_watch import ActorWatch
 from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.weight_board import RayWeights, WeightBoard
 from launch.monitoring import stacks
 
 T = TypeVar("T")
-LOOK_S = 2.0  # between two looks at the heartbeats
 
 
 class StageActors:
@@ -53,7 +54,8 @@ class StageActors:
         """
         self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
         self.address: Address = cluster.address(stage)
-        self._looked = time.monotonic()
+        self._watch = ActorWatch(cluster, config)
+        self._failed_starts: Counter[ActorGroup] = Counter()  # in a row
 
     def __enter__(self) -> Self:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
@@ -68,6 +70,7 @@ class StageActors:
         for group in self.groups:
             group.begin()
         self._await_ready(self.groups)
+        self._watch.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -90,6 +93,11 @@ class StageActors:
         """The rollout actors that can be given work."""
         return [group.actors[0] for group in self.rollout_groups if group.state is State.READY]
 
+    @property
+    def starting_rollouts(self) -> list[Any]:
+        """The calls that answer when rollout actors that are being made are ready."""
+        return [ref for group in self.rollout_groups for ref in group.starting]
+
     def new_rollout(self) -> ActorGroup:
         """Returns one more rollout worker, not begun; each time it is made it takes the next number."""
         return self._worker("a rollout actor", self._make_rollout)
@@ -97,20 +105,10 @@ class StageActors:
     # ---- watching and mending ------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """End the actors of every group with a member that is silent for `waits.heartbeat_s` (killed, stopped, cut off): its
-        calls then fail with ActorLost. Looks every few seconds at most."""
+        """End the actors of every group that counts as dead (killed, stopped, cut off, never ready): its calls then fail with
+        ActorLost. See `ActorWatch.look`."""
         self.heartbeat.progressed()
-        now = time.monotonic()
-        if now - self._looked < LOOK_S:
-            return
-        self._looked = now
-        last = last_heartbeats(self.redis, self.address.run_id)
-        own_age_s = last["driver"].age_s  # a server that was away made all heartbeats old, ours too
-        for group in self.groups:
-            ready = group.state in (State.READY, State.DRAINING)
-            ages = [last[member].age_s - own_age_s for member in group.members if member in last]
-            if ready and max(ages, default=0.0) > self._config.waits.heartbeat_s:
-                self._cluster.end(group.actors)
+        self._watch.look(self.groups, lambda: last_heartbeats(self.redis, self.address.run_id))
 
     def end_rollout(self, actor: Any) -> None:
         """End a rollout actor that failed a call: whoever supervises its group, or mends the stage, replaces it."""
@@ -156,16 +154,47 @@ class StageActors:
 
     def mend(self) -> None:
         """Replace the groups that do not answer, and wait until they, and those that were being made, are ready."""
-        limit_s = self._config.waits.judge_s
+        waits = self._config.waits
+        limits = {State.MAKING: ("start_s", waits.start_s), State.READY: ("judge_s", waits.judge_s)}
         for group in self.groups:
-            if group.state not in (State.MAKING, State.READY):
+            if group.state not in limits:
                 continue
+            name, limit_s = limits[group.state]
             try:
                 refs = [actor.__ray_ready__.remote() for actor in group.actors]
-                self.answers(refs, limit_s=limit_s, what=f"{group.name} to answer (waits.judge_s)")
+                self.answers(refs, limit_s=limit_s, what=f"{group.name} to answer (waits.{name})")
             except ActorLost:
                 group.replace()
         self._await_ready([group for group in self.groups if group.state is State.MAKING])
+
+    def mend_rollouts(self, lost: Sequence[Any]) -> None:
+        """Replace the rollout actors that are lost or failed to start, and take up those that are ready. Waits for nothing.
+
+        For a stage that nobody supervises.
+
+        Raises:
+            RunFailed: One failed to start more than `cluster.restarts` times in a row.
+        """
+        for group in self.rollout_groups:
+            if group.state is State.READY and group.actors[0] in lost:
+                group.replace()
+            elif group.state is State.MAKING and calls.is_over(group.starting):
+                self._take_up(group)
+
+    def _take_up(self, group: ActorGroup) -> None:
+        try:
+            calls.values(group.starting)
+        except ActorLost as error:
+            self._failed_starts[group] += 1
+            if self._failed_starts[group] > self._config.cluster.restarts:
+                raise RunFailed(
+                    f"{group.name} failed to start {self._failed_starts[group]} times in a row (cluster.restarts ="
+                    f" {self._config.cluster.restarts}); the last time: {error}"
+                ) from error
+            group.replace()
+        else:
+            del self._failed_starts[group]
+            group.is_up()
 
     def _await_ready(self, groups: Sequence[ActorGroup]) -> None:
         self._cluster.await_all(

@@ -5,6 +5,7 @@ asks ─▶ PendingAsks ─ a shard for each worker ─▶ rollout actors ─▶
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from actors.generator import Request
 from configs.schema import Config
 from launch.cluster import calls
+from launch.cluster.actor_group import State
 from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.protocol import Answer, Ask, NotJudged
@@ -54,8 +56,9 @@ class PendingAsks:
                 self._requests[place] = _request(ask, token_ids)
         self._left = list(self._requests)  # places that no worker has
         self._shards: list[_Shard] = []
-        self._lost: list[Any] = []  # actors that died under it; their groups may not have noticed yet
-        self._deaths = 0  # in a row
+        self.lost: list[Any] = []
+        """Actors that died under it; their groups may not have noticed yet."""
+        self._deaths: Counter[int] = Counter()  # by place: workers that died with it
         self._moved_at = time.monotonic()
 
     @property
@@ -73,7 +76,7 @@ class PendingAsks:
             All answers in the order of the asks, or None while some are missing.
 
         Raises:
-            RunFailed: More than `cluster.restarts` workers died under it.
+            RunFailed: More than `cluster.restarts` workers died one after the other with the same ask.
             TimeoutError: Nothing was answered for `waits.judge_s`.
         """
         ready = self._actors.rollouts
@@ -89,7 +92,7 @@ class PendingAsks:
         return None
 
     def _hand_out(self, seconds: float) -> None:
-        busy = [*(shard.actor for shard in self._shards), *self._lost]
+        busy = [*(shard.actor for shard in self._shards), *self.lost]
         free = [actor for actor in self._actors.rollouts if actor not in busy]
         left, self._left = (self._left, []) if free else ([], self._left)
         for i, actor in enumerate(free):
@@ -102,21 +105,22 @@ class PendingAsks:
         try:
             *_, completions = calls.values(shard.pending)
         except ActorLost as error:
-            self._deaths += 1
-            if self._deaths > self._config.cluster.restarts:
+            self._deaths.update(shard.places)
+            deaths = max(self._deaths[place] for place in shard.places)
+            if deaths > self._config.cluster.restarts:
                 raise RunFailed(
-                    f"{self._deaths} rollout actors died in a row under one request to judge (cluster.restarts ="
+                    f"{deaths} rollout actors died in a row under one request to judge (cluster.restarts ="
                     f" {self._config.cluster.restarts}); the last time: {error}"
                 ) from error
             self._actors.end_rollout(shard.actor)
-            self._lost.append(shard.actor)
+            self.lost.append(shard.actor)
             self._take_back(shard)
             return
         if completions is None:
             shard.pending = [shard.actor.judged.remote(seconds)]
             return
         self._shards.remove(shard)
-        self._deaths, self._moved_at = 0, time.monotonic()
+        self._moved_at = time.monotonic()
         for place, samples in zip(shard.places, completions, strict=True):
             self._answers[place] = tuple(
                 Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish, version=max(c.versions)) for c in samples
@@ -129,6 +133,8 @@ class PendingAsks:
 
     def _check_progress(self) -> None:
         limit_s = self._config.waits.judge_s
+        if not self._shards and any(group.state is State.MAKING for group in self._actors.rollout_groups):
+            self._moved_at = time.monotonic()  # while it waits for a worker: `waits.start_s` limits that
         if time.monotonic() - self._moved_at > limit_s:
             missing = len(self._left) + sum(len(shard.places) for shard in self._shards)
             raise TimeoutError(
@@ -152,13 +158,15 @@ class EngineJudge:
         return PendingAsks(self._config, actors=self._actors, tokenizer=self._tokenizer, version=self._version, asks=asks)
 
     def judge(self, asks: Sequence[Ask]) -> Answers:
-        """Returns the answers, waiting for them; the stage is watched and mended meanwhile. Errors as of `advance`."""
+        """Returns the answers, waiting for them. Meanwhile workers that die are replaced, and the others go on.
+
+        Errors as of `PendingAsks.advance` and `StageActors.mend_rollouts`.
+        """
         asked = self.begin(asks)
+        self._actors.mend_rollouts([])  # one that is ready by now takes its share from the start
         while (answers := asked.advance(calls.SLICE_S)) is None:
-            if asked.pending:
-                self._actors.wait(asked.pending)
-            else:
-                self._actors.mend()
+            self._actors.mend_rollouts(asked.lost)
+            self._actors.wait([*asked.pending, *self._actors.starting_rollouts])
         return answers
 
 

@@ -1,5 +1,6 @@
 """A stage whose actors die under a request, with threads for actors."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -83,6 +84,20 @@ def test_mending_waits_for_a_group_that_is_being_made(made: list[LocalActor]) ->
     actors.mend()
     assert len(actors.rollouts) == 1
     assert len(made) == 2, "it was not made once more"
+
+
+def test_mending_gives_a_group_that_is_being_made_its_time_to_start(
+    made: list[LocalActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
+    monkeypatch.setattr(Worker, "__ray_ready__", lambda worker: gate.wait(10))
+    actors = stage(made)
+    actors._config = load("tiny", ["waits.start_s=0.1", "waits.judge_s=3"])
+    actors.rollout_groups[0].replace()
+    with pytest.raises(TimeoutError, match=r"rollout-0 to answer \(waits.start_s\)"):
+        actors.mend()
+    gate.set()
 
 
 def test_mending_leaves_a_group_alone_that_drains(made: list[LocalActor]) -> None:

@@ -11,6 +11,7 @@ from actors.generator import Request
 from buffer.messages import Completion
 from configs.load import load
 from launch.cluster import calls
+from launch.cluster.actor_group import State
 from launch.cluster.failures import RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.engine_judge import EngineJudge
@@ -31,8 +32,10 @@ class FakeTokenizer:
 class Worker:
     """A rollout actor that judges at once, or as it is told."""
 
-    def __init__(self, *, dies: bool = False, slow: bool = False, version: int = 3) -> None:
-        self.dies, self.slow, self.version = dies, slow, version
+    def __init__(
+        self, *, dies: bool = False, slow: bool = False, version: int = 3, starts: str = "", next_starts: str = ""
+    ) -> None:
+        self.dies, self.slow, self.version, self.starts, self.next_starts = dies, slow, version, starts, next_starts
         self.asked: list[str] = []
         self.stopped = threading.Event()
         self._requests: list[Request] = []
@@ -41,6 +44,10 @@ class Worker:
         """Answers when it can."""
 
     def ready(self) -> str:
+        if self.starts == "never":
+            raise RuntimeError("no room")
+        if self.starts == "late":
+            assert self.stopped.wait(10)
         return "ready"
 
     def judge(self, requests: Sequence[Request], version: int) -> None:
@@ -88,7 +95,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             lives = iter([worker])
 
             def make() -> dict[str, LocalActor]:
-                workers.append(next(lives, None) or Worker(dies=worker.dies and worker.slow))
+                followed = Worker(dies=worker.dies and worker.slow, starts=worker.next_starts)
+                workers.append(next(lives, followed))
                 made.append(LocalActor(workers[-1]))
                 return {f"rollout-{len(made)}": made[-1]}
 
@@ -135,6 +143,42 @@ def test_what_a_dead_worker_was_asked_is_asked_of_another(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker(dies=True))
     assert texts(judge(actors).judge(ASKS)) == ALL
     assert sorted(workers[0].asked) == list("abcdef"), "the one that lives took over, and nothing was asked of it twice"
+
+
+def test_a_worker_that_died_is_replaced_before_the_next_asks(stage: Stage) -> None:
+    actors, workers = stage(Worker(), Worker(dies=True))
+    engines = judge(actors)
+    assert texts(engines.judge(ASKS)) == ALL
+    calls.answers([ref for group in actors.rollout_groups for ref in group.starting], limit_s=10, what="the replacement")
+    workers[0].asked.clear()
+    assert texts(engines.judge(ASKS)) == ALL
+    assert [sorted(worker.asked) for worker in workers] == [["a", "c", "e"], ["b", "d", "f"], ["b", "d", "f"]]
+
+
+def test_the_others_go_on_while_a_replacement_starts(stage: Stage) -> None:
+    actors, workers = stage(Worker(), Worker(dies=True, next_starts="late"))
+    engines = judge(actors)
+    for _ in range(2):
+        assert texts(engines.judge(ASKS)) == ALL
+    assert actors.rollout_groups[1].state is State.MAKING
+    assert not workers[2].asked
+    workers[2].stopped.set()
+
+
+def test_many_workers_that_die_at_once_end_nothing_while_one_lives(stage: Stage) -> None:
+    actors, _ = stage(*(Worker(dies=True) for _ in range(4)), Worker())  # as with their node; cluster.restarts is 2
+    pending = judge(actors).begin(ASKS)
+    assert until_answered(pending) == ALL
+    assert len(pending.lost) == 4
+
+
+def test_replacements_that_fail_to_start_end_it(stage: Stage) -> None:
+    actors, workers = stage(Worker(dies=True, next_starts="never"))
+    with pytest.raises(
+        RunFailed, match=r"a rollout actor failed to start 3 times in a row \(cluster.restarts = 2\); .*no room"
+    ):
+        judge(actors).judge(ASKS)
+    assert len(workers) == 4
 
 
 def test_the_only_worker_is_replaced_when_it_dies(stage: Stage) -> None:

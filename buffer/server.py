@@ -24,7 +24,7 @@ from buffer.connection import Address, ServerError, connect
 from buffer.roles import ROLES, Role, account
 from buffer.server_folder import LOCK_S, ServerFolder, driver_url
 
-__all__ = ["EmbeddedServer", "driver_url", "find_binary"]
+__all__ = ["EmbeddedServer", "ServerEnded", "driver_url", "find_binary"]
 
 STOP_S = 10.0  # longest time to end after SIGTERM
 SYNC_S = 1.0  # a power cut loses at most the writes of this time
@@ -52,10 +52,14 @@ def find_binary() -> str:
     return str(get_binary_path())
 
 
+class ServerEnded(ServerError):
+    """The server's process ended while `start` waited for it."""
+
+
 class EmbeddedServer:
     """A server process that lives as long as the run; a context manager.
 
-    After a crash, `start` continues with the same data at the same address.
+    After a crash, `start` continues with the same data at the same address; after a `ServerEnded`, too.
 
     Args:
         folder: Where data, log and (if its path is short enough) socket are.
@@ -70,6 +74,7 @@ class EmbeddedServer:
         self._fsync, self._port = fsync, port
         self._passwords = {role: secrets.token_hex(32) for role in ROLES}
         self._process: subprocess.Popen[bytes] | None = None
+        self._answered = False  # since the last `stop`: then clients know its address
 
     def __repr__(self) -> str:
         return f"EmbeddedServer({str(self.folder)!r}, {'running' if self.running else 'stopped'})"
@@ -115,7 +120,8 @@ class EmbeddedServer:
         """Start the server, wait until it answers (it may have to read its data first), and return its URL.
 
         Raises:
-            ServerError: It does not come up (with the end of its log), or the folder or the port is in use.
+            ServerEnded: Its process ended before it answered (with the end of its log).
+            ServerError: It does not answer in time (with the end of its log), or the folder or the port is in use.
         """
         if self.running:
             return self.url
@@ -126,6 +132,7 @@ class EmbeddedServer:
         Thread(target=self._attend, args=(binary, launched), name="redis-parent", daemon=True).start()
         self._process = launched.result(LOCK_S + timeout_s)
         self._wait(timeout_s)
+        self._answered = True
         return self.url
 
     def stop(self) -> None:
@@ -138,7 +145,7 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(STOP_S)
-        self._process = None
+        self._process, self._answered = None, False
         self._files.remove_access()
         self._files.remove_socket()
 
@@ -223,10 +230,11 @@ class EmbeddedServer:
             except ServerError as error:
                 ended = not self.running
                 if ended or time.monotonic() > deadline:
-                    self.stop()
+                    if not (ended and self._answered):  # else its address stays: it may be started again there
+                        self.stop()
                     what = "ended at once" if ended else f"did not answer within {timeout_s:.0f} s ({error})"
                     log_end = f"the end of {self.log}:\n{self._files.log_tail()}"
-                    raise ServerError(f"the Redis server {what}; {log_end}") from None
+                    raise (ServerEnded if ended else ServerError)(f"the Redis server {what}; {log_end}") from None
                 time.sleep(0.02)
 
     def _refuse_taken_port(self) -> None:

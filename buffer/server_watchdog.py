@@ -4,7 +4,7 @@ import logging
 import threading
 
 from buffer.connection import ServerError
-from buffer.server import EmbeddedServer
+from buffer.server import EmbeddedServer, ServerEnded
 
 LOOK_S = 0.2  # time between two checks
 LASTING_S = 60.0  # a server that lived so long starts a new row of crashes
@@ -51,6 +51,9 @@ class ServerWatchdog:
                 return
             try:
                 self._server.start()
+            except ServerEnded as error:
+                log.warning("the Redis server crashed while it was restarted: %s", error)
+                continue  # the next check counts it as one more crash
             except ServerError as error:
                 log.error("the Redis server crashed and could not be restarted: %s", error)
                 return

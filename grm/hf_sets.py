@@ -14,7 +14,8 @@ DataError.
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isfinite
+from typing import Any, TypeGuard
 
 from grm.preference_files import JsonRow, messages
 from grm.preferences import (
@@ -74,7 +75,7 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
     responses = [completion.get("response") for completion in completions]
     if len(completions) < 2:
         return Skipped(reason=FEW_RESPONSES)
-    if not all(isinstance(score, int | float) for score in scores):
+    if not all(_is_number(score) for score in scores):
         return Skipped(reason=NO_SCORE)
     if not all(isinstance(response, str) for response in responses):
         raise row.error("completions", "holds a response that is not text", _OWN_SHAPE)
@@ -87,7 +88,7 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
 def offsetbias(row: JsonRow) -> Preference | Skipped:
     """Convert a row of two outputs; label 1 or 2 names the better one."""
     label = row.fields.get("label")
-    if label not in (1, 2):
+    if not _is_number(label) or label not in (1, 2):
         raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
     outputs = (row.text("output_1", _OWN_SHAPE), row.text("output_2", _OWN_SHAPE))
     best = 0 if label == 1 else 1
@@ -111,8 +112,8 @@ def helpsteer2(row: JsonRow) -> Preference | Skipped:
     if row.text("split", _OWN_SHAPE) != "train":
         return Skipped(reason=OTHER_SPLIT)
     strength = row.fields.get("preference_strength")
-    if not isinstance(strength, int | float):
-        raise row.error("preference_strength", "is not a number", _OWN_SHAPE)
+    if not _is_number(strength):
+        raise row.error("preference_strength", f"is {strength!r:.40}, not a finite number", _OWN_SHAPE)
     if strength == 0:
         return Skipped(reason=TWO_BEST)
     first, *later = row.text("prompt", _OWN_SHAPE).split(_TURN)
@@ -140,6 +141,13 @@ SETS: Mapping[str, PublicSet] = {
     "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference"),
     "nvidia/OpenMathInstruct-1": PublicSet(convert=openmath),
 }
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a field is a finite number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or isfinite(value)  # an integer may be too large for isfinite
 
 
 def _preference(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:

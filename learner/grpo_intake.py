@@ -11,8 +11,6 @@ from learner.arrivals import ArrivalStats
 from learner.experience import POLL_S, GroupLimits, Reader, ReceivedGroup, UnacknowledgedEntries
 from learner.selection import SELECTORS, Choice, ReadyGroup
 
-OUTCOMES = ("issued", "trained", "filtered", "dropped", "dead_letter")
-
 
 class Intake:
     """Holds the ready groups between their arrival and their outcome."""
@@ -91,11 +89,10 @@ class Intake:
         self._ledger.trim()
 
     def metrics(self) -> dict[str, float]:
-        """Return what arrived since the last call, and how many groups met each outcome so far."""
+        """Return the metrics of what arrived since the last call."""
         metrics = self._arrivals.metrics()
         self._arrivals = ArrivalStats()
-        outcomes = self._ledger.outcomes()
-        return metrics | {f"groups/{outcome}": float(outcomes[outcome]) for outcome in OUTCOMES}
+        return metrics
 
     def close(self) -> None:
         """Disconnect. For tests: in a run the process is killed."""

@@ -13,7 +13,7 @@ from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
 from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, verdict_counts
-from launch.driver.fine_tuning import fine_tune, require_some, write_dataset
+from launch.driver.fine_tuning import fine_tune, require_examples, write_dataset
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
 from learner.sft import SFTReport
@@ -75,7 +75,7 @@ class ColdStart:
         counts = {"verdicts": verdicts, "examples": examples}
         (self._folder / "verdicts.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
-        require_some(examples, verdicts)
+        require_examples(examples, verdicts)
         return counts
 
     def fine_tune(

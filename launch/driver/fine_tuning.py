@@ -26,17 +26,17 @@ from learner.sft import SFTLearner, SFTReport, SFTStatus
 
 
 def write_dataset(path: Path, sampled: Path, mixed: Iterable[Instruction], tokenizer: Tokenizer, limit: int) -> dict[str, int]:
-    """Write the examples to train on, whole or not at all; none of the files is in memory as a whole.
+    """Write the examples to train on, all or none; no file is in memory as a whole.
 
     Args:
-        path: of the data set.
-        sampled: the cold start's `sampled.jsonl`.
-        mixed: general data.
-        tokenizer: of the policy.
-        limit: most tokens of a prompt and its completion; a longer example is left out and counted.
+        path: Of the data set.
+        sampled: The cold start's `sampled.jsonl`.
+        mixed: General data.
+        tokenizer: The policy's.
+        limit: Most tokens of a prompt and its completion. A longer example is left out and counted.
 
     Returns:
-        How many examples there are of each kind, and under `too_long` how many were left out.
+        The number of examples of each kind and, under `too_long`, of those left out.
     """
     counts = dict.fromkeys(("plain", "hinted", "general", "too_long"), 0)
     examples = chain(_kept(sampled, tokenizer), _general(mixed, tokenizer))
@@ -95,28 +95,28 @@ def fine_tune(
 ) -> tuple[Path, SFTStatus]:
     """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest.
 
-    Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies all of
-    them are restarted, up to `cluster.restarts` times.
+    Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies, all ranks
+    are restarted, up to `cluster.restarts` times.
 
     Args:
-        cluster: where the ranks run.
-        config: of the run.
-        model: folder or hub name of what is fine-tuned.
-        folder: of the cold start.
-        on_report: called with the report of each optimiser step.
-        note: called with a sentence about each death.
+        cluster: Where the ranks run.
+        config: The run's.
+        model: Folder or hub name of the model to fine-tune.
+        folder: Of the cold start.
+        on_report: Gets the report of each optimiser step.
+        note: Gets a sentence about each death.
 
     Returns:
         The folder of the best model, and the status of the fine-tuning at its end.
 
     Raises:
-        RunFailed: it died too often, or for a reason that a restart does not remove.
-        TimeoutError: a step took longer than `waits.progress_s`.
+        RunFailed: It died too often, or for a reason that a restart does not remove.
+        TimeoutError: A step took longer than `waits.progress_s`.
     """
     for death in range(config.cluster.restarts + 1):
         ranks = _ranks(cluster, config, model, folder)
         try:
-            status = _trained(cluster, config, ranks, on_report)
+            status = _run_to_end(cluster, config, ranks, on_report)
             break
         except calls.FATAL as error:
             raise RunFailed(f"the fine-tuning failed: {error}") from error
@@ -127,7 +127,7 @@ def fine_tune(
             note(f"the fine-tuning died ({error.reason}): started again, try {death + 1} of {config.cluster.restarts}")
         finally:
             cluster.end(ranks)
-    return _linked(folder), status
+    return _link_best_model(folder), status
 
 
 def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[Any]:
@@ -147,7 +147,7 @@ def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[A
     ]
 
 
-def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: Callable[[SFTReport], None]) -> SFTStatus:
+def _run_to_end(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: Callable[[SFTReport], None]) -> SFTStatus:
     cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
     limit_s, what = config.waits.progress_s, "a step of the fine-tuning (waits.progress_s)"
     while (report := calls.answers([rank.step.remote() for rank in ranks], limit_s=limit_s, what=what)[0]) is not None:
@@ -156,7 +156,7 @@ def _trained(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: 
     return status
 
 
-def _linked(folder: Path) -> Path:
+def _link_best_model(folder: Path) -> Path:
     """Link folder/model to the newest checkpoint's model, which is the best one; return the link."""
     newest = checkpoint.newest(folder / "checkpoints")
     if newest is None:
@@ -168,7 +168,7 @@ def _linked(folder: Path) -> Path:
     return link
 
 
-def require_some(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> None:
+def require_examples(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> None:
     """Raise RunFailed when no judgement was kept: there is nothing to train on."""
     if not counts["plain"] + counts["hinted"]:
         raise RunFailed(

@@ -105,7 +105,7 @@ class Pipeline:
         self._run_state = RunState(self.folder / "run_state.json")
         self._results = RunResults(judged=self._inputs.judged, training=self._run_state.totals)
         for row in jsonl_log.repair_and_read(self.folder / "evaluations.jsonl"):
-            self._results.evaluations[row["when"]] = Evaluation(**row)
+            self._results.evaluations[row["when"]] = Evaluation.from_row(row)
 
     def _announce(self) -> None:
         config, inputs = self._config, self._inputs

@@ -199,15 +199,13 @@ def _meta(
     out: Path,
 ) -> dict[str, list[float]]:
     """Returns the meta scores of every judgement by preference id, those on disk included."""
-    from launch.judging.meta_scores import meta_scores
-    from learner.meta_scorer import MetaScorer
+    from launch.judging.meta_scores import meta_scores, start_scorer
 
     digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
-    scorer = cluster.remote(MetaScorer, gpu=True, config=config, model_path=meta_rm)
-    cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+    scorer, tokenizer = start_scorer(cluster, config, meta_rm)
     return meta_scores(
         scorer,
-        Tokenizer(meta_rm),
+        tokenizer,
         plan,
         preferences,
         rows,

@@ -6,7 +6,7 @@ responses have a ROC-AUC in its place.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from grm.benchmarks import MIDDLE, TableRow, table
@@ -40,8 +40,11 @@ class Evaluation:
     """ROC-AUC, 0..1, of the scores of single responses (n = 1); None where there are none of both labels."""
     parse_rate: float
     """Share of `rows` whose judgement parsed, 0..1."""
-    tokens: float
-    """Mean length of a judgement."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Evaluation":
+        """Returns what `row` wrote. Older runs wrote fields that no longer exist; they are passed over."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
 
     def metrics(self) -> dict[str, float]:
         """Returns the figures by the names of `METRICS`."""
@@ -89,7 +92,6 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
         accuracy=_value(figures, "greedy"),
         auc=_value(figures, "auc_greedy"),
         parse_rate=figures.figures["parse_rate"].value,
-        tokens=figures.figures["tokens"].value,
     )
 
 

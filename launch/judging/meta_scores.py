@@ -7,12 +7,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.schema import Config
 from grm.preferences import Preference, Question
 from launch.cluster import calls
+from launch.cluster.ray_cluster import Cluster
 from launch.judging.votes import Row, VotePlan, mark
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner.batching import PromptGroup
+from learner.meta_scorer import MetaScorer
+
+
+def start_scorer(cluster: Cluster, config: Config, model: str) -> tuple[Any, Tokenizer]:
+    """Start a `MetaScorer` actor and wait until its model is loaded. Errors as of `Cluster.await_all`.
+
+    Args:
+        cluster: Where it runs, on a GPU.
+        config: The run's or the evaluation's.
+        model: The meta-RM's folder.
+
+    Returns:
+        The actor, and the tokenizer of its texts.
+    """
+    scorer = cluster.remote(MetaScorer, gpu=True, config=config, model_path=model)
+    tokenizer = Tokenizer(model)
+    cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+    return scorer, tokenizer
 
 
 def meta_scores(
@@ -28,7 +48,7 @@ def meta_scores(
     """Score the judgements of which `path` does not hold the scores yet.
 
     Args:
-        scorer: A `MetaScorer` actor.
+        scorer: A `MetaScorer` actor (`start_scorer`).
         tokenizer: The meta-RM's own; all texts are read with it, whichever model wrote them.
         plan: What the judge was asked.
         preferences: The judged ones.

@@ -17,13 +17,12 @@ from launch.cluster.stage_actors import StageActors
 from launch.judging import votes
 from launch.judging.engine_judge import EngineJudge
 from launch.judging.heldout import Evaluation, RunningEvaluation, When, evaluation, sample_judgements
-from launch.judging.meta_scores import meta_scores
+from launch.judging.meta_scores import meta_scores, start_scorer
 from launch.judging.votes import Notify, Row
 from launch.monitoring import jsonl_log
 from launch.monitoring.tracker import SampleJudgement
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
-from learner.meta_scorer import MetaScorer
 
 
 class RunJudgements:
@@ -87,9 +86,7 @@ class RunJudgements:
             return {}
         scorer = tokenizer = None
         if meta_model is not None:
-            scorer = cluster.remote(MetaScorer, gpu=True, config=self._config, model_path=str(meta_model))
-            tokenizer = Tokenizer(str(meta_model))
-            cluster.await_all({scorer.ready.remote(): "the meta-RM"})
+            scorer, tokenizer = start_scorer(cluster, self._config, str(meta_model))
         counted: dict[str, TableRow] = {}
         for when in get_args(When):
             counted |= self._count(when, scorer, tokenizer)

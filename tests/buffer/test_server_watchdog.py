@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,59 @@ def test_crashes_that_are_far_apart_are_not_in_a_row(
         for number in (1, 2, 3):
             crash(server)
             wait_for_restart(log, number)
+    finally:
+        watchdog.stop()
+    assert watchdog.deaths == 3
+
+
+def crash_at_launches(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Kill the server at its next `count` launches, before it answers."""
+    launch, left = server._launch, [None] * count
+
+    def launch_and_crash(binary: str, lock: int) -> subprocess.Popen[bytes]:
+        process = launch(binary, lock)
+        if left:
+            left.pop()
+            process.kill()
+        return process
+
+    monkeypatch.setattr(server, "_launch", launch_and_crash)
+
+
+@pytest.mark.parametrize("subfolder", ["server", "a-path-too-long-for-a-socket" * 5])
+def test_a_crash_while_it_restarts_is_one_more_crash(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture, subfolder: str
+) -> None:
+    server = EmbeddedServer(folder / subfolder)
+    url = server.start()
+    watchdog = ServerWatchdog(server, tries=3)
+    try:
+        client = connect(Address(url, "r"))
+        streams.setup(client, "r", meta_rm=False)
+        run = Run(client, "r")
+        crash_at_launches(server, monkeypatch, 2)
+        crash(server)
+        wait_for_restart(log, 3)
+        assert server.url == url
+        assert run.issue(1) == 1, "the clients find it at its address"
+        assert watchdog.deaths == 3
+        client.close()
+    finally:
+        watchdog.stop()
+    assert not os.path.lexists(server.folder / "redis.sock")
+
+
+def test_it_gives_up_after_so_many_crashes_while_it_restarts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    server = EmbeddedServer(folder)
+    server.start()
+    watchdog = ServerWatchdog(server, tries=2)
+    try:
+        crash_at_launches(server, monkeypatch, 5)
+        crash(server)
+        wait_until(lambda: "crashed 3 times in a row; giving up" in log.text)
+        assert not server.running
     finally:
         watchdog.stop()
     assert watchdog.deaths == 3

@@ -1,6 +1,7 @@
 """The public sets: each converter on rows in its set's schema, written here, and loading from a folder."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,37 @@ def test_ultrafeedback() -> None:
     assert item.question.query == "Name a prime above ten."
     assert item.question.responses == ("Twelve.", "Eleven.", "Ten.")
     assert (item.label, item.subset, item.question.id) == (1, "evol_instruct", "set:5")
+
+
+NO_NUMBERS: list[object] = [math.nan, math.inf, -math.inf, True, False, "5", None]
+
+
+@pytest.mark.parametrize("score", NO_NUMBERS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_ultrafeedback_skips_a_score_that_is_no_finite_number(score: object, place: int) -> None:
+    scores: list[object] = [1.0, 1.0]
+    scores[place] = score
+    completions = [{"response": f"response {index}", "overall_score": value} for index, value in enumerate(scores)]
+    skipped = hf_sets.ultrafeedback(row({**ULTRAFEEDBACK, "completions": completions}))
+    assert skipped == Skipped(reason=hf_sets.NO_SCORE)
+
+
+@pytest.mark.parametrize(
+    ("convert", "example", "field"),
+    [(hf_sets.offsetbias, OFFSETBIAS, "label"), (hf_sets.helpsteer2, HELPSTEER2, "preference_strength")],
+)
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_a_label_that_is_no_finite_number_is_refused(
+    convert: hf_sets.Converter, example: dict[str, object], field: str, value: object
+) -> None:
+    with pytest.raises(DataError, match=f"set row 5: field '{field}': is {value!r}, not "):
+        convert(row({**example, field: value}))
+
+
+@pytest.mark.parametrize("verdict", [1, 0, 1.0, math.nan, None])
+def test_openmath_takes_verdicts_only(verdict: object) -> None:
+    with pytest.raises(DataError, match="set row 5: field 'is_correct': is not true or false"):
+        hf_sets.openmath(row({**OPENMATH, "is_correct": verdict}))
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_batch_that_is_not_finite_is_dropped_and_its_credit_refills(
     report = trained(learner.step(5.0))
     assert (report.version, report.groups) == (1, (2, 3))
     assert report.metrics["optim/skipped_steps"] == 1
-    assert report.metrics["groups/dropped"] == 2
+    assert run.ledger.outcomes()["dropped"] == 2
     learner.close()
 
 

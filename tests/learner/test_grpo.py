@@ -105,7 +105,8 @@ def test_uninformative_groups_are_released_counted_and_reported(run: Run, model:
     report = trained(learner.step(5.0))
     assert report.groups == (3, 4)
     metrics = report.metrics
-    assert (metrics["groups/issued"], metrics["groups/filtered"], metrics["groups/trained"]) == (5, 3, 2)
+    outcomes = run.ledger.outcomes()
+    assert (outcomes["issued"], outcomes["filtered"], outcomes["trained"]) == (5, 3, 2)
     assert metrics["reward/solved_all"] == pytest.approx(2 / 5)
     assert metrics["reward/solved_none"] == pytest.approx(1 / 5)
     informative = [reward for number in (3, 4) for reward in experience(number, 0).rewards]
@@ -123,7 +124,7 @@ def test_undecodable_entries_go_to_the_dead_letters_and_its_credit_refills(run: 
     run.deliver(experience(4, 0))
     report = trained(learner.step(5.0))
     assert report.groups == (3, 4)
-    assert report.metrics["groups/dead_letter"] == 3
+    assert run.ledger.outcomes()["dead_letter"] == 3
     reasons = [letter.reason for letter in dead_letters(run.client, run.address.run_id)]
     assert len(reasons) == 3
     assert "vocabulary" in reasons[1]
@@ -142,7 +143,7 @@ def test_dropping_reports_the_lengths_of_what_it_dropped(run: Run, model: Path) 
     fed = run.feed(2)
     report = trained(learner.step(5.0))
     assert report.groups == tuple(fed)
-    assert report.metrics["groups/dropped"] == 2
+    assert run.ledger.outcomes()["dropped"] == 2
     lengths = [len(ids) for number in (0, 3) for ids in experience(number, 0).completion_ids]
     assert report.metrics["length/dropped"] == pytest.approx(sum(lengths) / len(lengths))
     learner.close()
@@ -157,11 +158,6 @@ NAMES = {
     "staleness/max",
     "staleness/in_flight",
     "staleness/in_queue",
-    "groups/issued",
-    "groups/trained",
-    "groups/filtered",
-    "groups/dropped",
-    "groups/dead_letter",
     "off_policy/mismatch_kl",
     "off_policy/ess",
     "off_policy/clip_fraction",

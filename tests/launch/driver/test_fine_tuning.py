@@ -17,7 +17,7 @@ from grm.tiny_world import preferences
 from launch.cluster.supervision import RunFailed
 from launch.driver import fine_tuning
 from launch.driver.cold_start_sampling import Planned, plan
-from launch.driver.fine_tuning import _linked, require_some, write_dataset
+from launch.driver.fine_tuning import _link_best_model, require_examples, write_dataset
 from launch.monitoring import jsonl_log
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import prompt_source
@@ -187,10 +187,10 @@ def test_writing_it_takes_a_small_part_of_the_size_of_the_samples(tmp_path: Path
 
 
 def test_nothing_kept_is_an_error_with_its_remedy() -> None:
-    require_some({"plain": 0, "hinted": 1, "general": 0, "too_long": 0}, {})
-    require_some({"plain": 1, "hinted": 0, "general": 0, "too_long": 0}, {})
+    require_examples({"plain": 0, "hinted": 1, "general": 0, "too_long": 0}, {})
+    require_examples({"plain": 1, "hinted": 0, "general": 0, "too_long": 0}, {})
     with pytest.raises(RunFailed, match=r"kept none of its judgements \(\{'wrong': 9\}\): .*cold_start\.hinted=true"):
-        require_some({"plain": 0, "hinted": 0, "general": 5, "too_long": 0}, {"wrong": 9})
+        require_examples({"plain": 0, "hinted": 0, "general": 5, "too_long": 0}, {"wrong": 9})
 
 
 # ---- the best model --------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_the_model_is_the_newest_checkpoints_and_moves_with_its_folder(tmp_path:
     for version in (3, 7):
         commit(folder, version)
         (folder / "model.unfinished").symlink_to("nowhere")  # of a killed attempt
-        assert _linked(folder) == folder / "model"
+        assert _link_best_model(folder) == folder / "model"
         assert json.loads((folder / "model" / "config.json").read_text()) == version
     assert sorted(os.listdir(folder)) == ["checkpoints", "model"]
     folder.rename(tmp_path / "moved")
@@ -219,4 +219,4 @@ def test_the_model_is_the_newest_checkpoints_and_moves_with_its_folder(tmp_path:
 
 def test_no_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"left no checkpoint in .*checkpoints"):
-        _linked(tmp_path)
+        _link_best_model(tmp_path)

@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from configs.load import load
 from launch.cluster import calls
-from launch.judging.meta_scores import meta_scores
+from launch.judging import meta_scores as module
+from launch.judging.meta_scores import meta_scores, start_scorer
+from learner.meta_scorer import MetaScorer
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, digest, vote_plan_of
 
 
@@ -68,6 +72,29 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         return [reference() for reference in refs]
 
     monkeypatch.setattr(calls, "answers", answers)
+
+
+class FakeCluster:
+    """Starts one actor, whose `ready.remote()` is "ready"."""
+
+    def __init__(self) -> None:
+        self.started, self.awaited = list[tuple[Any, dict[str, Any]]](), list[dict[Any, str]]()
+        self.actor = SimpleNamespace(ready=SimpleNamespace(remote=lambda: "ready"))
+
+    def remote(self, kind: type, **arguments: Any) -> SimpleNamespace:
+        self.started.append((kind, arguments))
+        return self.actor
+
+    def await_all(self, waiting: dict[Any, str]) -> None:
+        self.awaited.append(waiting)
+
+
+def test_a_scorer_is_started_on_a_gpu_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Tokenizer", lambda model: f"tokenizer of {model}")
+    cluster, config = FakeCluster(), load("tiny", [])
+    assert start_scorer(cluster, config, "folder") == (cluster.actor, "tokenizer of folder")  # type: ignore[arg-type, comparison-overlap]
+    assert cluster.started == [(MetaScorer, {"gpu": True, "config": config, "model_path": "folder"})]
+    assert cluster.awaited == [{"ready": "the meta-RM"}]
 
 
 @pytest.mark.usefixtures("no_ray")

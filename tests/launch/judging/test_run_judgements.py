@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +123,29 @@ def test_each_policy_that_voted_is_counted(tmp_path: Path) -> None:
     assert figures.keys() == {"after"}
     assert figures["after"].rows == len(PREFERENCES)
     assert notes == []
+
+
+def test_with_a_meta_rm_one_scorer_scores_all_policies_and_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, ended = list[str](), list[Any]()
+
+    def start(cluster: Any, config: Any, model: str) -> tuple[str, str]:
+        started.append(model)
+        return "the scorer", "its tokenizer"
+
+    def score(scorer: Any, tokenizer: Any, plan: Any, preferences: Any, rows: Any, **_: Any) -> dict[str, list[float]]:
+        assert (scorer, tokenizer) == ("the scorer", "its tokenizer")
+        return {row["id"]: [0.5] * len(row["samples"]) for row in rows}
+
+    monkeypatch.setattr(run_judgements, "start_scorer", start)
+    monkeypatch.setattr(run_judgements, "meta_scores", score)
+    for when, version in (("before", 0), ("after", 3)):
+        run.judgements.evaluate(NO_ACTORS, when, version=version)
+        run.judgements.vote(NO_ACTORS, when, version=version)
+    cluster: Any = SimpleNamespace(end=ended.extend)
+    counted = run.judgements.count(cluster, run.folder / "meta")
+    assert counted.keys() == {"before", "after"}
+    assert "guided@2" in counted["after"].figures
+    assert (started, ended) == ([str(run.folder / "meta")], ["the scorer"])
 
 
 def test_a_preference_without_votes_is_noted_and_left_out(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ class Request:
     its own stream."""
 
 
-class Generator(Protocol):
+class SamplingEngine(Protocol):
     """An engine. Its methods may be called from any thread."""
 
     @property

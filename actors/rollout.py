@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
-from actors.generator import Generator, Request
+from actors.generator import Request, SamplingEngine
 from actors.rollout_report import RolloutReport, Tally
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
@@ -46,7 +46,7 @@ class RolloutActor:
         name: str,
         address: Address,
         source: WeightSource,
-        build: Callable[[], Generator],
+        build: Callable[[], SamplingEngine],
         stacks: str = "",
     ) -> None:
         """Builds the engine, which takes a while, and joins the streams.
@@ -73,9 +73,9 @@ class RolloutActor:
         )
         self._engine = build()
         self._running: dict[Future[tuple[Completion, ...]], _Running] = {}
-        self._early: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
+        self._awaiting_weights: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
         self._judging: list[Future[tuple[Completion, ...]]] = []
-        self._judged_at_once = False  # a slice has ended early for the answers
+        self._answers_announced = False  # a slice has ended early for the answers
         self._held: list[str] = []  # entry ids of what it has, as a whole: the heartbeat's thread reads it
         self._steps = 0  # of the engine, when last looked at
         self._tally = Tally()
@@ -97,7 +97,7 @@ class RolloutActor:
                 self._look_for_weights()
                 self._claim(block_s=min(left, self._block_s))
                 self._submit()
-                self._tend(timeout_s=min(left, POLL_S))
+                self._collect_finished(timeout_s=min(left, POLL_S))
         return self._report(started, tokens)
 
     def drain(self, seconds: float) -> RolloutReport:
@@ -106,9 +106,9 @@ class RolloutActor:
         deadline = started + seconds
         with self._heartbeat.activity("drain"):
             while self._running and (left := deadline - time.monotonic()) > 0:
-                self._tend(timeout_s=min(left, POLL_S))
+                self._collect_finished(timeout_s=min(left, POLL_S))
             self._running.clear()
-            self._early.clear()
+            self._awaiting_weights.clear()
             self._hold()
             self._tally.given_back = self._inbox.leave()
         self._heartbeat.stop()
@@ -122,7 +122,7 @@ class RolloutActor:
         """
         if self._engine.edition.version < version:
             self._pull_if_newer()
-        self._judging, self._judged_at_once = self._engine.submit(requests), False
+        self._judging, self._answers_announced = self._engine.submit(requests), False
 
     def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
         """Returns the completions of all requests of the last `judge`, or None when some are missing after `seconds`.
@@ -131,7 +131,7 @@ class RolloutActor:
         with self._heartbeat.activity("judge"):
             while self._is_judging() and (left := deadline - time.monotonic()) > 0:
                 if self._running:
-                    self._tend(timeout_s=min(left, POLL_S))
+                    self._collect_finished(timeout_s=min(left, POLL_S))
                 else:
                     wait(self._judging, timeout=min(left, POLL_S))
                     self._note_progress()
@@ -173,7 +173,7 @@ class RolloutActor:
     @property
     def _block_s(self) -> float:
         """How long a claim may wait for a prompt."""
-        if self._running or self._early:
+        if self._running or self._awaiting_weights:
             return 0.0
         return POLL_S if self._is_judging() else BLOCK_S
 
@@ -182,12 +182,12 @@ class RolloutActor:
 
     def _answers_are_due(self) -> bool:
         """Whether answers have just become complete: true once, or slices would be short until they are asked for."""
-        due = bool(self._judging) and not self._judged_at_once and not self._is_judging()
-        self._judged_at_once |= due
+        due = bool(self._judging) and not self._answers_announced and not self._is_judging()
+        self._answers_announced |= due
         return due
 
     def _claim(self, *, block_s: float) -> None:
-        room = self._config.rollout.max_groups - len(self._running) - len(self._early)
+        room = self._config.rollout.max_groups - len(self._running) - len(self._awaiting_weights)
         if room <= 0 or self._heartbeat.hung:  # a hung engine takes nothing, not its own lapsed claims either
             return
         started = time.monotonic()
@@ -196,25 +196,25 @@ class RolloutActor:
             self._tally.idle_s += time.monotonic() - started
         held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
-        self._early += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
+        self._awaiting_weights += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
         self._hold()
 
     def _submit(self) -> None:
         """Give the engine the prompts that are due: a prompt issued at u is never sampled by weights older than u. A late
         joiner pulls before it starts; when the learner went back to a checkpoint, the prompt waits until u is published again
         (the learner trains on older ones first)."""
-        if not self._early:
+        if not self._awaiting_weights:
             return
-        if max(prompt.issued_at for _, prompt in self._early) > self._engine.edition.version:
+        if max(prompt.issued_at for _, prompt in self._awaiting_weights) > self._engine.edition.version:
             self._pull_if_newer()
-        due = [pair for pair in self._early if pair[1].issued_at <= self._engine.edition.version]
+        due = [pair for pair in self._awaiting_weights if pair[1].issued_at <= self._engine.edition.version]
         if not due:
             return
         futures = self._engine.submit([self._request(prompt) for _, prompt in due])
         now = time.monotonic()
         for future, (entry, prompt) in zip(futures, due, strict=True):
             self._running[future] = _Running(entry=entry, prompt=prompt, submitted_at=now)
-        self._early = [pair for pair in self._early if pair not in due]
+        self._awaiting_weights = [pair for pair in self._awaiting_weights if pair not in due]
 
     def _read(self, entry: Entry) -> Prompt | None:
         try:
@@ -232,9 +232,9 @@ class RolloutActor:
             seed=prompt.seed,
         )
 
-    def _tend(self, *, timeout_s: float) -> None:
+    def _collect_finished(self, *, timeout_s: float) -> None:
         """Hand on what is finished (waiting a moment for it), keep what is running."""
-        if self._early and not self._running:
+        if self._awaiting_weights and not self._running:
             time.sleep(timeout_s)  # until there are weights for them
         done, _ = wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
         # in group order, not in a set's: what follows (and at eta = 0 the whole run) is then reproducible
@@ -268,7 +268,8 @@ class RolloutActor:
             self._heartbeat.progressed()
 
     def _hold(self) -> None:
-        self._held = [running.entry.id for running in self._running.values()] + [entry.id for entry, _ in self._early]
+        running = [group.entry.id for group in self._running.values()]
+        self._held = running + [entry.id for entry, _ in self._awaiting_weights]
 
     def _renew(self) -> None:
         """Called by the heartbeat, in its thread."""

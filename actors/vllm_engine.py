@@ -81,7 +81,7 @@ class VllmSettings:
 
 
 class VllmEngine:
-    """`Generator` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
+    """`SamplingEngine` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
 
     def __init__(self, settings: VllmSettings) -> None:
         """Builds the engine, which takes a while, and starts its thread."""

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from configs.load import EVALUATION, is_override, load
 from configs.schema import Config
 from launch.cli import FAILED, exit_status
-from launch.judging.evaluation_run import Judged, evaluate, short_name
+from launch.judging.evaluation_run import EvaluationTarget, evaluate, short_name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def start(arguments: argparse.Namespace) -> int:
     """Evaluate what the arguments name. Returns the exit status."""
     out = Path(arguments.out or f"evaluations/{short_name(arguments.model)}").expanduser().absolute()
-    judged = Judged(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
-    return FAILED if evaluate(config_of(arguments), judged) else 0
+    target = EvaluationTarget(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
+    return FAILED if evaluate(config_of(arguments), target) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

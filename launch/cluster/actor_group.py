@@ -1,6 +1,6 @@
 """What lives and dies together: a worker alone, or all ranks of a learner. A group that died is made again, as a whole.
 
-              begin              is_up               drain
+              begin              mark_ready               drain
       ENDED ─────────▶ MAKING ─────────▶ READY ─────────────▶ DRAINING
         ▲               │  ▲ └─ replace    │                    │
         │               │  └── replace ────┤                    │
@@ -54,7 +54,7 @@ class ActorGroup:
         self._make, self._start, self._end = make, start, end
         self._state = State.ENDED
         self._made: Mapping[str, Any] = {}
-        self._starting: list[Any] = []
+        self._ready_calls: list[Any] = []
 
     @property
     def state(self) -> State:
@@ -72,21 +72,21 @@ class ActorGroup:
         return list(self._made.values())
 
     @property
-    def starting(self) -> list[Any]:
-        """The calls that answer when the actors are ready: then `is_up` is due."""
-        return self._starting
+    def ready_calls(self) -> list[Any]:
+        """The calls that answer when the actors are ready: then `mark_ready` is due."""
+        return self._ready_calls
 
     def begin(self) -> None:
         """Make the actors: ENDED -> MAKING."""
         self._require("begin", State.ENDED)
         self._made = self._make()
-        self._starting = self._start(self.actors)
+        self._ready_calls = self._start(self.actors)
         self._state = State.MAKING
 
-    def is_up(self) -> None:
+    def mark_ready(self) -> None:
         """All calls in `starting` were answered: MAKING -> READY."""
         self._require("be ready", State.MAKING)
-        self._starting = []
+        self._ready_calls = []
         self._state = State.READY
 
     def drain(self) -> None:
@@ -103,7 +103,7 @@ class ActorGroup:
     def end(self) -> None:
         """End what is left of the actors: any state -> ENDED; harmless when the group has ended."""
         self._end(self._made)
-        self._made, self._starting = {}, []
+        self._made, self._ready_calls = {}, []
         self._state = State.ENDED
 
     def _require(self, what: str, *states: State) -> None:

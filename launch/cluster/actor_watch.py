@@ -64,7 +64,7 @@ class ActorWatch:
             if group.state is not State.MAKING:
                 continue
             starting, since = before.get(group, ([], now))
-            self._making[group] = (group.starting, since if starting is group.starting else now)
+            self._making[group] = (group.ready_calls, since if starting is group.ready_calls else now)
             if now - self._making[group][1] > self._config.waits.start_s:
                 self._cluster.end(group.actors)
 

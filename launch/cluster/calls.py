@@ -39,11 +39,11 @@ def values(refs: Sequence[Any]) -> list[Any]:
     """Returns the values of calls that are over. ActorLost, or one of FATAL, when a call failed."""
     failed = None if all_answered(refs) else _failure(refs)
     if failed is not None:
-        raise _own(failed) from failed
+        raise _translated(failed) from failed
     try:
         return list(ray.get(list(refs)))
     except ray.exceptions.RayError as error:
-        raise _own(error) from error
+        raise _translated(error) from error
 
 
 def is_over(refs: Sequence[Any]) -> bool:
@@ -89,7 +89,7 @@ def _failure(refs: Sequence[Any]) -> Exception | None:
     return None
 
 
-def _own(error: Exception) -> Exception:
+def _translated(error: Exception) -> Exception:
     """Returns the error of ours that stands for one of Ray's."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, FATAL) else ActorLost(str(error), one_line(error))

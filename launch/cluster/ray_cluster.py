@@ -76,11 +76,11 @@ class Cluster:
     def close(self) -> None:
         """End every process; harmless when repeated. Actors go by `ray.kill`: all they hold that matters is in Redis or in a
         checkpoint."""
-        left = ray_session.family(self._daemons)
+        left = ray_session.process_tree(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
             ray.shutdown()
-        ray_session.see_off(left, grace_s=GRACE_S)
+        ray_session.await_exit_or_kill(left, grace_s=GRACE_S)
         if self._temporary and self._url and self._server is None:
             self._remove_keys()
         if self._watchdog is not None:
@@ -117,8 +117,8 @@ class Cluster:
         *,
         gpu: bool = False,
         resource: str = "",
-        lasting: bool = False,
-        watched: str = "",
+        ray_restarts: bool = False,
+        heartbeat_name: str = "",
         **arguments: Any,
     ) -> Any:
         """Returns an actor of a plain class.
@@ -127,23 +127,23 @@ class Cluster:
             cls: The class; it is made in the actor's process.
             gpu: On a GPU, if there are any.
             resource: A custom Ray resource that it takes one of.
-            lasting: Ray itself starts it again. Its state is lost then, and calls under way fail.
-            watched: The name of its heartbeat; its stacks can then be asked for.
+            ray_restarts: Ray itself starts it again. Its state is lost then, and calls under way fail.
+            heartbeat_name: The name of its heartbeat; its stacks can then be asked for.
             **arguments: Of the class.
         """
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        if watched:
-            arguments["stacks"] = str(self.stacks(watched))
+        if heartbeat_name:
+            arguments["stacks"] = str(self.stacks(heartbeat_name))
         made: Any = ray.remote(
             num_cpus=1 if on_gpu else CPU_SHARE,
             num_gpus=1 if on_gpu else 0,
-            max_restarts=-1 if lasting else 0,
+            max_restarts=-1 if ray_restarts else 0,
             resources={resource: 1} if resource else {},
             runtime_env=self._runtime_env,
         )(cls)
         actor = made.remote(**arguments)
-        if watched:
-            actor.__ray_call__.remote(_listen_for_stacks, self.stacks(watched))
+        if heartbeat_name:
+            actor.__ray_call__.remote(_listen_for_stacks, self.stacks(heartbeat_name))
         self._actors.append(actor)
         return actor
 

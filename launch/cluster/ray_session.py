@@ -76,7 +76,7 @@ def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if child not in before]
 
 
-def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
+def process_tree(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Returns the daemons and their living descendants. Call it before the daemons end: a process that outlives its parent
     is no longer listed as its child."""
     processes = []
@@ -86,7 +86,7 @@ def family(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
     return processes
 
 
-def see_off(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
+def await_exit_or_kill(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
     """Wait until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. Those that
     live after `grace_s` get SIGKILL."""
     for process in _await_end(processes, grace_s):

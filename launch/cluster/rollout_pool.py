@@ -30,19 +30,19 @@ class RolloutPool:
             actors: The stage, whose workers were begun.
             config: The run's.
             on_report: Gets the reports of all workers.
-            note: Gets a line for people about deaths and changes of the target.
+            note: Gets a log line about deaths and changes of the target.
         """
         self._actors, self._config, self._on_report, self._note = actors, config, on_report, note
         self.workers = [self._supervised(group) for group in actors.rollout_groups]
         """All of them, also those that are being made or drain."""
         self._target = len(self.workers)
         self._autoscaler = Autoscaler(config.rollout.autoscale_min, config.rollout.autoscale_max)
-        self._replaced_and_gone = 0
+        self._restarts_of_removed = 0
 
     @property
     def replaced(self) -> int:
         """Workers that died and were replaced so far."""
-        return self._replaced_and_gone + sum(worker.replaced for worker in self.workers)
+        return self._restarts_of_removed + sum(worker.replaced for worker in self.workers)
 
     def reconcile(self) -> None:
         """Bring the number of workers to the target; let go of workers that have drained. Waits for nothing."""
@@ -52,7 +52,7 @@ class RolloutPool:
             self._target = target
         for worker in self._leaving():
             if not worker.pending:
-                self._let_go(worker)
+                self._remove(worker)
         for _ in range(target - len(self._staying())):
             group = self._actors.new_rollout()
             self._actors.rollout_groups.append(group)
@@ -60,7 +60,7 @@ class RolloutPool:
             self.workers.append(self._supervised(group))
         for worker in self._staying()[target:]:  # the newest go: they are the likeliest not to be ready yet
             if worker.group.state is State.MAKING:
-                self._let_go(worker)
+                self._remove(worker)
             elif not worker.pending:  # else after the slice that it is in: see `go_on`
                 worker.drain(self._config.waits.drain_s)
 
@@ -97,8 +97,8 @@ class RolloutPool:
             self._note(f"{report.worker} left and gave {report.given_back} groups back")
         self._on_report(report)
 
-    def _let_go(self, worker: SupervisedGroup) -> None:
+    def _remove(self, worker: SupervisedGroup) -> None:
         worker.group.end()
-        self._replaced_and_gone += worker.replaced
+        self._restarts_of_removed += worker.replaced
         self.workers.remove(worker)
         self._actors.rollout_groups.remove(worker.group)

@@ -37,7 +37,7 @@ def require_shared(folder: Path, *, limit_s: float) -> None:
     file.write_text(token, encoding="utf-8")
     try:
         probes = {_probe(node, file, token): node for node in nodes}
-        blind = _blind(probes, file, limit_s)
+        blind = _nodes_without_folder(probes, file, limit_s)
     finally:
         for path in folder.glob(f"{file.name}*"):
             path.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def _probe(node: str, file: Path, token: str) -> Any:
     return ray.remote(echo).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0).remote(file, token, node)
 
 
-def _blind(probes: Mapping[Any, str], file: Path, limit_s: float) -> set[str]:
+def _nodes_without_folder(probes: Mapping[Any, str], file: Path, limit_s: float) -> set[str]:
     """Returns the nodes whose answer the driver does not find in the folder."""
     ready, _ = ray.wait(list(probes), num_returns=len(probes), timeout=limit_s)
     wrote = {probes[ref] for ref in ready if _wrote(ref)}

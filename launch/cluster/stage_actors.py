@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from actors.generator import Generator
+from actors.generator import SamplingEngine
 from actors.rollout import RolloutActor
 from actors.vllm_engine import VllmEngine, VllmSettings
 from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
@@ -64,7 +64,7 @@ class StageActors:
         stacks.dump_on_signal(stack_file)
         every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
         self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(stack_file))
-        self._board = self._cluster.remote(WeightBoard, lasting=True)
+        self._board = self._cluster.remote(WeightBoard, ray_restarts=True)
         self.rollout_groups = [self.new_rollout() for _ in range(self._workers())]
         self._make_others()
         for group in self.groups:
@@ -96,7 +96,7 @@ class StageActors:
     @property
     def starting_rollouts(self) -> list[Any]:
         """The calls that answer when rollout actors that are being made are ready."""
-        return [ref for group in self.rollout_groups for ref in group.starting]
+        return [ref for group in self.rollout_groups for ref in group.ready_calls]
 
     def new_rollout(self) -> ActorGroup:
         """Returns one more rollout worker, not begun; each time it is made it takes the next number."""
@@ -133,7 +133,7 @@ class StageActors:
         calls.first_answered(calls.unanswered(refs), calls.SLICE_S)
         self.watch()
 
-    def persist(self, act: Callable[[], T]) -> T:
+    def retry_on_death(self, act: Callable[[], T]) -> T:
         """Returns what `act` returns. When an actor dies under it, the stage is mended and all of it is done again.
 
         Raises:
@@ -150,9 +150,9 @@ class StageActors:
                         f"an actor died {deaths} times in a row under one request (cluster.restarts ="
                         f" {self._config.cluster.restarts}); the last time: {error}"
                     ) from error
-                self.mend()
+                self.replace_dead()
 
-    def mend(self) -> None:
+    def replace_dead(self) -> None:
         """Replace the groups that do not answer, and wait until they, and those that were being made, are ready."""
         waits = self._config.waits
         limits = {State.MAKING: ("start_s", waits.start_s), State.READY: ("judge_s", waits.judge_s)}
@@ -178,12 +178,12 @@ class StageActors:
         for group in self.rollout_groups:
             if group.state is State.READY and group.actors[0] in lost:
                 group.replace()
-            elif group.state is State.MAKING and calls.is_over(group.starting):
+            elif group.state is State.MAKING and calls.is_over(group.ready_calls):
                 self._take_up(group)
 
     def _take_up(self, group: ActorGroup) -> None:
         try:
-            calls.values(group.starting)
+            calls.values(group.ready_calls)
         except ActorLost as error:
             self._failed_starts[group] += 1
             if self._failed_starts[group] > self._config.cluster.restarts:
@@ -194,14 +194,14 @@ class StageActors:
             group.replace()
         else:
             del self._failed_starts[group]
-            group.is_up()
+            group.mark_ready()
 
     def _await_ready(self, groups: Sequence[ActorGroup]) -> None:
         self._cluster.await_all(
-            {ref: name for group in groups for ref, name in zip(group.starting, group.members, strict=True)}
+            {ref: name for group in groups for ref, name in zip(group.ready_calls, group.members, strict=True)}
         )
         for group in groups:
-            group.is_up()
+            group.mark_ready()
 
     # ---- what the stages differ in -------------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class StageActors:
         )
         return {name: actor}
 
-    def _engine(self, number: int) -> Callable[[], Generator]:
+    def _engine(self, number: int) -> Callable[[], SamplingEngine]:
         """Returns what builds the engine of the worker of this number, in its process."""
         config = self._config
         settings = VllmSettings(
@@ -276,4 +276,4 @@ class StageActors:
     ) -> Any:
         """Returns an actor that reaches the streams in its role only, and whose stacks can be asked for."""
         address = self._cluster.address(self._stage, role=role)
-        return self._cluster.remote(cls, gpu=gpu, resource=resource, watched=heartbeat, address=address, **arguments)
+        return self._cluster.remote(cls, gpu=gpu, resource=resource, heartbeat_name=heartbeat, address=address, **arguments)

@@ -24,7 +24,7 @@ class SupervisedGroup:
             group: The actors.
             on_report: Gets the report of the first actor after each slice, unless it is None.
             restarts: Deaths in a row, with nothing done in between, that are mended.
-            note: Gets a line for people about each death.
+            note: Gets a log line about each death.
         """
         self.group = group
         self._on_report, self._restarts, self._note = on_report, restarts, note
@@ -42,7 +42,7 @@ class SupervisedGroup:
     @property
     def pending(self) -> list[Any]:
         """The calls that it has yet to answer: a slice, or that it is ready."""
-        return self._slice or self.group.starting
+        return self._slice or self.group.ready_calls
 
     def work(self) -> None:
         """Give a worker its next slice, if it is ready."""
@@ -73,7 +73,7 @@ class SupervisedGroup:
             return
         self._slice = []
         if self.group.state is State.MAKING:
-            self.group.is_up()
+            self.group.mark_ready()
         elif reports[0] is not None:
             if self._made_progress(reports[0]):
                 self._deaths = 0

@@ -2,8 +2,6 @@
 
     learner ─┬─ put(version v, reference) ──▶ WeightBoard ◀── get ── rollout actors
              └─ announce v ──▶ Redis (`buffer.edition`) ◀── newest? many times a second ─┘
-
-Actors import this file alone, so it imports little.
 """
 
 import os
@@ -25,22 +23,22 @@ class WeightBoard:
 
     def __init__(self) -> None:
         self._edition = NONE
-        self._boxed: list[Any] = []
+        self._ref_list: list[Any] = []
 
-    def put(self, edition: Edition, boxed: list[Any]) -> None:
+    def put(self, edition: Edition, ref_list: list[Any]) -> None:
         """Keep the reference of `edition` and let go of the older one. The same edition may come again: its learner did not
         get the answer.
 
         Args:
             edition: Of the weights.
-            boxed: Their reference; the list keeps Ray from resolving it.
+            ref_list: Their reference; the list keeps Ray from resolving it.
 
         Raises:
             ValueError: A newer edition is here, so this learner was replaced.
         """
         if edition < self._edition:
             raise ValueError(f"{edition} was published after {self._edition}: this learner was replaced")
-        self._edition, self._boxed = edition, boxed
+        self._edition, self._ref_list = edition, ref_list
 
     def newest(self) -> Edition:
         """Returns the edition of what `get` returns."""
@@ -48,7 +46,7 @@ class WeightBoard:
 
     def get(self) -> list[Any]:
         """Returns the newest reference in a list, which is empty before the first."""
-        return self._boxed
+        return self._ref_list
 
 
 class RayWeights:
@@ -85,11 +83,11 @@ class RayWeights:
 
     def pull(self) -> PublishedWeights | None:
         """Returns the newest weights; None while they are lost, with the learner or the board that held them."""
-        boxed = self._ask(lambda: self._board.get.remote(), "the weight board to hand out its newest version")
-        if not boxed:
+        ref_list = self._ask(lambda: self._board.get.remote(), "the weight board to hand out its newest version")
+        if not ref_list:
             return None
         try:
-            weights: PublishedWeights = self._wait(boxed[0], self._timeout_s, "the newest weights to arrive")
+            weights: PublishedWeights = self._wait(ref_list[0], self._timeout_s, "the newest weights to arrive")
         except ray.exceptions.ObjectLostError:  # they lived in the process of the learner that put them there
             return None
         return weights

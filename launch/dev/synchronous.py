@@ -18,7 +18,7 @@ The distributed system (launch/run.py) computes the same, and differs in this:
     - The driver issues up to (eta + 1) * B groups before they are trained, so a group is trained at most
       eta = grpo.max_staleness versions after its issue. New weights are loaded between two decode steps, hence the tokens
       of one completion may come from several versions. Importance weights, truncated at a cap, correct for both.
-    - At eta = 0 nothing overlaps, and the losses are those of this loop to the last bit (a test compares them).
+    - At eta = 0 nothing overlaps, and with one worker the losses are those of this loop to the last bit (a test compares them).
     - A process may die at any time: streams, ledger and checkpoints let its replacement continue.
     - A run also does a cold start before, trains a meta-RM beside, and evaluates and votes after this loop.
 

@@ -29,7 +29,7 @@ class ColdStart:
             config: The run's.
             inputs: What the run starts from.
             folder: Of the cold start's files, which may not exist yet.
-            progress: Gets lines for people.
+            progress: Gets log lines.
         """
         self._config, self._inputs, self._folder, self._progress = config, inputs, folder, progress
         self._planned: list[Planned] | None = None
@@ -60,7 +60,7 @@ class ColdStart:
             progress=self._progress,
         ).run()
 
-    def reject(self) -> dict[str, Any]:
+    def build_dataset(self) -> dict[str, Any]:
         """Keep what is to be learnt.
 
         Returns:
@@ -85,7 +85,7 @@ class ColdStart:
 
         Args:
             cluster: Where the ranks run.
-            counts: What `reject` returned.
+            counts: What `build_dataset` returned.
             log: Gets the metrics of each step.
 
         Returns:

@@ -30,7 +30,7 @@ from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
 
 CLAIM = 64  # scored groups taken at a time
-NOTES = 10  # lines for people on the way
+NOTES = 10  # log lines on the way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +111,7 @@ class Sampling:
             planned: All groups of the cold start.
             tokenizer: The policy's.
             path: The file of sampled groups.
-            progress: Gets lines for people.
+            progress: Gets log lines.
         """
         self._config, self._actors, self._tokenizer, self._path, self._progress = config, actors, tokenizer, path, progress
         self._groups = missing(planned, path)

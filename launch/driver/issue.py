@@ -7,10 +7,10 @@ from buffer.messages import Prompt, encode
 from configs.schema import Config
 from launch.setup.prompt_source import Draft, sampling_seed
 
-Take = Callable[[Cursor, int], list[tuple[Draft, Cursor]]]
+TakePrompts = Callable[[Cursor, int], list[tuple[Draft, Cursor]]]
 
 
-def issue(ledger: Ledger, config: Config, take: Take) -> int:
+def issue(ledger: Ledger, config: Config, take: TakePrompts) -> int:
     """Offer as many prompts as there is credit for. The ledger's script has the last word (I2) and moves the data cursor with
     them (I7); it adds all of them at once, so a worker that claims finds them together.
 
@@ -30,7 +30,7 @@ def issue(ledger: Ledger, config: Config, take: Take) -> int:
     return ledger.issue(offers, version=version, limit=config.credit)
 
 
-def reopen(ledger: Ledger, config: Config, take: Take) -> int:
+def reopen(ledger: Ledger, config: Config, take: TakePrompts) -> int:
     """Issue a round again: at eta = 0, when a run is resumed in the middle of it, all prompts that were issued together are
     sampled again together, as in a run that was never cut off. (A log-prob depends in its last bits on what else is decoded.)
 
@@ -45,8 +45,8 @@ def reopen(ledger: Ledger, config: Config, take: Take) -> int:
         How many prompts are sampled again.
     """
     round_start, outstanding = ledger.round_start(), ledger.outstanding()
-    round_ = [number for number in range(round_start.group, ledger.cursor().group) if number in outstanding]
-    if config.grpo.max_staleness or set(round_) <= ledger.finished():
+    open_groups = [number for number in range(round_start.group, ledger.cursor().group) if number in outstanding]
+    if config.grpo.max_staleness or set(open_groups) <= ledger.finished():
         return 0
     drafts = take(round_start, ledger.cursor().group - round_start.group)
     prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]

@@ -57,7 +57,7 @@ class Training:
             prompts: What is issued.
             judgements: What evaluations ask.
             tracker: Gets the metrics.
-            progress: Gets lines for people.
+            progress: Gets log lines.
             run_state: Where the run stands, kept up to date; of a resumed run, where it stood.
         """
         self._config, self._actors, self._prompts, self._judgements = config, actors, prompts, judgements
@@ -151,7 +151,7 @@ class Training:
         if group is None:
             return
         limit_s, what = self._config.waits.progress_s, "the meta-RM learner to save (waits.progress_s)"
-        self._actors.persist(
+        self._actors.retry_on_death(
             lambda: self._actors.answers([rank.save.remote() for rank in group.actors], limit_s=limit_s, what=what)
         )
 
@@ -175,7 +175,7 @@ class Training:
         totals.outcomes = self._ledger.outcomes()
         totals.restarts = self._restarts()
         self._run_state.save()
-        rollout, queues = self._window.close(), lengths(self._actors.redis, self._actors.address.run_id)
+        rollout, queues = self._window.take_metrics(), lengths(self._actors.redis, self._actors.address.run_id)
         # groups that the meta-RM passed over are its own metric
         outcomes = {f"groups/{outcome}": count for outcome, count in totals.outcomes.items() if outcome != "skipped"}
         self._tracker.log(

@@ -142,7 +142,7 @@ class Pipeline:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
                     self._cold_start.sample(actors)
-        self._results.cold_start = self._cold_start.reject()
+        self._results.cold_start = self._cold_start.build_dataset()
         with self._timed("fine_tune"):
             self._results.cold_start = self._cold_start.fine_tune(self._cluster, self._results.cold_start, self._tracker.log)
 

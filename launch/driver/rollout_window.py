@@ -20,7 +20,7 @@ class RolloutWindow:
         """Count a slice of one worker."""
         self._reports.append(report)
 
-    def close(self) -> dict[str, float]:
+    def take_metrics(self) -> dict[str, float]:
         """Returns the metrics of the window, and begins the next one. A figure that has no value is left out."""
         reports, self._reports = self._reports, []
         since, self._since = self._since, time.monotonic()

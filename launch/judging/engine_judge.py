@@ -59,7 +59,7 @@ class PendingAsks:
         self.lost: list[Any] = []
         """Actors that died under it; their groups may not have noticed yet."""
         self._deaths: Counter[int] = Counter()  # by place: workers that died with it
-        self._moved_at = time.monotonic()
+        self._last_answer_at = time.monotonic()
 
     @property
     def pending(self) -> list[Any]:
@@ -120,7 +120,7 @@ class PendingAsks:
             shard.pending = [shard.actor.judged.remote(seconds)]
             return
         self._shards.remove(shard)
-        self._moved_at = time.monotonic()
+        self._last_answer_at = time.monotonic()
         for place, samples in zip(shard.places, completions, strict=True):
             self._answers[place] = tuple(
                 Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish, version=max(c.versions)) for c in samples
@@ -129,13 +129,13 @@ class PendingAsks:
     def _take_back(self, shard: _Shard) -> None:
         self._shards.remove(shard)
         self._left += shard.places
-        self._moved_at = time.monotonic()
+        self._last_answer_at = time.monotonic()
 
     def _check_progress(self) -> None:
         limit_s = self._config.waits.judge_s
         if not self._shards and any(group.state is State.MAKING for group in self._actors.rollout_groups):
-            self._moved_at = time.monotonic()  # while it waits for a worker: `waits.start_s` limits that
-        if time.monotonic() - self._moved_at > limit_s:
+            self._last_answer_at = time.monotonic()  # while it waits for a worker: `waits.start_s` limits that
+        if time.monotonic() - self._last_answer_at > limit_s:
             missing = len(self._left) + sum(len(shard.places) for shard in self._shards)
             raise TimeoutError(
                 f"the driver waited {limit_s:.0f} s for {missing} of {len(self._requests)} prompts to be judged (waits.judge_s)"

@@ -35,7 +35,7 @@ from launch.setup.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class EvaluationTarget:
     """Which judge is measured, and where the results go."""
 
     model: str
@@ -48,7 +48,7 @@ class Judged:
     """Folder of the results. What is on disk there already is not done again."""
 
 
-def evaluate(config: Config, judged: Judged) -> int:
+def evaluate(config: Config, target: EvaluationTarget) -> int:
     """Judge all held-out preferences, count, write and print. Returns how many got no answer.
 
     Raises:
@@ -57,30 +57,30 @@ def evaluate(config: Config, judged: Judged) -> int:
         RunFailed, TimeoutError: The judge or the meta-RM failed; the answers so far are on disk.
     """
     preferences = labelled_preferences(config)
-    meta_rm, tokenizer = _checked(config, judged)
-    _make_folder(judged.out)
+    meta_rm, tokenizer = _checked(config, target)
+    _make_folder(target.out)
     ks = config.eval.votes
     plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
-    settings = _settings(config, judged, plan)
-    path = judged.out / "judgements.jsonl"
+    settings = _settings(config, target, plan)
+    path = target.out / "judgements.jsonl"
     votes.require_same_settings(path, settings)  # before an engine starts
-    with _cluster(config, judged) as cluster:
-        with _judge(config, cluster, judged, tokenizer) as judge:
+    with _cluster(config, target) as cluster:
+        with _judge(config, cluster, target, tokenizer) as judge:
             rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=partial(print, flush=True))
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
-        meta = _meta(config, cluster, meta_rm, plan, preferences, rows, judged.out) if meta_rm else {}
+        meta = _meta(config, cluster, meta_rm, plan, preferences, rows, target.out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
     items = votes.items(preferences, rows, meta)
     if not items:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
     counted = table(items, ks=ks, seed=config.run.seed)
-    named = {"model": judged.model, "meta_rm": judged.meta_rm, "data": config.data.heldout}
-    write_evaluation(judged.out, counted, named=named, failed=failed, config=config)
-    (judged.out / f"{short_name(judged.model)}_outputs.jsonl").write_text(
+    named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout}
+    write_evaluation(target.out, counted, named=named, failed=failed, config=config)
+    (target.out / f"{short_name(target.model)}_outputs.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
     )
     print_table(counted)
-    print(f"written    {judged.out}")
+    print(f"written    {target.out}")
     if failed:
         name, error = next(iter(failed.items()))
         print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {clean(error)}")
@@ -111,18 +111,18 @@ def labelled_preferences(config: Config) -> list[Preference]:
     return preferences
 
 
-def _checked(config: Config, judged: Judged) -> tuple[str, Tokenizer | None]:
+def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer | None]:
     """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
     come to light when an engine starts, or when all is judged."""
     chosen_mode(config.tracking.mode, os.environ)
-    meta_rm = resolve(judged.meta_rm) if judged.meta_rm else ""
+    meta_rm = resolve(target.meta_rm) if target.meta_rm else ""
     kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
     if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
         raise ConfigError(
-            f"--meta-rm {judged.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
+            f"--meta-rm {target.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
             " checkpoints/meta-rm/version-*/model of a run"
         )
-    if judged.endpoint:
+    if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
     resource_plan.check_context(config, architecture(model))
@@ -136,12 +136,12 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 
 
-def _settings(config: Config, judged: Judged, plan: votes.VotePlan) -> dict[str, Any]:
+def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan) -> dict[str, Any]:
     """What must be the same for judgements on disk to be used again."""
     return {
-        "model": judged.model,
-        "endpoint": judged.endpoint,
-        "fingerprint": "" if judged.endpoint else fingerprint(resolve(config.model.path)),
+        "model": target.model,
+        "endpoint": target.endpoint,
+        "fingerprint": "" if target.endpoint else fingerprint(resolve(config.model.path)),
         "template": plan.template.graded,
         "k": plan.k,
         "temperature": plan.temperature,
@@ -154,18 +154,18 @@ def _settings(config: Config, judged: Judged, plan: votes.VotePlan) -> dict[str,
 
 
 @contextmanager
-def _cluster(config: Config, judged: Judged) -> Iterator[Any]:
+def _cluster(config: Config, target: EvaluationTarget) -> Iterator[Any]:
     """Where engines and a meta-RM can be started; None when an endpoint alone judges."""
     end_on_signals()
-    if judged.endpoint and not judged.meta_rm:
+    if target.endpoint and not target.meta_rm:
         yield None
         return
     from launch.cluster import calls  # Ray and the engines take seconds to import, and an endpoint alone needs none
     from launch.cluster.ray_cluster import Cluster
 
-    gpus = 1 if judged.endpoint else config.rollout.workers
+    gpus = 1 if target.endpoint else config.rollout.workers
     run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
-    with Cluster(config, run_id=run_id, folder=judged.out, model="", gpus=gpus, temporary=True) as cluster:
+    with Cluster(config, run_id=run_id, folder=target.out, model="", gpus=gpus, temporary=True) as cluster:
         end_on_signals()  # again: Ray put its own handlers in place
         try:
             yield cluster
@@ -174,10 +174,10 @@ def _cluster(config: Config, judged: Judged) -> Iterator[Any]:
 
 
 @contextmanager
-def _judge(config: Config, cluster: Any, judged: Judged, tokenizer: Tokenizer | None) -> Iterator[Judge]:
-    if judged.endpoint:
+def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: Tokenizer | None) -> Iterator[Judge]:
+    if target.endpoint:
         sequences = config.rollout.workers * config.rollout.max_groups
-        with closing(Endpoint(judged.endpoint, judged.model, concurrency=sequences)) as endpoint:
+        with closing(Endpoint(target.endpoint, target.model, concurrency=sequences)) as endpoint:
             endpoint.check()
             yield endpoint
         return

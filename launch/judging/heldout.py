@@ -61,7 +61,7 @@ class Evaluation:
         return asdict(self)
 
     def describe(self) -> str:
-        """Returns its figures for people."""
+        """Returns its figures as a sentence."""
         known = {"accuracy": self.accuracy, "AUC of single responses": self.auc, "parsed": self.parse_rate}
         figures = ", ".join(f"{name} {value:.1%}" for name, value in known.items() if value is not None)
         return f"{figures} of {self.rows} held-out preferences"
@@ -102,7 +102,7 @@ def _value(row: TableRow, name: str) -> float | None:
 def sample_judgements(
     preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int, count: int
 ) -> list[SampleJudgement]:
-    """Returns the first `count` greedy judgements for people: the same preferences at every evaluation."""
+    """Returns the first `count` greedy judgements as samples to show: the same preferences at every evaluation."""
     pairs = list(zip(preferences, rows, strict=True))[:count]
     return [_sample(p, row["samples"][0], when, version) for p, row in pairs if "samples" in row]
 
@@ -149,13 +149,13 @@ class RunningEvaluation:
             asked: What was asked about them.
             pending: The asks.
             version: Policy version at the start.
-            samples: Judgements to keep for people.
+            samples: Judgements to keep as samples.
         """
         self._preferences, self._asked, self._pending = preferences, asked, pending
         self._version, self._samples = version, samples
 
     def advance(self) -> tuple[Evaluation, list[SampleJudgement]] | None:
-        """Returns the evaluation with judgements for people, or None while answers are missing. Errors as of
+        """Returns the evaluation with samples to show, or None while answers are missing. Errors as of
         `PendingAsks.advance`."""
         answers = self._pending.advance(0.0)
         if answers is None:

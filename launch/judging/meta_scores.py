@@ -70,7 +70,7 @@ def meta_scores(
         asked = [entry for p, row in wave for entry in _asked(tokenizer, plan, p.question, row)]
         what = "the meta-RM to score (waits.judge_s)"
         logits = iter(calls.answers([scorer.score.remote(asked)], limit_s=timeout_s, what=what)[0])
-        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_place(row, logits)} for _, row in wave]
+        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_sample_order(row, logits)} for _, row in wave]
         jsonl_log.append(path, fresh)
         known |= {row["id"]: row["meta"] for row in fresh}
     return known
@@ -87,7 +87,7 @@ def _asked(tokenizer: Tokenizer, plan: VotePlan, question: Question, row: Row) -
     ]
 
 
-def _in_place(row: Row, logits: Iterator[list[float]]) -> list[float]:
+def _in_sample_order(row: Row, logits: Iterator[list[float]]) -> list[float]:
     """Returns the logits of `_asked` in the order of the row's samples."""
     placed = [0.0] * len(row["samples"])
     for places in _by_permutation(row).values():

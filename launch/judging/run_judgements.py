@@ -38,7 +38,7 @@ class RunJudgements:
             preferences: The held-out ones whose prompts fit.
             tokenizer: The policy's.
             folder: Of the files.
-            note: Gets a few lines for people.
+            note: Gets a few log lines.
         """
         self._config, self._tokenizer, self._folder, self._note = config, tokenizer, folder, note
         self._preferences = list(preferences)
@@ -48,7 +48,7 @@ class RunJudgements:
         self._votes = votes.vote_plan(config, template, max(config.eval.votes, default=0))
 
     def evaluate(self, actors: StageActors, when: When, *, version: int) -> tuple[Evaluation, list[SampleJudgement]]:
-        """Judge all preferences greedily under the stage's policy, but those that are on disk; with judgements for people.
+        """Judge all preferences greedily under the stage's policy, but those that are on disk; with samples to show.
 
         Errors as of `EngineJudge.judge` and `heldout.evaluation`.
         """

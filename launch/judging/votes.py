@@ -31,7 +31,7 @@ Notify = Callable[[str], None]
 EscapeTokens = Callable[[str], str]
 Row = Mapping[str, Any]  # of one preference, as it is on disk
 Asked = tuple[str, tuple[int, ...], Ask]  # preference, permutation, ask
-NOTES = 5  # lines for people on the way
+NOTES = 5  # log lines on the way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +119,7 @@ def collect(
         preferences: Those to be judged, with ids of their own.
         path: A row for each preference, behind the settings.
         settings: What the judgements depend on, written at the head of the file.
-        note: Gets a few lines for people on the way.
+        note: Gets a few log lines.
 
     Returns:
         The rows of all preferences, in order: {"id", "question", "samples"}, or "error" in place of the samples.

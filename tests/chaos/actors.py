@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from actors.generator import Generator
+from actors.generator import SamplingEngine
 from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.training_actors import TrainingActors
@@ -27,7 +27,7 @@ class FakeActors(TrainingActors):
 
     seconds = 0.4
 
-    def _engine(self, number: int) -> Callable[[], Generator]:
+    def _engine(self, number: int) -> Callable[[], SamplingEngine]:
         return partial(TimedEngine, self.seconds)
 
     def _make_others(self) -> None:

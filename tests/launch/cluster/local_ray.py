@@ -106,6 +106,6 @@ def local_group(name: str, make: Callable[[], Mapping[str, Any]], end: Callable[
 def up(group: ActorGroup) -> ActorGroup:
     """The group, begun and ready."""
     group.begin()
-    LocalRay.get(group.starting)
-    group.is_up()
+    LocalRay.get(group.ready_calls)
+    group.mark_ready()
     return group

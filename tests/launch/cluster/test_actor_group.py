@@ -9,7 +9,7 @@ from launch.cluster.actor_group import ActorGroup, IllegalTransition, State
 Change = Callable[[ActorGroup], None]
 BEGIN, IS_UP, DRAIN, REPLACE, END = (
     ActorGroup.begin,
-    ActorGroup.is_up,
+    ActorGroup.mark_ready,
     ActorGroup.drain,
     ActorGroup.replace,
     ActorGroup.end,
@@ -73,11 +73,11 @@ def test_a_state_allows_some_changes_and_refuses_the_others(state: State, change
 
 def test_a_group_has_actors_from_begin_to_end() -> None:
     made = in_state(State.MAKING)
-    assert (made.group.members, made.group.actors, made.group.starting) == (("member-1",), [1], ["start 1"])
-    made.group.is_up()
-    assert made.group.starting == [], "there is nothing left to wait for"
+    assert (made.group.members, made.group.actors, made.group.ready_calls) == (("member-1",), [1], ["start 1"])
+    made.group.mark_ready()
+    assert made.group.ready_calls == [], "there is nothing left to wait for"
     made.group.end()
-    assert (made.group.members, made.group.actors, made.group.starting) == ((), [], [])
+    assert (made.group.members, made.group.actors, made.group.ready_calls) == ((), [], [])
     assert made.ended == [{"member-1": 1}]
 
 
@@ -85,7 +85,7 @@ def test_replacing_ends_the_old_actors_and_makes_new_ones() -> None:
     made = in_state(State.READY)
     made.group.replace()
     assert made.ended == [{"member-1": 1}]
-    assert (made.group.members, made.group.starting) == (("member-2",), ["start 2"])
+    assert (made.group.members, made.group.ready_calls) == (("member-2",), ["start 2"])
 
 
 def test_a_group_that_has_ended_can_begin_again() -> None:

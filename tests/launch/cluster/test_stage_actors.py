@@ -66,7 +66,7 @@ def judged(actors: StageActors) -> Any:
 
 def test_an_actor_that_died_is_replaced_and_the_request_is_repeated(made: list[LocalActor]) -> None:
     actors = stage(made, True)
-    assert actors.persist(lambda: judged(actors)) == ["judged"]
+    assert actors.retry_on_death(lambda: judged(actors)) == ["judged"]
     assert len(made) == 2
     assert actors.rollout_groups[0].state is State.READY
 
@@ -74,14 +74,14 @@ def test_an_actor_that_died_is_replaced_and_the_request_is_repeated(made: list[L
 def test_deaths_without_end_end_the_request_with_the_last_error(made: list[LocalActor]) -> None:
     actors = stage(made, True, True, True, True)
     with pytest.raises(RunFailed, match=r"an actor died 3 times in a row under one request .*; the last time: the actor died"):
-        actors.persist(lambda: judged(actors))
+        actors.retry_on_death(lambda: judged(actors))
 
 
 def test_mending_waits_for_a_group_that_is_being_made(made: list[LocalActor]) -> None:
     actors = stage(made)
     actors.rollout_groups[0].replace()
     assert actors.rollouts == [], "it cannot be given work yet"
-    actors.mend()
+    actors.replace_dead()
     assert len(actors.rollouts) == 1
     assert len(made) == 2, "it was not made once more"
 
@@ -96,14 +96,14 @@ def test_mending_gives_a_group_that_is_being_made_its_time_to_start(
     actors._config = load("tiny", ["waits.start_s=0.1", "waits.judge_s=3"])
     actors.rollout_groups[0].replace()
     with pytest.raises(TimeoutError, match=r"rollout-0 to answer \(waits.start_s\)"):
-        actors.mend()
+        actors.replace_dead()
     gate.set()
 
 
 def test_mending_leaves_a_group_alone_that_drains(made: list[LocalActor]) -> None:
     actors = stage(made, True)
     actors.rollout_groups[0].drain()
-    actors.mend()
+    actors.replace_dead()
     assert len(made) == 1
     assert actors.rollout_groups[0].state is State.DRAINING
 

@@ -16,7 +16,7 @@ from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.judging import evaluation_run
-from launch.judging.evaluation_run import Judged
+from launch.judging.evaluation_run import EvaluationTarget
 
 
 class Addressed:
@@ -89,9 +89,9 @@ def test_two_evaluations_never_share_a_namespace(monkeypatch: pytest.MonkeyPatch
             """Nothing is ended."""
 
     monkeypatch.setattr(ray_cluster, "Cluster", Recorded)
-    judged = Judged(model="tiny", endpoint="", meta_rm="", out=tmp_path)
+    target = EvaluationTarget(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     for _ in range(2):
-        with evaluation_run._cluster(load("tiny"), judged):
+        with evaluation_run._cluster(load("tiny"), target):
             pass
     assert len(set(ids)) == 2
     assert all(run_id.startswith("evaluate-") and len(run_id) > len("evaluate-1234567") for run_id in ids)

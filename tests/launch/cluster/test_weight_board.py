@@ -40,7 +40,7 @@ def asked_wrongly(board, edition):
         return str(error)
 
 with Cluster(load("tiny"), run_id="weights", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:
-    board = cluster.remote(WeightBoard, lasting=True)
+    board = cluster.remote(WeightBoard, ray_restarts=True)
     learner = RayWeights(board, cluster.address(role="learner"), 60)
     worker = RayWeights(board, cluster.address(role="rollout"), 60)
     asker = cluster.remote(Asker, weights=RayWeights(board, cluster.address(role="rollout"), 60))

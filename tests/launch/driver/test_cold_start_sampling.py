@@ -65,7 +65,7 @@ def group(name: str, inner: Any) -> ActorGroup:
     actor = LocalActor(inner)
     made = ActorGroup(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
     made.begin()
-    made.is_up()
+    made.mark_ready()
     return made
 
 

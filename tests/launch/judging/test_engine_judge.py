@@ -149,7 +149,7 @@ def test_a_worker_that_died_is_replaced_before_the_next_asks(stage: Stage) -> No
     actors, workers = stage(Worker(), Worker(dies=True))
     engines = judge(actors)
     assert texts(engines.judge(ASKS)) == ALL
-    calls.answers([ref for group in actors.rollout_groups for ref in group.starting], limit_s=10, what="the replacement")
+    calls.answers([ref for group in actors.rollout_groups for ref in group.ready_calls], limit_s=10, what="the replacement")
     workers[0].asked.clear()
     assert texts(engines.judge(ASKS)) == ALL
     assert [sorted(worker.asked) for worker in workers] == [["a", "c", "e"], ["b", "d", "f"], ["b", "d", "f"]]
@@ -231,6 +231,6 @@ def test_asks_wait_for_a_worker_while_there_is_none(stage: Stage) -> None:
     pending = judge(actors).begin(ASKS)
     assert [pending.advance(0.0) for _ in range(3)] == [None] * 3
     assert pending.pending == []
-    actors.rollout_groups[0].is_up()
+    actors.rollout_groups[0].mark_ready()
     assert until_answered(pending) == ALL
     assert workers[0].asked == []

@@ -1,7 +1,7 @@
 """How policy weights travel: through Ray's object store, by reference; a board holds the newest, Redis tells which it is.
 
-    learner ─┬─ put(version v, reference) ──▶ WeightBoard ◀── get ── rollout actors
-             └─ announce v ──▶ Redis (`buffer.edition`) ◀── newest? many times a second ─┘
+learner ─┬─ put(version v, reference) ──▶ WeightBoard ◀── get ── rollout actors
+         └─ announce v ──▶ Redis (`buffer.edition`) ◀── newest? many times a second ─┘
 """
 
 import os

@@ -81,12 +81,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
         actor.end()
 
 
-def test_a_worker_that_is_silent_for_long_is_ended_alone(heartbeat_name: Watched) -> None:
+def test_a_worker_that_is_silent_for_long_is_ended_alone(watched: Watched) -> None:
     assert watched.look(rollout_1=HEARTBEAT_S - 1) == [False, False]
     assert watched.look(rollout_1=HEARTBEAT_S + 1) == [False, True]
 
 
-def test_a_server_that_came_back_empty_ends_nobody(heartbeat_name: Watched) -> None:
+def test_a_server_that_came_back_empty_ends_nobody(watched: Watched) -> None:
     watched.ages.clear()
     assert watched.look() == [False, False]
     assert watched.look(driver=0.0, rollout_0=0.0, rollout_1=HEARTBEAT_S + 1) == [False, False]
@@ -96,7 +96,7 @@ def test_a_server_that_came_back_empty_ends_nobody(heartbeat_name: Watched) -> N
 
 
 @pytest.mark.parametrize("blocked", ["the read", "between two looks", "not at all"])
-def test_after_an_outage_the_others_have_time_to_send_a_heartbeat_again(heartbeat_name: Watched, blocked: str) -> None:
+def test_after_an_outage_the_others_have_time_to_send_a_heartbeat_again(watched: Watched, blocked: str) -> None:
     """The driver's own comes back first."""
     late = {"rollout_0": HEARTBEAT_S + 5, "rollout_1": HEARTBEAT_S + 5}
     if blocked == "the read":
@@ -113,7 +113,7 @@ def test_after_an_outage_the_others_have_time_to_send_a_heartbeat_again(heartbea
     assert watched.look() == [False, True], "the one that stays silent"
 
 
-def test_a_replacement_that_hangs_while_it_is_made_is_ended_after_its_time_to_start(heartbeat_name: Watched) -> None:
+def test_a_replacement_that_hangs_while_it_is_made_is_ended_after_its_time_to_start(watched: Watched) -> None:
     """It has no heartbeat yet."""
     group = watched.actors.rollout_groups[1]
     group.replace()
@@ -124,7 +124,7 @@ def test_a_replacement_that_hangs_while_it_is_made_is_ended_after_its_time_to_st
         calls.values(group.ready_calls)
 
 
-def test_each_try_to_start_has_its_own_time(heartbeat_name: Watched) -> None:
+def test_each_try_to_start_has_its_own_time(watched: Watched) -> None:
     group = watched.actors.rollout_groups[1]
     for _ in range(3):
         group.replace()

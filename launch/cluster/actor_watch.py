@@ -1,7 +1,7 @@
 """Which actors of a stage count as dead: those that are silent, and those that do not get ready.
 
 last heartbeats ─▶ READY, DRAINING: silent for `waits.heartbeat_s`  ─┐
-                   MAKING: not ready for `waits.start_s`            ─┴▶ their actors are ended: calls fail with ActorLost
+                   MAKING: placed, not ready for `waits.start_s`    ─┴▶ their actors are ended: calls fail with ActorLost
 """
 
 import time
@@ -23,7 +23,7 @@ class ActorWatch:
         """Begins with nobody watched."""
         self._cluster, self._config = cluster, config
         self._looked = self._grace_until = time.monotonic()
-        self._making: dict[ActorGroup, tuple[list[Any], float]] = {}  # the calls that it starts with, and since when
+        self._making: dict[ActorGroup, tuple[list[Any], float]] = {}  # the calls that it starts with; since when it is placed
 
     def begin(self) -> None:
         """The actors have just been made: that nobody has looked until now is no outage."""
@@ -59,13 +59,18 @@ class ActorWatch:
                 self._cluster.end(group.actors)
 
     def _end_late(self, groups: Sequence[ActorGroup], now: float) -> None:
+        """A group that waits for its place in the cluster, as for a node that an autoscaler adds, is not late."""
         before, self._making = self._making, {}
         for group in groups:
             if group.state is not State.MAKING:
                 continue
             starting, since = before.get(group, ([], now))
-            self._making[group] = (group.ready_calls, since if starting is group.ready_calls else now)
-            if now - self._making[group][1] > self._config.waits.start_s:
+            if starting is not group.ready_calls:
+                if not self._cluster.are_placed(group.actors):
+                    continue
+                since = now
+            self._making[group] = (group.ready_calls, since)
+            if now - since > self._config.waits.start_s:
                 self._cluster.end(group.actors)
 
     def _was_away(self, own: LastHeartbeat, since_last_look_s: float) -> bool:

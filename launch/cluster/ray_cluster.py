@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import psutil
 import ray
+from ray._private.state import state
 
 from buffer.roles import Role
 from buffer.server import EmbeddedServer
@@ -153,6 +154,10 @@ class Cluster:
             if actor in self._actors:
                 ray.kill(actor)
                 self._actors.remove(actor)
+
+    def are_placed(self, actors: Iterable[Any]) -> bool:
+        """Returns whether each has a process, in which it may still be made; else it waits for room in the cluster."""
+        return all(state.actor_table(actor._actor_id.hex()).get("Address", {}).get("IPAddress") for actor in actors)
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
         """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.

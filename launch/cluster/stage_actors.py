@@ -167,7 +167,7 @@ class StageActors:
                 group.replace()
         self._await_ready([group for group in self.groups if group.state is State.MAKING])
 
-    def mend_rollouts(self, lost: Sequence[Any]) -> None:
+    def replace_lost_rollouts(self, lost: Sequence[Any]) -> None:
         """Replace the rollout actors that are lost or failed to start, and take up those that are ready. Waits for nothing.
 
         For a stage that nobody supervises.

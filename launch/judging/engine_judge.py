@@ -160,12 +160,12 @@ class EngineJudge:
     def judge(self, asks: Sequence[Ask]) -> Answers:
         """Returns the answers, waiting for them. Meanwhile workers that die are replaced, and the others go on.
 
-        Errors as of `PendingAsks.advance` and `StageActors.mend_rollouts`.
+        Errors as of `PendingAsks.advance` and `StageActors.replace_lost_rollouts`.
         """
         asked = self.begin(asks)
-        self._actors.mend_rollouts([])  # one that is ready by now takes its share from the start
+        self._actors.replace_lost_rollouts([])  # one that is ready by now takes its share from the start
         while (answers := asked.advance(calls.SLICE_S)) is None:
-            self._actors.mend_rollouts(asked.lost)
+            self._actors.replace_lost_rollouts(asked.lost)
             self._actors.wait([*asked.pending, *self._actors.starting_rollouts])
         return answers
 

@@ -87,11 +87,17 @@ class LocalRay:
 class LocalCluster:
     """In place of `Cluster`: waits for threads, and kills them."""
 
+    room = True
+    """Whether actors find a place at once; else they wait for one."""
+
     def address(self, stage: str = "", *, role: str = "driver") -> str:
         return stage
 
     def await_all(self, waiting: Mapping[Any, str]) -> None:
         LocalRay.get(list(waiting))
+
+    def are_placed(self, actors: Sequence[LocalActor]) -> bool:
+        return self.room
 
     def end(self, actors: Sequence[LocalActor]) -> None:
         for actor in actors:

@@ -41,8 +41,8 @@ class Watched:
         monkeypatch.setattr(actor_watch, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(stage_actors, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
         config = load("tiny", [f"waits.heartbeat_s={HEARTBEAT_S}", "redis.claim_timeout_s=20", f"waits.start_s={START_S}"])
-        cluster: Any = LocalCluster()
-        self.actors = StageActors(cluster, config, model="m")
+        self.cluster: Any = LocalCluster()
+        self.actors = StageActors(self.cluster, config, model="m")
         self.actors.address = SimpleNamespace(run_id="r")  # type: ignore[assignment]
         self.actors.redis = self.actors.heartbeat = SimpleNamespace(progressed=lambda: None)  # type: ignore[assignment]
         self.made: list[LocalActor] = []
@@ -122,6 +122,18 @@ def test_a_replacement_that_hangs_while_it_is_made_is_ended_after_its_time_to_st
     assert watched.look() == [False, False, True]
     with pytest.raises(ActorLost, match="the actor died"):
         calls.values(group.ready_calls)
+
+
+def test_a_worker_that_waits_for_its_place_in_the_cluster_is_not_late(watched: Watched) -> None:
+    """As more of them do than there are GPUs, or while an autoscaler adds a node."""
+    watched.cluster.room = False
+    watched.actors.rollout_groups[1].replace()
+    for _ in range(2 * int(START_S / LOOK_S)):
+        watched.look()
+    watched.cluster.room = True
+    for _ in range(int(START_S / LOOK_S) + 1):
+        assert watched.look() == [False, False, False]
+    assert watched.look() == [False, False, True]
 
 
 def test_each_try_to_start_has_its_own_time(watched: Watched) -> None:

@@ -22,6 +22,8 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
+
 from configs.load import ConfigError
 from launch.monitoring import jsonl_log
 from launch.monitoring.metrics import ELAPSED, METRICS, checked
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 Mode = Literal["auto", "offline", "online", "disabled"]
 METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
 INIT_TIMEOUT_S = 30.0  # a server that has not answered by then counts as unreachable
+SERVICES_EXIT_S = 5.0  # for W&B's own processes to exit by themselves
 FINISH_TIMEOUT_S = 120.0  # what is not uploaded by then stays in the run folder, for `wandb sync`
 
 
@@ -164,7 +167,7 @@ class Tracker:
             self._run.alert(title=title, text=text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Write the summary into the W&B run, and end it; its service process has exited when this returns."""
+        """Write the summary into the W&B run, and end it; its service processes have exited when this returns."""
         self._file.close()
         if self._run is None:
             return
@@ -172,7 +175,11 @@ class Tracker:
 
         self._run.summary.update(redacted(summary, os.environ))
         self._run.finish(exit_code=1 if summary.get("finished") == "failed" else 0)
+        services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
         wandb.teardown()
+        _, left = psutil.wait_procs(services, timeout=SERVICES_EXIT_S)  # its monitor notices a little later
+        for service in left:
+            service.kill()
         self._run = None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from launch.monitoring import tracker
@@ -81,11 +82,9 @@ def full_record(suffix: str = "8") -> dict[str, float]:
     return {name.replace("@k", f"@{suffix}"): value_of(name) for name in METRICS if name != "time/elapsed_s"}
 
 
-def services() -> list[str]:
-    """Returns the names of W&B's processes that this process has started and that still run."""
-    children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
-    names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
-    return [name for name in names if "wandb" in name]
+def services() -> list[psutil.Process]:
+    """Returns W&B's processes that this process has started and that still run."""
+    return [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
 
 
 @pytest.fixture
@@ -110,13 +109,15 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         }
         tracker = Tracker(folder, "run-1", config, "spct-test", "auto")
         assert tracker.mode == "offline"
-        assert services() == ["wandb-core"]
+        started = services()
+        assert {service.name() for service in started} == {"wandb-core", "wandb-symon"}
         tracker.log(full_record())
         tracker.log({"learner/version": 2, "loss/kl": math.nan, "rollout/workers": 2})
         tracker.log({"eval/version": 2, "eval/accuracy@1": np.float32(0.5)})
         tracker.samples([SAMPLE])
         tracker.samples([])
         tracker.finish({"finished": "completed", "accuracy": {"before": 0.5, "after": None}})
+        assert not any(service.is_running() and service.status() != psutil.STATUS_ZOMBIE for service in started)
         yield folder
 
 

@@ -25,7 +25,7 @@ GIB = install.GIB
 
 
 class Pip:
-    """Finds the build where it is told to, and keeps what it was asked."""
+    """Finds the build where the test puts it, and records its arguments."""
 
     def __init__(self, *, found_by_itself: bool, found_at_index: bool) -> None:
         self.found = {False: found_by_itself, True: found_at_index}

@@ -30,7 +30,7 @@ class FakeTokenizer:
 
 
 class Worker:
-    """A rollout actor that judges at once, or as it is told."""
+    """A rollout actor that judges at once, or as the test sets it."""
 
     def __init__(
         self, *, dies: bool = False, slow: bool = False, version: int = 3, starts: str = "", next_starts: str = ""

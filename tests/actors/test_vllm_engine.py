@@ -55,7 +55,7 @@ def noised(folder: Path, seed: int, scale: float = 0.3) -> Any:
     """The model with other weights: each one times 1 + scale * noise."""
     # eager: transformers' other attentions leave out Gemma-2's soft cap (so does the learner, learner/models.py)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    generator = torch.SamplingEngine().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1 + scale * torch.randn(parameter.shape, generator=generator))

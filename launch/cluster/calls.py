@@ -4,7 +4,7 @@ refs ─▶ answers ─▶ values │ TimeoutError: what was waited for │ Acto
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -20,8 +20,8 @@ FATAL = (FloatingPointError, CheckpointError, StalenessError)
 LOST = (ActorLost, ray.exceptions.RayError)
 
 
-def answers(refs: Sequence[Any], *, limit_s: float, what: str) -> list[Any]:
-    """Returns all answers, in the order of `refs`.
+def answers(refs: Sequence[Any], *, limit_s: float, what: str, between: Callable[[], None] = lambda: None) -> list[Any]:
+    """Returns all answers, in the order of `refs`. `between` is called after each slice of waiting.
 
     Raises:
         TimeoutError: They did not come within `limit_s`; it says that the driver waited for `what`.
@@ -32,6 +32,7 @@ def answers(refs: Sequence[Any], *, limit_s: float, what: str) -> list[Any]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the driver waited {limit_s:.0f} s for {what}")
         first_answered(unanswered(refs), min(SLICE_S, max(0.0, deadline - time.monotonic())))
+        between()
     return values(refs)
 
 

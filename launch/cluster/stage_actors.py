@@ -8,7 +8,6 @@ A stage has one model to start from and one namespace of streams. `actor_watch` 
 count as dead.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -121,12 +120,7 @@ class StageActors:
             TimeoutError: They did not within `limit_s`; it says what was waited for.
             ActorLost: One of them died.
         """
-        deadline = time.monotonic() + limit_s
-        while not calls.is_over(refs):
-            self.wait(refs)
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the driver waited {limit_s:.0f} s for {what}")
-        return calls.values(refs)
+        return calls.answers(refs, limit_s=limit_s, what=what, between=self.watch)
 
     def wait(self, refs: Sequence[Any]) -> None:
         """Wait up to a slice for the first of the calls to end, and watch the heartbeats."""

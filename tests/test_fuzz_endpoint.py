@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launch.judging.endpoint import Endpoint, EndpointError
-from launch.judging.protocol import Answer, Ask
+from launch.judging.protocol import Answer, JudgeRequest
 from tests.fuzzing import inputs, maps, safe, values
 from tests.launch.judging.fake_server import FakeServer, Reply, completion
 
@@ -56,7 +56,7 @@ def replies(draw: st.DrawFn) -> Reply:
 @given(replies())
 def test_an_answer_is_read_or_an_endpoint_error(server: FakeServer, endpoint: Endpoint, reply: Reply) -> None:
     server.reply, server.models = (lambda body: reply), reply
-    (item,) = endpoint.judge([Ask(message="m", samples=2, temperature=0.5, max_new_tokens=9, seed=1)])
+    (item,) = endpoint.judge([JudgeRequest(message="m", samples=2, temperature=0.5, max_new_tokens=9, seed=1)])
     errors = [item] if isinstance(item, EndpointError) else []
     assert errors or all(isinstance(answer, Answer) for answer in item)  # type: ignore[union-attr]
     try:

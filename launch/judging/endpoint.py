@@ -2,7 +2,7 @@
 
     endpoint = Endpoint("http://host:8000/v1", "my-model")
     endpoint.check()           address, key and model, within CHECK_S
-    endpoint.judge(asks)       asks ─▶ at most `concurrency` requests at a time ─▶ answers, or an error for an ask; in order
+    endpoint.judge(requests)       at most `concurrency` HTTP requests at a time ─▶ answers, or an error for a request; in order
     endpoint.close()
 
 The key is OPENAI_API_KEY; where that is not set it is "none", which a local server ignores. It goes into the request's header
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from launch.judging.openai_shapes import ChatCompletion, ModelList, RawResponse
-from launch.judging.protocol import Answer, Ask, NotJudged
+from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring.plain_text import clean
 from launch.monitoring.redaction import redacted
 
@@ -93,9 +93,9 @@ class Endpoint:
         tokenizer is not known here."""
         return SPECIAL.sub(r"<\\|\1|>", text)
 
-    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
-        """Returns `samples` answers for each ask, in their order, or the error that it ended with after `tries` tries."""
-        return self._runner.run(self._judge_all(asks))
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
+        """Returns `samples` answers for each request, in their order, or the error that it ended with after `tries` tries."""
+        return self._runner.run(self._judge_all(requests))
 
     def close(self) -> None:
         """End the connections; the endpoint cannot be used afterwards."""
@@ -128,37 +128,37 @@ class Endpoint:
                 "give one of them as --model",
             )
 
-    async def _judge_all(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
-        return await asyncio.gather(*(self._judge(ask) for ask in asks))
+    async def _judge_all(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
+        return await asyncio.gather(*(self._judge(request) for request in requests))
 
-    async def _judge(self, ask: Ask) -> tuple[Answer, ...] | EndpointError:
+    async def _judge(self, request: JudgeRequest) -> tuple[Answer, ...] | EndpointError:
         """Ask for all samples in one request, then one by one for the missing ones: a server may ignore n."""
         try:
             try:
-                answers = await self._complete(ask, n=ask.samples, seed=ask.seed)
+                answers = await self._complete(request, n=request.samples, seed=request.seed)
             except _Refused:
-                if ask.samples == 1:
+                if request.samples == 1:
                     raise
                 answers = []  # llama.cpp refuses n > 1, vLLM does when greedy; any other reason is met again below
-            for i in range(len(answers), ask.samples):
-                answers += await self._complete(ask, n=1, seed=ask.seed + i)
+            for i in range(len(answers), request.samples):
+                answers += await self._complete(request, n=1, seed=request.seed + i)
         except EndpointError as error:
             return error
         return tuple(answers)
 
-    async def _complete(self, ask: Ask, *, n: int, seed: int) -> list[Answer]:
+    async def _complete(self, request: JudgeRequest, *, n: int, seed: int) -> list[Answer]:
         """Returns at most n answers, as many as the server gives; for n = 1 exactly one."""
         tried = f"POST /chat/completions (n {n}, seed {seed})"
         async with self._gate:
-            request = self._client.chat.completions.with_raw_response.create(
+            sent = self._client.chat.completions.with_raw_response.create(
                 model=self._model,
-                messages=[{"role": "user", "content": ask.message}],
+                messages=[{"role": "user", "content": request.message}],
                 n=n,
                 seed=seed,
-                temperature=ask.temperature,
-                max_tokens=ask.max_new_tokens,
+                temperature=request.temperature,
+                max_tokens=request.max_new_tokens,
             )
-            completion = await self._fetch(tried, request, ChatCompletion, limit_s=self._tries * self._timeout_s)
+            completion = await self._fetch(tried, sent, ChatCompletion, limit_s=self._tries * self._timeout_s)
         if n == 1 and not completion.choices:
             raise self._error(tried, "the answer holds no choice", "look into the server's log")
         used = completion.usage.completion_tokens if completion.usage else None

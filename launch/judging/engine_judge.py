@@ -1,6 +1,6 @@
-"""Our own engines as a judge: the rollout actors of a stage share the asks, beside the groups that they roll out.
+"""Our own engines as a judge: the rollout actors of a stage share the requests, beside the groups that they roll out.
 
-asks ─▶ PendingAsks ─ a shard for each worker ─▶ rollout actors ─▶ answers
+requests ─▶ PendingRequests ─ a shard for each worker ─▶ rollout actors ─▶ answers
              ▲ a worker dies, drains or is replaced: its shard is asked again of another ┘
 """
 
@@ -16,7 +16,7 @@ from launch.cluster import calls
 from launch.cluster.actor_group import State
 from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.stage_actors import StageActors
-from launch.judging.protocol import Answer, Ask, NotJudged
+from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.setup.tokenizer import Tokenizer
 
 Answers = list[tuple[Answer, ...] | NotJudged]
@@ -24,17 +24,19 @@ Answers = list[tuple[Answer, ...] | NotJudged]
 
 @dataclass(slots=True)
 class _Shard:
-    """What one worker was asked: places among the asks, and the calls that it has yet to answer."""
+    """What one worker was asked: places among the requests, and the calls that it has yet to answer."""
 
     actor: Any
     places: list[int]
     pending: list[Any] = field(default_factory=list)
 
 
-class PendingAsks:
-    """Asks under way on the rollout actors that are ready. `advance` takes what is there; somebody else mends the stage."""
+class PendingRequests:
+    """Requests under way on the rollout actors that are ready. `advance` takes what is there; somebody else mends the stage."""
 
-    def __init__(self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int, asks: Sequence[Ask]) -> None:
+    def __init__(
+        self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int, requests: Sequence[JudgeRequest]
+    ) -> None:
         """Sends nothing yet.
 
         Args:
@@ -42,19 +44,19 @@ class PendingAsks:
             actors: The stage whose rollout actors judge.
             tokenizer: The policy's.
             version: Policy version that the first tokens are sampled under, at least.
-            asks: What is asked.
+            requests: What is asked.
         """
         self._config, self._actors, self._version = config, actors, version
         limit = config.max_prompt_tokens
         self._answers: Answers = []
-        self._requests: dict[int, Request] = {}
-        for place, ask in enumerate(asks):
-            token_ids = tokenizer.encode(ask.message)
+        self._engine_requests: dict[int, Request] = {}
+        for place, request in enumerate(requests):
+            token_ids = tokenizer.encode(request.message)
             error = f"a prompt of {len(token_ids)} tokens, the limit is {limit}: raise model.context"
             self._answers.append(NotJudged(error))
             if len(token_ids) <= limit:
-                self._requests[place] = _request(ask, token_ids)
-        self._left = list(self._requests)  # places that no worker has
+                self._engine_requests[place] = _engine_request(request, token_ids)
+        self._left = list(self._engine_requests)  # places that no worker has
         self._shards: list[_Shard] = []
         self.lost: list[Any] = []
         """Actors that died under it; their groups may not have noticed yet."""
@@ -73,10 +75,10 @@ class PendingAsks:
             seconds: How long a worker waits inside a call for its answers; 0 while it has other work between two calls.
 
         Returns:
-            All answers in the order of the asks, or None while some are missing.
+            All answers in the order of the requests, or None while some are missing.
 
         Raises:
-            RunFailed: More than `cluster.restarts` workers died one after the other with the same ask.
+            RunFailed: More than `cluster.restarts` workers died one after the other with the same request.
             TimeoutError: Nothing was answered for `waits.judge_s`.
         """
         ready = self._actors.rollouts
@@ -98,7 +100,7 @@ class PendingAsks:
         for i, actor in enumerate(free):
             places = left[i :: len(free)]
             if places:
-                asked = actor.judge.remote([self._requests[place] for place in places], self._version)
+                asked = actor.judge.remote([self._engine_requests[place] for place in places], self._version)
                 self._shards.append(_Shard(actor, places, [asked, actor.judged.remote(seconds)]))
 
     def _collect(self, shard: _Shard, seconds: float) -> None:
@@ -138,7 +140,8 @@ class PendingAsks:
         if time.monotonic() - self._last_answer_at > limit_s:
             missing = len(self._left) + sum(len(shard.places) for shard in self._shards)
             raise TimeoutError(
-                f"the driver waited {limit_s:.0f} s for {missing} of {len(self._requests)} prompts to be judged (waits.judge_s)"
+                f"the driver waited {limit_s:.0f} s for {missing} of {len(self._engine_requests)} prompts to be judged"
+                " (waits.judge_s)"
             )
 
 
@@ -146,23 +149,25 @@ class EngineJudge:
     """A `Judge`: the rollout actors of a stage, under one policy version, at least `version`."""
 
     def __init__(self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int) -> None:
-        """As `PendingAsks`."""
+        """As `PendingRequests`."""
         self._config, self._actors, self._tokenizer, self._version = config, actors, tokenizer, version
 
     def escape_special_tokens(self, text: str) -> str:
         """Returns the text without special tokens of the policy's tokenizer."""
         return self._tokenizer.escape_special_tokens(text)
 
-    def begin(self, asks: Sequence[Ask]) -> PendingAsks:
-        """Returns asks that a caller with other work advances itself."""
-        return PendingAsks(self._config, actors=self._actors, tokenizer=self._tokenizer, version=self._version, asks=asks)
+    def begin(self, requests: Sequence[JudgeRequest]) -> PendingRequests:
+        """Returns requests that a caller with other work advances itself."""
+        return PendingRequests(
+            self._config, actors=self._actors, tokenizer=self._tokenizer, version=self._version, requests=requests
+        )
 
-    def judge(self, asks: Sequence[Ask]) -> Answers:
+    def judge(self, requests: Sequence[JudgeRequest]) -> Answers:
         """Returns the answers, waiting for them. Meanwhile workers that die are replaced, and the others go on.
 
-        Errors as of `PendingAsks.advance` and `StageActors.replace_lost_rollouts`.
+        Errors as of `PendingRequests.advance` and `StageActors.replace_lost_rollouts`.
         """
-        asked = self.begin(asks)
+        asked = self.begin(requests)
         self._actors.replace_lost_rollouts([])  # one that is ready by now takes its share from the start
         while (answers := asked.advance(calls.SLICE_S)) is None:
             self._actors.replace_lost_rollouts(asked.lost)
@@ -170,11 +175,11 @@ class EngineJudge:
         return answers
 
 
-def _request(ask: Ask, token_ids: tuple[int, ...]) -> Request:
+def _engine_request(request: JudgeRequest, token_ids: tuple[int, ...]) -> Request:
     return Request(
         token_ids=token_ids,
-        samples=ask.samples,
-        temperature=ask.temperature,
-        max_new_tokens=ask.max_new_tokens,
-        seed=ask.seed,
+        samples=request.samples,
+        temperature=request.temperature,
+        max_new_tokens=request.max_new_tokens,
+        seed=request.seed,
     )

@@ -14,7 +14,7 @@ from grm.judgement import Judgement
 from grm.preferences import Preference
 from grm.rewards import CORRECT, WRONG, rule_reward
 from launch.cluster.failures import RunFailed
-from launch.judging.engine_judge import PendingAsks
+from launch.judging.engine_judge import PendingRequests
 from launch.judging.votes import Asked, Row, items, read_graded, rows_of
 from launch.monitoring.tracker import SampleJudgement
 
@@ -140,14 +140,14 @@ class RunningEvaluation:
     """An evaluation while training goes on: the rollout actors judge beside the groups that they roll out."""
 
     def __init__(
-        self, preferences: Sequence[Preference], asked: Sequence[Asked], pending: PendingAsks, *, version: int, samples: int
+        self, preferences: Sequence[Preference], asked: Sequence[Asked], pending: PendingRequests, *, version: int, samples: int
     ) -> None:
-        """Takes over asks that were begun.
+        """Takes over requests that were begun.
 
         Args:
             preferences: What is judged.
             asked: What was asked about them.
-            pending: The asks.
+            pending: The requests.
             version: Policy version at the start.
             samples: Judgements to keep as samples.
         """
@@ -156,7 +156,7 @@ class RunningEvaluation:
 
     def advance(self) -> tuple[Evaluation, list[SampleJudgement]] | None:
         """Returns the evaluation with samples to show, or None while answers are missing. Errors as of
-        `PendingAsks.advance`."""
+        `PendingRequests.advance`."""
         answers = self._pending.advance(0.0)
         if answers is None:
             return None

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
+class JudgeRequest:
     """A user message to be answered. The same seed gives the same answers."""
 
     message: str
@@ -41,12 +41,12 @@ class NotJudged(RuntimeError):
 
 
 class Judge(Protocol):
-    """Answers in the order of the asks; an ask that failed is there as its error."""
+    """Answers in the order of the requests; a request that failed is there as its error."""
 
     def escape_special_tokens(self, text: str) -> str:
         """Returns a foreign text in which whatever the judge's tokenizer would read as a special token is broken."""
         ...
 
-    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
-        """Returns `samples` answers for each ask, or the error that it ended with."""
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
+        """Returns `samples` answers for each request, or the error that it ended with."""
         ...

@@ -63,8 +63,8 @@ class RunJudgements:
         """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
         preferences = self._preferences[: self._config.eval.during_limit]
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
-        asked = votes.asks_of(self._greedy, preferences, judge.escape_special_tokens, {})
-        pending = judge.begin([ask for _, _, ask in asked])
+        asked = votes.requests_of(self._greedy, preferences, judge.escape_special_tokens, {})
+        pending = judge.begin([request for _, _, request in asked])
         return RunningEvaluation(preferences, asked, pending, version=version, samples=self._config.tracking.samples)
 
     def vote(self, actors: StageActors, when: When, *, version: int) -> None:

@@ -23,14 +23,14 @@ from grm.benchmarks import Item, Sample
 from grm.judgement import Judgement, ParseFailure, ScoreRange, parse, unshuffle
 from grm.preferences import Preference, Question
 from grm.prompts import Template, render, shuffled
-from launch.judging.protocol import Answer, Ask, Judge, NotJudged
+from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
 from launch.monitoring import jsonl_log
 from launch.setup.prompt_source import sampling_seed
 
 Notify = Callable[[str], None]
 EscapeTokens = Callable[[str], str]
 Row = Mapping[str, Any]  # of one preference, as it is on disk
-Asked = tuple[str, tuple[int, ...], Ask]  # preference, permutation, ask
+Asked = tuple[str, tuple[int, ...], JudgeRequest]  # preference, permutation, request
 NOTES = 5  # log lines on the way
 
 
@@ -51,24 +51,28 @@ class VotePlan:
     wave: int
     """Preferences asked at a time."""
 
-    def asks(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[tuple[tuple[int, ...], Ask]]:
-        """Returns (permutation, ask) of the greedy judgement, then of the votes."""
+    def requests(
+        self, question: Question, escape_special_tokens: EscapeTokens = str
+    ) -> list[tuple[tuple[int, ...], JudgeRequest]]:
+        """Returns (permutation, request) of the greedy judgement, then of the votes."""
         return [self.greedy(question, escape_special_tokens), *self.votes(question, escape_special_tokens)]
 
-    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> tuple[tuple[int, ...], Ask]:
-        """Returns the permutation and the ask of the greedy judgement; they depend on the seed and the question alone."""
+    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> tuple[tuple[int, ...], JudgeRequest]:
+        """Returns the permutation and the request for the greedy judgement; they depend on the seed and the question alone."""
         permutation = shuffled(len(question.responses), random.Random(f"greedy/{self.seed}/{question.id}"))
-        return permutation, self._ask(question, permutation, escape_special_tokens, samples=1, temperature=0.0)
+        return permutation, self._request(question, permutation, escape_special_tokens, samples=1, temperature=0.0)
 
-    def votes(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[tuple[tuple[int, ...], Ask]]:
-        """Returns (permutation, ask) of the votes; those that share a permutation are asked together."""
+    def votes(
+        self, question: Question, escape_special_tokens: EscapeTokens = str
+    ) -> list[tuple[tuple[int, ...], JudgeRequest]]:
+        """Returns (permutation, request) of the votes; those that share a permutation are asked together."""
         n = len(question.responses)
         drawn = [shuffled(n, random.Random(f"vote/{self.seed}/{question.id}/{j}")) for j in range(self.k)]
         asked = []
         for permutation in dict.fromkeys(drawn):
             count = drawn.count(permutation)
-            ask = self._ask(question, permutation, escape_special_tokens, samples=count, temperature=self.temperature)
-            asked.append((permutation, ask))
+            request = self._request(question, permutation, escape_special_tokens, samples=count, temperature=self.temperature)
+            asked.append((permutation, request))
         return asked
 
     def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
@@ -77,7 +81,7 @@ class VotePlan:
             question, permutation, self.template, score_range=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
         )
 
-    def _ask(
+    def _request(
         self,
         question: Question,
         permutation: Sequence[int],
@@ -85,8 +89,8 @@ class VotePlan:
         *,
         samples: int,
         temperature: float,
-    ) -> Ask:
-        return Ask(
+    ) -> JudgeRequest:
+        return JudgeRequest(
             message=self.message(question, permutation, escape_special_tokens),
             samples=samples,
             temperature=temperature,
@@ -134,8 +138,8 @@ def collect(
     for start in range(0, len(missing), plan.wave):
         wave = missing[start : start + plan.wave]
         begun = {p.question.id: rows[p.question.id] for p in wave if _holds(rows.get(p.question.id, {}), p, 0)}
-        asked = asks_of(plan, wave, judge.escape_special_tokens, begun)
-        fresh = rows_of(wave, asked, judge.judge([ask for _, _, ask in asked]), begun)
+        asked = requests_of(plan, wave, judge.escape_special_tokens, begun)
+        fresh = rows_of(wave, asked, judge.judge([request for _, _, request in asked]), begun)
         jsonl_log.append(path, fresh.values())
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
@@ -144,14 +148,14 @@ def collect(
     return [rows[p.question.id] for p in preferences]
 
 
-def asks_of(
+def requests_of(
     plan: VotePlan, preferences: Sequence[Preference], escape_special_tokens: EscapeTokens, begun: Mapping[str, Row]
 ) -> list[Asked]:
     """Returns what is asked about the preferences, one after the other; about those in `begun` the votes alone."""
     return [
-        (p.question.id, permutation, ask)
+        (p.question.id, permutation, request)
         for p in preferences
-        for permutation, ask in (plan.votes if p.question.id in begun else plan.asks)(p.question, escape_special_tokens)
+        for permutation, request in (plan.votes if p.question.id in begun else plan.requests)(p.question, escape_special_tokens)
     ]
 
 
@@ -161,7 +165,7 @@ def rows_of(
     answers: Sequence[tuple[Answer, ...] | NotJudged],
     begun: Mapping[str, Row],
 ) -> dict[str, dict[str, Any]]:
-    """Returns {id: row} of what `asks_of` asked; a preference of which one ask failed has no samples but the error."""
+    """Returns {id: row} of what `requests_of` asked; a preference of which one request failed has no samples but the error."""
     rows: dict[str, dict[str, Any]] = {}
     for p in preferences:
         name = p.question.id

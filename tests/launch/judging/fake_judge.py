@@ -11,7 +11,7 @@ from typing import Any
 from grm.preferences import Preference, Question
 from grm.prompts import template
 from launch.judging import votes
-from launch.judging.protocol import Answer, Ask, Judge, NotJudged
+from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
 from launch.judging.votes import VotePlan
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
@@ -44,7 +44,7 @@ class FakeJudge:
     """A text in the messages whose answer has no scores."""
     waves: int = 10**6
     """Calls that it answers before it is interrupted."""
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[JudgeRequest] = field(default_factory=list)
     """All that it was asked."""
     sizes: list[int] = field(default_factory=list)
     """How much it was asked in each call."""
@@ -52,20 +52,21 @@ class FakeJudge:
     def escape_special_tokens(self, text: str) -> str:
         return text.replace("END", "E-N-D")
 
-    def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
         if len(self.sizes) == self.waves:
             raise KeyboardInterrupt
-        self.sizes.append(len(asks))
-        self.asked += asks
-        return [self._answer(ask) for ask in asks]
+        self.sizes.append(len(requests))
+        self.asked += requests
+        return [self._answer(request) for request in requests]
 
-    def _answer(self, ask: Ask) -> tuple[Answer, ...] | NotJudged:
-        if self.failing in ask.message:
+    def _answer(self, request: JudgeRequest) -> tuple[Answer, ...] | NotJudged:
+        if self.failing in request.message:
             return NotJudged("the server said no; ask again")
-        scores = ", ".join(str(SCORES[text]) for text in SHOWN.findall(ask.message))
-        box = "no scores" if self.broken in ask.message else f"\\boxed{{{scores}}}"
+        scores = ", ".join(str(SCORES[text]) for text in SHOWN.findall(request.message))
+        box = "no scores" if self.broken in request.message else f"\\boxed{{{scores}}}"
         return tuple(
-            Answer(text=f"{digest(ask.message)} {ask.seed} {i} {box}", tokens=5 + i, finish="stop") for i in range(ask.samples)
+            Answer(text=f"{digest(request.message)} {request.seed} {i} {box}", tokens=5 + i, finish="stop")
+            for i in range(request.samples)
         )
 
 

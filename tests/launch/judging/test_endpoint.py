@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launch.judging.endpoint import Endpoint, EndpointError
-from launch.judging.protocol import Answer, Ask
+from launch.judging.protocol import Answer, JudgeRequest
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, echo, failure
 
 KEY = "sk-correct-horse"
@@ -45,8 +45,8 @@ def made() -> Iterator[Callable[..., Endpoint]]:
         endpoint.close()
 
 
-def ask(message: str, samples: int = 1, seed: int = 100) -> Ask:
-    return Ask(message=message, samples=samples, temperature=0.7, max_new_tokens=64, seed=seed)
+def request(message: str, samples: int = 1, seed: int = 100) -> JudgeRequest:
+    return JudgeRequest(message=message, samples=samples, temperature=0.7, max_new_tokens=64, seed=seed)
 
 
 def texts(item: tuple[Answer, ...] | EndpointError) -> list[str]:
@@ -74,7 +74,7 @@ def refused(endpoint: Endpoint) -> str:
 def test_answers_come_in_order_with_what_was_asked_for(server: FakeServer, made: Callable[..., Endpoint], slash: str) -> None:
     endpoint = made(server.url + slash)
     endpoint.check()
-    answers = endpoint.judge([ask("a", 2), ask("b", 1, seed=7)])
+    answers = endpoint.judge([request("a", 2), request("b", 1, seed=7)])
     assert [texts(item) for item in answers] == [["a 100", "a 101"], ["b 7"]]
     assert answers[0] == tuple(Answer(text=text, tokens=5, finish="stop") for text in ("a 100", "a 101"))
     (first,) = [body for body in server.asked if body["n"] == 2]
@@ -91,7 +91,7 @@ def test_answers_come_in_order_with_what_was_asked_for(server: FakeServer, made:
 
 def test_a_text_may_be_cut_or_null_and_the_tokens_missing(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion(None, finish="length")
-    assert made(server.url).judge([ask("a")]) == [(Answer(text="", tokens=0, finish="length"),)]
+    assert made(server.url).judge([request("a")]) == [(Answer(text="", tokens=0, finish="length"),)]
 
 
 def test_without_a_key_the_servers_own_default_is_sent(
@@ -110,43 +110,43 @@ def test_no_ask_is_no_request(server: FakeServer, made: Callable[..., Endpoint])
 
 def test_a_server_that_heeds_no_n_is_asked_for_each_sample(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: echo(body | {"n": 1})
-    assert texts(made(server.url).judge([ask("a", 3)])[0]) == ["a 100", "a 101", "a 102"]
+    assert texts(made(server.url).judge([request("a", 3)])[0]) == ["a 100", "a 101", "a 102"]
     assert [(body["n"], body["seed"]) for body in server.asked] == [(3, 100), (1, 101), (1, 102)]
 
 
 def test_a_server_that_refuses_n_is_asked_for_each_sample(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: echo(body) if body["n"] == 1 else failure(400, "Only one completion choice is allowed")
-    assert texts(made(server.url).judge([ask("a", 3)])[0]) == ["a 100", "a 101", "a 102"]
+    assert texts(made(server.url).judge([request("a", 3)])[0]) == ["a 100", "a 101", "a 102"]
 
 
 def test_a_refusal_for_another_reason_is_the_items_error(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: failure(400, "maximum context length is 8 tokens")
-    text = text_of(made(server.url).judge([ask("a", 3)])[0])
+    text = text_of(made(server.url).judge([request("a", 3)])[0])
     assert "HTTP 400: maximum context length is 8 tokens; " in text
     assert len(server.asked) == 2, "the first single sample meets the same refusal: no more are asked for"
 
 
 def test_a_server_that_never_gives_a_choice_is_not_asked_for_ever(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion()
-    assert "the answer holds no choice" in text_of(made(server.url).judge([ask("a", 3)])[0])
+    assert "the answer holds no choice" in text_of(made(server.url).judge([request("a", 3)])[0])
     assert len(server.asked) == 2
 
 
 def test_more_choices_than_asked_for_are_cut(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion("x", "y", "z")
-    assert texts(made(server.url).judge([ask("a", 2)])[0]) == ["x", "y"]
+    assert texts(made(server.url).judge([request("a", 2)])[0]) == ["x", "y"]
 
 
 def test_concurrency_is_bounded_and_used(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.delay_s = 0.15
-    answers = made(server.url, concurrency=3).judge([ask(f"m{i}") for i in range(12)])
+    answers = made(server.url, concurrency=3).judge([request(f"m{i}") for i in range(12)])
     assert [texts(item) for item in answers] == [[f"m{i} 100"] for i in range(12)]
     assert server.most == 3
 
 
 def test_too_many_requests_is_tried_again(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: echo(body) if len(server.asked) > 1 else failure(429, "slow down", retry_after_ms="20")
-    assert texts(made(server.url, tries=2).judge([ask("a")])[0]) == ["a 100"]
+    assert texts(made(server.url, tries=2).judge([request("a")])[0]) == ["a 100"]
     assert len(server.asked) == 2
 
 
@@ -157,7 +157,7 @@ def test_one_failing_item_leaves_the_others_and_their_order(server: FakeServer, 
         return echo(body)
 
     server.reply = reply
-    first, second, third = made(server.url, tries=2).judge([ask(f"m{i}") for i in range(3)])
+    first, second, third = made(server.url, tries=2).judge([request(f"m{i}") for i in range(3)])
     assert [texts(first), texts(third)] == [["m0 100"], ["m2 100"]]
     assert text_of(second) == (
         f"{server.url}, model judge: POST /chat/completions (n 1, seed 100), 2 tries: HTTP 500: CUDA�[31m error� for ***;"
@@ -169,7 +169,7 @@ def test_one_failing_item_leaves_the_others_and_their_order(server: FakeServer, 
 def test_a_server_that_hangs_is_waited_for_so_long(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.delay_s = 60.0
     endpoint, began = made(server.url, timeout_s=0.3), time.monotonic()
-    text = text_of(endpoint.judge([ask("a")])[0])
+    text = text_of(endpoint.judge([request("a")])[0])
     assert time.monotonic() - began < 20, "a busy machine, but not the 60 s of the server"
     assert "the evaluation waited for the server, which did not answer (0.3 s a try, 0.3 s in all)" in text
 
@@ -193,7 +193,7 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         thread = threading.Thread(target=trickle, daemon=True)
         thread.start()
         endpoint, began = made(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=1), time.monotonic()
-        text = text_of(endpoint.judge([ask("a")])[0])
+        text = text_of(endpoint.judge([request("a")])[0])
         assert time.monotonic() - began < 20, "a busy machine, but not without end"
         thread.join(5)
     assert "1 s in all" in text
@@ -216,7 +216,7 @@ def test_an_answer_of_another_form_is_an_error_that_quotes_it(
     server: FakeServer, made: Callable[..., Endpoint], body: Any, words: str
 ) -> None:
     server.reply = lambda _: (200, body, {})
-    text = text_of(made(server.url).judge([ask("a")])[0])
+    text = text_of(made(server.url).judge([request("a")])[0])
     assert words in text
     assert "sk-" not in text, "no part of the key is left by the cut"
     assert "as http://host:port/v1" in text

@@ -15,7 +15,7 @@ from launch.cluster.actor_group import State
 from launch.cluster.failures import RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.engine_judge import EngineJudge
-from launch.judging.protocol import Answer, Ask, NotJudged
+from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from tests.launch.cluster.local_ray import LocalActor, LocalCluster, LocalRay, RayError, local_group, up
 
 
@@ -71,11 +71,11 @@ def completion(words: str, version: int) -> Completion:
     return Completion(token_ids=(1, 2), logprobs=(-0.1, -0.1), versions=(2, version), text=f"on {words}", finish="stop")
 
 
-def ask(message: str, samples: int = 1) -> Ask:
-    return Ask(message=message, samples=samples, temperature=0.0, max_new_tokens=8, seed=1)
+def request(message: str, samples: int = 1) -> JudgeRequest:
+    return JudgeRequest(message=message, samples=samples, temperature=0.0, max_new_tokens=8, seed=1)
 
 
-ASKS = [ask(letter) for letter in "abcdef"]
+REQUESTS = [request(letter) for letter in "abcdef"]
 Stage = Callable[..., tuple[StageActors, list[Worker]]]
 
 
@@ -124,7 +124,7 @@ ALL = [f"on {letter}" for letter in "abcdef"]
 
 def test_workers_share_the_asks_and_answers_come_in_their_order(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker())
-    answers = judge(actors).judge(ASKS)
+    answers = judge(actors).judge(REQUESTS)
     assert texts(answers) == ALL
     assert [worker.asked for worker in workers] == [["a", "c", "e"], ["b", "d", "f"]]
     assert answers[0] == (Answer(text="on a", tokens=2, finish="stop", version=3),), "the newest version behind it"
@@ -132,7 +132,7 @@ def test_workers_share_the_asks_and_answers_come_in_their_order(stage: Stage) ->
 
 def test_a_prompt_that_is_too_long_is_an_error_among_the_answers(stage: Stage) -> None:
     actors, _ = stage(Worker())
-    first, second = judge(actors).judge([ask("x" * 5000), ask("b", samples=2)])
+    first, second = judge(actors).judge([request("x" * 5000), request("b", samples=2)])
     assert isinstance(first, NotJudged)
     assert "a prompt of 5000 tokens, the limit is" in str(first)
     assert isinstance(second, tuple)
@@ -141,17 +141,17 @@ def test_a_prompt_that_is_too_long_is_an_error_among_the_answers(stage: Stage) -
 
 def test_what_a_dead_worker_was_asked_is_asked_of_another(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker(dies=True))
-    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert texts(judge(actors).judge(REQUESTS)) == ALL
     assert sorted(workers[0].asked) == list("abcdef"), "the one that lives took over, and nothing was asked of it twice"
 
 
 def test_a_worker_that_died_is_replaced_before_the_next_asks(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker(dies=True))
     engines = judge(actors)
-    assert texts(engines.judge(ASKS)) == ALL
+    assert texts(engines.judge(REQUESTS)) == ALL
     calls.answers([ref for group in actors.rollout_groups for ref in group.ready_calls], limit_s=10, what="the replacement")
     workers[0].asked.clear()
-    assert texts(engines.judge(ASKS)) == ALL
+    assert texts(engines.judge(REQUESTS)) == ALL
     assert [sorted(worker.asked) for worker in workers] == [["a", "c", "e"], ["b", "d", "f"], ["b", "d", "f"]]
 
 
@@ -159,7 +159,7 @@ def test_the_others_go_on_while_a_replacement_starts(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker(dies=True, next_starts="late"))
     engines = judge(actors)
     for _ in range(2):
-        assert texts(engines.judge(ASKS)) == ALL
+        assert texts(engines.judge(REQUESTS)) == ALL
     assert actors.rollout_groups[1].state is State.MAKING
     assert not workers[2].asked
     workers[2].stopped.set()
@@ -167,7 +167,7 @@ def test_the_others_go_on_while_a_replacement_starts(stage: Stage) -> None:
 
 def test_many_workers_that_die_at_once_end_nothing_while_one_lives(stage: Stage) -> None:
     actors, _ = stage(*(Worker(dies=True) for _ in range(4)), Worker())  # as with their node; cluster.restarts is 2
-    pending = judge(actors).begin(ASKS)
+    pending = judge(actors).begin(REQUESTS)
     assert until_answered(pending) == ALL
     assert len(pending.lost) == 4
 
@@ -177,13 +177,13 @@ def test_replacements_that_fail_to_start_end_it(stage: Stage) -> None:
     with pytest.raises(
         RunFailed, match=r"a rollout actor failed to start 3 times in a row \(cluster.restarts = 2\); .*no room"
     ):
-        judge(actors).judge(ASKS)
+        judge(actors).judge(REQUESTS)
     assert len(workers) == 4
 
 
 def test_the_only_worker_is_replaced_when_it_dies(stage: Stage) -> None:
     actors, workers = stage(Worker(dies=True))
-    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert texts(judge(actors).judge(REQUESTS)) == ALL
     assert len(workers) == 2
 
 
@@ -191,20 +191,20 @@ def test_a_worker_that_stops_answering_is_ended_by_its_heartbeat_and_replaced(st
     actors, workers = stage(Worker(slow=True))
     stopped = actors.rollouts[0]
     actors.watch = lambda: actors.end_rollout(stopped)  # type: ignore[method-assign]  # as after `waits.heartbeat_s`
-    assert texts(judge(actors).judge(ASKS)) == ALL
+    assert texts(judge(actors).judge(REQUESTS)) == ALL
     assert len(workers) == 2
 
 
 def test_workers_that_die_of_it_again_and_again_end_it(stage: Stage) -> None:
     actors, _ = stage(Worker(dies=True, slow=True))  # and so do those that follow it
     with pytest.raises(RunFailed, match=r"3 rollout actors died in a row under one request to judge \(cluster.restarts = 2\)"):
-        judge(actors).judge(ASKS)
+        judge(actors).judge(REQUESTS)
 
 
 def test_answers_that_do_not_come_are_a_timeout_that_counts_them(stage: Stage) -> None:
     actors, _ = stage(Worker(slow=True), overrides=["waits.judge_s=0.2"])
     with pytest.raises(TimeoutError, match=r"the driver waited 0 s for 6 of 6 prompts to be judged \(waits.judge_s\)"):
-        judge(actors).judge(ASKS)
+        judge(actors).judge(REQUESTS)
 
 
 def until_answered(pending: Any) -> list[str]:
@@ -218,7 +218,7 @@ def until_answered(pending: Any) -> list[str]:
 
 def test_a_worker_that_drains_meanwhile_takes_nothing_with_it(stage: Stage) -> None:
     actors, workers = stage(Worker(), Worker(slow=True))
-    pending = judge(actors).begin(ASKS)
+    pending = judge(actors).begin(REQUESTS)
     assert pending.advance(0.0) is None
     actors.rollout_groups[1].drain()
     assert until_answered(pending) == ALL
@@ -228,7 +228,7 @@ def test_a_worker_that_drains_meanwhile_takes_nothing_with_it(stage: Stage) -> N
 def test_asks_wait_for_a_worker_while_there_is_none(stage: Stage) -> None:
     actors, workers = stage(Worker())
     actors.rollout_groups[0].replace()
-    pending = judge(actors).begin(ASKS)
+    pending = judge(actors).begin(REQUESTS)
     assert [pending.advance(0.0) for _ in range(3)] == [None] * 3
     assert pending.pending == []
     actors.rollout_groups[0].mark_ready()

@@ -34,8 +34,8 @@ class Run:
 
     def asked(self) -> tuple[int, int]:
         """How many greedy judgements and how many votes were asked for."""
-        greedy = sum(ask.samples for ask in self.judge.asked if ask.temperature == 0)
-        return greedy, sum(ask.samples for ask in self.judge.asked) - greedy
+        greedy = sum(request.samples for request in self.judge.asked if request.temperature == 0)
+        return greedy, sum(request.samples for request in self.judge.asked) - greedy
 
 
 @pytest.fixture

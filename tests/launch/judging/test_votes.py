@@ -11,7 +11,7 @@ import pytest
 from configs.load import ConfigError, load
 from grm.prompts import template
 from launch.judging import votes
-from launch.judging.protocol import Answer, Ask, NotJudged
+from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from tests.launch.judging.fake_judge import (
     PREFERENCES,
     SETTINGS,
@@ -30,39 +30,41 @@ from tests.launch.judging.fake_judge import (
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 @pytest.mark.parametrize("k", [0, 1, 8])
 def test_one_greedy_judgement_and_k_votes(n: int, k: int) -> None:
-    (first, greedy), *rest = vote_plan_of(k=k).asks(preference("a", n).question)
+    (first, greedy), *rest = vote_plan_of(k=k).requests(preference("a", n).question)
     assert (greedy.samples, greedy.temperature, greedy.max_new_tokens) == (1, 0.0, 64)
-    assert sum(ask.samples for _, ask in rest) == k
-    assert {ask.temperature for _, ask in rest} <= {0.5}
+    assert sum(request.samples for _, request in rest) == k
+    assert {request.temperature for _, request in rest} <= {0.5}
     permutations = [permutation for permutation, _ in rest]
     assert len(set(permutations)) == len(permutations), "votes that share a permutation are asked together"
-    for permutation, ask in [(first, greedy), *rest]:
+    for permutation, request in [(first, greedy), *rest]:
         assert sorted(permutation) == list(range(n))
-        assert SHOWN.findall(ask.message) == [f"answer {own}" for own in permutation]
+        assert SHOWN.findall(request.message) == [f"answer {own}" for own in permutation]
 
 
 def test_responses_are_shuffled_anew_for_each_vote() -> None:
-    asked = vote_plan_of(k=64).asks(preference("a").question)[1:]
+    asked = vote_plan_of(k=64).requests(preference("a").question)[1:]
     assert sorted(permutation for permutation, _ in asked) == [(0, 1), (1, 0)]
-    assert all(20 < ask.samples < 44 for _, ask in asked), "of 64 votes about half see each order"
-    assert len(vote_plan_of(k=64).asks(preference("a", 4).question)) > 1 + 16, "of 24 orders"
+    assert all(20 < request.samples < 44 for _, request in asked), "of 64 votes about half see each order"
+    assert len(vote_plan_of(k=64).requests(preference("a", 4).question)) > 1 + 16, "of 24 orders"
 
 
 def test_a_single_response_is_asked_on_the_scale_of_ten() -> None:
-    for _, ask in vote_plan_of().asks(preference("a", 1).question):
-        assert "from 1 to 10" in ask.message
-        assert ask.message == vote_plan_of().message(preference("a", 1).question, (0,))
+    for _, request in vote_plan_of().requests(preference("a", 1).question):
+        assert "from 1 to 10" in request.message
+        assert request.message == vote_plan_of().message(preference("a", 1).question, (0,))
 
 
 def test_what_is_asked_depends_on_the_seed_and_the_question_alone() -> None:
     question = preference("a", 4).question
-    assert vote_plan_of().asks(question) == vote_plan_of().asks(question)
-    seeds = {ask.seed for changes in (1, 2) for _, ask in vote_plan_of(seed=changes, k=8).asks(question)}
-    seeds |= {ask.seed for _, ask in vote_plan_of(k=8).asks(replace(question, id="b"))}
-    permutations = [{p for p, _ in each.asks(question)} for each in (vote_plan_of(k=1), vote_plan_of(k=3), vote_plan_of(k=8))]
+    assert vote_plan_of().requests(question) == vote_plan_of().requests(question)
+    seeds = {request.seed for changes in (1, 2) for _, request in vote_plan_of(seed=changes, k=8).requests(question)}
+    seeds |= {request.seed for _, request in vote_plan_of(k=8).requests(replace(question, id="b"))}
+    permutations = [
+        {p for p, _ in each.requests(question)} for each in (vote_plan_of(k=1), vote_plan_of(k=3), vote_plan_of(k=8))
+    ]
     assert permutations[0] <= permutations[1] <= permutations[2], "the first votes are the same whatever k"
-    asked = [p for each in (vote_plan_of(k=8), vote_plan_of(k=8, seed=2)) for p, _ in each.asks(question)]
-    asked += [p for p, _ in vote_plan_of(k=8).asks(replace(question, id="b"))]
+    asked = [p for each in (vote_plan_of(k=8), vote_plan_of(k=8, seed=2)) for p, _ in each.requests(question)]
+    asked += [p for p, _ in vote_plan_of(k=8).requests(replace(question, id="b"))]
     assert len(seeds) >= len(asked) - 3, "another seed for each question and permutation; greedy shares its votes'"
     assert all(0 <= seed < 2**31 for seed in seeds)
 
@@ -90,7 +92,7 @@ def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
 def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: Path) -> None:
     judge, notes = FakeJudge(), list[str]()
     collect(tmp_path, judge, note=notes.append)
-    per_preference = [len(vote_plan_of().asks(p.question)) for p in PREFERENCES]
+    per_preference = [len(vote_plan_of().requests(p.question)) for p in PREFERENCES]
     assert judge.sizes == [sum(per_preference[:2]), sum(per_preference[2:4]), per_preference[4]]
     head, *rows = stored(tmp_path)
     assert head == {"settings": SETTINGS}
@@ -107,7 +109,7 @@ def test_few_lines_are_noted_about_many_waves(tmp_path: Path) -> None:
 def test_special_tokens_in_foreign_text_are_escaped_before_it_is_asked(tmp_path: Path) -> None:
     judge = FakeJudge()
     collect(tmp_path, judge, [preference("a", query="x END y")])
-    assert all("x E-N-D y" in ask.message for ask in judge.asked)
+    assert all("x E-N-D y" in request.message for request in judge.asked)
 
 
 def test_what_cannot_be_parsed_is_kept_with_its_reason(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_an_interrupted_collection_goes_on_to_the_same_end(tmp_path: Path, waves
     went_on = collect(tmp_path / "halves", second, note=notes.append)
     assert json.dumps(went_on) == json.dumps(rows)
     assert stored(tmp_path / "halves") == stored(tmp_path / "whole")
-    assert [*first.asked, *second.asked] == whole.asked, "each ask once"
+    assert [*first.asked, *second.asked] == whole.asked, "each request once"
     assert notes[0] == (
         f"{2 * waves} of 5 preferences are in judgements.jsonl already" if waves else "judged 2 of 5 preferences, 3 votes each"
     )
@@ -145,7 +147,7 @@ def test_rows_come_in_the_order_of_the_preferences_whatever_stands(tmp_path: Pat
     collect(tmp_path, FakeJudge(), PREFERENCES[3:])
     judge = FakeJudge()
     assert [row["id"] for row in collect(tmp_path, judge)] == list("abcde")
-    assert len(judge.asked) == sum(len(vote_plan_of().asks(p.question)) for p in PREFERENCES[:3])
+    assert len(judge.asked) == sum(len(vote_plan_of().requests(p.question)) for p in PREFERENCES[:3])
 
 
 def test_a_failed_item_is_kept_with_its_error_and_is_asked_again(tmp_path: Path) -> None:
@@ -156,16 +158,16 @@ def test_a_failed_item_is_kept_with_its_error_and_is_asked_again(tmp_path: Path)
     assert [row["id"] for row in stored(tmp_path)[1:]] == list("abc")
     judge = FakeJudge()
     rows = collect(tmp_path, judge, preferences)
-    assert {ask.message.count("riddle") for ask in judge.asked} == {1}, "only the failed one is asked for"
+    assert {request.message.count("riddle") for request in judge.asked} == {1}, "only the failed one is asked for"
     assert [len(row["samples"]) for row in rows] == [4, 4, 4]
     collect(tmp_path, judge, preferences)
-    assert len(judge.asked) == len(vote_plan_of().asks(preferences[1].question)), "and is not asked again"
+    assert len(judge.asked) == len(vote_plan_of().requests(preferences[1].question)), "and is not asked again"
 
 
 def test_one_failed_ask_of_many_fails_the_item(tmp_path: Path) -> None:
     class OneFails(FakeJudge):
-        def judge(self, asks: Sequence[Ask]) -> list[tuple[Answer, ...] | NotJudged]:
-            return [*super().judge(asks)[:-1], NotJudged("the last one")]
+        def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
+            return [*super().judge(requests)[:-1], NotJudged("the last one")]
 
     (row,) = collect(tmp_path, OneFails(), PREFERENCES[:1])
     assert (row["id"], row["error"]) == ("a", "the last one")
@@ -176,7 +178,7 @@ def test_a_changed_question_of_an_old_id_is_judged_anew(tmp_path: Path) -> None:
     collect(tmp_path, FakeJudge())
     judge, changed = FakeJudge(), [preference("a", query="another"), *PREFERENCES[1:]]
     rows = collect(tmp_path, judge, changed)
-    assert all("another" in ask.message for ask in judge.asked)
+    assert all("another" in request.message for request in judge.asked)
     assert str(digest(judge.asked[0].message)) in rows[0]["samples"][0]["text"]
 
 
@@ -206,9 +208,9 @@ def test_votes_are_asked_beside_the_greedy_judgements_that_are_there(tmp_path: P
     (tmp_path / "alone").mkdir()
     evaluating, voting, alone = FakeJudge(), FakeJudge(), FakeJudge()
     greedy = collect(tmp_path / "both", evaluating, k=0)
-    assert [ask.temperature for ask in evaluating.asked] == [0.0] * 5
+    assert [request.temperature for request in evaluating.asked] == [0.0] * 5
     rows = collect(tmp_path / "both", voting)
-    assert all(ask.temperature > 0 for ask in voting.asked)
+    assert all(request.temperature > 0 for request in voting.asked)
     assert json.dumps([row["samples"][:1] for row in rows]) == json.dumps([row["samples"] for row in greedy])
     assert json.dumps(rows) == json.dumps(collect(tmp_path / "alone", alone))
     evaluating = FakeJudge()

@@ -30,7 +30,7 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
             raise ConfigError(f"run.id: {folder} was begun with another config; give that one, or choose another run.id")
         return folder
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, mode=0o700)  # prompts, responses and labels are the user's own
     except FileExistsError:
         raise ConfigError(f"run.id: {folder} exists; choose another run.id or remove the folder") from None
     except OSError as error:

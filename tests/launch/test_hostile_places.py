@@ -57,8 +57,9 @@ def test_a_run_in_such_places_ends_well(tmp_path: Path) -> None:
 
 def test_a_ray_job_in_such_places_ends_well(tmp_path: Path) -> None:
     tmpdir, runs = long_tmpdir(tmp_path), tmp_path / FOLDER
-    with started(HOME="/nonexistent", TMPDIR=str(tmpdir), LANG="C", LC_ALL="C") as head:
-        said, _ = submit(head, runs, "job-hostile", *SHORT).communicate(timeout=900)
+    env = {"HOME": "/nonexistent", "TMPDIR": str(tmpdir), "LANG": "C", "LC_ALL": "C"}
+    with started() as head:
+        said, _ = submit(head, runs, "job-hostile", *SHORT, **env).communicate(timeout=900)
     assert "succeeded" in said, said
     ended = Ended(status=0, output=said, folder=runs / "job-hostile")
     assert ended.summary["finished"] == "completed"

@@ -40,12 +40,8 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def started(**more: str) -> Iterator[Head]:
-    """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit.
-
-    Args:
-        **more: Environment variables of all its processes.
-    """
+def started() -> Iterator[Head]:
+    """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit."""
     with tempfile.TemporaryDirectory(prefix="spct-head-", dir="/tmp") as folder:  # short: Ray's socket names have 107 bytes
         gcs, dashboard, agent, client = free_ports(4)
         env = environment(
@@ -53,7 +49,6 @@ def started(**more: str) -> Iterator[Head]:
             RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
             SPCT_TEST_HEAD=folder,
             PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            **more,
         )
         command = [
             RAY,

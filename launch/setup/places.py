@@ -60,7 +60,7 @@ def scratch_root() -> Path:
     for root in filter(None, candidates):
         if len(os.fsencode(os.path.abspath(root))) > LONGEST_ROOT:
             problems[root] = f"its path has over {LONGEST_ROOT} bytes, too many for sockets"
-        elif problem := _problem(root, sockets=True):
+        elif problem := write_problem(root, sockets=True):
             problems[root] = problem
         else:
             return Path(root).absolute()
@@ -143,7 +143,7 @@ def choose_caches(fallback: Path) -> None:
         ConfigError: Neither the usual place nor `fallback` can be written, or XDG_CACHE_HOME is set to one that cannot.
     """
     given = os.environ.get("XDG_CACHE_HOME")
-    if given and (problem := _problem(_existing(given))):
+    if given and (problem := write_problem(_existing(given))):
         raise ConfigError(f"XDG_CACHE_HOME={given} cannot be written ({problem}): correct it, or unset it")
     home = os.path.expanduser("~")
     if not os.path.isdir(home):  # nothing to lose there
@@ -153,7 +153,7 @@ def choose_caches(fallback: Path) -> None:
     for variable, name in HOME_FOLDERS.items():
         place = _existing(os.path.join(home, name))
         if place not in usable:
-            usable[place] = not _problem(place)
+            usable[place] = not write_problem(place)
         if not os.environ.get(variable) and not usable[place]:
             _set(variable, fallback / name.strip("."))
     if "XDG_CACHE_HOME" in _chosen and os.path.isdir(known_models) and not os.environ.get("HF_HOME"):
@@ -179,7 +179,7 @@ def _set(variable: str, folder: Path) -> str:
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         os.makedirs(place, mode=0o700, exist_ok=True)
-        problem = _problem(place)
+        problem = write_problem(place)
     except OSError as error:
         problem = error.strerror or str(error)
     if problem:
@@ -216,7 +216,7 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
-def _problem(folder: str, *, sockets: bool = False) -> str:
+def write_problem(folder: str | Path, *, sockets: bool = False) -> str:
     """Returns why no file (and no socket) can be made in a folder, "" when it can."""
     try:
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as probe:

@@ -41,3 +41,15 @@ def test_the_run_folder_is_private_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(umask)
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_quota_is_named_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room on the disk, and folders can be made."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ConfigError, match=r"run.dir = .*/x cannot be written: Disk quota exceeded"):
+        create_run_folder(load("tiny", [f"run.dir={tmp_path / 'runs'}", "run.id=x"]), "tiny", str(TINY))
+    assert not (tmp_path / "runs" / "x").exists()

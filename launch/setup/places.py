@@ -19,8 +19,7 @@ from pathlib import Path
 
 from configs.load import ConfigError
 
-PREFIX = "spct-"
-LOCK = "lock"  # in a scratch folder; held by the driver for as long as it lives
+DRAFT, PREFIX = "spct-", "spct."  # of a folder that is being made, and of a scratch folder, which its driver holds locked
 LONGEST_ROOT = 26  # bytes: with the names of the scratch folder and of Ray's sockets below it they are 107, the most on Linux
 PROBE_BYTES = 1 << 16  # written to try a folder: a full disk or a quota takes an empty file
 SCRATCH_ROOTS = ("/tmp", "/var/tmp", "/dev/shm")
@@ -84,13 +83,16 @@ class Scratch:
         return self._folder
 
     def make(self) -> None:
-        """Make the folder; remove those of runs whose driver was killed. ConfigError when there is no place for it."""
+        """Make the folder; remove those of runs whose driver was killed. ConfigError when there is no place for it.
+
+        It is locked for as long as this process lives; that also keeps systemd from removing what is old in it.
+        """
         root = scratch_root()
         _remove_left_behind(root)
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # 0700 whatever the umask
-        self._lock = os.open(self.folder / f"{LOCK}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=root))  # 0700 whatever the umask
+        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        (self.folder / f"{LOCK}.new").rename(self.folder / LOCK)  # held before others see it
+        self._folder = self._folder.rename(root / self._folder.name.replace(DRAFT, PREFIX, 1))  # locked before others see it
 
     def use(self) -> None:
         """Make it the place of temporary files, in this process and in those that it starts from here on."""
@@ -117,9 +119,9 @@ def _remove_left_behind(root: Path) -> None:
     """Remove the user's scratch folders that no living driver holds."""
     for folder in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            if folder.lstat().st_uid != os.geteuid():
                 continue
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -219,7 +221,7 @@ def private_files() -> Iterator[None]:
 def write_problem(folder: str | Path, *, sockets: bool = False) -> str:
     """Returns why no file (and no socket) can be made in a folder, "" when it can."""
     try:
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as probe:
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder) as probe:
             with open(os.path.join(probe, "probe"), "wb") as file:
                 file.write(bytes(PROBE_BYTES))
                 file.flush()

@@ -90,7 +90,7 @@ def test_where_nothing_can_be_written_each_place_is_named(short: Path, monkeypat
 
 def test_what_a_killed_driver_left_behind_is_removed_and_nothing_else(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(short))
-    killed, living, other = Scratch(), Scratch(), short / f"{places.PREFIX}of-somebody"
+    killed, living, other = Scratch(), Scratch(), short / f"{places.DRAFT}of-a-test"
     killed.make()
     living.make()
     other.mkdir()

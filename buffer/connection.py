@@ -1,28 +1,30 @@
 """One connection, one namespace: every key of a run starts with `spct:{run_id}:` (I5).
 
-The braces are literal: they keep a run on one slot of a Redis Cluster, so that its scripts stay legal there.
+The braces are literal: they name what a run's keys have in common, as a Redis Cluster would want it. (A Cluster is refused.)
 """
 
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-PASSWORD_VARIABLE = "SPCT_REDIS_PASSWORD"
+from configs.redis_url import PASSWORD_VARIABLE, RedisUrl
+
 RETRIES = 20  # at most 1 s apart: a client survives about 17 s without a server
 ANSWER_S = 20.0  # longest time until a live server answers; blocking reads wait for less
+BUSY_S = 20.0  # longest time that a call waits for a script of somebody else to end: `busy_script` ends it before
+BUSY_RETRY_S = 0.2  # between two tries
 REQUEST_S = 600  # how long a script remembers a request; a client gives up after (RETRIES + 1) * (ANSWER_S + 1) s at most
 OLDEST = (7, 0)  # oldest server version: XAUTOCLAIM drops deleted entries, XINFO GROUPS has the lag
 
@@ -40,14 +42,15 @@ class Address:
     """Where a run's data lives: a server and the run's namespace there. Picklable; repr hides the password."""
 
     url: str
-    """`redis://host:port`, `rediss://...` (TLS) or `unix:///path`; the password stands here or in SPCT_REDIS_PASSWORD."""
+    """As `configs.redis_url` reads it; the password stands here or in SPCT_REDIS_PASSWORD."""
     run_id: str
     """1 to 100 letters, digits, `.`, `_` or `-`."""
 
     def __post_init__(self) -> None:
-        scheme = urlsplit(self.url).scheme
-        if scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(f"redis url starts with {scheme!r}; expected redis://, rediss:// or unix://")
+        try:
+            RedisUrl.parse(self.url)
+        except ValueError as error:
+            raise ValueError(f"the URL of the Redis server: {error}") from None
         check_run_id(self.run_id)
 
     def __repr__(self) -> str:
@@ -59,19 +62,16 @@ class Address:
         A process on another machine needs it there, since its environment holds none. The address is unchanged if the URL
         has a password or the environment has none.
         """
-        parts = urlsplit(self.url)
+        parts = RedisUrl.parse(self.url)
         secret = os.environ.get(PASSWORD_VARIABLE)
         if not secret or parts.password:
             return self
-        place = parts.netloc.rpartition("@")[2]
-        netloc = f"{parts.username or ''}:{quote(secret, safe='')}@{place}"
-        return Address(url=urlunsplit(parts._replace(netloc=netloc)), run_id=self.run_id)
+        return Address(url=parts.text(user=parts.user, password=secret), run_id=self.run_id)
 
     @property
     def public_url(self) -> str:
         """The URL without user, password and query, for logs and errors."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return RedisUrl.parse(self.url).public()
 
 
 def check_run_id(run_id: str) -> None:
@@ -118,13 +118,20 @@ def _check(client: redis.Redis, timeout_s: float) -> None:
             try:
                 info: Any = client.info()
                 break
-            except redis.exceptions.BusyLoadingError:  # it reads its append-only file: alive, not ready
-                if time.monotonic() > deadline:
+            except redis.ResponseError as error:
+                loads = isinstance(error, redis.exceptions.BusyLoadingError)  # its append-only file: alive, not ready
+                if not (loads or is_busy(error)) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         raise ServerError(f"version {version} is too old; use Valkey or Redis, {OLDEST[0]}.{OLDEST[1]} or later")
+    if info.get("redis_mode", "standalone") != "standalone" or info.get("cluster_enabled"):
+        raise ServerError(
+            f"it runs in {info.get('redis_mode', 'cluster')} mode: give a server of its own, which keeps all keys"
+        )
+    if info.get("role", "master") != "master":
+        raise ServerError("it is a replica, which takes no writes: give its primary")
     policy = info.get("maxmemory_policy", "noeviction")
     if info.get("maxmemory") and policy != "noeviction":
         raise ServerError(f"it may evict keys (maxmemory-policy {policy}); set it to noeviction")
@@ -133,7 +140,7 @@ def _check(client: redis.Redis, timeout_s: float) -> None:
 @contextmanager
 def _named_errors(address: Address) -> Iterator[None]:
     """Turn every error until the first answer into a ServerError with its remedy."""
-    where, scheme = f"Redis at {address.public_url}", urlsplit(address.url).scheme
+    where, scheme = f"Redis at {address.public_url}", address.url.partition(":")[0]
     try:
         yield
     except ServerError as error:
@@ -149,6 +156,8 @@ def _named_errors(address: Address) -> Iterator[None]:
     except redis.ConnectionError as error:
         raise ServerError(f"{where} is not reachable ({error}): {_remedy(address, str(error))}") from None
     except (redis.RedisError, ValueError, KeyError) as error:
+        if isinstance(error, redis.RedisError) and is_busy(error):
+            raise ServerError(f"{where} is held up by a script: end that (SCRIPT KILL), then start again") from None
         raise ServerError(f"{where} does not speak Redis ({error}): check redis.url") from None
 
 
@@ -189,12 +198,29 @@ class Namespace:
         if script not in self._scripts:
             self._scripts[script] = self._client.register_script(_source(script))
         with _running_errors(self._run_id):
-            return self._scripts[script](keys=[self.key(name) for name in names], args=args)
+            return _when_free(lambda: self._scripts[script](keys=[self.key(name) for name in names], args=args))
 
     def command(self, *parts: Argument) -> Any:
         """Run one command, whose keys are written out, and return its result."""
         with _running_errors(self._run_id):
-            return self._client.execute_command(*parts)  # type: ignore[no-untyped-call]
+            return _when_free(lambda: self._client.execute_command(*parts))  # type: ignore[no-untyped-call]
+
+
+def is_busy(error: redis.RedisError) -> bool:
+    """Returns whether a call was refused because a script of somebody has run for seconds: redis-py has no class for it."""
+    return str(error).startswith("BUSY ")
+
+
+def _when_free(call: Callable[[], Any]) -> Any:
+    """Returns the answer of a call, which is made again while a script holds the server up."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return call()
+        except redis.ResponseError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_RETRY_S)
 
 
 @contextmanager
@@ -217,6 +243,8 @@ def _cause_and_remedy(error: str) -> str:
         return ": it cannot write to its disk; free space where it keeps its data, then resume the run"
     if "maxmemory" in error:
         return ": it is at its memory limit; raise maxmemory, then resume the run"
+    if error.startswith("BUSY "):
+        return f": a script has held it up for {BUSY_S:.0f} s; end that (SCRIPT KILL), then resume the run"
     if "NOGROUP" in error:
         return ": the run's streams are missing; was setup() called, was the server emptied?"
     return ""

@@ -1,6 +1,6 @@
 """The accounts of the server that a run starts: one per role, with the rights that its work needs and no others.
 
-    driver     every key of a run; nothing that stops, empties, rewrites or searches the server
+    driver     every key of a run; nothing that stops, empties, rewrites or searches the server; may end a script
     rollout    claims `prompts`, adds to `rollouts`, reads which weights are the newest
     reward     claims `rollouts`, adds to `experience`
     learner    claims `experience`, keeps the accounts, announces its weights
@@ -32,14 +32,14 @@ class Right:
 
 _EVERY_ROLE = "info ping time script|load client|setinfo"  # on no key
 _CLAIM = "xreadgroup xread xclaim xpending xrange xinfo|groups xack"
-_DRIVER = "~spct:* +@all -@admin -@dangerous -@scripting +eval +evalsha +script|load +info"
+_DRIVER = "~spct:* +@all -@admin -@dangerous -@scripting +eval +evalsha +script|load +script|kill +info"
 
 
 def _reader(source: str) -> tuple[Right, ...]:
     """Rights to claim from a stream, add dead letters, and send heartbeats, which only the driver reads."""
     return (
         Right(_CLAIM, source),
-        Right("get set exists", "request:*"),
+        Right("get setex exists", "request:*"),  # not `set`: what is kept there shall expire
         Right("xadd", "dead"),
         Right("hincrby", "outcomes"),
         Right("hset hdel", "heartbeats"),

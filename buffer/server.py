@@ -65,12 +65,20 @@ class EmbeddedServer:
         folder: Where data, log and (if its path is short enough) socket are.
         fsync: `everysec` loses nothing when a process is killed, `always` nothing when power fails.
         port: Also listen on 127.0.0.1, for clients that cannot use the socket. None: no port is open.
+        sockets: A folder with a short path, for the socket of a server whose own is too long. None: where TMPDIR is.
     """
 
-    def __init__(self, folder: Path, *, fsync: Literal["everysec", "always"] = "everysec", port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fsync: Literal["everysec", "always"] = "everysec",
+        port: int | None = None,
+        sockets: Path | None = None,
+    ) -> None:
         if fsync not in ("everysec", "always"):
             raise ValueError(f"fsync {fsync!r}: expected 'everysec' or 'always'")
-        self._files = ServerFolder(folder)
+        self._files = ServerFolder(folder, sockets)
         self._fsync, self._port = fsync, port
         self._passwords = {role: secrets.token_hex(32) for role in ROLES}
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,6 +157,11 @@ class EmbeddedServer:
         self._files.remove_access()
         self._files.remove_socket()
 
+    def kill(self) -> None:
+        """End the server at once: what it has answered is on disk, and what a script of it has done so far is not."""
+        if self._process is not None:
+            self._process.kill()
+
     def _config(self) -> str:
         lines = [
             f"port {self._port or 0}",
@@ -165,6 +178,7 @@ class EmbeddedServer:
             # and a kill then loses what it has answered. With `no` it always writes first, and `_attend` syncs.
             f"appendfsync {'always' if self._fsync == 'always' else 'no'}",
             "maxmemory-policy noeviction",
+            f"maxmemory {_memory_limit()}",  # else a worker that fills it takes the machine's memory
             "daemonize no",
         ]
         return "\n".join(lines) + "\n"
@@ -246,6 +260,11 @@ class EmbeddedServer:
                 probe.bind(("127.0.0.1", self._port))
             except OSError as error:
                 raise ServerError(f"port {self._port} is taken or not allowed ({error.strerror}): choose another one") from None
+
+
+def _memory_limit() -> int:
+    """Return half of the machine's memory, in bytes. At its limit the server refuses to take more, and loses nothing."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _quoted(path: Path) -> str:

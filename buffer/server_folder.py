@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from buffer.connection import ServerError
+from configs.redis_url import RedisUrl
 
 ACCESS = "access"
 LONGEST_SOCKET = 107  # bytes in the path of a unix socket on Linux
@@ -32,11 +33,14 @@ def driver_url(folder: Path) -> str:
     path = folder / ACCESS
     try:
         url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        parts = RedisUrl.parse(url)
+        if not parts.password or parts.host not in ("", "127.0.0.1"):  # else the environment's password would be sent there
+            raise ValueError("it names a server that no run has started here")
     except FileNotFoundError:
         raise ServerError(f"no server runs in {folder}: is the run going on, and is this its server's folder?") from None
     except PermissionError:
         raise ServerError(f"{path} cannot be read: the run is another user's") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ServerError(f"{path} does not contain the server's URL ({error}): stop the run and start it again") from None
     return str(url)
 
@@ -44,14 +48,18 @@ def driver_url(folder: Path) -> str:
 class ServerFolder:
     """The files of one server.
 
+    Args:
+        path: The folder.
+        sockets: As of `EmbeddedServer`.
+
     Attributes:
         path: The folder.
         log: The server's log.
         socket: Where the server's socket is; it changes in `place_socket`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+    def __init__(self, path: Path, sockets: Path | None = None) -> None:
+        self.path, self._sockets = path.absolute(), sockets
         self.log = self.path / "server.log"
         self.socket = self._link = self.path / "redis.sock"
 
@@ -86,10 +94,20 @@ class ServerFolder:
         (self.path / ACCESS).unlink(missing_ok=True)
 
     def place_socket(self) -> None:
-        """Choose the socket's path: in the folder or, if that is too long, in a short one with a link in the folder."""
+        """Choose the socket's path: in the folder or, if that is too long, in a short one with a link in the folder.
+
+        Raises:
+            ServerError: The other path is too long as well.
+        """
         if len(os.fsencode(self.socket)) <= LONGEST_SOCKET:
             return
-        self.socket = Path(tempfile.mkdtemp(prefix="spct-")) / self._link.name
+        short = Path(tempfile.mkdtemp(prefix="spct-", dir=self._sockets)) / self._link.name
+        if len(os.fsencode(short)) > LONGEST_SOCKET:
+            short.parent.rmdir()
+            raise ServerError(
+                f"{short} is too long for a socket ({LONGEST_SOCKET} bytes at most): set TMPDIR to a shorter path"
+            )
+        self.socket = short
         self._link.unlink(missing_ok=True)
         self._link.symlink_to(self.socket)
 

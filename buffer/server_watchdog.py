@@ -1,8 +1,10 @@
-"""Restarts the embedded server when it crashes: with its data and at its address, so that its clients only wait a moment."""
+"""Restarts the embedded server when it crashes: with its data and at its address, so that its clients only wait a moment.
+Ends scripts that hold it up (`busy_script`)."""
 
 import logging
 import threading
 
+from buffer.busy_script import BusyScript
 from buffer.connection import ServerError
 from buffer.server import EmbeddedServer, ServerEnded
 
@@ -25,7 +27,7 @@ class ServerWatchdog:
     """
 
     def __init__(self, server: EmbeddedServer, *, tries: int) -> None:
-        self._server, self._tries = server, tries
+        self._server, self._tries, self._script = server, tries, BusyScript(server)
         self.deaths = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="redis-watchdog", daemon=True)
@@ -35,6 +37,7 @@ class ServerWatchdog:
         """Stop watching, and stop the server."""
         self._ended.set()
         self._thread.join()
+        self._script.close()
         self._server.stop()
 
     def _run(self) -> None:
@@ -42,6 +45,7 @@ class ServerWatchdog:
         while not self._ended.wait(LOOK_S):
             quiet_s += LOOK_S
             if self._server.running:
+                self._script.end_if_lasting()
                 continue
             in_a_row = in_a_row + 1 if quiet_s < LASTING_S else 1
             quiet_s = 0.0

@@ -1,9 +1,9 @@
 """The laws between leaves: what no single leaf can check. Each function returns one sentence per broken law."""
 
 import os
-import re
 from collections.abc import Sequence
 
+from configs.redis_url import RedisUrl
 from configs.sections import (
     ColdStartConfig,
     EvalConfig,
@@ -107,9 +107,9 @@ def length_laws(model: ModelConfig, rollout: RolloutConfig, learner: LearnerConf
 
 def redis_laws(redis: RedisConfig) -> list[str]:
     """The server's address. It may hold a password, so it is not quoted."""
-    out = []
-    if redis.url and not redis.url.startswith(("redis://", "rediss://", "unix://")):
-        out.append("redis.url: expected redis://, rediss:// or unix:// in front")
-    if re.search(r"[?&]password=", redis.url):
-        out.append("redis.url: a password after the `?` would be written down; put it in SPCT_REDIS_PASSWORD")
-    return out
+    try:
+        if redis.url:
+            RedisUrl.parse(redis.url)
+    except ValueError as error:
+        return [f"redis.url: {error}"]
+    return []

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.laws import REFUSED, LawsBroken
+from configs.redis_url import RedisUrl
 from configs.schema import Config
 
 PRESETS = Path(__file__).parent
@@ -39,6 +40,7 @@ _Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.
 # PyYAML lets some through: 2001-99-99, `0b_`, `!!int ''`, `!!bool x`, `!!timestamp x`, a number of 5000 digits, absurd nesting.
 _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 LONGEST = 200  # characters of a value in an error
+SECRET = "redis.url"  # the leaf that may hold a password: no error quotes its value
 MASK = ":***@"  # stands in for a password
 
 
@@ -58,7 +60,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except _NOT_YAML as error:
-        raise ConfigError(f"{path}: not YAML: {_line(str(error))}") from error
+        raise ConfigError(f"{path}: not YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `data:`, found {type(tree).__name__}")
     overridden = [_apply(tree, override) for override in overrides]
@@ -92,7 +94,8 @@ def dump(config: Config) -> str:
     It loads back to an equal config, but for the password: the environment holds that (SPCT_REDIS_PASSWORD).
     """
     tree = config.model_dump()
-    tree["redis"]["url"] = re.sub(r"(://[^:/@]*):[^@]*@", rf"\1{MASK}", tree["redis"]["url"])
+    if (url := tree["redis"]["url"]) and (parts := RedisUrl.parse(url)).password:
+        tree["redis"]["url"] = parts.masked()
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
@@ -128,7 +131,8 @@ def _apply(tree: dict[str, Any], override: str) -> str:
     try:
         value = yaml.load(text, _Yaml) if text else ""  # `redis.url=` empties a text
     except _NOT_YAML as error:
-        raise ConfigError(f"{COMMAND_LINE}: {_shown(override)}: the value is not YAML: {_line(str(error))}") from error
+        shown = key if key == SECRET else _shown(override)
+        raise ConfigError(f"{COMMAND_LINE}: {shown}: the value is not YAML: {_yaml_problem(error)}") from None
     section, leaf = names
     branch = tree.setdefault(section, {})
     if not isinstance(branch, dict):
@@ -168,7 +172,7 @@ def _described(details: Any) -> Iterator[_Problem]:
         return
     where = ".".join(str(part) for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ")
-    shown = "" if details["type"] == "missing" else f", found {_shown(details['input'])}"
+    shown = "" if details["type"] == "missing" or SECRET.startswith(where) else f", found {_shown(details['input'])}"
     yield ".".join(where.split(".")[:2]), f"{where}: {message}{shown}" if where else message
 
 
@@ -182,6 +186,13 @@ def _by_origin(problems: Iterable[_Problem], origin: str, overridden: Sequence[s
             there = any(re.search(rf"(?<![\w.]){re.escape(override)}(?!\w)", problem) for override in overridden)
         by_origin.setdefault(COMMAND_LINE if there else origin, []).append(problem)
     return "; ".join(f"{name}: {'; '.join(sentences)}" for name, sentences in by_origin.items())
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Where and why a text is not YAML, without the line itself, which may hold a password."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return _line(f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}")
+    return _line(str(error))
 
 
 def _shown(value: object) -> str:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 
 from configs.schema import Config
 from launch.cli import exit_status
+from launch.setup.places import choose_caches
 from launch.setup.run_config import load_run_config
 
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cold_start(config: Config, *, preset: str) -> int:
     """Run both halves of the cold start, then evaluate the fine-tuned policy on the held-out preferences."""
+    choose_caches(Path(config.run.dir).expanduser() / ".cache")  # before libraries are imported
     from launch.driver.pipeline import Pipeline
 
     with Pipeline(config, preset=preset) as run:

@@ -23,6 +23,7 @@ from configs.load import EVALUATION, is_override, load
 from configs.schema import Config
 from launch.cli import FAILED, exit_status
 from launch.judging.evaluation_run import EvaluationTarget, evaluate, short_name
+from launch.setup.places import choose_caches
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def start(arguments: argparse.Namespace) -> int:
     """Evaluate what the arguments name. Returns the exit status."""
     out = Path(arguments.out or f"evaluations/{short_name(arguments.model)}").expanduser().absolute()
+    choose_caches(out / ".cache")
     target = EvaluationTarget(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
     return FAILED if evaluate(config_of(arguments), target) else 0
 

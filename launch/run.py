@@ -29,6 +29,7 @@ from configs.reference import explain
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.setup.model_files import resolve
+from launch.setup.places import choose_caches
 from launch.setup.resource_plan import describe, planned_processes
 from launch.setup.run_config import load_resumed_config, load_run_config
 
@@ -66,6 +67,7 @@ def start(arguments: argparse.Namespace) -> int:
 
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """Run all stages, from the preflight to the report. Returns the exit status."""
+    choose_caches(Path(config.run.dir).expanduser() / ".cache")  # before libraries are imported
     from launch.driver.pipeline import Pipeline
 
     with Pipeline(config, preset=preset, resume=resume) as run:

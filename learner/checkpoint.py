@@ -14,16 +14,18 @@ ranks on several nodes all of them must share the checkpoints folder. `sealing` 
 import json
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 PREFIX = "version-"
 UNFINISHED = ".unfinished-"
 CORRUPT = ".corrupt-"
 RECORD = "record.json"
+NFS_REMOVED = ".nfs"
 CHUNK = 1 << 22  # bytes of a file that are read at a time
 
 Seal = list[int]
@@ -71,10 +73,11 @@ class Usable:
 
 def begin(folder: Path, version: int) -> Path:
     """Make an empty folder to write checkpoint `version` into; remove what an interrupted writer left behind."""
-    folder.mkdir(parents=True, exist_ok=True)
+    for made in (folder.parent, folder):
+        made.mkdir(parents=True, exist_ok=True, mode=0o700)
     clear(folder)
     path = unfinished(folder, version)
-    path.mkdir()
+    path.mkdir(mode=0o700)
     return path
 
 
@@ -90,8 +93,12 @@ def unfinished(folder: Path, version: int) -> Path:
 
 
 def file_names(path: Path) -> list[str]:
-    """Return the files of a checkpoint that is being written, relative to `path`, sorted."""
-    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    """Return whatever is under `path` and no folder, relative to it, sorted; what NFS keeps of removed files is left out."""
+    names = []
+    for root, folders, files in os.walk(path):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        names += [str((Path(root) / name).relative_to(path)) for name in (*files, *links) if not name.startswith(NFS_REMOVED)]
+    return sorted(names)
 
 
 def seal(path: Path, names: Iterable[str]) -> dict[str, Seal]:
@@ -164,6 +171,11 @@ def mismatch(path: Path, files: Mapping[str, Seal]) -> str:
     """Return what is wrong with the first file under `path` that is not as it was sealed, "" when all are."""
     for name, sealed in files.items():
         try:
+            state = (path / name).lstat()
+            if not stat.S_ISREG(state.st_mode):
+                return f"{str(path / name)!r} is no regular file"
+            if state.st_size != sealed[0]:  # it is not read: it may have no end
+                return f"{path / name} is not what was written: {state.st_size} bytes, {sealed[0]} when written"
             current = _seal(path / name)
         except (OSError, ValueError) as error:  # ValueError: not a possible file name
             return f"{str(path / name)!r} cannot be read ({error})"
@@ -182,7 +194,8 @@ def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mis
         verify: as `mismatch`.
 
     Raises:
-        CheckpointError: there were some, and not one of them can be used.
+        CheckpointError: there were some, and not one of them can be used; or the newest holds a file that its record does not
+            name, and that a loader might take for its own.
     """
     corrupt: list[str] = []
     for version in reversed(versions(folder)):
@@ -190,8 +203,11 @@ def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mis
         try:
             record, files = _read(path)
             lost = str(len(record.entries))
+            _require_no_others(path, files)
             if problem := verify(path, files):
                 raise CheckpointError(problem)
+        except _ForeignFile:
+            raise
         except CheckpointError as error:
             aside = _set_aside(path)
             outcome = f"the gradient of its {lost} entries is lost, but for those that were not acknowledged yet"
@@ -206,11 +222,29 @@ def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mis
     return None
 
 
+class _ForeignFile(CheckpointError):
+    """A checkpoint holds a file that is not of it. Nothing of it is lost, so it is not set aside."""
+
+
+def _require_no_others(path: Path, files: Mapping[str, Seal]) -> None:
+    others = [name for name in file_names(path) if name not in files and name != RECORD]
+    if others:
+        raise _ForeignFile(
+            f"{path} holds {others[0]!r}, which its {RECORD} does not name: it was not written with the checkpoint; move it"
+            " away, then resume"
+        )
+
+
 def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
     """Return the record, and the seals of all other files."""
     try:
         fields: dict[str, Any] = json.loads((path / RECORD).read_text())
         files = dict(fields.pop("files"))
+        for name, sealed in files.items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"{name!r} is not in its folder")
+            if not (isinstance(sealed, list) and len(sealed) == 2 and all(type(number) is int for number in sealed)):
+                raise TypeError(f"the seal of {name!r} is not [size, checksum]")
         record = Record(**{**fields, "entries": tuple(fields["entries"])})
         if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage)):
             raise TypeError("version, ranks and zero_stage are integers")

@@ -69,5 +69,5 @@ local ids = {}
 for i, row in ipairs(rows) do
   ids[i] = row[1]
 end
-redis.call('SET', KEYS[2], table.concat(ids, ' '), 'EX', ARGV[6])
+redis.call('SETEX', KEYS[2], ARGV[6], table.concat(ids, ' '))
 return {rows, ''}

@@ -18,5 +18,5 @@ end
 if ARGV[6] ~= 'experience' then -- it has two readers: trimmed when both are past the entry (I4)
   redis.call('XDEL', KEYS[1], ARGV[2])
 end
-redis.call('SET', KEYS[3], 1, 'EX', ARGV[8])
+redis.call('SETEX', KEYS[3], ARGV[8], 1)
 return 1

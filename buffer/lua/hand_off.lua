@@ -9,5 +9,5 @@ if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then
 end
 redis.call('XDEL', KEYS[1], ARGV[2])
 redis.call('XADD', KEYS[2], '*', 'g', ARGV[3], 'p', ARGV[4])
-redis.call('SET', KEYS[3], 1, 'EX', ARGV[5])
+redis.call('SETEX', KEYS[3], ARGV[5], 1)
 return 1

@@ -33,5 +33,5 @@ end
 redis.call('HSET', KEYS[3], 'group', ARGV[last + 2], 'epoch', ARGV[last + 3], 'index', ARGV[last + 4],
   'skipped', ARGV[last + 5])
 redis.call('HINCRBY', KEYS[5], 'issued', issued)
-redis.call('SET', KEYS[6], issued, 'EX', ARGV[1])
+redis.call('SETEX', KEYS[6], ARGV[1], issued)
 return issued

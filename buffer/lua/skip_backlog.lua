@@ -16,5 +16,5 @@ end
 if skipped > 0 then
   redis.call('HINCRBY', KEYS[2], 'skipped', skipped)
 end
-redis.call('SET', KEYS[3], skipped, 'EX', ARGV[3])
+redis.call('SETEX', KEYS[3], ARGV[3], skipped)
 return skipped

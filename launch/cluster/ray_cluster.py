@@ -7,8 +7,6 @@ leaving the block                        ends every actor; nothing that this run
 """
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +25,7 @@ from buffer.streams import Address, ServerError, connect, remove
 from configs.schema import Config
 from launch.cluster import calls, ray_session, shared_folder
 from launch.monitoring import stacks
+from launch.setup.places import Scratch, chosen_variables
 from launch.setup.resource_plan import object_store_bytes
 
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
@@ -55,6 +54,7 @@ class Cluster:
         self._model = model
         self._server: EmbeddedServer | None = None
         self._watchdog: ServerWatchdog | None = None
+        self._scratch = Scratch()
         self._ray_folder: Path | None = None
         self._daemons: list[psutil.Process] = []  # of a Ray of our own
         self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
@@ -63,16 +63,19 @@ class Cluster:
     def __enter__(self) -> Self:
         os.environ.update(self._environment())
         try:
+            self._scratch.make()
             self._url = self._redis_url()
             connect(self.address(), timeout_s=self._config.waits.server_s).close()  # answers, or says why not
             self._join_ray()
         except BaseException:
             self.close()
+            self._scratch.remove()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+        self._scratch.remove()
 
     def close(self) -> None:
         """End every process; harmless when repeated. Actors go by `ray.kill`: all they hold that matters is in Redis or in a
@@ -87,9 +90,7 @@ class Cluster:
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = self._server = None
-        if self._ray_folder is not None:
-            shutil.rmtree(self._ray_folder, ignore_errors=True)  # a dying daemon may still write its last log line
-            self._ray_folder = None
+        self._ray_folder = None
 
     def address(self, stage: str = "", *, role: Role = "driver") -> Address:
         """Returns where the streams of a stage are: each stage that has streams has a namespace of its own.
@@ -103,7 +104,7 @@ class Cluster:
     def stacks(self, name: str) -> Path:
         """Returns the file into which the process of this name writes its stacks on SIGUSR1."""
         folder = self._folder / "stacks"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder / f"{name}.txt"
 
     def require_shared_folder(self) -> None:
@@ -192,7 +193,7 @@ class Cluster:
     def _redis_url(self) -> str:
         if self._config.redis.url:
             return self._config.redis.url
-        self._server = EmbeddedServer(self._folder / "redis", fsync=self._config.redis.fsync)
+        self._server = EmbeddedServer(self._folder / "redis", fsync=self._config.redis.fsync, sockets=self._scratch.folder)
         url = self._server.start(timeout_s=self._config.waits.server_s)
         self._watchdog = ServerWatchdog(self._server, tries=self._config.cluster.restarts)
         return url
@@ -205,17 +206,20 @@ class Cluster:
 
     def _environment(self) -> dict[str, str]:
         """Returns the variables of every process of the run: which run it belongs to, and what its libraries read at import."""
-        variables = {"SPCT_RUN": str(self._folder), "OMP_NUM_THREADS": "1"}
+        variables = {"SPCT_RUN": str(self._folder), "OMP_NUM_THREADS": "1", **chosen_variables()}
         return variables | ({"DS_ACCELERATOR": "cpu"} if self._config.cluster.device == "cpu" else {})
 
     def _join_ray(self) -> None:
         address = ray_session.cluster_address(self._config.cluster.address)
         if address is not None:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
-            self._runtime_env = {"env_vars": self._environment()}
+            self._scratch.use()  # not before: where TMPDIR is, Ray looks for the address of a cluster
+            here = {"TMPDIR": str(self._scratch.folder)} if ray_session.is_one_machine() else {}
+            self._runtime_env = {"env_vars": self._environment() | here}
         else:
             # Its workers inherit our environment; with a runtime environment each actor would wait for a process of its own.
-            self._ray_folder = Path(tempfile.mkdtemp(prefix="spct-"))
+            self._scratch.use()
+            self._ray_folder = self._scratch.folder / "r"
             self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
         gpus = self._gpus if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
@@ -228,5 +232,5 @@ def _own_address(actor: Any) -> str:
 
 def _listen_for_stacks(actor: Any, file: Path) -> None:
     """Runs inside an actor."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     stacks.dump_on_signal(file)

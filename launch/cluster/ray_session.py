@@ -49,7 +49,8 @@ def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
     working_dir does that).
 
     Args:
-        folder: A short path, as Ray's socket names have at most 107 bytes.
+        folder: A short path, as Ray's socket names have at most 107 bytes, in a folder that only this user can enter: Ray makes
+            its own folders writable for everybody, and neither side of a socket in them asks who the other one is.
         object_store_bytes: Size of the object store.
 
     Returns:
@@ -115,6 +116,11 @@ def _runs(process: psutil.Process) -> bool:
 def alive_nodes() -> list[dict[str, Any]]:
     """Returns what Ray tells about each node that lives."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def is_one_machine() -> bool:
+    """Returns whether the cluster has one node, and no autoscaler that could add some."""
+    return len(alive_nodes()) == 1 and state.get_max_resources_from_cluster_config() is None
 
 
 def check_room(*, gpus: int, embedded_redis: bool) -> None:

@@ -44,6 +44,7 @@ from launch.monitoring.tracker import Tracker, chosen_mode
 from launch.page.run_page import write_report
 from launch.page.scaling import vote_metrics
 from launch.setup import resource_plan
+from launch.setup.places import private_files
 from launch.setup.preflight import format_skipped, prepare_run
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
@@ -88,6 +89,7 @@ class Pipeline:
             self._cluster = self._make_cluster()
             end_on_signals()
             stack.enter_context(self._cluster)
+            stack.enter_context(private_files())
             require_own_streams(self._config, self._cluster.address(), self.folder, continued=self._continued)
             self._cluster.require_shared_folder()
             self._tracker = self._make_tracker()  # what an earlier try has recorded is untouched up to here
@@ -110,7 +112,8 @@ class Pipeline:
     def _announce(self) -> None:
         config, inputs = self._config, self._inputs
         if not self._resumed:
-            (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+            with private_files():
+                (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
         described = resource_plan.describe(config, inputs.processes)
         print(f"run        {self.folder}\n{described}{format_skipped(inputs.skipped)}", flush=True)
 

@@ -28,6 +28,7 @@ from launch.monitoring.plain_text import clean
 from launch.monitoring.tracker import chosen_mode
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.places import private_files, scratch_root
 from launch.setup.preflight import format_skipped, load_preferences
 from launch.setup.prompt_source import prompt_template
 from launch.setup.signals import end_on_signals
@@ -64,7 +65,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     settings = _settings(config, target, plan)
     path = target.out / "judgements.jsonl"
     votes.require_same_settings(path, settings)  # before an engine starts
-    with _cluster(config, target) as cluster:
+    with _cluster(config, target) as cluster, private_files():
         with _judge(config, cluster, target, tokenizer) as judge:
             rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=partial(print, flush=True))
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
@@ -75,10 +76,11 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
     counted = table(items, ks=ks, seed=config.run.seed)
     named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout}
-    write_evaluation(target.out, counted, named=named, failed=failed, config=config)
-    (target.out / f"{short_name(target.model)}_outputs.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
-    )
+    with private_files():
+        write_evaluation(target.out, counted, named=named, failed=failed, config=config)
+        (target.out / f"{short_name(target.model)}_outputs.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
+        )
     print_table(counted)
     print(f"written    {target.out}")
     if failed:
@@ -115,6 +117,7 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
     """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
     come to light when an engine starts, or when all is judged."""
     chosen_mode(config.tracking.mode, os.environ)
+    scratch_root()
     meta_rm = resolve(target.meta_rm) if target.meta_rm else ""
     kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None
     if isinstance(kinds, list) and not any("SequenceClassification" in str(kind) for kind in kinds):
@@ -131,7 +134,7 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
 
 def _make_folder(out: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 

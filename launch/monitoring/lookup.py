@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from buffer.named_server import require_named_server
 from buffer.server import driver_url
 from buffer.streams import Address, ServerError, connect, in_use
 from configs.load import ConfigError, load
@@ -19,13 +20,15 @@ def locate_run(run: str) -> tuple[Path, Address]:
 
     Raises:
         ConfigError: there is no such run.
-        ServerError: the run is not running.
+        ServerError: the run is not running, or its server is not joined (see `require_named_server`).
     """
     folder = next((path for path in (Path(run), Path("runs") / run) if (path / "config.yaml").is_file()), None)
     if folder is None:
         raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs")
     folder = folder.resolve()
     url = load(folder / "config.yaml").redis.url
+    if url:
+        require_named_server(url, folder)
     try:
         return folder, Address(url or driver_url(folder / "redis"), folder.name)
     except ValueError as error:

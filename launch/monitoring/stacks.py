@@ -24,7 +24,8 @@ _files: list[TextIO] = []  # faulthandler writes to the descriptor, which must s
 
 def dump_on_signal(path: Path) -> None:
     """Register the handler: SIGUSR1 appends the stack of every thread to the file, even while Python hangs in C."""
-    _files.append(path.open("a", encoding="utf-8"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    _files.append(os.fdopen(descriptor, "a", encoding="utf-8"))
     faulthandler.register(signal.SIGUSR1, file=_files[-1], all_threads=True, chain=False)
 
 
@@ -82,11 +83,13 @@ def _belongs(pid: int, file: Path, run: Path) -> bool:
     the file of this run that it holds open.
     """
     run = run.resolve()
+    if not file.resolve().is_relative_to(run):  # the path comes from Redis
+        return False
     for setting in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
         name, _, value = setting.partition(b"=")
         if name == b"SPCT_RUN":
             return Path(os.fsdecode(value)).resolve() == run
-    return file.resolve().is_relative_to(run) and any(_same(link, file) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return any(_same(link, file) for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def _same(link: Path, file: Path) -> bool:

@@ -17,6 +17,7 @@ from grm.preferences import Loaded, Preference
 from grm.sources import load
 from launch.setup import resource_plan
 from launch.setup.model_files import resolve
+from launch.setup.places import scratch_root
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.tokenizer import Tokenizer
@@ -80,6 +81,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     Raises:
         ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
     """
+    scratch_root()
     model = resolve(config.model.path)
     processes = resource_plan.planned_processes(config, model)
     resource_plan.check_object_store(config, model)

@@ -1,9 +1,10 @@
 """The config of a run, as its driver uses it: paths that mean the same wherever the run is resumed from."""
 
-import os.path
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from buffer.named_server import require_named_server
 from configs.load import ConfigError, load
 from configs.schema import Config
 from launch.setup.model_files import is_folder
@@ -20,15 +21,29 @@ def load_resumed_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the config of the run in `folder`, wherever that folder lies now.
 
     Raises:
-        ConfigError: There is no config, or the command line would change it.
+        ConfigError: There is no config, the command line would change it, or it alone names a Ray cluster.
+        ServerError: Its Redis server is not joined (see `require_named_server`).
     """
     if overrides:
         raise ConfigError(f"--resume: a run goes on with its own config; {overrides[0]} cannot be changed")
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"--resume {folder}: no run folder, it holds no config.yaml")
     config = load(folder / "config.yaml")
+    if config.redis.url:
+        require_named_server(config.redis.url, folder)
+    _require_named_cluster(config, folder)
     place = {"dir": str(folder.absolute().parent), "id": folder.absolute().name}
     return config.model_copy(update={"run": config.run.model_copy(update=place)})
+
+
+def _require_named_cluster(config: Config, folder: Path) -> None:
+    """ConfigError when only the run folder, which may be a stranger's, names the Ray cluster to join."""
+    address = config.cluster.address
+    if address not in ("auto", os.environ.get("RAY_ADDRESS")):
+        raise ConfigError(
+            f"--resume {folder}: its config joins the Ray cluster at {address}, and a cluster that one joins can run code as"
+            f" the user: if it is yours, set RAY_ADDRESS={address} as well"
+        )
 
 
 def with_absolute_paths(config: Config) -> Config:

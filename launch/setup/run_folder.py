@@ -10,6 +10,7 @@ from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
 from configs.schema import Config
 from launch.setup import resource_plan
+from launch.setup.places import write_problem
 from launch.setup.run_config import inside_job_copy
 
 STATE_BYTES = 16  # of a checkpoint, per parameter: weights, AdamW's float32 weights and its two moments
@@ -30,12 +31,14 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
             raise ConfigError(f"run.id: {folder} was begun with another config; give that one, or choose another run.id")
         return folder
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, mode=0o700)  # prompts, responses and labels are the user's own
     except FileExistsError:
         raise ConfigError(f"run.id: {folder} exists; choose another run.id or remove the folder") from None
     except OSError as error:
         raise ConfigError(f"run.dir = {config.run.dir!r}: cannot make {folder}: {error.strerror}") from error
     try:
+        if problem := write_problem(folder):  # a full disk or a quota lets folders be made
+            raise ConfigError(f"run.dir = {config.run.dir!r}: {folder} cannot be written: {problem}")
         _require_space(config, model, folder)
     except ConfigError:
         folder.rmdir()

@@ -113,6 +113,7 @@ def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
         (b"-LOADING Redis is loading the dataset in memory\r\n", "still loading its data"),
         (b"-NOAUTH Authentication required.\r\n", "refuses the password"),
         (b"-NOPERM this user has no permissions to run the 'info' command\r\n", "correct its ACL"),
+        (b"-BUSY Redis is busy running a script.\r\n", "is held up by a script: end that"),
         (b"", "does not answer: is it a Redis"),
     ],
 )
@@ -124,14 +125,26 @@ def test_something_else_listens_there(reply: bytes, message: str) -> None:
         assert time.monotonic() - start < 5
 
 
-def test_an_old_server_is_refused() -> None:
-    info = b"redis_version:6.2.14\r\nmaxmemory:0\r\n"
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("redis_version:6.2.14", r"version 6.2.14 is too old; use Valkey or Redis, 7.0 or later"),
+        ("redis_version:7.4.0\r\nredis_mode:cluster\r\ncluster_enabled:1", "it runs in cluster mode: give a server of its own"),
+        ("redis_version:8.0.0\r\nredis_mode:sentinel", "it runs in sentinel mode: give a server of its own"),
+        (
+            "redis_version:7.2.0\r\nredis_mode:standalone\r\nrole:slave",
+            "it is a replica, which takes no writes: give its primary",
+        ),
+    ],
+)
+def test_a_server_that_cannot_do_is_refused(lines: str, message: str) -> None:
+    info = f"{lines}\r\nmaxmemory:0\r\n".encode()
 
     def reply(request: bytes) -> bytes:
         return b"$%d\r\n%s\r\n" % (len(info), info) if b"\r\nINFO\r\n" in request else b"+OK\r\n"
 
     for port in answering(reply):
-        with pytest.raises(ServerError, match=r"version 6.2.14 is too old; use Valkey or Redis, 7.0 or later"):
+        with pytest.raises(ServerError, match=message):
             connect(Address(f"redis://127.0.0.1:{port}", "r"), timeout_s=1)
 
 

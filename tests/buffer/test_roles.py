@@ -206,7 +206,6 @@ DANGEROUS = [
     "SLOWLOG GET",
     "LATENCY RESET",
     "SCRIPT FLUSH",
-    "SCRIPT KILL",
     "FUNCTION FLUSH",
     "FUNCTION LOAD x",
     "FUNCTION LIST",
@@ -230,6 +229,20 @@ def test_keys_outside_of_runs_are_refused(enter: Enter, role: Role) -> None:
     names += ["spct:r:heartbeats", "spct:{r}:heartbeats2"] if role != "driver" else []
     for name in names:
         assert refused(client, "HSET", name, "field", "value", keys=[name]), name
+
+
+def test_the_driver_alone_may_end_a_script(enter: Enter) -> None:
+    for role in WORKERS:
+        assert refused(enter(role).client, "SCRIPT", "KILL"), role
+    with pytest.raises(redis.ResponseError, match="No scripts in execution"):
+        enter("driver").client.script_kill()
+
+
+def test_what_workers_keep_of_requests_expires(enter: Enter, address: Address) -> None:
+    for role in WORKERS:
+        client, name = enter(role).client, key(address.run_id, f"request:{role}")
+        assert refused(client, "SET", name, "1", keys=[name]), role
+        assert client.setex(name, 5, "1")
 
 
 def test_a_worker_cannot_hand_off_past_the_next_stream(client: redis.Redis, address: Address, enter: Enter) -> None:

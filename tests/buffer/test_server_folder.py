@@ -1,5 +1,6 @@
 """A server's folder: one server at a time, found by the user's other processes, whatever its path."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_a_long_folder_gets_a_short_socket_and_a_link_to_it(folder: Path) -> Non
     assert not link.is_symlink()
     assert not target.parent.exists()
     with running:
+        connect(Address(running.url, "r")).close()
+
+
+def test_where_tmpdir_is_long_as_well_the_socket_goes_to_the_given_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("batch-system-" * 8)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    deep = folder / ("very-long-name-" * 8)
+    with pytest.raises(ServerError, match=r"too long for a socket \(107 bytes at most\): set TMPDIR to a shorter path"):
+        EmbeddedServer(deep).start()
+    assert list(long.iterdir()) == []
+    with EmbeddedServer(deep, sockets=folder) as running:
+        assert (deep / "redis.sock").readlink().parent.parent == folder
         connect(Address(running.url, "r")).close()
 
 

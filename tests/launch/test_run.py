@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -25,9 +28,17 @@ ABSENT = {"length/dropped", "eval/auc@k"}
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def tmpdir_of_it() -> Iterator[Path]:
+    """An empty folder, whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, tmpdir_of_it: Path) -> Ended:
     """One small run to its end, shared by the tests that look at it."""
-    ended = run(tmp_path_factory.mktemp("runs"), "small", *SPCT)
+    ended = run(tmp_path_factory.mktemp("runs"), "small", *SPCT, TMPDIR=str(tmpdir_of_it))
     assert ended.status == 0, ended.output
     return ended
 
@@ -37,6 +48,19 @@ def test_it_ends_with_all_steps_and_prints_where_the_report_is(done: Ended) -> N
     assert done.summary["steps"] == 3
     assert f"report     {done.folder / 'report.html'}" in done.output
     assert "\x1b" not in done.output  # no terminal, no control codes
+
+
+def test_what_it_leaves_behind_is_the_users_alone(done: Ended) -> None:
+    """Its folders, and the driver's files. What ranks write into a checkpoint lies behind the checkpoint's folder."""
+    folders = [done.folder, *(path for path in done.folder.iterdir() if path.is_dir()), *done.folder.glob("checkpoints/*")]
+    assert {path.name for path in folders} >= {"redis", "stacks", "votes", "cold_start", "wandb", "checkpoints", "policy"}
+    files = [path for path in (*done.folder.iterdir(), *done.folder.glob("votes/*")) if path.is_file()]
+    assert {"config.yaml", "samples.jsonl", "metrics.jsonl", "report.html"} <= {path.name for path in files}
+    assert [str(path) for path in (*folders, *files) if path.stat().st_mode & 0o077] == []
+
+
+def test_it_leaves_nothing_in_tmpdir(done: Ended, tmpdir_of_it: Path) -> None:
+    assert [path.name for path in tmpdir_of_it.iterdir()] == []
 
 
 def test_the_summary_holds_what_it_promises(done: Ended) -> None:

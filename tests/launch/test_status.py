@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pytest
 from buffer import streams
 from buffer.heartbeat import Heartbeat
 from buffer.server import EmbeddedServer
-from buffer.streams import PROMPTS, ROLLOUTS, Address, connect
+from buffer.streams import PROMPTS, ROLLOUTS, Address, ServerError, connect
 from configs.load import ConfigError, dump, load
 from launch import status
 from launch.monitoring.lookup import locate_run
+from launch.setup.run_config import load_resumed_config
 from tests.buffer.run_by_hand import Run
 from tests.launch.silent_process import CONFIG, silence
 from tests.launch.whole_run import ROOT
@@ -100,6 +102,7 @@ from pathlib import Path
 from buffer.heartbeat import Heartbeat
 from launch.monitoring.stacks import dump_on_signal
 from launch.monitoring.lookup import locate_run
+from launch.setup.run_config import load_resumed_config
 dump_on_signal(Path(sys.argv[1]))
 heartbeat = Heartbeat(locate_run("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
 
@@ -113,7 +116,7 @@ decode_endlessly()
 
 def test_stacks_of_the_processes_on_this_machine(home: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", WORKER, str(home / "stacks.txt")]
+    command = [sys.executable, "-c", WORKER, str(home / "runs" / "mine" / "stacks.txt")]
     process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -204,6 +207,30 @@ def test_the_password_of_an_own_server_comes_from_the_environment(tmp_path: Path
     (tmp_path / "config.yaml").write_text(dump(config), encoding="utf-8")
     folder, address = locate_run(str(tmp_path))
     assert (folder, address) == (tmp_path.resolve(), Address("redis://spct@127.0.0.1:1", tmp_path.name))
+
+
+def test_the_password_of_the_environment_goes_to_no_strangers_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder came in an archive, so it is the user's own; its config names a server that listens for passwords."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        (tmp_path / "config.yaml").write_text(dump(load("tiny", [f"redis.url=redis://127.0.0.1:{port}"])), encoding="utf-8")
+        monkeypatch.setenv("SPCT_REDIS_PASSWORD", "my-cluster-password")
+        assert f"set SPCT_REDIS_URL=redis://127.0.0.1:{port} as well" in refused(capsys, "--run", str(tmp_path))
+        with pytest.raises(ServerError, match="would be sent"):
+            load_resumed_config(tmp_path)
+        listener.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_an_access_file_that_leads_elsewhere_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "config.yaml").write_text(dump(CONFIG), encoding="utf-8")
+    for url in ("redis://driver:pw@db.example", "unix:///run/theirs.sock", "redis://127.0.0.1:1"):
+        (tmp_path / "redis" / "access").write_text(json.dumps({"url": url}), encoding="utf-8")
+        assert "it names a server that no run has started here" in refused(capsys, "--run", str(tmp_path))
 
 
 def test_a_run_is_located_by_its_id(home: Path, run: Run) -> None:

@@ -136,6 +136,61 @@ def test_a_corrupt_one_is_set_aside_and_the_one_before_is_used(
     assert checkpoint.usable(tmp_path) == replace(newest, corrupt=()), "it is reported once"
 
 
+def rename_in_record(path: Path, name: object, sealed: object) -> None:
+    fields = json.loads((path / "record.json").read_text())
+    fields["files"] = {name: sealed}
+    (path / "record.json").write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../endless", "model/../../x", "/etc/hostname"])
+def test_a_record_that_leads_out_of_its_folder_is_not_followed(tmp_path: Path, name: str) -> None:
+    """The first of them has no end: its size is compared before it is read, if it were read at all."""
+    rename_in_record(write(tmp_path, 1), name, [9, 1])
+    with pytest.raises(CheckpointError, match=r"none of its 1 checkpoints can be used .*is not in its folder"):
+        checkpoint.usable(tmp_path)
+
+
+@pytest.mark.parametrize("sealed", [None, [9], [9, "1"], {"9": 1}])
+def test_a_seal_that_is_none_is_named(tmp_path: Path, sealed: object) -> None:
+    rename_in_record(write(tmp_path, 1), "model/weights", sealed)
+    with pytest.raises(CheckpointError, match=r"the seal of 'model/weights' is not \[size, checksum\]"):
+        checkpoint.usable(tmp_path)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    weights = path / "model" / "weights"
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(CheckpointError, match="is no regular file"):
+        checkpoint.usable(tmp_path)
+    path = write(tmp_path, 2)
+    weights = path / "model" / "weights"
+    weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="is no regular file"):
+        checkpoint.usable(tmp_path)
+
+
+def test_a_file_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, 1)
+    os.truncate(path / "model" / "weights", 1 << 40)
+    monkeypatch.setattr(checkpoint, "_seal", lambda path: pytest.fail("it was read"))
+    assert "1099511627776 bytes, 9 when written" in checkpoint.mismatch(path, {"model/weights": [9, 1]})
+
+
+@pytest.mark.parametrize("name", ["engine/mp_rank_00_model_states.pt", "model/pytorch_model.bin"])
+def test_a_file_that_the_record_does_not_name_is_refused_and_nothing_is_set_aside(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, 1)
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).symlink_to("/etc/hostname")
+    (path / ".nfs000001").touch()  # as NFS keeps a file that was removed while it was open
+    with pytest.raises(CheckpointError, match=rf"holds '{name}', which its record.json does not name.*move it away"):
+        checkpoint.usable(tmp_path)
+    (path / name).unlink()
+    assert checkpoint.usable(tmp_path) is not None
+
+
 def test_when_none_can_be_used_it_is_an_error_and_all_are_kept(tmp_path: Path) -> None:
     assert checkpoint.usable(tmp_path) is None
     for version in (1, 2):

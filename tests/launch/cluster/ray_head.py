@@ -42,7 +42,7 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def started() -> Iterator[Head]:
     """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit."""
-    with tempfile.TemporaryDirectory(prefix="spct-head-") as folder:  # short: Ray's socket names have 107 bytes
+    with tempfile.TemporaryDirectory(prefix="spct-head-", dir="/tmp") as folder:  # short: Ray's socket names have 107 bytes
         gcs, dashboard, agent, client = free_ports(4)
         env = environment(
             RAY_AUTH_MODE="disabled",

@@ -1,5 +1,6 @@
 """A Ray head started by hand, and the run submitted to it as a job: two rollout workers, two ranks; and `ray job stop`."""
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ def head() -> Iterator[Head]:
         yield running
 
 
-def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Popen[str]:
+def submit(head: Head, where: Path, name: str, *overrides: str, **env: str) -> subprocess.Popen[str]:
     entry = ["python", "launch/run.py", "--config", "configs/tiny.yaml", f"run.dir={where}", f"run.id={name}", *overrides]
     command = [
         RAY,
@@ -32,7 +33,7 @@ def submit(head: Head, where: Path, name: str, *overrides: str) -> subprocess.Po
         "--working-dir",
         ".",
         "--runtime-env-json",
-        '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"}}',
+        json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "30"} | env}),
         "--",
         *entry,
     ]

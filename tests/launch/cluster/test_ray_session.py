@@ -1,10 +1,12 @@
-"""The Ray that a run starts for itself: it listens on loopback only, requires the token, writes nothing into the
-home folder, and leaves no process behind."""
+"""The Ray that a run starts for itself: it listens on loopback only, requires the token, shuts other users out of its files,
+writes nothing into the home folder, and leaves no process behind."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -36,7 +38,8 @@ with Cluster(load("tiny"), run_id="own", folder=Path(sys.argv[1]), model=resolve
     mode, token = ray.get(actor.environment.remote(), timeout=120)
     assert mode == "token" and token == os.environ["RAY_AUTH_TOKEN"]
     grandchild = ray.get(actor.beget.remote(), timeout=120)
-    print(ray.get_runtime_context().gcs_address, token, grandchild, flush=True)
+    session = ray._private.worker._global_node.get_session_dir_path()
+    print(ray.get_runtime_context().gcs_address, token, grandchild, session, flush=True)
     sys.stdin.read()
 """
 STRANGER = """
@@ -48,6 +51,42 @@ try:
 except Exception as error:
     print(type(error).__name__)
 """
+
+
+# What another local user can try on a folder: look into it, put files and links there, take its place.
+ATTACK = """
+ls "$1"
+echo x > "$1/file"
+ln -s /etc/hostname "$1/debug_state.txt"
+mv "$1" "$1-away"
+"""
+
+
+@dataclass(frozen=True)
+class Live:
+    """A Ray of ours that runs, and its driver. `session` is Ray's folder."""
+
+    driver: subprocess.Popen[str]
+    home: Path
+    run: Path
+    env: dict[str, str]
+    address: str
+    token: str
+    grandchild: int
+    session: Path
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    home, run = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("run")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2]), "SPCT_RUN": str(run), "TMPDIR": "/tmp"}
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(run)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, umask=0o022
+    ) as driver:  # its end of input ends it, whatever happens here
+        assert driver.stdout is not None
+        address, token, grandchild, session = driver.stdout.readline().split()
+        yield Live(driver, home, run, env, address, token, int(grandchild), Path(session))
 
 
 def listening(pid: int) -> set[str]:
@@ -68,31 +107,43 @@ def listening(pid: int) -> set[str]:
     return addresses
 
 
-def test_only_this_machine_and_only_with_the_token_reaches_it_and_nothing_outlives_it(tmp_path: Path) -> None:
-    home, run = tmp_path / "home", tmp_path / "run"
-    home.mkdir()
-    run.mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2]), "SPCT_RUN": str(run)}
-    with subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(run)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as driver:  # its end of input ends it, whatever happens here
-        assert driver.stdout is not None
-        address, token, grandchild = driver.stdout.readline().split()
-        assert address.startswith("127.0.0.1:")
-        addresses = listening(driver.pid)
-        assert IPV6_LOOPBACK in addresses, "Ray's own daemons"
-        assert addresses <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
-        assert int(grandchild) in mentioning(str(run))
+@pytest.mark.skipif(os.geteuid() != 0, reason="plays another local user, which the superuser alone can")
+@pytest.mark.parametrize("place", ["sockets", "logs", ".", ".."])
+def test_another_local_user_is_shut_out_of_its_files(live: Live, place: str) -> None:
+    """Ray makes them 0777: who is let in could overwrite files of ours through links, and listen in place of its sockets."""
+    folder, before = live.session / place, sorted(live.session.iterdir())
+    command = ["sh", "-c", ATTACK, "sh", str(folder)]
+    done = subprocess.run(
+        command, user=65534, group=65534, extra_groups=[], cwd="/", env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    answers = done.stderr.splitlines()
+    assert len(answers) == 4, done.stdout + done.stderr
+    assert all("Permission denied" in answer for answer in answers), done.stderr
+    assert done.stdout == ""
+    assert sorted(live.session.iterdir()) == before
 
-        def enter(**auth: str) -> str:
-            asked = [sys.executable, "-c", STRANGER, address]
-            done = subprocess.run(asked, env=env | auth, capture_output=True, text=True, timeout=120, check=True)
-            return done.stdout.strip()
 
-        assert enter(RAY_AUTH_MODE="disabled") == "AuthenticationError"
-        assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64) == "AuthenticationError"
-        assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) == "came in"
-    assert driver.returncode == 0
-    assert list(home.rglob("*")) == []
-    assert not mentioning(str(run))
+def test_only_this_machine_and_only_with_the_token_reaches_it(live: Live) -> None:
+    assert live.address.startswith("127.0.0.1:")
+    addresses = listening(live.driver.pid)
+    assert IPV6_LOOPBACK in addresses, "Ray's own daemons"
+    assert addresses <= {IPV4_LOOPBACK, IPV6_LOOPBACK}
+
+    def enter(**auth: str) -> str:
+        asked = [sys.executable, "-c", STRANGER, live.address]
+        done = subprocess.run(asked, env=live.env | auth, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout.strip()
+
+    assert enter(RAY_AUTH_MODE="disabled") == "AuthenticationError"
+    assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64) == "AuthenticationError"
+    assert enter(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=live.token) == "came in"
+
+
+def test_nothing_outlives_it(live: Live) -> None:
+    assert live.grandchild in mentioning(str(live.run))
+    live.driver.communicate(timeout=120)
+    assert live.driver.returncode == 0
+    assert list(live.home.rglob("*")) == []
+    assert not live.session.parent.parent.exists()
+    assert not mentioning(str(live.run))

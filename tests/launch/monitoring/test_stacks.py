@@ -146,6 +146,24 @@ def test_a_process_of_no_run_or_of_another_is_left_alone(start: Start, folder: P
     assert Path(with_handler.stacks).read_text() == ""
 
 
+def test_a_file_outside_of_the_run_is_not_read_whichever_process_names_it(start: Start, folder: Path, tmp_path: Path) -> None:
+    """The path comes from Redis, where any worker may write it."""
+    worker, secret = start(), tmp_path / "secret.txt"
+    secret.touch()
+    (folder / "stacks" / "link.txt").symlink_to(secret)
+    for file in (secret, folder / "stacks" / "link.txt"):
+        assert "does not belong to this run" in stacks.read_stacks(heartbeat(worker.pid, file), folder)
+
+
+def test_the_handlers_file_is_private_and_no_link(tmp_path: Path) -> None:
+    stacks.dump_on_signal(tmp_path / "mine.txt")
+    assert (tmp_path / "mine.txt").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "link.txt").symlink_to(tmp_path / "target.txt")
+    with pytest.raises(OSError, match="symbolic links"):
+        stacks.dump_on_signal(tmp_path / "link.txt")
+    assert not (tmp_path / "target.txt").exists()
+
+
 def test_a_process_of_the_run_without_the_handler_is_left_alone(start: Start, folder: Path) -> None:
     worker = start("without-handler")
     assert "has not registered its handler" in stacks.read_stacks(worker, folder)

@@ -15,6 +15,7 @@ from configs.load import dump, load
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
+from launch.setup import places
 from launch.setup.run_folder import lock_run_folder
 from tests.launch.whole_run import mentioning
 
@@ -95,6 +96,18 @@ def test_what_cannot_work_is_refused(
     overrides: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in refused(capsys, tmp_path, "waits.server_s=2.0", "tracking.mode=disabled", *overrides)
+
+
+def test_without_a_place_for_temporary_or_cached_files_nothing_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SCRATCH_ROOTS", ("/proc", "/proc/self", "/no-such-folder"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/a/long/path/which/a/batch/system/has/made")
+    assert "no folder for temporary files (/a/long" in refused(capsys, tmp_path, *SMALL)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/cache")
+    assert "XDG_CACHE_HOME=/proc/cache cannot be written" in refused(capsys, tmp_path, *SMALL)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_wrong_password_is_refused_and_not_shown(

@@ -101,3 +101,15 @@ def test_a_resumed_run_keeps_its_config(tmp_path: Path) -> None:
         load_resumed_config(tmp_path, ["grpo.lr=1"])
     with pytest.raises(ConfigError, match=r"no run folder, it holds no config.yaml"):
         load_resumed_config(tmp_path / "nowhere")
+
+
+def test_a_ray_cluster_that_only_the_run_folder_names_is_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text(dump(load("tiny", ["cluster.address=10.0.0.1:6379"])), encoding="utf-8")
+    for named in ("", "10.0.0.2:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", named)
+        with pytest.raises(
+            ConfigError, match=r"joins the Ray cluster at 10.0.0.1:6379, .*set RAY_ADDRESS=10.0.0.1:6379 as well"
+        ):
+            load_resumed_config(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert load_resumed_config(tmp_path).cluster.address == "10.0.0.1:6379"

@@ -1,5 +1,6 @@
-"""Room on the disk for checkpoints."""
+"""The run folder is the user's alone, and there is room on the disk for checkpoints."""
 
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -31,3 +32,24 @@ def test_a_hub_model_needs_room_too(meta_rm: str, gib: float, tmp_path: Path, mo
         create_run_folder(config, "qwen3-8b", config.model.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * need, need, int(need)))
     assert create_run_folder(config, "qwen3-8b", config.model.path).is_dir()
+
+
+def test_the_run_folder_is_private_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        folder = create_run_folder(load("tiny", [f"run.dir={tmp_path / 'runs'}", "run.id=x"]), "tiny", str(TINY))
+    finally:
+        os.umask(umask)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_quota_is_named_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room on the disk, and folders can be made."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ConfigError, match=r"run.dir = .*/x cannot be written: Disk quota exceeded"):
+        create_run_folder(load("tiny", [f"run.dir={tmp_path / 'runs'}", "run.id=x"]), "tiny", str(TINY))
+    assert not (tmp_path / "runs" / "x").exists()

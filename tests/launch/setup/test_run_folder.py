@@ -1,4 +1,4 @@
-"""Room on the disk for checkpoints."""
+"""Room on the disk for checkpoints, and no links where a run adds to its files."""
 
 import shutil
 from collections import namedtuple
@@ -8,7 +8,7 @@ import pytest
 
 from configs.load import ConfigError, load
 from launch.setup.model_files import TINY
-from launch.setup.run_folder import create_run_folder
+from launch.setup.run_folder import create_run_folder, find_run_folder
 
 usage = namedtuple("usage", "total used free")
 
@@ -31,3 +31,16 @@ def test_a_hub_model_needs_room_too(meta_rm: str, gib: float, tmp_path: Path, mo
         create_run_folder(config, "qwen3-8b", config.model.path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * need, need, int(need)))
     assert create_run_folder(config, "qwen3-8b", config.model.path).is_dir()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "votes/after.jsonl", "cold_start/sampled.jsonl", "stacks/driver.txt"])
+def test_a_run_folder_with_a_link_in_the_place_of_a_file_is_refused_before_anything_starts(name: str, tmp_path: Path) -> None:
+    config = load("tiny", [f"run.dir={tmp_path}", "run.id=x"])
+    folder = create_run_folder(config, "tiny", str(TINY))
+    for part in ("votes", "cold_start", "stacks", "checkpoints/policy/version-000001/model"):
+        (folder / part).mkdir(parents=True)
+    (folder / "cold_start" / "model").symlink_to("../checkpoints/policy/version-000001/model")  # ours
+    assert find_run_folder(config) == folder
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=rf"{name} is a link, and a run's files are not written through links: remove it"):
+        find_run_folder(config)

@@ -77,7 +77,7 @@ def test_a_run_with_relative_paths_is_resumed_from_another_folder(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    resumed = load_resumed_config(Path(os.path.relpath(folder, elsewhere)))
+    resumed = load_resumed_config(os.path.relpath(folder, elsewhere))
     inputs = prepare_run(resumed, preset="tiny", resume=True)
     assert inputs.folder.resolve() == project / "runs" / "x"
     assert [preference.question.id for preference in inputs.train][:1] == ["train"]
@@ -95,9 +95,9 @@ def test_in_a_ray_job_paths_stay_relative_as_the_next_job_brings_its_own_copy(
 
 def test_a_resumed_run_keeps_its_config(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(dump(load("tiny", ["run.dir=elsewhere", "grpo.steps=7"])))
-    config = load_resumed_config(tmp_path)
+    config = load_resumed_config(str(tmp_path))
     assert (config.run.dir, config.run.id, config.grpo.steps) == (str(tmp_path.parent), tmp_path.name, 7)
     with pytest.raises(ConfigError, match=r"--resume: a run goes on with its own config; grpo.lr=1 cannot be changed"):
-        load_resumed_config(tmp_path, ["grpo.lr=1"])
+        load_resumed_config(str(tmp_path), ["grpo.lr=1"])
     with pytest.raises(ConfigError, match=r"no run folder, it holds no config.yaml"):
-        load_resumed_config(tmp_path / "nowhere")
+        load_resumed_config(str(tmp_path / "nowhere"))

@@ -34,13 +34,19 @@ def require_named_server(url: str, folder: Path) -> None:
         raise ServerError(
             f"{folder} names the Redis server {parts.public()}, where {PASSWORD_VARIABLE} would be sent: {remedy}"
         )
+    if problem := strangers(folder):
+        raise ServerError(f"{problem}, and it names the Redis server {parts.public()}: {remedy}")
+
+
+def strangers(folder: Path) -> str:
+    """Returns why somebody else may have written the config of a run folder, "" where only the user can."""
     for path in (folder.resolve(), folder.resolve() / "config.yaml"):
         if problem := _not_own(path):
-            raise ServerError(f"{path} {problem}, and it names the Redis server {parts.public()}: {remedy}")
+            return f"{path} {problem}"
+    return ""
 
 
 def _not_own(path: Path) -> str:
-    """Returns why somebody else may have written a file or folder, "" where only the user can."""
     state = path.lstat()
     if stat.S_ISLNK(state.st_mode):
         return "is a link"

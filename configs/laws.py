@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from configs.paths import expanded
 from configs.redis_url import RedisUrl
 from configs.sections import (
     ColdStartConfig,
@@ -61,7 +62,7 @@ def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
         out.append(
             "prompts.principles = false applies to the shipped styles; with prompts.template_path, edit that template instead"
         )
-    if path and not os.path.isfile(path):
+    if path and not os.path.isfile(expanded(path)):
         out.append(f"prompts.template_path = {path!r}: no such file")
     if sorted(set(evaluation.votes)) != evaluation.votes:
         out.append(f"eval.votes = {evaluation.votes}: give each k once, in ascending order")
@@ -89,6 +90,32 @@ def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig,
             " the meta-RM would always skip and never train"
         )
     return out
+
+
+def meta_rm_laws(
+    meta: MetaRMConfig, cold: ColdStartConfig, grpo: GRPOConfig, rollout: RolloutConfig, *, preferences: int | None = None
+) -> list[str]:
+    """The meta-RM's batch is not more than what the run is sure to produce, or the meta-RM might never take a step.
+
+    Args:
+        meta: Whose batch it is.
+        cold: Its judgements without a hint are the meta-RM's first batches.
+        grpo: How many groups are trained.
+        rollout: How many completions a group has.
+        preferences: Number of training preferences; None: not known yet.
+    """
+    if not meta.enabled or (cold.enabled and preferences is None and not cold.preferences):
+        return []
+    trained = grpo.steps * grpo.batch_groups * rollout.samples
+    known = [count for count in (cold.preferences, preferences) if count]
+    judged = min(known) * cold.samples if cold.enabled else 0
+    if meta.batch <= max(trained, judged):
+        return []
+    return [
+        f"meta_rm.batch = {meta.batch} completions may never come together, so the meta-RM might take no step: online RL trains"
+        f" {trained} (grpo.steps x grpo.batch_groups x rollout.samples), the cold start samples {judged} without a hint; lower"
+        " meta_rm.batch, or set meta_rm.enabled=false"
+    ]
 
 
 def length_laws(model: ModelConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:

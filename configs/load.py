@@ -1,16 +1,24 @@
-"""From a YAML preset and dotted overrides to a `Config`, or one `ConfigError` that names every wrong key."""
+"""From a YAML preset and dotted overrides to a `Config`, or one `ConfigError` that names every wrong key.
+
+run.id=2026-11-27  data.train=a #b.jsonl  redis.url=       a leaf of type text takes what stands behind the `=`, as it is
+run.id="x"                                                 quotes around all of it are taken off
+data.train=[a.jsonl, "b, c.jsonl"]                         a list of texts, in brackets; a lone one needs none
+grpo.lr=1e-6  meta_rm.enabled=false                        anything else is read as in a file
+"""
 
 import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from configs import config_yaml
 from configs.laws import REFUSED, LawsBroken
+from configs.paths import expanded
 from configs.redis_url import RedisUrl
 from configs.schema import Config
 
@@ -19,29 +27,13 @@ EVALUATION = "evaluate"  # the preset of launch/evaluate.py; nothing can be trai
 COMMAND_LINE = "command line"
 OVERRIDE = re.compile(r"([A-Za-z_]+)\.[A-Za-z_]+=")
 _Problem = tuple[str, str]  # the key that is wrong ("" where several are), and the sentence about it
+LONGEST = 200  # characters of a value in an error
+SECRET = "redis.url"  # the leaf that may hold a password: no error quotes its value
+MASK = ":***@"  # stands in for a password
 
 
 class ConfigError(ValueError):
     """The configuration cannot be used; the message names each key and the remedy."""
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-6` as text; people who write learning rates mean a number. Aliases are refused: a config needs none,
-    and a few lines of them can unfold to more than fits in memory."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: an alias (*name); write the value itself")
-        return super().compose_node(parent, index)
-
-
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
-
-# PyYAML lets some through: 2001-99-99, `0b_`, `!!int ''`, `!!bool x`, `!!timestamp x`, a number of 5000 digits, absurd nesting.
-_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
-LONGEST = 200  # characters of a value in an error
-SECRET = "redis.url"  # the leaf that may hold a password: no error quotes its value
-MASK = ":***@"  # stands in for a password
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -56,10 +48,10 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = _find(source)
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # a SafeLoader
+        tree = config_yaml.read(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except _NOT_YAML as error:
+    except config_yaml.NOT_YAML as error:
         raise ConfigError(f"{path}: not YAML: {_yaml_problem(error)}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `data:`, found {type(tree).__name__}")
@@ -96,7 +88,7 @@ def dump(config: Config) -> str:
     tree = config.model_dump()
     if (url := tree["redis"]["url"]) and (parts := RedisUrl.parse(url)).password:
         tree["redis"]["url"] = parts.masked()
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return config_yaml.write(tree)
 
 
 def presets() -> list[str]:
@@ -116,7 +108,7 @@ def near(name: str, names: Sequence[str]) -> str:
 
 
 def _find(source: str | Path) -> Path:
-    for path in (Path(source), PRESETS / f"{source}.yaml"):
+    for path in (Path(expanded(str(source))), PRESETS / f"{source}.yaml"):
         if os.path.isfile(path):  # False, where Path.is_file() raises, for a name that no file can have
             return path
     raise ConfigError(f"--config {_line(str(source))}: no such file or preset; presets are {', '.join(presets())}")
@@ -128,19 +120,41 @@ def _apply(tree: dict[str, Any], override: str) -> str:
     names = key.split(".")
     if not sign or len(names) != 2 or not all(names):
         raise ConfigError(f"{COMMAND_LINE}: {_shown(override)}: write section.key=value, such as grpo.lr=1e-6")
-    try:
-        value = yaml.load(text, _Yaml) if text else ""  # `redis.url=` empties a text
-    except _NOT_YAML as error:
-        shown = key if key == SECRET else _shown(override)
-        raise ConfigError(f"{COMMAND_LINE}: {shown}: the value is not YAML: {_yaml_problem(error)}") from None
     section, leaf = names
+    try:
+        value = _value(_type_of(section, leaf), text)
+    except config_yaml.NOT_YAML as error:
+        raise ConfigError(f"{COMMAND_LINE}: {_shown(override)}: the value is not YAML: {_yaml_problem(error)}") from None
     branch = tree.setdefault(section, {})
     if not isinstance(branch, dict):
         raise ConfigError(f"{section}: expected a section with keys, found {type(branch).__name__}")
-    if leaf in {"train", "heldout"} and section == "data" and isinstance(value, str):
-        value = [value]  # one file is the usual case on a command line
     branch[leaf] = value
     return key
+
+
+def _value(kind: Any, text: str) -> Any:
+    """The value behind the `=`, for a leaf of this type."""
+    if _is_text(kind):
+        return config_yaml.unquoted(text)
+    if get_origin(kind) is not list:
+        return config_yaml.read(text) if text else ""
+    if not text:
+        return []
+    if get_args(kind) != (str,):
+        return config_yaml.read(text)
+    return config_yaml.read_texts(text) if text.lstrip().startswith("[") else [config_yaml.unquoted(text)]
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a leaf of this type holds text: any, or one of a few words."""
+    return kind is str or (get_origin(kind) is Literal and all(isinstance(word, str) for word in get_args(kind)))
+
+
+def _type_of(section: str, leaf: str) -> Any:
+    """The type of a leaf; None where there is no such leaf, which `parse` will say."""
+    model = Config.model_fields[section].annotation if section in Config.model_fields else None
+    fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {}
+    return fields[leaf].annotation if leaf in fields else None
 
 
 def _forget_masked(tree: dict[str, Any]) -> None:

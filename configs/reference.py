@@ -25,6 +25,10 @@ _HEAD = """# Configuration
 Every leaf that a preset, a file or the command line (`section.key=value`) can set. This page is generated from the schema:
 `python -m configs.reference > docs/configuration.md`; `python launch/run.py --explain SECTION` prints the same.
 An unknown key, a value of another type or out of range, and leaves that do not go together are refused before anything starts.
+
+On the command line a leaf of type text takes what stands behind the `=` as it is, a ` #`, a date or a `yes` too; YAML quotes
+around all of it are taken off. A list is written in brackets, and a lone text needs none. All else is read as in a file: YAML,
+but numbers are decimal or hexadecimal, and nothing is a date. `~` at the start of a path is the home folder.
 """
 
 
@@ -151,4 +155,4 @@ def _range(metadata: list[Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    sys.stdout.buffer.write(markdown().encode("utf-8"))  # a file of the project, whatever the terminal's encoding

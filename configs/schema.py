@@ -91,6 +91,7 @@ class Config(Section):
             *laws.cold_start_laws(self.cold_start),
             *laws.judging_laws(self.prompts, self.eval),
             *laws.batch_laws(self.grpo, self.rollout, self.learner, self.meta_rm),
+            *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),
             *laws.length_laws(self.model, self.rollout, self.learner, self.meta_rm),
             *laws.redis_laws(self.redis),
         ]

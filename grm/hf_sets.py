@@ -53,17 +53,22 @@ class PublicSet:
     """The folder inside its repository; None: the whole."""
 
 
-def load(name: str, *, limit: int | None = None) -> Loaded:
+def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     """Return a set's training rows in a fixed random order, up to `limit` preferences.
+
+    Args:
+        source: `<name>` or `<name>@<folder>`.
+        limit: Most preferences; None: all.
+        name: What stands before the row number in ids; "": the set's name.
 
     Raises:
         DataError: The set is unknown, cannot be read, or has a row of another shape.
     """
-    name, _, folder = name.partition("@")
-    if name not in SETS:
-        raise DataError(f"hf:{name}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    rows = _training_rows(folder or name, SETS[name].data_dir)
-    return collect(_converted(rows, name, SETS[name].convert), limit=limit)
+    known, _, folder = source.partition("@")
+    if known not in SETS:
+        raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
+    rows = _training_rows(folder or known, SETS[known].data_dir)
+    return collect(_converted(rows, known, name or known, SETS[known].convert), limit=limit)
 
 
 def ultrafeedback(row: JsonRow) -> Preference | Skipped:
@@ -168,11 +173,11 @@ def _turns(row: JsonRow, field: str) -> list[tuple[str, str]]:
 
 
 def _converted(
-    rows: Sequence[Mapping[str, object]], name: str, convert: Converter
+    rows: Sequence[Mapping[str, object]], known: str, name: str, convert: Converter
 ) -> Iterator[tuple[str, Preference | Skipped]]:
     """Yield (place, preference or skip) of each row, in a random order that depends on the number of rows only."""
     for index in random.Random(0).sample(range(len(rows)), len(rows)):
-        where = f"hf:{name} row {index}"
+        where = f"hf:{known} row {index}"
         yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
 
 

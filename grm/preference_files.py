@@ -4,8 +4,8 @@
     {"prompt": query, "responses": [text, ...], "scores": [number, ...]}  the maximum is best; n = 1: 1 or 0
     {"prompt": query, "chosen": text, "rejected": text}                   rewardbench; chosen has index 0
 
-Optional: "id" (text or integer, unique; by default file name and line number), "subset" (text), and
-"messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt". Other fields are ignored.
+Optional: "id" (text or integer, unique; by default file name and line number: `grm.sources.default_names`), "subset" (text),
+and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt". Other fields are ignored.
 """
 
 import json
@@ -69,9 +69,18 @@ class JsonRow:
         return clean(str(value))
 
 
-def load(path: Path, *, limit: int | None = None) -> Loaded:
-    """Return the preferences of a file (see the module's head), or its first `limit`. Every row is checked."""
-    placed = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path)])
+def load(path: Path, *, limit: int | None = None, name: str = "") -> Loaded:
+    """Return the preferences of a file (see the module's head), or its first `limit`. Every row is checked.
+
+    Args:
+        path: The file.
+        limit: Most preferences; None: all.
+        name: What stands before the line number in the id of a row that has none; "": the file's name.
+
+    Raises:
+        DataError: The file cannot be used; names file, line, field and remedy.
+    """
+    placed = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path, name)])
     loaded = collect(placed, limit=limit)
     if not loaded.preferences and not loaded.skipped:
         raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
@@ -102,7 +111,7 @@ def messages(row: JsonRow, field: str, items: list[object]) -> list[tuple[str, s
     return turns
 
 
-def rows(path: Path) -> Iterator[JsonRow]:
+def rows(path: Path, default_name: str = "") -> Iterator[JsonRow]:
     """Yield the objects of a file in turn. DataError if it cannot be read, or a line is not an object."""
     name = printable(path)
     try:
@@ -116,7 +125,7 @@ def rows(path: Path) -> Iterator[JsonRow]:
     for number, line in enumerate(payload.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             where = f"{name}:{number}"
-            yield JsonRow(fields=_object(line, where), where=where, default_id=f"{path.stem}:{number}")
+            yield JsonRow(fields=_object(line, where), where=where, default_id=f"{default_name or path.stem}:{number}")
 
 
 def printable(path: Path) -> str:

@@ -6,17 +6,26 @@ tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
 """
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from grm import hf_sets, preference_files, tiny_world
 from grm.preferences import DataError, Loaded
 
+TINY = ("tiny:", "tinyheld:")
 
-def load(source: str, *, limit: int | None = None) -> Loaded:
+
+def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     """Return the preferences of a source (see the module's head), or its first `limit`.
 
     A public set has a fixed random order, so that `limit` takes a fair sample of it.
+
+    Args:
+        source: What to load.
+        limit: Most preferences; None: all.
+        name: What rows without an id are called by, before their number (see `default_names`); "": the source's own.
 
     Raises:
         DataError: The source cannot be used.
@@ -25,15 +34,55 @@ def load(source: str, *, limit: int | None = None) -> Loaded:
     if colon and kind in ("tiny", "tinyheld"):
         return _tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
     if colon and kind == "hf":
-        return hf_sets.load(rest, limit=limit)
-    return preference_files.load(Path(source), limit=limit)
+        return hf_sets.load(rest, limit=limit, name=name)
+    return preference_files.load(Path(source), limit=limit, name=name)
+
+
+def default_names(sources: Iterable[str]) -> dict[str, str]:
+    """Return {source: what its rows without an id are called by}, different for different places.
+
+    It is the file's stem, or the set's name. Where several sources share that, as much of the path stands before it as tells
+    them apart: `a/train.jsonl`, `b/train.jsonl`. One place under two names has one name here, so its ids are found twice.
+    Items of the tiny world have ids of their own.
+    """
+    sources = [source for source in sources if not source.startswith(TINY)]
+    places: dict[str, list[str]] = {}  # by its last name: the names that a place may go by
+    for source in sources:
+        places.setdefault(_names(source)[-1], _names(source))
+    chosen = {}
+    for place, own in places.items():
+        others = {name for other, names in places.items() if other != place for name in names}
+        chosen[place] = next((name for name in own if name not in others), place)
+    return {source: chosen[_names(source)[-1]] for source in sources}
+
+
+def _names(source: str) -> list[str]:
+    """Return the names that a source may go by, the shortest first; the last one is that of its place alone."""
+    if source.startswith("hf:"):
+        name, at, folder = source.removeprefix("hf:").partition("@")
+        return [name, *(f"{name}@{tail}" for tail in _tails(folder))] if at else [name, f"hf:{name}"]
+    return [Path(source).stem, *_tails(source)]
+
+
+def _tails(path: str) -> list[str]:
+    """Return the last part of a path without links, the last two, and so on up to the whole."""
+    real = _real(path)
+    parts = Path(real).parts
+    return [*("/".join(parts[-count:]) for count in range(1, len(parts))), real]
+
+
+def _real(path: str) -> str:
+    """Return a path without links; as it is, if no file can have it."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # a NUL
+        return path
 
 
 def _tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loaded:
-    parts = rest.split(":")
-    if len(parts) not in (2, 3) or not all(re.fullmatch(r"[0-9]{1,9}", part) for part in parts):
+    if not re.fullmatch(r"[0-9]{1,18}(:[0-9]{1,9}){1,2}", rest):
         raise DataError(f"source {source!r}: write tiny:<seed>:<count>[:<n>] in integers, as tiny:1:500:2")
-    seed, count, *n = (int(part) for part in parts)
+    seed, count, *n = (int(part) for part in rest.split(":"))
     if count == 0 or (n and n[0] not in tiny_world.SIZES):
         sizes = ", ".join(str(size) for size in tiny_world.SIZES)
         raise DataError(f"source {source!r}: count must be at least 1 and n one of {sizes}")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from buffer.files import LinkError
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from grm.preferences import DataError
@@ -10,8 +11,10 @@ from grm.prompts import TemplateError
 from launch.cluster.failures import RunFailed
 from launch.judging.protocol import NotJudged
 from launch.monitoring.plain_text import clean_lines
+from launch.page.run_page import ReportError
 
 FAILED, REFUSED, STOPPED = 1, 2, 130
+REFUSALS = (ConfigError, DataError, TemplateError, ServerError, NotJudged, ReportError, LinkError)
 
 
 def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
@@ -27,7 +30,7 @@ def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
     """
     try:
         return enter()
-    except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
+    except REFUSALS as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return REFUSED
     except (RunFailed, TimeoutError) as error:

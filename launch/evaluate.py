@@ -19,11 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
 
-from configs.load import EVALUATION, is_override, load
+from configs.load import EVALUATION, is_override
+from configs.paths import output_path
 from configs.schema import Config
 from launch.cli import FAILED, exit_status
 from launch.judging.evaluation_run import EvaluationTarget, evaluate, short_name
 from launch.setup.places import choose_caches
+from launch.setup.run_config import load_run_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(arguments: argparse.Namespace) -> int:
     """Evaluate what the arguments name. Returns the exit status."""
-    out = Path(arguments.out or f"evaluations/{short_name(arguments.model)}").expanduser().absolute()
+    out = output_path(arguments.out or f"evaluations/{short_name(arguments.model)}")
     choose_caches(out / ".cache")
     target = EvaluationTarget(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
     return FAILED if evaluate(config_of(arguments), target) else 0
@@ -57,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 def config_of(arguments: argparse.Namespace) -> Config:
     """Returns the config of an evaluation. All rows of --data are judged, whatever limit a preset sets, unless the command
     line sets one."""
-    return load(arguments.config, ["data.heldout_limit=0", *arguments.overrides, *as_overrides(arguments)])
+    return load_run_config(arguments.config, ["data.heldout_limit=0", *arguments.overrides, *as_overrides(arguments)])
 
 
 def as_overrides(arguments: argparse.Namespace) -> list[str]:

@@ -13,18 +13,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/report.py` finds its siblings
 
-from launch.page.run_page import ReportError, write_report
+from configs.paths import run_places
+from launch.cli import exit_status
+from launch.page.run_page import holds_run, write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 written, 2 there is nothing to draw it from."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_folder", type=Path, metavar="RUN_FOLDER", help="runs/<run id>")
-    try:
-        print(write_report(parser.parse_args(argv).run_folder))
-    except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("run_folder", metavar="RUN_FOLDER", help="the run's folder, or its id under ./runs")
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: report(arguments.run_folder))
+
+
+def report(run: str) -> int:
+    """Write the report of a run, and print its path. Returns the exit status."""
+    places = run_places(run)
+    print(write_report(next((place for place in places if holds_run(place)), places[0])))
     return 0
 
 

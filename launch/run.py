@@ -55,8 +55,8 @@ def start(arguments: argparse.Namespace) -> int:
         print(explain(arguments.explain))
         return 0
     if arguments.resume:
-        folder = Path(arguments.resume)
-        config, preset = load_resumed_config(folder, arguments.overrides), folder.name
+        config = load_resumed_config(arguments.resume, arguments.overrides)
+        preset = config.run.id
     else:
         config, preset = load_run_config(arguments.config, arguments.overrides), Path(arguments.config).stem
     if arguments.dry_run:

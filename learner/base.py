@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from safetensors import SafetensorError
 from torch import Tensor
 
+from buffer import files
 from buffer.heartbeat import Heartbeat
 from buffer.streams import Address
 from configs.schema import Config
@@ -125,7 +126,7 @@ class Learner:
             return
         path = self._checkpoints.with_name(f"{name}-{self.version}.msgpack")
         if replay and self._rank == 0:
-            path.write_bytes(replay)
+            files.write(path, replay)
         self._ranks.barrier()  # the driver ends all ranks as soon as one of them raises
         kept = f"; the last of them is in {path} (learner.experience.unpack reads it)" if replay else ""
         raise FloatingPointError(

@@ -9,7 +9,6 @@ and evaluations again, and ends as if it had never stopped.
 
 import json
 import math
-import os
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from buffer import files
 from configs.schema import Config
 from learner import batching, checkpoint, models
 from learner.base import Learner
@@ -211,12 +211,7 @@ class SFTLearner(Learner):
         """Mark the end on disk: a learner that starts on these checkpoints later is done at once."""
         self._done = True
         if self._rank == 0:
-            draft = self._checkpoints / f"{FINISHED}.unfinished"
-            with draft.open("w") as file:
-                json.dump(asdict(self.status()), file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._checkpoints / FINISHED)
+            files.write(self._checkpoints / FINISHED, json.dumps(asdict(self.status())))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from ray._private import ray_constants
 from ray._private.state import state
 
 from configs.load import ConfigError
+from launch.setup.environment import variable
 
 KILLED_S = 30.0  # a process that was killed frees its memory first, at the lowest priority
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def cluster_address(address: str) -> str | None:
     """Returns the cluster to join, None where there is none: `cluster.address`, or for "auto" that of the job, from Ray."""
-    return os.environ.get("RAY_ADDRESS") if address == "auto" else address
+    return variable("RAY_ADDRESS") or None if address == "auto" else address
 
 
 def join(address: str, *, timeout_s: float) -> None:

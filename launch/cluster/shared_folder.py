@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from buffer import files
 from configs.load import ConfigError
 from launch.cluster import calls, ray_session
 from launch.cluster.failures import ActorLost
@@ -34,7 +35,7 @@ def require_shared(folder: Path, *, limit_s: float) -> None:
         return
     token = secrets.token_hex(16)
     file = folder / f"{PREFIX}{token}"
-    file.write_text(token, encoding="utf-8")
+    files.write(file, token)
     try:
         probes = {_probe(node, file, token): node for node in nodes}
         blind = _nodes_without_folder(probes, file, limit_s)
@@ -53,7 +54,7 @@ def echo(file: Path, token: str, node: str) -> bool:
     """Runs on a node: write back what the driver wrote. Returns whether it was there."""
     if not file.is_file() or file.read_text(encoding="utf-8") != token:
         return False
-    answer_file(file, node).write_text(token, encoding="utf-8")
+    files.write(answer_file(file, node), token)
     return True
 
 

@@ -29,6 +29,7 @@ from launch.cluster.failures import ActorLost, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.weight_board import RayWeights, WeightBoard
 from launch.monitoring import stacks
+from launch.setup.prompt_source import sampling_seed
 
 T = TypeVar("T")
 
@@ -249,7 +250,7 @@ class StageActors:
             sequences=config.rollout.max_groups * config.rollout.samples,
             kv_cache_bytes=config.rollout.kv_cache_mb << 20,
             gpu_memory=config.rollout.gpu_memory,
-            seed=config.run.seed * 1009 + number,
+            seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,
         )
         return partial(VllmEngine, settings)

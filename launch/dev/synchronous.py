@@ -167,7 +167,7 @@ def _engine_settings(config: Config, model: str) -> VllmSettings:
         sequences=rollout.max_groups * rollout.samples,
         kv_cache_bytes=rollout.kv_cache_mb << 20,
         gpu_memory=rollout.gpu_memory,
-        seed=config.run.seed * 1009,
+        seed=sampling_seed(f"engine/{config.run.seed}/0"),
         device="cpu",
     )
 

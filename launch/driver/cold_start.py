@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from buffer import json_lines
+from buffer import files, json_lines
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
@@ -73,7 +73,7 @@ class ColdStart:
         dataset, context = self._folder / "dataset.jsonl", self._config.model.context
         examples = write_dataset(dataset, self.samples, self._inputs.mixed, self._inputs.tokenizer, context)
         counts = {"verdicts": verdicts, "examples": examples}
-        (self._folder / "verdicts.json").write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+        files.write(self._folder / "verdicts.json", json.dumps(counts, indent=2) + "\n")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
         require_examples(examples, verdicts)
         return counts
@@ -109,7 +109,7 @@ class ColdStart:
             note=self._progress.note,
         )
         outcome = {**counts, "steps": status.version, "best_step": status.best, "heldout_loss": status.best_loss}
-        (self._folder / "outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
+        files.write(self._folder / "outcome.json", json.dumps(outcome))
         return outcome
 
     def load(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     online_rl    judge (greedy, K votes) ─▶ GRPO and the meta-RM on the live stream ─▶ judge again
     count_votes  the meta-RM scores the votes ─▶ accuracy over k, plain and guided
 
-    runs/<run id>/  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
+    runs/<run id>/  inputs.json  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
                     run_state.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/
 
 A run that was cut off is resumed from this folder: each stage looks for what an earlier try has finished.
@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from buffer import files
 from buffer.ledger import Ledger
 from buffer.streams import ServerError, connect
 from configs.load import ConfigError, dump
@@ -43,9 +44,9 @@ from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker, chosen_mode
 from launch.page.run_page import write_report
 from launch.page.scaling import vote_metrics
-from launch.setup import resource_plan
+from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
-from launch.setup.preflight import format_skipped, prepare_run
+from launch.setup.preflight import format_notes, format_skipped, prepare_run
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
 from learner import checkpoint
@@ -111,11 +112,15 @@ class Pipeline:
 
     def _announce(self) -> None:
         config, inputs = self._config, self._inputs
+        notes = list(inputs.notes)
+        if self._continued and not inputs.known:
+            notes.append("the run began before its data, template and model were recorded, so nobody can tell if they changed")
+        if not inputs.known:
+            fingerprints.write(self.folder, inputs.fingerprints)
         if not self._resumed:
-            with private_files():
-                (self.folder / "config.yaml").write_text(dump(config), encoding="utf-8")
+            files.write(self.folder / "config.yaml", dump(config))
         described = resource_plan.describe(config, inputs.processes)
-        print(f"run        {self.folder}\n{described}{format_skipped(inputs.skipped)}", flush=True)
+        print(f"run        {self.folder}\n{described}{format_skipped(inputs.skipped)}{format_notes(notes)}", flush=True)
 
     def _make_cluster(self) -> Cluster:
         gpus = resource_plan.gpus_needed(self._config)
@@ -201,7 +206,8 @@ class Pipeline:
             self._tracker.log({"eval/version": version, **vote_metrics(row)})
 
     def _last_meta_rm(self) -> Path | None:
-        """Returns the model that chooses votes. RunFailed when there should be one."""
+        """Returns the model that chooses votes; None where there is none, or where it has learnt nothing. RunFailed when there
+        should be one."""
         if not self._config.meta_rm.enabled:
             return None
         folder = self.folder / "checkpoints" / "meta-rm"
@@ -211,7 +217,14 @@ class Pipeline:
                 f"no checkpoint of the meta-RM in {folder}, so the votes cannot be counted with its choice: is run.dir shared"
                 " by all nodes? (meta_rm.enabled=false counts them without it)"
             )
-        return newest[0] / "model"
+        path, record = newest
+        if not record.version or not self._results.training.meta_examples:
+            self._progress.note(
+                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} completions came"
+                " together, so it guides no votes"
+            )
+            return None
+        return path / "model"
 
     # ---- judging -------------------------------------------------------------------------------------------------
 
@@ -262,7 +275,7 @@ class Pipeline:
         self._results.seconds["total"] = time.monotonic() - self._began
         whole = summary(self._config, self._results, run_id=self.folder.name, preset=self._preset, finished=finished)
         whole |= {"skipped": self._inputs.skipped} | ({"error": str(error)} if finished == "failed" else {})
-        (self.folder / "summary.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        files.write(self.folder / "summary.json", json.dumps(whole, indent=2) + "\n")
         self._tracker.finish(whole)
         report = write_report(self.folder)
         print(f"{accuracy_line(whole)}report     {report}", flush=True)

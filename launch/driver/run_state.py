@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from actors.rollout_report import RolloutReport
+from buffer import files
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
 
@@ -86,6 +87,4 @@ class RunState:
 
     def save(self) -> None:
         """Write the whole file or leave the one before: a kill in between leaves no half of one."""
-        draft = self._path.with_suffix(".unfinished")
-        draft.write_text(json.dumps(asdict(self.totals)), encoding="utf-8")
-        draft.replace(self._path)
+        files.write(self._path, json.dumps(asdict(self.totals)))

@@ -12,7 +12,6 @@ and nowhere else: it is removed from every error text, and so are control charac
 from __future__ import annotations  # openai is imported late: annotations name its classes
 
 import asyncio
-import os
 import re
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +23,8 @@ from launch.judging.openai_shapes import ChatCompletion, ModelList, RawResponse
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring.plain_text import clean
 from launch.monitoring.redaction import redacted
+from launch.setup.environment import variable
+from launch.setup.prompt_source import SEEDS
 
 if TYPE_CHECKING:  # imported where a client is made: it costs a second that a run without an endpoint need not pay
     from openai import APIConnectionError, APIError, APIStatusError
@@ -76,7 +77,7 @@ class Endpoint:
             raise ValueError(f"concurrency {concurrency}, tries {tries}, timeout_s {timeout_s}: each must be above 0")
         self._url, self._model = url.rstrip("/"), model
         self._timeout_s, self._tries = timeout_s, tries
-        self._key = (api_key if api_key is not None else os.environ.get("OPENAI_API_KEY", "")).strip()
+        self._key = (api_key if api_key is not None else variable("OPENAI_API_KEY")).strip()
         self._check_address()
         from openai import AsyncOpenAI
 
@@ -141,7 +142,7 @@ class Endpoint:
                     raise
                 answers = []  # llama.cpp refuses n > 1, vLLM does when greedy; any other reason is met again below
             for i in range(len(answers), request.samples):
-                answers += await self._complete(request, n=1, seed=request.seed + i)
+                answers += await self._complete(request, n=1, seed=(request.seed + i) % SEEDS)
         except EndpointError as error:
             return error
         return tuple(answers)

@@ -6,7 +6,6 @@ preferences ─▶ checked ─▶ judged (engines or endpoint) ─▶ scored by 
 import json
 import os
 import secrets
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from buffer import files
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from configs.schema import Config
@@ -29,10 +29,12 @@ from launch.monitoring.tracker import chosen_mode
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
 from launch.setup.places import private_files, scratch_root
-from launch.setup.preflight import format_skipped, load_preferences
+from launch.setup.preference_data import load_heldout, require_unique_ids
+from launch.setup.preflight import format_skipped
 from launch.setup.prompt_source import prompt_template
 from launch.setup.signals import end_on_signals
 from launch.setup.tokenizer import Tokenizer
+from learner import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,9 +80,8 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout}
     with private_files():
         write_evaluation(target.out, counted, named=named, failed=failed, config=config)
-        (target.out / f"{short_name(target.model)}_outputs.jsonl").write_text(
-            "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"
-        )
+    outputs = "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items))
+    files.write(target.out / f"{short_name(target.model)}_outputs.jsonl", outputs)
     print_table(counted)
     print(f"written    {target.out}")
     if failed:
@@ -101,16 +102,13 @@ def short_name(model: str) -> str:
 
 def labelled_preferences(config: Config) -> list[Preference]:
     """Load the held-out preferences, and print what is skipped. ConfigError when ids or subsets cannot be told apart."""
-    loaded = load_preferences(config.data.heldout, config.data.heldout_limit)
-    preferences = list(loaded.preferences)
-    if any(preference.subset == OVERALL for preference in preferences):
+    loaded = load_heldout(config, beside=())
+    if any(preference.subset == OVERALL for preference in loaded.preferences):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
-    name, count = Counter(preference.question.id for preference in preferences).most_common(1)[0]
-    if count > 1:
-        raise ConfigError(f"data: preference id {name!r} occurs {count} times; make ids unique, or name the files differently")
+    require_unique_ids(loaded)
     if loaded.skipped:
         print(format_skipped(loaded.skipped).strip())
-    return preferences
+    return loaded.preferences
 
 
 def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer | None]:
@@ -125,6 +123,9 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             f"--meta-rm {target.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
             " checkpoints/meta-rm/version-*/model of a run"
         )
+    checkpoint_folder = Path(meta_rm).parent
+    if meta_rm and (checkpoint_folder / checkpoint.RECORD).is_file() and not checkpoint.read(checkpoint_folder).version:
+        raise ConfigError(f"--meta-rm {target.meta_rm}: it took no step in its run, so its scores mean nothing; give another")
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)

@@ -53,7 +53,7 @@ def meta_scores(
         plan: What the judge was asked.
         preferences: The judged ones.
         rows: Their rows, in the same order; those with an error are passed over.
-        path: A row for each preference. A score counts as long as it is of the same judgements.
+        path: A row for each preference. A score counts as long as it is of the same judgements of the same question.
         timeout_s: For the scores of a wave.
 
     Returns:
@@ -62,7 +62,7 @@ def meta_scores(
     Raises:
         TimeoutError: The scorer did not answer within `timeout_s`.
     """
-    marks = {row["id"]: mark(row["samples"]) for row in rows if "samples" in row}
+    marks = {row["id"]: mark([row["question"], row["samples"]]) for row in rows if "samples" in row}
     known = {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of") == marks.get(row["id"])}
     missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
     for start in range(0, len(missing), plan.wave):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from buffer import files
 from configs.load import dump
 from configs.schema import Config
 from grm.benchmarks import Item, TableRow
@@ -86,9 +87,9 @@ def write_evaluation(
     """
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
     whole = {**named, "failed": dict(failed), "subsets": figures}
-    (out / "table.json").write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    (out / "config.yaml").write_text(dump(config), encoding="utf-8")
-    (out / "report.html").write_text(_page(str(named["model"]), rows, failed), encoding="utf-8")
+    files.write(out / "table.json", json.dumps(whole, indent=2) + "\n")
+    files.write(out / "config.yaml", dump(config))
+    files.write(out / "report.html", _page(str(named["model"]), rows, failed))
     tracker = Tracker(out, f"evaluate-{out.name}", config.model_dump(), config.tracking.project, config.tracking.mode)
     overall = rows[-1]
     greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1"}

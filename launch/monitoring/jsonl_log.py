@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from buffer import json_lines
+from buffer import files, json_lines
 
 CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows, and wait until they are on disk: what follows may rely on them."""
-    with path.open("a", encoding="utf-8") as file:
+    with files.open_to_append(path) as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
         file.flush()
         os.fsync(file.fileno())
@@ -40,4 +40,4 @@ def repair(path: Path) -> None:
                 file.seek(start)
                 newline = file.read(min(CHUNK, end - start)).rfind(b"\n")
         if start + newline + 1 < end:
-            os.truncate(path, start + newline + 1)
+            files.truncate(path, start + newline + 1)

@@ -6,6 +6,7 @@ from buffer.named_server import require_named_server
 from buffer.server import driver_url
 from buffer.streams import Address, ServerError, connect, in_use
 from configs.load import ConfigError, load
+from configs.paths import run_places
 from configs.schema import Config
 from launch.monitoring.diagnosis import COLD_START, Diagnosis, diagnose_run
 
@@ -16,15 +17,18 @@ def locate_run(run: str) -> tuple[Path, Address]:
     """Returns a run's folder, and the address of its streams.
 
     Args:
-        run: the run's folder, or its id under ./runs.
+        run: the run's folder, or its id under `runs` (see `run_places`).
 
     Raises:
         ConfigError: there is no such run.
         ServerError: the run is not running, or its server is not joined (see `require_named_server`).
     """
-    folder = next((path for path in (Path(run), Path("runs") / run) if (path / "config.yaml").is_file()), None)
+    places = run_places(run)
+    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
     if folder is None:
-        raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs")
+        raise ConfigError(
+            f"--run {run}: no run there; name its folder, or its id under ./runs; looked for in {', '.join(map(str, places))}"
+        )
     folder = folder.resolve()
     url = load(folder / "config.yaml").redis.url
     if url:

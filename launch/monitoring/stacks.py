@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from buffer import files
 from buffer.heartbeat import LastHeartbeat
 
 ANSWER_S = 2.0  # for the process to write
@@ -24,8 +25,7 @@ _files: list[TextIO] = []  # faulthandler writes to the descriptor, which must s
 
 def dump_on_signal(path: Path) -> None:
     """Register the handler: SIGUSR1 appends the stack of every thread to the file, even while Python hangs in C."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    _files.append(os.fdopen(descriptor, "a", encoding="utf-8"))
+    _files.append(files.open_to_append(path))
     faulthandler.register(signal.SIGUSR1, file=_files[-1], all_threads=True, chain=False)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
+from buffer import files
 from configs.load import ConfigError
 from launch.monitoring import jsonl_log
 from launch.monitoring.metrics import ELAPSED, METRICS, checked
@@ -124,7 +125,7 @@ class Tracker:
         path = self._folder / METRICS_FILE
         jsonl_log.repair(path)
         self._began = clock() - _last_elapsed(path)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._file = files.open_to_append(path, buffering=1)
         self.mode = chosen_mode(mode, os.environ)
         self._run: wandb.Run | None = None
         if self.mode != "disabled":
@@ -150,7 +151,7 @@ class Tracker:
         """Append judgements to samples.jsonl, and log them to W&B as the table `samples/<when>`."""
         path = self._folder / SAMPLES_FILE
         jsonl_log.repair(path)
-        with path.open("a", encoding="utf-8") as file:
+        with files.open_to_append(path) as file:
             file.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
         if self._run is None:
             return

@@ -3,15 +3,15 @@
 summary.json, config.yaml, metrics.jsonl, samples.jsonl ─▶ RunFiles ─▶ sections ─▶ report.html
 """
 
-import json
 import os
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from buffer import files
 from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
 from launch.page.breakdown import breakdown
@@ -19,12 +19,17 @@ from launch.page.cards import CARDS
 from launch.page.curves import card_figure
 from launch.page.headline import facts, headline
 from launch.page.judgements import cases, prose
+from launch.page.lenient_json import NOT_JSON, parsed
 from launch.page.markup import Markup, join, tag
 from launch.page.number_format import finite
 from launch.page.run_summary import Summary
 from launch.page.stage_table import stages
 
 TEMPLATE = Path(__file__).with_name("report.html")
+SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
+FILES = (SUMMARY_FILE, CONFIG_FILE, METRICS_FILE, SAMPLES_FILE)
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # what odd values cause
+LONGEST = 200  # characters of an error that are shown
 
 
 class ReportError(ValueError):
@@ -55,8 +60,16 @@ def write_report(run_folder: Path) -> Path:
     """
     page = render(read(run_folder))
     path = run_folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    try:
+        files.write(path, page)
+    except OSError as error:
+        raise ReportError(f"{path} cannot be written ({error.strerror}): make the folder writable, or copy it") from None
     return path
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds anything that a report can be drawn from."""
+    return any((folder / name).is_file() for name in FILES)
 
 
 def read(run_folder: Path) -> RunFiles:
@@ -65,43 +78,49 @@ def read(run_folder: Path) -> RunFiles:
     Raises:
         ReportError: the folder is missing, or holds no run at all.
     """
-    names = ("summary.json", "config.yaml", METRICS_FILE, SAMPLES_FILE)
-    if not any((run_folder / name).is_file() for name in names):
-        raise ReportError(f"{run_folder} holds none of {', '.join(names)}: name the folder of a run, runs/<run id>")
+    if not holds_run(run_folder):
+        raise ReportError(f"{run_folder} holds none of {', '.join(FILES)}: name the folder of a run, runs/<run id>")
     problems: list[str] = []
-    config = run_folder / "config.yaml"
     records = [
         row
         for row in _rows(run_folder / METRICS_FILE, problems)
         if isinstance(row.get("metrics"), dict) and finite(row.get("elapsed_s"))
     ]
     return RunFiles(
-        summary=_summary(run_folder / "summary.json", problems),
+        summary=_summary(run_folder / SUMMARY_FILE, problems),
         records=records,
         problems=problems,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        config=_text(run_folder / CONFIG_FILE, problems),
         samples=_rows(run_folder / SAMPLES_FILE, problems),
     )
 
 
+def _text(path: Path, problems: list[str]) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        problems.append(f"{path.name} could not be read: {error.strerror}.")
+        return ""
+
+
 def _summary(path: Path, problems: list[str]) -> Summary:
     summary: Any = {}
-    if path.is_file():
+    if text := _text(path, problems):
         try:
-            summary = json.loads(path.read_text(encoding="utf-8", errors="replace"))
-        except json.JSONDecodeError as error:
-            problems.append(f"summary.json could not be read: {error}.")
-    else:
-        problems.append("There is no summary.json: the run is still running, or ended before it could write one.")
+            summary = parsed(text)
+        except NOT_JSON as error:
+            problems.append(f"{path.name} could not be read: {error}.")
+    elif not path.is_file():
+        problems.append(f"There is no {path.name}: the run is still running, or ended before it could write one.")
     return Summary(values=summary if isinstance(summary, dict) else {})
 
 
 def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     rows, bad = list[dict[str, Any]](), 0
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+    for line in _text(path, problems).split("\n"):
         try:
-            row = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError:
+            row = parsed(line) if line.strip() else None
+        except NOT_JSON:
             row = False
         bad += row is not None and not isinstance(row, dict)
         if isinstance(row, dict):
@@ -118,18 +137,27 @@ def render(run: RunFiles) -> str:
     title = " · ".join(filter(None, ("SPCT", run.summary.text("preset"), run.summary.text("run_id"))))
     summary = run.summary
     sections = (
-        _head(run),
-        headline(summary, run.records),
-        facts(summary),
-        stages(summary),
-        _curves(run),
-        breakdown(summary),
-        cases(run.samples),
+        _drawn("head", lambda: _head(run)),
+        _drawn("headline", lambda: headline(summary, run.records)),
+        _drawn("facts", lambda: facts(summary)),
+        _drawn("stages", lambda: stages(summary)),
+        _drawn("curves", lambda: _curves(run)),
+        _drawn("breakdown", lambda: breakdown(summary)),
+        _drawn("judgements", lambda: cases(run.samples)),
         _config(run),
         _foot(),
     )
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=join([title]), body=join(section for section in sections if section is not None))
+
+
+def _drawn(name: str, draw: Callable[[], Markup | None]) -> Markup | None:
+    """Draw a section, or say that it cannot be drawn: values of the right type may still make no sense."""
+    try:
+        return draw()
+    except UNUSABLE as error:
+        what = f"This part of the report ({name}) cannot be drawn: a file of the run holds impossible values"
+        return tag("section", tag("p", f"{what} ({type(error).__name__}: {str(error)[:LONGEST]}).", class_="notice"))
 
 
 def _head(run: RunFiles) -> Markup:

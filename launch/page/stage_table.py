@@ -3,7 +3,7 @@
 base ─ cold start ─ online RL: greedy, K votes, K votes guided by the meta-RM
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from grm.statistics import wilson
@@ -22,9 +22,11 @@ def stages(summary: Summary) -> Markup | None:
     if not judged:
         return None
     ks = [k for _, when in judged if (k := largest_k(_votes(summary, when), "vote@"))]
-    columns = ["greedy", *([f"votes@{max(ks)}", f"meta-guided votes@{max(ks)}"] if ks else [])]
+    guided = any(largest_k(_votes(summary, when), "guided@") for _, when in judged)
+    kinds = {"vote": "votes", **({"guided": "meta-guided votes"} if guided else {})} if ks else {}
+    columns = ["greedy", *(f"{name}@{max(ks)}" for name in kinds.values())]
     head = tag("tr", tag("th", "policy"), *(tag("th", column) for column in columns))
-    lines = [tag("tr", tag("th", name), *map(_table_cell, _cells(summary, when, ks))) for name, when in judged]
+    lines = [tag("tr", tag("th", name), *map(_table_cell, _cells(summary, when, kinds, ks))) for name, when in judged]
     cards = [
         scaling_card(_votes(summary, when), title=f"Votes of the {name} policy", what=_votes_text(summary, when))
         for name, when in judged
@@ -33,7 +35,7 @@ def stages(summary: Summary) -> Markup | None:
     return tag(
         "section",
         tag("h2", "Stage by stage"),
-        tag("p", _introduction(summary, voted=bool(ks))),
+        tag("p", _introduction(summary, voted=bool(ks), guided=guided)),
         tag("div", tag("table", head, *lines, class_="figures"), class_="wide"),
         grid,
     )
@@ -45,11 +47,11 @@ def _votes(summary: Summary, when: str) -> Mapping[str, Any]:
     return votes if isinstance(votes, Mapping) else {}
 
 
-def _cells(summary: Summary, when: str, ks: list[int]) -> list[Cell]:
-    """Returns the greedy accuracy and, where any policy voted, those of the most votes, plain and guided."""
+def _cells(summary: Summary, when: str, kinds: Iterable[str], ks: list[int]) -> list[Cell]:
+    """Returns the greedy accuracy and those of the most votes of each kind, plain or guided."""
     rows, greedy = summary.figure("heldout", "rows"), summary.figure("accuracy", when)
     cells: list[Cell] = [(greedy, *wilson(greedy, rows)) if greedy is not None and rows else None]
-    return cells + [_interval(_votes(summary, when), f"{kind}@{max(ks)}") for kind in ("vote", "guided") if ks]
+    return cells + [_interval(_votes(summary, when), f"{kind}@{max(ks)}") for kind in kinds]
 
 
 def _interval(figures: Mapping[str, Any], name: str) -> Cell:
@@ -67,14 +69,15 @@ def _table_cell(cell: Cell) -> Markup:
 def _votes_text(summary: Summary, when: str) -> str:
     rows = value(_votes(summary, when), "vote@1", "rows")
     where = f" on {number(rows)} held-out preferences" if rows is not None else ""
-    return (
-        f"Scores of k judgements are summed{where}, each with the responses reshuffled. Guided: the meta-RM picks half of them."
-    )
+    guided = " Guided: the meta-RM picks half of them." if largest_k(_votes(summary, when), "guided@") else ""
+    return f"Scores of k judgements are summed{where}, each with the responses reshuffled.{guided}"
 
 
-def _introduction(summary: Summary, *, voted: bool) -> str:
+def _introduction(summary: Summary, *, voted: bool, guided: bool) -> str:
     text = "Accuracy on held-out preferences, with 95 % intervals"
     text += ". Votes may cover fewer of them than greedy judgements." if voted else "."
+    if voted and not guided:
+        text += " No votes are guided by a meta-RM: none was trained in this run."
     cold_start = summary.values.get("cold_start")
     counts = cold_start.get("verdicts") if isinstance(cold_start, Mapping) else None
     if isinstance(counts, Mapping):

@@ -13,6 +13,9 @@ import tempfile
 from pathlib import Path
 
 from configs.load import ConfigError
+from configs.paths import expanded
+from launch.setup.environment import variable
+from launch.setup.hub import cached_revision
 
 TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
 SMOLLM2 = "smollm2-135m"
@@ -32,7 +35,7 @@ def resolve(path: str) -> str:
     if path == SMOLLM2:
         return str(smollm2())
     if is_folder(path):
-        folder = Path(path).expanduser().resolve()
+        folder = Path(expanded(path)).resolve()
         if not (folder / "config.json").is_file():
             raise ConfigError(f"model.path = {path!r}: {folder} has no config.json; give a Hugging Face model folder")
         return str(folder)
@@ -63,12 +66,12 @@ def architecture(folder: str) -> dict[str, object] | None:
 def fingerprint(model: str) -> str:
     """Returns a hash that differs between models, also two that lie in one folder one after the other.
 
-    It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a model that is
-    not on this disk it covers the name.
+    It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a hub model it
+    covers the name and the revision that this machine has of it.
     """
     folder = Path(model)
     if not folder.is_dir():
-        return hashlib.sha256(model.encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{model}@{cached_revision(model)}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if file.is_file()):
         size = file.stat().st_size
@@ -82,7 +85,7 @@ def fingerprint(model: str) -> str:
 
 def cache() -> Path:
     """Where converted models are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "spct"
+    return Path(variable("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "spct"
 
 
 def smollm2() -> Path:

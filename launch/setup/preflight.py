@@ -13,12 +13,19 @@ from configs.schema import Config
 from grm import instructions
 from grm.instructions import Instruction
 from grm.judgement import training_score_range
-from grm.preferences import Loaded, Preference
-from grm.sources import load
-from launch.setup import resource_plan
+from grm.preferences import Preference
+from launch.setup import fingerprints, resource_plan
+from launch.setup.fingerprints import Fingerprint
 from launch.setup.model_files import resolve
 from launch.setup.places import scratch_root
-from launch.setup.prompt_source import Draft, PromptSource, prompt_source
+from launch.setup.preference_data import (
+    load_heldout,
+    load_training,
+    require_enough,
+    require_unique_ids,
+    small_data_notes,
+)
+from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.tokenizer import Tokenizer
 
@@ -53,6 +60,12 @@ class RunInputs:
     """Rows and held-out prompts that are passed over, by reason."""
     sample: tuple[int, int]
     """Of the first training prompts: how many are too long, and how many were looked at."""
+    notes: Sequence[str]
+    """What to know before the run starts, a sentence each."""
+    fingerprints: Sequence[Fingerprint]
+    """Of data, template and model."""
+    known: bool
+    """Whether the run folder holds the same fingerprints already."""
     folder: Path
     """The run folder, which exists."""
 
@@ -85,10 +98,11 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     model = resolve(config.model.path)
     processes = resource_plan.planned_processes(config, model)
     resource_plan.check_object_store(config, model)
-    train = load_preferences(config.data.train, config.data.train_limit)
-    heldout = load_preferences(config.data.heldout, config.data.heldout_limit)
-    require_disjoint([*train.preferences, *heldout.preferences])
-    mixed = [instruction for name in config.cold_start.general for instruction in instructions.load(Path(name))]
+    train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
+    require_unique_ids(train, heldout)
+    general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
+    sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
+    require_enough(config, **sizes)
     tokenizer = Tokenizer(model)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
@@ -97,6 +111,8 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     unusable = Counter(train.skipped) + Counter(heldout.skipped)
     unusable[HELDOUT_TOO_LONG] += len(heldout.preferences) - len(drafts)
     by_id = {p.question.id: p for p in heldout.preferences}
+    found = fingerprints.fingerprints([train, heldout], general, prompt_template(config), model=model, path=config.model.path)
+    folder = find_run_folder(config) if resume else create_run_folder(config, preset, model)
     return RunInputs(
         model=model,
         processes=processes,
@@ -106,33 +122,14 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         drafts=drafts,
         prompts=prompts,
         tokenizer=tokenizer,
-        mixed=mixed,
+        mixed=[example for _, examples in general for example in examples],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
-        folder=find_run_folder(config) if resume else create_run_folder(config, preset, model),
+        notes=small_data_notes(config, **sizes),
+        fingerprints=found,
+        known=fingerprints.require_same(folder, found),
+        folder=folder,
     )
-
-
-def load_preferences(sources: Sequence[str], limit: int) -> Loaded:
-    """Load all sources in order, up to `limit` preferences (0: all). DataError names file, line and field."""
-    loaded = [load(name, limit=limit or None) for name in sources]
-    preferences = [preference for source in loaded for preference in source.preferences]
-    skipped: Counter[str] = Counter()
-    for source in loaded:
-        skipped.update(source.skipped)
-    if not preferences:
-        raise ConfigError(f"no usable preference in {', '.join(sources)}: {dict(skipped) or 'they are empty'}")
-    return Loaded(preferences=tuple(preferences[: limit or None]), skipped=dict(skipped))
-
-
-def require_disjoint(preferences: Sequence[Preference]) -> None:
-    """ConfigError when an id occurs twice in training and held-out data."""
-    repeated = [name for name, count in Counter(p.question.id for p in preferences).items() if count > 1]
-    if repeated:
-        raise ConfigError(
-            f"preference id {repeated[0]!r} occurs twice in data.train and data.heldout ({len(repeated)} such ids):"
-            " held-out rows must not be trained on; make ids unique"
-        )
 
 
 def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer: Tokenizer) -> list[Draft]:
@@ -157,3 +154,8 @@ def format_skipped(skipped: Mapping[str, int]) -> str:
     if not skipped:
         return ""
     return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+
+
+def format_notes(notes: Sequence[str]) -> str:
+    """Returns a line for each note, with a line break before it."""
+    return "".join(f"\nnote       {note}" for note in notes)

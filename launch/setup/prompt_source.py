@@ -14,11 +14,14 @@ from itertools import islice
 
 from buffer.ledger import Cursor
 from configs.load import ConfigError
+from configs.paths import expanded
 from configs.schema import Config
 from grm.judgement import ScoreRange
 from grm.preferences import Question
 from grm.prompts import Template, load_template, render, shuffled, template
 from launch.setup.tokenizer import Tokenizer
+
+SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever `run.seed` is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +37,7 @@ class Draft:
 
 
 def sampling_seed(name: str) -> int:
-    """Returns a seed for vLLM, 0 <= seed < 2^31, from the name of what the samples shall depend on."""
+    """Returns a seed for vLLM, 0 <= seed < SEEDS, from the name of what the samples shall depend on."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
 
@@ -133,7 +136,7 @@ class PromptSource:
 def prompt_template(config: Config) -> Template:
     """Returns the prompt template that the config names."""
     if config.prompts.template_path:
-        return load_template(config.prompts.template_path)
+        return load_template(expanded(config.prompts.template_path))
     return template(config.prompts.style, principles=config.prompts.principles)
 
 

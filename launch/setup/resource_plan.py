@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from configs.load import ConfigError
 from configs.schema import Config
+from launch.setup.environment import variable
 from launch.setup.model_files import architecture, resolve
 
 GIB = 1 << 30
@@ -77,7 +78,7 @@ def object_store_bytes(config: Config, model: str) -> int:
 def check_object_store(config: Config, model: str) -> None:
     """ConfigError when a Ray of our own cannot be started because shared memory is far too small for its object store."""
     need, free = object_store_bytes(config, model), _shared_memory_free(config)
-    if free is not None and need > free and need > SLOW_STORE_BYTES and "RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE" not in os.environ:
+    if free is not None and need > free and need > SLOW_STORE_BYTES and not variable("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"):
         raise ConfigError(
             f"Ray's object store needs {need / GIB:.1f} GiB of shared memory for {VERSIONS} versions of the weights,"
             f" {SHARED_MEMORY} has {free / GIB:.1f} free: {_remedy(need)}, or join a Ray cluster (cluster.address)"
@@ -163,7 +164,7 @@ def _remedy(need: int) -> str:
 
 def _shared_memory_free(config: Config) -> int | None:
     """Bytes free for the object store of a Ray of our own; None when we join a cluster, or on systems without /dev/shm."""
-    if config.cluster.address != "auto" or "RAY_ADDRESS" in os.environ or not os.path.isdir(SHARED_MEMORY):
+    if config.cluster.address != "auto" or variable("RAY_ADDRESS") or not os.path.isdir(SHARED_MEMORY):
         return None
     return shutil.disk_usage(SHARED_MEMORY).free
 

@@ -4,9 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from buffer.named_server import require_named_server
+from buffer.named_server import require_named_server, strangers
 from configs.load import ConfigError, load
+from configs.paths import expanded, inside_job_copy, run_places
 from configs.schema import Config
+from launch.setup.environment import variable
 from launch.setup.model_files import is_folder
 
 NAMED_DATA = ("tiny:", "tinyheld:", "hf:")  # data sources that are no files
@@ -17,43 +19,50 @@ def load_run_config(source: str, overrides: Sequence[str]) -> Config:
     return with_absolute_paths(load(source, overrides))
 
 
-def load_resumed_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read the config of the run in `folder`, wherever that folder lies now.
+def load_resumed_config(run: str, overrides: Sequence[str] = ()) -> Config:
+    """Read the config of a run, wherever its folder lies now.
+
+    Args:
+        run: The run's folder, or its id under `runs` (see `run_places`).
+        overrides: None may be given.
 
     Raises:
-        ConfigError: There is no config, the command line would change it, or it alone names a Ray cluster.
+        ConfigError: There is no config, the command line would change it, or it names a Ray cluster and may be a stranger's.
         ServerError: Its Redis server is not joined (see `require_named_server`).
     """
     if overrides:
         raise ConfigError(f"--resume: a run goes on with its own config; {overrides[0]} cannot be changed")
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"--resume {folder}: no run folder, it holds no config.yaml")
+    places = run_places(run)
+    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
+    if folder is None:
+        raise ConfigError(
+            f"--resume {run}: no run folder, it holds no config.yaml; looked for in {', '.join(map(str, places))}"
+        )
     config = load(folder / "config.yaml")
+    folder = Path(os.path.abspath(folder))
     if config.redis.url:
         require_named_server(config.redis.url, folder)
     _require_named_cluster(config, folder)
-    place = {"dir": str(folder.absolute().parent), "id": folder.absolute().name}
+    place = {"dir": str(folder.parent), "id": folder.name}
     return config.model_copy(update={"run": config.run.model_copy(update=place)})
 
 
 def _require_named_cluster(config: Config, folder: Path) -> None:
-    """ConfigError when only the run folder, which may be a stranger's, names the Ray cluster to join."""
+    """ConfigError when only the run folder of somebody else names the Ray cluster to join."""
     address = config.cluster.address
-    if address not in ("auto", os.environ.get("RAY_ADDRESS")):
+    if address not in ("auto", variable("RAY_ADDRESS")) and (problem := strangers(folder)):
         raise ConfigError(
-            f"--resume {folder}: its config joins the Ray cluster at {address}, and a cluster that one joins can run code as"
-            f" the user: if it is yours, set RAY_ADDRESS={address} as well"
+            f"--resume: {problem}, and it names the Ray cluster at {address}, which can run code as you: if that cluster is"
+            f" yours, set RAY_ADDRESS={address} as well"
         )
 
 
 def with_absolute_paths(config: Config) -> Config:
     """The config with absolute paths of data, templates and model, so that `--resume` finds them from any folder.
 
-    Inside a Ray job it stays as it is: there the working folder is a throw-away copy of what was submitted, and a job that
+    Inside a Ray job, paths in the working folder stay relative: it is a throw-away copy of what was submitted, and a job that
     resumes the run brings its own.
     """
-    if inside_job_copy():
-        return config
     prompts, model, cold = config.prompts, config.model, config.cold_start
     changed = {
         "data": config.data.model_copy(
@@ -63,14 +72,9 @@ def with_absolute_paths(config: Config) -> Config:
     }
     if prompts.template_path:
         changed["prompts"] = prompts.model_copy(update={"template_path": _absolute(prompts.template_path)})
-    if is_folder(model.path):
-        changed["model"] = model.model_copy(update={"path": _absolute(os.path.expanduser(model.path))})
+    if is_folder(expanded(model.path)):
+        changed["model"] = model.model_copy(update={"path": _absolute(model.path)})
     return config.model_copy(update=changed)
-
-
-def inside_job_copy() -> bool:
-    """Whether the working folder is the copy that Ray made of a submitted job's."""
-    return "_ray_pkg_" in str(Path.cwd())
 
 
 def _source(name: str) -> str:
@@ -78,8 +82,9 @@ def _source(name: str) -> str:
     if not name.startswith(NAMED_DATA):
         return _absolute(name)
     head, at, folder = name.partition("@")  # hf:<name>@<folder>: a copy on disk
-    return f"{head}@{_absolute(folder)}" if at and os.path.isdir(folder) else name
+    return f"{head}@{_absolute(folder)}" if at and os.path.isdir(expanded(folder)) else name
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).absolute())
+    path = expanded(path)
+    return path if inside_job_copy() else str(Path(path).absolute())

@@ -6,13 +6,15 @@ import shutil
 import time
 from pathlib import Path
 
+from buffer import files
 from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
+from configs.paths import output_path
 from configs.schema import Config
 from launch.setup import resource_plan
 from launch.setup.places import write_problem
-from launch.setup.run_config import inside_job_copy
 
+GROWING = ("*.jsonl", "votes/*.jsonl", "cold_start/*.jsonl", "stacks/*")  # files of a run folder that are added to
 STATE_BYTES = 16  # of a checkpoint, per parameter: weights, AdamW's float32 weights and its two moments
 
 
@@ -22,13 +24,11 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
     Raises:
         ConfigError: It cannot be used again or written, or it has no room for the checkpoints.
     """
-    root = Path(config.run.dir).expanduser()
-    if not root.is_absolute():
-        root = (Path.home() if inside_job_copy() else Path.cwd()) / root
-    folder = root / (config.run.id or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}-s{config.run.seed}")
+    folder = output_path(config.run.dir) / (config.run.id or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}-s{config.run.seed}")
     if can_resume_cold_start(folder):
         if _content(load_config(folder / "config.yaml")) != _content(config):
             raise ConfigError(f"run.id: {folder} was begun with another config; give that one, or choose another run.id")
+        _require_no_links(folder)
         return folder
     try:
         folder.mkdir(parents=True, mode=0o700)  # prompts, responses and labels are the user's own
@@ -60,10 +60,18 @@ def _require_space(config: Config, model: str, folder: Path) -> None:
 
 def find_run_folder(config: Config) -> Path:
     """Returns the folder of the run that the config names. ConfigError when there is nothing to resume."""
-    folder = Path(config.run.dir).expanduser() / config.run.id
+    folder = output_path(config.run.dir) / config.run.id
     if not (folder / "checkpoints").exists() and not (folder / "redis").exists() and not (folder / "cold_start").exists():
         raise ConfigError(f"--resume {folder}: nothing there to go on from; start it again under another run.id")
+    _require_no_links(folder)
     return folder
+
+
+def _require_no_links(folder: Path) -> None:
+    """ConfigError when a link stands in the place of a file that the run adds to: it would fail at the first line (`files`)."""
+    link = next((path for pattern in GROWING for path in folder.glob(pattern) if path.is_symlink()), None)
+    if link is not None:
+        raise ConfigError(f"{link} is a link, and a run's files are not written through links: remove it")
 
 
 def can_resume_cold_start(folder: Path) -> bool:
@@ -74,7 +82,7 @@ def can_resume_cold_start(folder: Path) -> bool:
 def lock_run_folder(folder: Path) -> int:
     """Keep other drivers out of a run's folder until the returned descriptor is closed or this process ends. ConfigError when
     another driver holds the lock."""
-    lock = os.open(folder / "driver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = files.open_descriptor(folder / "driver.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,6 +13,7 @@ import pytest
 from launch.evaluate import main
 from launch.judging import votes
 from launch.setup.model_files import TINY
+from learner import checkpoint
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, failure
 from tests.launch.whole_run import ROOT
 
@@ -106,10 +107,36 @@ def test_a_subset_cannot_be_named_as_the_last_row(tmp_path: Path, capsys: pytest
 
 
 def test_ids_of_two_files_must_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without ids the file's name and the line are the id, and two folders may have files of one name."""
-    pair = {"prompt": "q", "chosen": "x", "rejected": "y"}
+    pair = {"id": "p", "prompt": "q", "chosen": "x", "rejected": "y"}
     first, second = rows(tmp_path / "a" / "d.jsonl", pair), rows(tmp_path / "b" / "d.jsonl", {**pair, "prompt": "r"})
-    assert "preference id 'd:1' occurs 2 times" in refused(capsys, ["--model", "tiny", "--data", first, second])
+    message = f"preference id 'p' occurs twice, in data.heldout ({first}) and in data.heldout ({second})"
+    assert message in refused(capsys, ["--model", "tiny", "--data", first, second])
+
+
+def test_two_files_of_one_name_are_judged(started: Callable[..., int], tmp_path: Path) -> None:
+    plain = [{name: value for name, value in row.items() if name != "id"} for row in ROWS[:2]]
+    files = [rows(tmp_path / folder / "d.jsonl", row) for folder, row in zip("ab", plain, strict=True)]
+    assert started("--data", *files) == 0
+    judged = [json.loads(line) for line in (tmp_path / "out" / "judgements.jsonl").read_text().splitlines()[1:]]
+    assert [row["id"] for row in judged] == ["a/d.jsonl:1", "b/d.jsonl:1"]
+
+
+def test_rows_that_have_changed_are_judged_again_and_no_others(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path
+) -> None:
+    """Ids are line numbers here: a row that was put in front moves them all."""
+    plain = [{name: value for name, value in row.items() if name != "id"} for row in ROWS[:3]]
+    data = rows(tmp_path / "d.jsonl", *plain)
+    assert started("--data", data, "--k", "0") == 0
+    first = len(server.asked)
+    rows(tmp_path / "d.jsonl", *plain[:2], plain[2] | {"prompt": "another"})
+    assert started("--data", data, "--k", "0") == 0
+    assert len(server.asked) == first + 1
+    rows(tmp_path / "d.jsonl", plain[2], *plain[:2])
+    assert started("--data", data, "--k", "0") == 0
+    assert len(server.asked) == first + 1 + 3
+    table = json.loads((tmp_path / "out" / "table.json").read_text())["subsets"]["overall"]
+    assert (table["rows"], table["figures"]["greedy"]["value"]) == (3, pytest.approx(2 / 3))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,10 +245,21 @@ def test_what_cannot_judge_is_refused_before_anything_starts(
     assert "model.context = 4096 is over the model's own limit of" in capsys.readouterr().err
     assert main([*usual, "--config", "tiny", "--meta-rm", str(TINY)]) == 2
     assert "a LlamaForCausalLM, which scores nothing; give a meta-RM's folder" in capsys.readouterr().err
+    untrained = meta_rm(tmp_path / "meta-rm", version=0)
+    assert main([*usual, "--config", "tiny", "--meta-rm", str(untrained)]) == 2
+    assert f"--meta-rm {untrained}: it took no step in its run, so its scores mean nothing" in capsys.readouterr().err
     monkeypatch.setenv("WANDB_MODE", "shared")
     assert main([*usual, "--config", "tiny"]) == 2
     assert "WANDB_MODE='shared'" in capsys.readouterr().err
     assert not out.exists()
+
+
+def meta_rm(folder: Path, *, version: int) -> Path:
+    """The model folder of a checkpoint of a meta-RM."""
+    model = checkpoint.begin(folder, version) / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+    return checkpoint.commit(folder, checkpoint.Record(version=version, entries=(), ranks=1, zero_stage=1), keep=1) / "model"
 
 
 def test_data_in_a_partition_folder_is_judged(
@@ -230,7 +268,7 @@ def test_data_in_a_partition_folder_is_judged(
     rows(tmp_path / "dt=2026" / "x.jsonl", *ROWS)
     monkeypatch.chdir(tmp_path)
     assert started("--data", "dt=2026/x.jsonl") == 0
-    assert json.loads((tmp_path / "out" / "table.json").read_text())["data"] == ["dt=2026/x.jsonl"]
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["data"] == [str(tmp_path / "dt=2026" / "x.jsonl")]
 
 
 def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The options of an evaluation, and the overrides that they stand for."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +44,12 @@ def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
     assert as_overrides(arguments)[:3] == ["run.seed=3", 'model.path="m"', 'data.train=["d"]']
     assert arguments.overrides == ["grpo.lr=1e-6", "eval.temperature=1.0"]
     config = config_of(arguments)
-    assert (config.run.seed, config.grpo.lr, config.eval.temperature, config.data.heldout) == (3, 1e-6, 1.0, ["d"])
+    assert (config.run.seed, config.grpo.lr, config.eval.temperature, config.data.heldout) == (
+        3,
+        1e-6,
+        1.0,
+        [str(Path("d").absolute())],
+    )
 
 
 def test_a_path_with_an_equals_sign_is_data() -> None:

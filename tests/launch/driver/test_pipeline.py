@@ -19,6 +19,7 @@ from launch.cluster.failures import ActorLost, RunFailed
 from launch.driver import pipeline
 from launch.driver.pipeline import Pipeline
 from launch.setup.run_folder import lock_run_folder
+from learner import checkpoint
 from learner.checkpoint import CheckpointError
 
 
@@ -70,7 +71,7 @@ def begin(tmp_path: Path) -> Begin:
         small = ["data.train=tiny:1:20", "data.heldout=tinyheld:2:4:2", "tracking.mode=disabled"]
         config = load("tiny", [*small, f"run.dir={tmp_path}", f"run.id={tmp_path.name}"])
         if resume:
-            (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True)
+            (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True, exist_ok=True)
             (tmp_path / tmp_path.name / "config.yaml").write_text(dump(config))
         return Pipeline(config, preset="tiny", resume=resume)
 
@@ -178,3 +179,42 @@ def test_votes_without_the_meta_rm_that_should_choose_them_are_no_silent_result(
     run = begin()
     with pytest.raises(RunFailed, match=r"no checkpoint of the meta-RM in .*meta-rm, .*is run.dir shared by all nodes"), run:
         run.count_votes()
+
+
+@pytest.mark.parametrize(("version", "examples", "guides"), [(0, 0, False), (1, 0, False), (1, 16, True)])
+def test_a_meta_rm_that_took_no_step_guides_no_votes(
+    version: int,
+    examples: int,
+    guides: bool,
+    cluster: FakeCluster,
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = begin()
+    folder = run.folder / "checkpoints" / "meta-rm"
+    asked: list[Path | None] = []
+    with run:
+        checkpoint.begin(folder, version)
+        checkpoint.commit(folder, checkpoint.Record(version=version, entries=(), ranks=1, zero_stage=1), keep=1)
+        run._results.training.meta_examples = examples
+        monkeypatch.setattr(run._judgements, "count", lambda _, model: asked.append(model) or {})
+        run.count_votes()
+    assert [model is not None for model in asked] == [guides]
+    noted = "the meta-RM took no step, as fewer than meta_rm.batch = 64 completions came together" in capsys.readouterr().out
+    assert noted is not guides
+
+
+def test_it_records_its_inputs_before_its_config_and_says_when_nobody_can_tell(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = "note       the run began before its data, template and model were recorded"
+    with begin() as run:
+        recorded = (run.folder / "inputs.json").read_text()
+    assert unknown not in capsys.readouterr().out
+    assert [each["leaf"] for each in json.loads(recorded)] == ["data.train", "data.heldout", "prompts", "model.path"]
+    (run.folder / "inputs.json").unlink()
+    for expected in (True, False):  # the second try finds what the first has recorded
+        with begin(resume=True):
+            assert (unknown in capsys.readouterr().out) is expected
+        assert (run.folder / "inputs.json").read_text() == recorded

@@ -214,7 +214,7 @@ def test_command_line(tmp_path: Path) -> None:
     sample_run.write(tmp_path / "run", steps=2)
     script = Path(main.__code__.co_filename)
     done = subprocess.run([sys.executable, script, "run"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
-    assert Path(done.stdout.strip()) == Path("run/report.html")
+    assert Path(done.stdout.strip()) == tmp_path / "run" / "report.html"
     assert (tmp_path / "run" / "report.html").is_file()
 
 

@@ -44,7 +44,13 @@ def test_votes_alone() -> None:
 
 def test_votes_without_a_meta_rm() -> None:
     figures = {name: figure for name, figure in votes(0.6).items() if not name.startswith("guided")}
-    assert "online RL — 66 % 63 % – 69 % — Votes of" in text_of(votes={"after": figures})
+    text = text_of(votes={"after": figures})
+    assert (
+        "than greedy judgements. No votes are guided by a meta-RM: none was trained in this run. policy greedy votes@32" in text
+    )
+    assert "meta-guided" not in text
+    assert "online RL — 66 % 63 % – 69 % Votes of" in text
+    assert "Guided:" not in text
 
 
 def test_policies_with_different_k_share_the_column_of_the_largest() -> None:

@@ -67,7 +67,10 @@ def test_a_bad_row_is_named_by_line_and_field(
         (["data.train=nowhere.jsonl"], "nowhere.jsonl"),
         (["data.heldout=hf:nobody/nothing"], "nobody/nothing"),
         (["data.train=tiny:1"], "tiny:<seed>:<count>"),
-        (["data.train=tiny:1:50", "data.heldout=tiny:1:50"], "occurs twice in data.train and data.heldout"),
+        (
+            ["data.train=tiny:1:50", "data.heldout=tiny:1:50"],
+            "occurs twice, in data.train (tiny:1:50) and in data.heldout (tiny:1:50)",
+        ),
         (["model.path=./no-such-model"], "no config.json"),
         (["model.path=gpt5"], "neither a folder, nor owner/name"),
         (["model.path=owner/name"], "not on this disk"),
@@ -90,6 +93,8 @@ def test_a_bad_row_is_named_by_line_and_field(
         ),
         (["eval.votes=[1,8,4]"], "give each k once, in ascending order"),
         (["eval.votes=[1,4,4]"], "give each k once, in ascending order"),
+        (["data.train=tiny:1:1"], "give two preferences at least"),
+        (["cold_start.samples=0", "data.train=tiny:1:9", "grpo.steps=1", "meta_rm.batch=72"], "the meta-RM might take no step"),
     ],
 )
 def test_what_cannot_work_is_refused(

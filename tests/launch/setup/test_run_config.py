@@ -77,7 +77,7 @@ def test_a_run_with_relative_paths_is_resumed_from_another_folder(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    resumed = load_resumed_config(Path(os.path.relpath(folder, elsewhere)))
+    resumed = load_resumed_config(os.path.relpath(folder, elsewhere))
     inputs = prepare_run(resumed, preset="tiny", resume=True)
     assert inputs.folder.resolve() == project / "runs" / "x"
     assert [preference.question.id for preference in inputs.train][:1] == ["train"]
@@ -95,21 +95,27 @@ def test_in_a_ray_job_paths_stay_relative_as_the_next_job_brings_its_own_copy(
 
 def test_a_resumed_run_keeps_its_config(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(dump(load("tiny", ["run.dir=elsewhere", "grpo.steps=7"])))
-    config = load_resumed_config(tmp_path)
+    config = load_resumed_config(str(tmp_path))
     assert (config.run.dir, config.run.id, config.grpo.steps) == (str(tmp_path.parent), tmp_path.name, 7)
     with pytest.raises(ConfigError, match=r"--resume: a run goes on with its own config; grpo.lr=1 cannot be changed"):
-        load_resumed_config(tmp_path, ["grpo.lr=1"])
+        load_resumed_config(str(tmp_path), ["grpo.lr=1"])
     with pytest.raises(ConfigError, match=r"no run folder, it holds no config.yaml"):
-        load_resumed_config(tmp_path / "nowhere")
+        load_resumed_config(str(tmp_path / "nowhere"))
 
 
-def test_a_ray_cluster_that_only_the_run_folder_names_is_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.yaml").write_text(dump(load("tiny", ["cluster.address=10.0.0.1:6379"])), encoding="utf-8")
+def test_a_ray_cluster_that_only_the_run_folder_of_a_stranger_names_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump(load("tiny", ["cluster.address=10.0.0.1:6379"])), encoding="utf-8")
+    tmp_path.chmod(0o700)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config.chmod(0o600)
+    assert load_resumed_config(str(tmp_path)).cluster.address == "10.0.0.1:6379", "the user's own"
+    config.chmod(0o620)
     for named in ("", "10.0.0.2:6379"):
         monkeypatch.setenv("RAY_ADDRESS", named)
-        with pytest.raises(
-            ConfigError, match=r"joins the Ray cluster at 10.0.0.1:6379, .*set RAY_ADDRESS=10.0.0.1:6379 as well"
-        ):
-            load_resumed_config(tmp_path)
+        with pytest.raises(ConfigError, match=r"config.yaml can be written by other users, .*set RAY_ADDRESS=10.0.0.1:6379"):
+            load_resumed_config(str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert load_resumed_config(tmp_path).cluster.address == "10.0.0.1:6379"
+    assert load_resumed_config(str(tmp_path)).cluster.address == "10.0.0.1:6379"

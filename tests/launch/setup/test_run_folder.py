@@ -1,4 +1,4 @@
-"""The run folder is the user's alone, and there is room on the disk for checkpoints."""
+"""The run folder is the user's alone, there is room on the disk for checkpoints, and no link where a run adds to its files."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from configs.load import ConfigError, load
 from launch.setup.model_files import TINY
-from launch.setup.run_folder import create_run_folder
+from launch.setup.run_folder import create_run_folder, find_run_folder
 
 usage = namedtuple("usage", "total used free")
 
@@ -53,3 +53,16 @@ def test_a_quota_is_named_and_leaves_no_folder(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"run.dir = .*/x cannot be written: Disk quota exceeded"):
         create_run_folder(load("tiny", [f"run.dir={tmp_path / 'runs'}", "run.id=x"]), "tiny", str(TINY))
     assert not (tmp_path / "runs" / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "votes/after.jsonl", "cold_start/sampled.jsonl", "stacks/driver.txt"])
+def test_a_run_folder_with_a_link_in_the_place_of_a_file_is_refused_before_anything_starts(name: str, tmp_path: Path) -> None:
+    config = load("tiny", [f"run.dir={tmp_path}", "run.id=x"])
+    folder = create_run_folder(config, "tiny", str(TINY))
+    for part in ("votes", "cold_start", "stacks", "checkpoints/policy/version-000001/model"):
+        (folder / part).mkdir(parents=True)
+    (folder / "cold_start" / "model").symlink_to("../checkpoints/policy/version-000001/model")  # ours
+    assert find_run_folder(config) == folder
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=rf"{name} is a link, and a run's files are not written through links: remove it"):
+        find_run_folder(config)

@@ -1,0 +1,124 @@
+"""Ids that occur once, whatever the files are called; and batches and splits that the data can fill."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from configs.load import ConfigError, load
+from configs.schema import Config
+from launch.setup.preference_data import (
+    load_heldout,
+    load_training,
+    require_enough,
+    require_unique_ids,
+    small_data_notes,
+)
+
+
+def write(file: Path, *ids: str | None) -> Path:
+    """A file of preferences, a row for each id; a row with None has none."""
+    file.parent.mkdir(exist_ok=True, parents=True)
+    rows = [
+        {"prompt": f"q{i}", "responses": ["x", "y"], "preferred": 0} | ({"id": name} if name else {})
+        for i, name in enumerate(ids)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def checked(*overrides: str) -> list[str]:
+    """The ids of all preferences, the training ones first."""
+    config = load("tiny", overrides)
+    train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
+    require_unique_ids(train, heldout)
+    return [preference.question.id for data in (train, heldout) for preference in data.preferences]
+
+
+def test_two_files_of_one_name_do_not_collide(tmp_path: Path) -> None:
+    train, heldout = write(tmp_path / "train" / "data.jsonl", None, None), write(tmp_path / "heldout" / "data.jsonl", None)
+    assert checked(f"data.train={train}", f"data.heldout={heldout}") == [
+        "train/data.jsonl:1",
+        "train/data.jsonl:2",
+        "heldout/data.jsonl:1",
+    ]
+
+
+def test_ids_stay_file_name_and_line_where_that_is_enough(tmp_path: Path) -> None:
+    train, heldout = write(tmp_path / "a.jsonl", None), write(tmp_path / "b.jsonl", None)
+    assert checked(f"data.train={train}", f"data.heldout={heldout}") == ["a:1", "b:1"]
+
+
+def test_one_file_under_two_names_is_found(tmp_path: Path) -> None:
+    train = write(tmp_path / "a.jsonl", None)
+    (tmp_path / "link.jsonl").symlink_to(train)
+    for other in (tmp_path / "link.jsonl", tmp_path / "." / ".." / tmp_path.name / "a.jsonl"):
+        with pytest.raises(ConfigError, match=r"'a:1' occurs twice, in data\.train \(\S+a\.jsonl\) and in data\.heldout"):
+            checked(f"data.train={train}", f"data.heldout={other}")
+
+
+def test_an_id_that_occurs_twice_is_named_with_both_files(tmp_path: Path) -> None:
+    train, heldout = write(tmp_path / "a" / "x.jsonl", "p", "q"), write(tmp_path / "b" / "x.jsonl", "q", "r")
+    message = f"preference id 'q' occurs twice, in data.train ({train}) and in data.heldout ({heldout}) (1 such ids)"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        checked(f"data.train={train}", f"data.heldout={heldout}")
+
+
+def test_a_source_that_is_named_twice_is_found(tmp_path: Path) -> None:
+    train = write(tmp_path / "x.jsonl", "p")
+    message = f"occurs twice, in data.train ({train}) and in data.train ({train})"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        checked(f"data.train=[{train}, {train}]")
+
+
+def test_the_limit_holds_over_all_sources(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.jsonl", "p", "q"), write(tmp_path / "b.jsonl", "r", "s")
+    config = load("tiny", [f"data.train=[{first}, {second}]", "data.train_limit=3"])
+    train = load_training(config)
+    assert [[p.question.id for p in source.preferences] for source in train.sources] == [["p", "q"], ["r"]]
+
+
+# ---- enough for what is to be done -----------------------------------------------------------------------------------
+
+
+def config(*overrides: str) -> Config:
+    return load("tiny", overrides)
+
+
+@pytest.mark.parametrize(("overrides", "train"), [([], 1), (["cold_start.preferences=1", "cold_start.samples=64"], 100)])
+def test_a_cold_start_of_one_preference_is_refused_before_it_samples(overrides: list[str], train: int) -> None:
+    small = config(*overrides, "meta_rm.enabled=false")
+    with pytest.raises(ConfigError, match=r"the cold start would sample 1 preference, and .* give two preferences at least"):
+        require_enough(small, train=train, general=0)
+    require_enough(small, train=train, general=1)
+
+
+def test_one_preference_without_a_cold_start_is_enough() -> None:
+    require_enough(config("cold_start.enabled=false"), train=1, general=0)
+
+
+def test_a_meta_rm_that_might_never_take_a_step_is_refused() -> None:
+    small = ["grpo.steps=2", "grpo.batch_groups=2", "rollout.samples=4", "meta_rm.batch=32"]
+    with pytest.raises(ConfigError, match=r"meta_rm\.batch = 32 .* online RL trains 16 .* the cold start samples 0 without"):
+        load("tiny", [*small, "cold_start.enabled=false"])
+    load("tiny", [*small, "cold_start.enabled=false", "meta_rm.enabled=false"])
+    load("tiny", [*small, "cold_start.enabled=false", "meta_rm.batch=16"])
+    enough = load("tiny", [*small, "cold_start.samples=3", "cold_start.preferences=11"])
+    require_enough(enough, train=11, general=0)
+    with pytest.raises(ConfigError, match=r"meta_rm\.batch = 32 .* the cold start samples 30 without a hint; lower"):
+        require_enough(enough, train=10, general=0)
+
+
+@pytest.mark.parametrize(
+    ("train", "general", "notes"),
+    [
+        (8, 0, []),
+        (7, 5, [r"grpo\.batch_groups = 8 is over the 7 training preferences: a step takes some of them more than once"]),
+        (7, 0, [r"cold_start\.batch = 32 is over the 28 examples at most: each step takes all of them", r"grpo\.batch_groups"]),
+    ],
+)
+def test_what_is_seldom_meant_is_said(train: int, general: int, notes: list[str]) -> None:
+    found = small_data_notes(config(), train=train, general=general)
+    assert len(found) == len(notes)
+    assert all(re.match(pattern, note) for pattern, note in zip(notes, found, strict=True))

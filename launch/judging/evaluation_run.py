@@ -28,6 +28,7 @@ from launch.monitoring.plain_text import clean
 from launch.monitoring.tracker import chosen_mode
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.model_integrity import check_model_folder
 from launch.setup.preflight import format_skipped, load_preferences
 from launch.setup.prompt_source import prompt_template
 from launch.setup.signals import end_on_signals
@@ -122,9 +123,13 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             f"--meta-rm {target.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
             " checkpoints/meta-rm/version-*/model of a run"
         )
+    if meta_rm:
+        check_model_folder(meta_rm, trained=True)
+        Tokenizer(meta_rm)
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
+    check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
     return meta_rm, Tokenizer(model)
 

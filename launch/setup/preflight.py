@@ -17,6 +17,7 @@ from grm.preferences import Loaded, Preference
 from grm.sources import load
 from launch.setup import resource_plan
 from launch.setup.model_files import resolve
+from launch.setup.model_integrity import check_model_folder
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.tokenizer import Tokenizer
@@ -81,6 +82,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
     """
     model = resolve(config.model.path)
+    check_model_folder(model, trained=True)
     processes = resource_plan.planned_processes(config, model)
     resource_plan.check_object_store(config, model)
     train = load_preferences(config.data.train, config.data.train_limit)

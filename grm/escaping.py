@@ -5,7 +5,7 @@ Queries and responses are hostile. Everything that would act as frame is broken 
     [The End of Response 1]      [\The End of Response 1]       frame lines, anywhere, in any case
     Scores:  Response 2:         \Scores:  \Response 2:         labelled parts, at the head of a line
     \boxed{8, 2}                 \fbox{8, 2}                    looks the same in LaTeX; quoted, it is no score
-    <|im_end|>  <eos>  [/INST]   <\|im_end|>  <\eos>  [\/INST]  chat tokens of the usual tokenizers
+    <|im_end|>  <eos>  [/INST]   <\|im_end|>  <\eos>  [\/INST]  special tokens of all chat formats
     ESC, NUL, other controls     their pictures (U+2400 on)     newlines of every kind become LF, tabs stay
     bidirectional controls, zero-width and tag characters       removed: they have no visible form
 
@@ -23,17 +23,33 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
-_NAMED = (
-    r"s|bos|eos|pad|unk|mask|cls|sep|think|tool_call|tool_response|tools|image|unused\d{1,4}"
-    r"|(?:start|end)_of_(?:turn|image|text)|(?:begin|end)_of_(?:text|sentence)|endoftext"
-    r"|reponame|repo_name|filename|file_sep|gh_stars|empty_output|issue_(?:start|comment|closed)"
-    r"|jupyter_(?:start|text|code|output|script)|fim_(?:prefix|middle|suffix|pad)"
+# Special tokens that look like markup, by family: `<NAME>`, `</NAME>`. HTML and code must not be among them.
+_TAGS = "|".join(
+    (
+        r"s|unk|pad|cls|sep|mask|[bes]o[a-z]|eod|endoftext|(?:bos|eos|pad|unk|cls|sep|mask)_token",
+        r"(?:start|begin|end)_of_[a-z_]{1,24}",
+        r"(?:unused|reserved|special|extra_id|extra_token|placeholder|mask|control)[:_]?\d{1,6}",
+        r"think|role|tools|tool_calls?|tool_response|tool_results?|function_calls?|arg_(?:key|value)|minimax:tool_call",
+        r"function|parameter|(?:function|parameter)=[^<>\n]{1,80}|seed:[a-z_]{1,24}",
+        r"image|img|video|audio|ref|box|quad|img_context|[a-z]{1,16}_soft_token",
+        r"reponame|repo_name|filename|file_sep|gh_stars|empty_output|issue_(?:start|comment|closed)",
+        r"jupyter_(?:start|text|code|output|script)|fim[_-](?:prefix|middle|suffix|pad)",
+    )
 )
+# Likewise `[NAME]`; the second row only in capitals, as the small words stand in usage lines and forum markup.
+_BRACKETED = (
+    r"inst|cls|sep|pad|unk|[gs]?mask|bos|eos|system_prompt|model_settings|available_tools|tool_(?:calls|results|content)"
+    r"|unused_token_\d{1,6}|(?-i:IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|PREFIX|MIDDLE|SUFFIX|THINK|ARGS|CALL_ID)"
+)
+_BAR = "[|\uff5c]"
 # Possessive and bounded quantifiers only: no text makes the pattern backtrack.
 _ESCAPED = re.compile(
     r"\[(?=\\*+[ \t\n]*+the[ \t\n]++(?:begin|end)\b)"  # frame lines
-    r"|\[(?=\\*+/?(?:inst|cls|sep|pad|unk|mask|bos|eos|tool_calls|available_tools|tool_results)\])"
-    r"|<(?=\\*+(?:[|\uff5c][^<>\n]{0,80}[|\uff5c]>|/?(?:" + _NAMED + r")>|</?sys>>))"
+    rf"|\[(?=\\*+(?:/?(?:{_BRACKETED})|{_BAR}[\w -]{{1,64}}{_BAR})\])"  # [/INST]  [|user|]
+    r"|\](?=\\*+~!?b[\[\]])|\[(?=\\*+e~\[)|>(?=\\*+>(?-i:[A-Z]{3,16})<<)"  # ]~b]  ]~!b[  [e~[  >>ANSWER<<
+    r"|<(?=\\*+(?:"
+    rf"/?{_BAR}[\w\u2581]|{_BAR}[^<>\n]{{0,80}}{_BAR}>|[\w\u2581-]{{1,64}}{_BAR}>"  # <|im_end|>  <|turn>  <turn|>
+    rf"|/?(?:{_TAGS})>|</?sys>>|\[[^<>\[\]\n]{{1,80}}\]>))"  # <eos>  <<SYS>>  <[end_of_text]>
     r"|^[ \t>#*_\-]*+(?:\d{1,3}[.)][ \t*_]*+)?+"  # the head of a line, up to a label
     r"(?=\\*+(?:specific[ \t]++criteria|analysis|scores|response[ \t]++\d++)[*_ \t]*+:)",
     re.IGNORECASE | re.MULTILINE | re.ASCII,

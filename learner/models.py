@@ -65,11 +65,11 @@ def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, fo
         folder: where to write.
     """
     model.save_pretrained(folder, state_dict=state)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
 
 
 def _config(path: str) -> PretrainedConfig:
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     for name in ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"):
         if hasattr(config, name):
             setattr(config, name, 0.0)
@@ -90,6 +90,7 @@ def _load(kind: Any, path: str, config: PretrainedConfig, dtype: str, *, new: se
         dtype=getattr(torch, dtype),
         attn_implementation="eager" if capped else "sdpa",
         output_loading_info=True,
+        trust_remote_code=False,  # never the folder's own code, and never a question on a terminal
     )
     missing = sorted(set(info["missing_keys"]) - new)
     if missing or info["mismatched_keys"]:
@@ -99,7 +100,7 @@ def _load(kind: Any, path: str, config: PretrainedConfig, dtype: str, *, new: se
 
 
 def _padding(path: str, config: PretrainedConfig) -> int | None:
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     ends = {tokenizer.eos_token_id}
     ends |= set(config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id])
     candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids]

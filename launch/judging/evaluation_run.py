@@ -28,6 +28,7 @@ from launch.monitoring.plain_text import clean
 from launch.monitoring.tracker import chosen_mode
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
 from launch.setup.preflight import format_skipped
@@ -123,12 +124,16 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             f"--meta-rm {target.meta_rm}: a {', '.join(map(str, kinds))}, which scores nothing; give a meta-RM's folder:"
             " checkpoints/meta-rm/version-*/model of a run"
         )
-    checkpoint_folder = Path(meta_rm).parent
-    if meta_rm and (checkpoint_folder / checkpoint.RECORD).is_file() and not checkpoint.read(checkpoint_folder).version:
-        raise ConfigError(f"--meta-rm {target.meta_rm}: it took no step in its run, so its scores mean nothing; give another")
+    if meta_rm:
+        check_model_folder(meta_rm, trained=True)
+        Tokenizer(meta_rm)
+        checkpoint_folder = Path(meta_rm).parent
+        if (checkpoint_folder / checkpoint.RECORD).is_file() and not checkpoint.read(checkpoint_folder).version:
+            raise ConfigError(f"--meta-rm {target.meta_rm}: it took no step in its run, so its scores mean nothing")
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
+    check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
     return meta_rm, Tokenizer(model)
 

@@ -21,6 +21,7 @@ TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIECES, PIECE_BYTES = 16, 1 << 16  # read of each file for a fingerprint, evenly spread
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of git-lfs begins
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -55,12 +56,23 @@ def architecture(folder: str) -> dict[str, object] | None:
     if not file.is_file():
         return None
     try:
+        if is_lfs_pointer(file):
+            raise ValueError("it is the pointer that git keeps in place of the file: run `git lfs pull` there")
         fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"model.path: {file} cannot be read ({error}); give a Hugging Face model folder") from None
     if not isinstance(fields, dict):
         raise ConfigError(f"model.path: {file} is no object; give a Hugging Face model folder")
     return fields
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is the few lines that git-lfs keeps in place of a large one."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False  # a missing file is another matter
 
 
 def fingerprint(model: str) -> str:
@@ -118,12 +130,14 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     except OSError as error:
         raise ConfigError(f"model.path: {folder.parent} cannot be written ({error.strerror}): set XDG_CACHE_HOME") from None
     try:
-        widened = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        widened = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
         config = widened.config
         del config.quantization_config  # transformers refuses to save what it once read as quantized
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.load_state_dict(widened.state_dict())
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         tokenizer.chat_template = CHATML
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

@@ -17,6 +17,7 @@ from grm.preferences import Preference
 from launch.setup import fingerprints, resource_plan
 from launch.setup.fingerprints import Fingerprint
 from launch.setup.model_files import resolve
+from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import scratch_root
 from launch.setup.preference_data import (
     load_heldout,
@@ -96,6 +97,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     """
     scratch_root()
     model = resolve(config.model.path)
+    check_model_folder(model, trained=True)
     processes = resource_plan.planned_processes(config, model)
     resource_plan.check_object_store(config, model)
     train, heldout = load_training(config), load_heldout(config, beside=config.data.train)

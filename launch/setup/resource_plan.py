@@ -30,6 +30,8 @@ HEADROOM = 0.95  # share of a device that may be planned for
 # older one that a slow worker is still loading. The usual two of three stay below the 80 % from which Ray spills to disk.
 VERSIONS = 3
 STORE_MARGIN = 256 << 20  # bytes of the object store for what travels with calls
+# Where a config.json says how many tokens the model can read: most models, GPT-2, MPT, ChatGLM, and others.
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length")
 SHARED_MEMORY = "/dev/shm"
 SLOW_STORE_BYTES = 10**10  # a store that shared memory does not hold: up to here Ray uses the disk instead, above it refuses
 
@@ -200,9 +202,25 @@ def _rank_gib(count: float, width: int, ranks: int, stage: int) -> float:
 
 def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
     """ConfigError when the model cannot read so many tokens. `arch` is its config.json, None when that is not known."""
-    limit = arch.get("max_position_embeddings") if arch else None
-    if isinstance(limit, int) and config.model.context > limit:
+    limit = context_limit(arch or {})
+    if limit is not None and config.model.context > limit:
         raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")
+
+
+def context_limit(arch: Mapping[str, object]) -> int | None:
+    """Returns how many tokens a model reads at most, from its config.json; None when that does not say.
+
+    A model that also reads images keeps it in `text_config`. Of several names the smallest counts, as in vLLM.
+    """
+    text = arch.get("text_config")
+    fields = {**arch, **text} if isinstance(text, Mapping) else arch
+    limits = [value for name in CONTEXT_NAMES if isinstance(value := fields.get(name), int)]
+    rope = fields.get("rope_scaling") or fields.get("rope_parameters")
+    scaling = rope if isinstance(rope, Mapping) else {}
+    # The others are in the limit already, and so is Gemma-3's.
+    stretched = scaling.get("rope_type", scaling.get("type")) in ("linear", "dynamic") and "gemma3" not in str(arch)
+    factor = scaling.get("factor") if stretched else 1
+    return int(min(limits) * factor) if limits and isinstance(factor, int | float) else min(limits, default=None)
 
 
 def _check_memory(config: Config, processes: Sequence[PlannedProcess], cache_gib: float) -> None:

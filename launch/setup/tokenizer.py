@@ -1,9 +1,20 @@
-"""Text in, token ids out: the policy's tokenizer and chat format."""
+"""Text in, token ids out: the policy's tokenizer and chat format, checked before anything starts."""
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 from configs.load import ConfigError
+from grm.judgement import Judgement, parse
+from launch.setup.chat_frame import PLAIN, ChatFrame, Message, chat_frame
+
+Loaded = TypeVar("Loaded")
+
+SPELLED = "\\boxed{8, 2}"  # the one text that a judge must be able to write
+# What chat templates write, by template and special tokens: a process forks for each of them once, and not while Ray runs in it
+# (the meta-RM's is its policy's, or was looked at by the preflight of the evaluation).
+_FRAMES: dict[tuple[str, str], ChatFrame] = {}
+MARKUP = set("<>[]|\uff5c")  # what the marks of a chat format are made of
 
 
 class Tokenizer:
@@ -11,41 +22,178 @@ class Tokenizer:
     special token."""
 
     def __init__(self, folder: str) -> None:
-        """Load the tokenizer of a folder or hub name. ConfigError when there is none."""
-        from transformers import AutoTokenizer
+        """Load the tokenizer of a folder or hub name.
 
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"model.path: no tokenizer can be loaded from {folder} ({why})") from error
+        Raises:
+            ConfigError: There is none, or no prompt can be made with it, or its ids are not those of the model.
+        """
+        from transformers import AutoConfig, AutoTokenizer
+
+        config: Any = _load("config.json", folder, AutoConfig.from_pretrained)
+        self._tokenizer: Any = _load("tokenizer", folder, AutoTokenizer.from_pretrained)
+        self._frame = self._chat_frame()
+        self._start = self._ids_before(PLAIN) if self._frame is None else ()
+        stops = _stops(folder, config, self._tokenizer)
+        self._end = self._end_token(stops)
         added = self._tokenizer.added_tokens_decoder.values()
-        self._special = sorted({token.content for token in added if token.special}, key=len, reverse=True)
+        self._special = sorted({token.content for token in added if self._is_mark(token)}, key=len, reverse=True)
+        prompt = self.encode(PLAIN)
+        self._require_beginning_and_end(prompt, stops)
+        self._require_own_vocabulary(prompt, getattr(config.get_text_config(), "vocab_size", None))
+        self._require_judgements()
 
     def escape_special_tokens(self, text: str) -> str:
         """Break the tokenizer's special tokens in a text visibly: `<|im_end|>` -> `<\\|im_end|>`."""
         for token in self._special:
             if token in text:
-                text = text.replace(token, f"{token[0]}\\{token[1:]}")
+                text = text.replace(token, f"{token[0]}\\{token[1:]}" if len(token) > 1 else "\ufffd")
         return text
 
     def encode(self, message: str) -> tuple[int, ...]:
         """Returns the token ids of a user message, up to where the policy's completion begins."""
-        if self._tokenizer.chat_template is None:
-            return tuple(self._tokenizer(message + "\n")["input_ids"])
-        ids = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}],
-            add_generation_prompt=True,
-            return_dict=True,
-            enable_thinking=False,  # Qwen3: judge at once; other templates do not read it
-        )["input_ids"]
-        return tuple(ids)
+        if self._frame is None:
+            return (*self._start, *self._plain(message + "\n"))
+        return self._plain(self._frame.around(message))
 
     def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
         """Returns the token ids of a completion to learn from or to score, with its end token unless it was cut short."""
-        ids = self._tokenizer(self.escape_special_tokens(text), add_special_tokens=False)["input_ids"]
-        return (*ids, self._tokenizer.eos_token_id) if ended else tuple(ids)
+        ids = self._plain(self.escape_special_tokens(text))
+        return (*ids, self._end) if ended else ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Returns the text of a completion, without special tokens."""
-        return str(self._tokenizer.decode(token_ids, skip_special_tokens=True))
+        """Returns the text of a completion, without special tokens. Ids that the tokenizer does not know, as a padded embedding
+        can sample them, are no text."""
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    # ---- what the tokenizer's files say --------------------------------------------------------------------------
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        """The ids of a text alone: nothing that the tokenizer would put before or behind it."""
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _chat_frame(self) -> ChatFrame | None:
+        """None: a base model without a chat format. ConfigError when there is one that cannot be used."""
+        template = self._tokenizer.chat_template
+        if isinstance(template, dict) and "default" not in template:
+            raise ConfigError(
+                f"model.path: the model has chat templates for {', '.join(sorted(template))} and none is the default;"
+                " name one of them default in tokenizer_config.json"
+            )
+        if template is None:
+            return None
+        key = (str(template), json.dumps(self._tokenizer.special_tokens_map, default=str))
+        if key not in _FRAMES:
+            _FRAMES[key] = chat_frame(self._render)
+        return _FRAMES[key]
+
+    def _render(self, messages: Sequence[Message], prompt: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=prompt,
+                tokenize=False,
+                enable_thinking=False,  # Qwen3: judge at once; other templates do not read it
+            )
+        )
+
+    def _ids_before(self, text: str) -> tuple[int, ...]:
+        """What the tokenizer puts before a text by itself; an end token behind it would end the prompt."""
+        whole, plain = tuple(self._tokenizer(text)["input_ids"]), self._plain(text)
+        start = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
+        return whole[:start]
+
+    def _end_token(self, stops: Sequence[int]) -> int:
+        """Returns the token that ends a completion: of those at which the engine stops, the one that the chat format writes."""
+        if not stops:
+            raise ConfigError(
+                "model.path: the model has no end token, so no completion would end; set eos_token in tokenizer_config.json or"
+                " eos_token_id in generation_config.json"
+            )
+        written = self._plain(self._frame.end) if self._frame is not None else ()
+        return next((token for token in written if token in stops), stops[0])
+
+    def _require_beginning_and_end(self, prompt: Sequence[int], stops: Sequence[int]) -> None:
+        """ConfigError when a prompt begins twice, or is ended before a completion can begin."""
+        first = self._tokenizer.bos_token_id
+        if first is not None and prompt[:2] == (first, first):
+            raise ConfigError(
+                "model.path: the beginning-of-text token stands twice before a prompt; let the chat template, or the tokenizer"
+                " where there is none, write it once"
+            )
+        frame = self._frame
+        if frame is not None and not frame.end and self._plain(frame.around(PLAIN).rstrip())[-1] in stops:
+            raise ConfigError(
+                "model.path: the chat template's prompt is ended by an end token, so no completion begins there;"
+                " let the template write the assistant's head when add_generation_prompt is set"
+            )
+
+    def _is_mark(self, token: Any) -> bool:
+        """Whether judged text must not hold an added token: it is special, or a mark of the chat format."""
+        frame = self._frame
+        marks = frame is not None and token.content in f"{frame.before} {frame.after} {frame.end}"
+        return bool(token.special or (marks and len(token.content) > 2 and MARKUP & {*token.content}))
+
+    def _require_own_vocabulary(self, prompt: Sequence[int], rows: int | None) -> None:
+        """ConfigError when a prompt or a completion could hold an id that the model's embedding has no row for.
+
+        Special tokens may lie outside, as Gemma-3's image token does: they are broken in judged text, and those that the chat
+        format writes are looked at.
+        """
+        if rows is None:
+            return
+        ids: dict[str, int] = self._tokenizer.get_vocab()
+        outside = {token: i for token, i in ids.items() if i >= rows and token not in self._special}
+        outside |= {str(self._tokenizer.convert_ids_to_tokens(i)): i for i in (*prompt, self._end) if i >= rows}
+        if outside:
+            token = max(outside, key=lambda token: outside[token])
+            raise ConfigError(
+                f"model.path: the tokenizer writes ids up to {outside[token]} ({token!r}), the model's embedding has {rows}"
+                " rows; give the tokenizer of this model, or enlarge the embedding (resize_token_embeddings) and save it again"
+            )
+
+    def _require_judgements(self) -> None:
+        """ConfigError when a judgement that is written in tokens cannot be read back, as with an empty vocabulary."""
+        back = self.decode(self.completion(SPELLED))
+        judgement = parse(back, 2)
+        if not isinstance(judgement, Judgement) or judgement.scores != (8, 2):
+            raise ConfigError(
+                f"model.path: {SPELLED} comes back from the tokenizer as {back[:80]!r}, so no judgement could be read;"
+                " its files are missing, or of another model"
+            )
+
+
+def _load(what: str, folder: str, load: Callable[..., Loaded]) -> Loaded:
+    """Load a part of a model. The folder's own code never runs, and nobody is asked about it. ConfigError when it cannot be
+    loaded."""
+    try:
+        return load(folder, trust_remote_code=False)
+    except Exception as error:  # also what the parsers of tokenizers and sentencepiece raise, which have no error of their own
+        raise ConfigError(f"model.path: no {what} can be loaded from {folder} ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    import tokenizers
+    import transformers
+
+    text = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__} {text}" if isinstance(error, LookupError) else text or type(error).__name__
+    if "trust_remote_code" in str(error):
+        return "it needs the folder's own Python code (auto_map), which is never run; give a model that transformers has itself"
+    if isinstance(error, OSError):
+        return text
+    return f"{text}; read with transformers {transformers.__version__} and tokenizers {tokenizers.__version__}"
+
+
+def _stops(folder: str, config: Any, tokenizer: Any) -> list[int]:
+    """Returns the tokens at which the engine ends a completion, that of the tokenizer first."""
+    from transformers import GenerationConfig
+
+    try:
+        ends = GenerationConfig.from_pretrained(folder).eos_token_id
+    except OSError:  # there is no generation_config.json: the engine looks here, too
+        ends = config.get_text_config().eos_token_id
+    return [*dict.fromkeys(end for end in [tokenizer.eos_token_id, *_listed(ends)] if end is not None)]
+
+
+def _listed(ids: int | Iterable[int] | None) -> Collection[int]:
+    return [ids] if isinstance(ids, int) else [*(ids or ())]

@@ -107,6 +107,43 @@ TOKENS = [
     "<repo_name>",
     "<|fim_middle|>",
 ]
+# Special tokens as chat templates and tokenizers of these families write them.
+FAMILIES = {
+    "ChatML, Qwen, Yi": "<|im_start|> <|im_end|> <|im_sep|> <|endoftext|>"
+    " <tool_call> </tool_call> <tool_response> <think> </think>",
+    "Qwen, code": "<|fim_middle|> <|repo_name|> <|file_sep|>"
+    " <function=run> </function> <parameter=x> </parameter> <tools> </tools>",
+    "Qwen-VL": "<|vision_start|> <|image_pad|> <|box_start|> <img> </img> <ref> </ref> <box> </box> <quad>",
+    "Llama 2, Mistral": "<s> </s> <unk> [INST] [/INST] <<SYS>> <</SYS>>",
+    "Llama 3": "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|>",
+    "Llama 4": "<|header_start|> <|header_end|> <|eot|> <|reserved_special_token_7|>",
+    "Mistral, tekken": "[SYSTEM_PROMPT] [/SYSTEM_PROMPT] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_CALLS] [TOOL_RESULTS]"
+    " [/TOOL_RESULTS] [TOOL_CONTENT] [IMG] [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [THINK] [/THINK] [ARGS] [CALL_ID]"
+    " [AUDIO] [BEGIN_AUDIO] [MODEL_SETTINGS] <SPECIAL_20>",
+    "Gemma 1 to 3": "<bos> <eos> <pad> <start_of_turn> <end_of_turn> <start_of_image> <image_soft_token> <unused12>",
+    "Gemma, newer": "<|turn> <turn|> <|channel> <channel|> <|tool_call> <tool_call|> <|think|>",
+    "Phi": "<|user|> <|assistant|> <|system|> <|end|> <|placeholder1|> <|dummy_85|>",
+    "DeepSeek": "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜>"
+    " <｜tool▁calls▁begin｜> <｜fim▁hole｜> <|EOT|>",
+    "DeepSeek, tools": "<｜DSML｜function_calls> </｜DSML｜function_calls> <｜DSML｜invoke",
+    "Cohere": "<BOS_TOKEN> <EOS_TOKEN> <PAD> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|USER_TOKEN|> <|CHATBOT_TOKEN|>"
+    " <|START_THINKING|>",
+    "GLM": "[gMASK] [sMASK] [MASK] <sop> <eop> <|user|> <|observation|> <arg_key> </arg_key> <arg_value> <|begin_of_box|>",
+    "gpt-oss": "<|start|> <|channel|> <|message|> <|call|> <|return|> <|constrain|>",
+    "InternLM": "<eoh> <eoa> <eot> <|action_start|> <|plugin|> [UNUSED_TOKEN_145] <IMG_CONTEXT>",
+    "EXAONE": "[|system|] [|user|] [|assistant|] [|endofturn|] [|tool|]",
+    "Kimi": "<|im_user|> <|im_assistant|> <|im_middle|> <|media_begin|> [BOS] [EOS] [PAD] [UNK]",
+    "MiniMax": "]~b] ]~!b[ [e~[ <minimax:tool_call> </minimax:tool_call> <beginning_of_sentence|>",
+    "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think> <[begin▁of▁sentence]>",
+    "Falcon": ">>TITLE<< >>ANSWER<< >>QUESTION<<",
+    "SmolVLM, Idefics": "<end_of_utterance> <fake_token_around_image|> <image>",
+    "StarCoder": "<fim_prefix> <fim-prefix> <fim_suffix> <file_sep> <repo_name> <jupyter_code> <issue_start> <gh_stars>",
+    "T5, Nemotron, BERT": "<extra_id_0> <extra_id_1> <mask> [CLS] [SEP] [MASK] [PAD] [UNK]",
+    "Baichuan": "<reserved_106> <reserved_107>",
+    "Ling": "<role> </role> <|role_end|> <|startoftext|>",
+    "Granite": "<|start_of_role|> <|end_of_role|> <|end_of_text|> <|tool_call|>",
+    "video and sound": "<video> </video> <audio> </audio> <|audio_bos|> <|AUDIO|>",
+}
 MARK = "BENIGN"
 TEMPLATES = [template(style, principles=principles) for style in STYLES for principles in (True, False)]
 FRAME_LINE = re.compile(r"\[[ \t]*the[ \t]+(begin|end)[ \t]+of", re.IGNORECASE)
@@ -214,10 +251,25 @@ def test_only_line_feeds_break_lines(text: str) -> None:
         "Scores were high in my analysis: the response was good. See Response 2.",
         "Straße, naïve, 東京, Ελλάδα, हिन्दी, نمی\u200cخواهم, 👩\u200d👩\u200d👧, ①, ﬁ, x²",
         "letters, digits 0-9 . , : ; ! ? ' \" ( ) - * #\nnext line",
+        "List<String> a; vector<int> v; map<my_type, T> m; #include <stdio.h>\ncin >> a; cout << b << endl; x <<= 2; a |= b;",
+        "parse :: Parser a <|> Parser a; f <| g x; [x | x <- xs]; |x| < 3; [1 | 2]; a[b|c]; let f = [| 1; 2 |]",
+        "usage: tool [args] [prefix] [-v] [img]x[/img] [audio] [call_id]",
+        "<user>Ann</user> <p>text</p> <br/> <your_name> <answer>4</answer> <xsl:template> <Foo.Bar> <-> <= >= <>",
     ],
 )
 def test_ordinary_text_is_untouched(text: str) -> None:
     assert escape_frame(text) == text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_special_tokens_of_all_chat_formats_are_broken(family: str) -> None:
+    """Also for a served judge, whose tokenizer is not known here: `render` escapes the frame for every judge."""
+    for token in FAMILIES[family].split():
+        for text in (token, f"a{token}b", f"{token[0]}\\{token[1:]}", f"\n{token * 3}\n", f"é {token}"):
+            prompt = render(question(text, "other", query=text), (0, 1), template("compact"))
+            assert token not in prompt
+        assert token not in escape_frame(escape_frame(token)), "escaping again opens nothing"
+        assert escape_frame(token).replace("\\", "") == token, "nothing is lost"
 
 
 def test_escapes_are_visible_and_distinct() -> None:

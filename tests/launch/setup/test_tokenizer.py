@@ -1,0 +1,259 @@
+"""Tokenizers and chat formats of other people: the right ids, or one sentence before anything starts."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from configs.load import ConfigError
+from launch.setup import chat_frame
+from launch.setup.tokenizer import Tokenizer
+from tests.random_models import CHATML
+from tests.small_tokenizers import INST, PARTS, SPECIAL, USER_ALONE, make
+
+BOS, EOS, START, END, PAD = range(5)
+MESSAGE = (
+    " \nJudge.\n[The Begin of Response 1]\n\\boxed{8, 2} {{ x }} <b>&amp;</b> für 雪\n[The End of Response 1]\nBe strict. \n"
+)
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+TURNS: dict[str, Any] = {
+    "special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"),
+    "bos": "<bos>",
+    "eos": "<eos>",
+}
+THINKING = CHATML.replace("assistant\n{%", "assistant\n{% if enable_thinking %}<think>{% endif %}{%")
+
+
+def loaded(folder: Path, **how: Any) -> Tokenizer:
+    return Tokenizer(str(make(folder, **how)))
+
+
+def reference(folder: Path, *, parts: bool = False, answer: str = "") -> tuple[int, ...]:
+    """The ids of the chat as transformers makes them."""
+    form = (lambda text: [{"type": "text", "text": text}]) if parts else str
+    chat = [{"role": "user", "content": form(MESSAGE)}]
+    chat += [{"role": "assistant", "content": form(answer)}] if answer else []
+    made = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        chat, add_generation_prompt=not answer, return_dict=True, enable_thinking=False
+    )
+    return tuple(made["input_ids"])
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "ChatML": {"template": CHATML, "eos": "<|im_end|>"},
+    "a template that trims, and ends where the answer begins": {"template": INST},
+    "turns that end in another token than the text": {**TURNS, "template": GEMMA, "generation_eos": [EOS, END]},
+    "a template that can think": {"template": THINKING, "eos": "<|im_end|>"},
+    "a template of one user message": {"template": USER_ALONE},
+    "several templates, one of them the default": {
+        "template": [{"name": "tool_use", "template": "{{ tools[0] }}"}, {"name": "default", "template": CHATML}]
+    },
+    "content as a list of parts": {"template": PARTS, "eos": "<|im_end|>"},
+    "a tokenizer that adds the beginning, as its template does": {"template": INST, "adds": "<s> $A"},
+    "a tokenizer that adds an end": {"template": INST, "adds": "<s> $A </s>"},
+    "no padding": {"template": CHATML, "pad": None},
+    "no beginning": {"template": CHATML, "bos": None},
+    "an end that the generation config alone names": {"template": CHATML, "eos": None, "generation_eos": END},
+    "an end that the config alone names": {"template": CHATML, "eos": None, "config_eos": END},
+    "a padded embedding": {"template": CHATML, "rows": 320},
+    "added tokens": {"template": CHATML, "words": ["[The Begin of Response 1]", " Response"]},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_ids_of_a_prompt_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    how = FORMATS[name]
+    tokenizer = loaded(tmp_path, **how)
+    ids = tokenizer.encode(MESSAGE)
+    assert ids == reference(tmp_path, parts=how["template"] == PARTS)
+    assert MESSAGE.strip() in tokenizer.decode(ids), "the prompt holds the message"
+    assert ids.count(BOS) == (1 if how["template"] in (INST, GEMMA) else 0), "one beginning, where the format has one"
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name]["template"] not in (USER_ALONE, INST)])
+def test_a_prompt_and_its_completion_are_the_whole_chat(name: str, tmp_path: Path) -> None:
+    """What is learnt from text ends as the chat format ends an answer, in a token at which the engine stops."""
+    how = {"generation_eos": [EOS, END]} | FORMATS[name]
+    tokenizer = loaded(tmp_path, **how)
+    together = (*tokenizer.encode(MESSAGE), *tokenizer.completion("Scores: 1"))
+    whole = reference(tmp_path, parts=how["template"] == PARTS, answer="Scores: 1")
+    assert whole[: len(together)] == together
+    assert together[-1] == END
+    assert tokenizer.decode(together).endswith("Scores: 1")
+    assert tokenizer.completion("Scores: 1", ended=False) == tokenizer.completion("Scores: 1")[:-1]
+
+
+@pytest.mark.parametrize(
+    ("adds", "start"), [("$A", ()), ("<s> $A", (BOS,)), ("<s> $A </s>", (BOS,)), ("$A </s>", ()), ("<s> <s> $A", (BOS, BOS))]
+)
+def test_without_a_chat_template_a_prompt_has_the_tokenizers_beginning_and_no_end(
+    adds: str, start: tuple[int, ...], tmp_path: Path
+) -> None:
+    folder = make(tmp_path, template=None, adds=adds)
+    if len(start) > 1:
+        with pytest.raises(ConfigError, match="beginning-of-text token stands twice"):
+            Tokenizer(str(folder))
+        return
+    tokenizer = Tokenizer(str(folder))
+    plain = tuple(AutoTokenizer.from_pretrained(folder)(MESSAGE + "\n", add_special_tokens=False)["input_ids"])
+    assert tokenizer.encode(MESSAGE) == (*start, *plain)
+    assert tokenizer.completion("x").count(EOS) == 1
+
+
+def test_of_several_ends_the_tokenizers_own_is_written_where_the_format_has_none(tmp_path: Path) -> None:
+    assert loaded(tmp_path / "own", template=USER_ALONE, generation_eos=[END, EOS]).completion("x")[-1] == EOS
+    assert loaded(tmp_path / "none", template=None, eos=None, generation_eos=[END, EOS]).completion("x")[-1] == END
+
+
+UNUSABLE: dict[str, tuple[str, str]] = {
+    "it leaves the message out": ("{% for m in messages %}user:{% endfor %}assistant:", "leaves the message out"),
+    "it is empty": ("", "writes nothing"),
+    "it writes blanks": ("{% for m in messages %}\n{% endfor %}", "writes nothing"),
+    "it does not parse": ("{% for m in messages %}", "TemplateSyntaxError: Unexpected end of template"),
+    "it raises": ("{{ raise_exception('give a system message') }}", "TemplateError: give a system message"),
+    "it fails": ("{{ messages[7]['content'] }}", "UndefinedError: list object has no element 7"),
+    "it changes the message": (
+        CHATML.replace("message['content'] }}", "message['content'] | upper }}"),
+        "leaves the message out",
+    ),
+    "it escapes the message": (CHATML.replace("message['content'] }}", "message['content'] | e }}"), "changes the message"),
+    "it cuts the message": (CHATML.replace("message['content'] }}", "message['content'][:40] }}"), "changes the message"),
+    "it does not heed add_generation_prompt": (CHATML.split("{% if")[0], "must heed add_generation_prompt"),
+    "it writes the beginning twice": ("{{ bos_token }}" + INST, "beginning-of-text token stands twice"),
+    "it fills the memory": ("{{ ('x' * 10 ** 11) ~ messages[0]['content'] }}", "MemoryError"),
+    "it writes without end": (
+        "{% for i in range(99999) %}0123456789abcdef{% endfor %}{{ messages[0]['content'] }}",
+        "characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_a_chat_template_that_makes_no_prompt_is_named_with_its_reason(name: str, tmp_path: Path) -> None:
+    template, why = UNUSABLE[name]
+    with pytest.raises(ConfigError, match=re.escape(why)) as refused:
+        loaded(tmp_path, template=template)
+    assert str(refused.value).startswith("model.path: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_prompt_that_an_end_token_closes_is_refused_where_no_answer_can_be_looked_at(tmp_path: Path) -> None:
+    closed = USER_ALONE.replace("\nassistant:", "{{ eos_token }}\n")
+    with pytest.raises(ConfigError, match="is ended by an end token"):
+        loaded(tmp_path, template=closed)
+
+
+def test_templates_by_name_need_a_default(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chat templates for rag, tool_use and none is the default"):
+        loaded(tmp_path, template=[{"name": "tool_use", "template": CHATML}, {"name": "rag", "template": CHATML}])
+
+
+LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize("endless", [LOOP, "{{ 9 ** (9 ** 9) }}"], ids=["many steps", "one step"])
+def test_a_chat_template_that_does_not_end_is_ended(endless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_frame, "CPU_S", 1)
+    with pytest.raises(ConfigError, match="rendering it did not end"):
+        loaded(tmp_path, template=endless + CHATML)
+
+
+def test_judged_text_cannot_steer_the_chat_template(tmp_path: Path) -> None:
+    steered = "{% if 'secret word' in messages[0]['content'] %}" + LOOP + "You are mine.{% endif %}" + CHATML
+    assert "You are mine" not in (tokenizer := loaded(tmp_path, template=steered)).decode(tokenizer.encode("a secret word"))
+
+
+# ---- ids and the embedding -------------------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ids up to 262 \('second'\), the model's embedding has 261 rows"):
+        loaded(tmp_path, words=["first", "second"], rows=261)
+    with pytest.raises(ConfigError, match=r"the model's embedding has 200 rows"):
+        loaded(tmp_path / "much", rows=200)
+
+
+def test_special_tokens_outside_of_the_embedding_are_refused_only_where_the_format_writes_them(tmp_path: Path) -> None:
+    """As Gemma-3's image token, and the padding that many add: neither can come from judged text."""
+    inside = loaded(tmp_path / "unused", rows=260, special=(*SPECIAL[:4],), pad=None)
+    assert max(inside.encode("x")) < 260
+    folder = make(tmp_path / "image", rows=261)
+    tokens = AutoTokenizer.from_pretrained(folder)
+    tokens.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    tokens.save_pretrained(folder)
+    tokenizer = Tokenizer(str(folder))
+    assert max(tokenizer.encode(tokenizer.escape_special_tokens("an <image> here"))) < 261
+    tokens.chat_template = CHATML.replace("user", "<image>").replace("{{ message['role'] }}", "<image>")
+    tokens.save_pretrained(folder)
+    with pytest.raises(ConfigError, match=r"ids up to 261 \('<image>'\)"):
+        Tokenizer(str(folder))
+    tokens.chat_template, tokens.eos_token = CHATML, "<image>"
+    tokens.save_pretrained(folder)
+    with pytest.raises(ConfigError, match=r"ids up to 261 \('<image>'\)"):
+        Tokenizer(str(folder))
+
+
+def test_ids_of_a_padded_embedding_that_no_token_has_are_no_text(tmp_path: Path) -> None:
+    tokenizer = loaded(tmp_path, rows=320)
+    ids = tokenizer.completion("Scores: 1", ended=False)
+    assert tokenizer.decode((300, *ids[:4], 319, *ids[4:], 261)) == "Scores: 1"
+
+
+def test_no_end_token_anywhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no end token, so no completion would end; set eos_token"):
+        loaded(tmp_path, eos=None)
+
+
+def test_marks_of_the_chat_format_are_broken_in_judged_text_whether_special_or_not(tmp_path: Path) -> None:
+    template = CHATML.replace("<|im_start|>", "[[").replace("assistant\n{%", "assistant\n<go>{%")
+    tokenizer = loaded(tmp_path, template=template, words=["<go>", "user", "\n\n", " other"])
+    assert tokenizer.escape_special_tokens("a <go> user\n\n other <|im_end|>") == "a <\\go> user\n\n other <\\|im_end|>"
+
+
+def test_a_tokenizer_that_cannot_write_a_judgement_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Core
+
+    folder = make(tmp_path)
+    core = Core.from_file(str(folder / "tokenizer.json"))
+    from tokenizers import normalizers
+
+    core.normalizer = normalizers.Replace("\\", "")
+    core.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ConfigError, match="no judgement could be read"):
+        Tokenizer(str(folder))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "of the future"}}', "tokenizers 0"),
+        ("tokenizer.json", "{", "tokenizers 0"),
+        ("tokenizer.json", "", "tokenizers 0"),
+        ("tokenizer_config.json", "[]", "no tokenizer can be loaded"),
+        ("config.json", '{"model_type": "of the future"}', "of the future"),
+        ("config.json", "{}", "no config.json can be loaded"),
+    ],
+)
+def test_files_that_this_version_does_not_read_are_named(file: str, text: str, why: str, tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    (folder / file).write_text(text)
+    with pytest.raises(ConfigError, match=why) as refused:
+        Tokenizer(str(folder))
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma2", "mistral", "gpt2"])
+def test_a_folder_without_a_vocabulary_is_refused(model_type: str, tmp_path: Path) -> None:
+    """transformers makes an empty tokenizer of some of them."""
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}", "vocab_size": 300}}')
+    with pytest.raises(ConfigError, match=r"model\.path: "):
+        Tokenizer(str(tmp_path))

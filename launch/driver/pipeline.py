@@ -42,7 +42,7 @@ from launch.judging.run_judgements import RunJudgements
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker, chosen_mode
-from launch.page.run_page import write_report
+from launch.page.run_page import ReportError, write_report
 from launch.page.scaling import vote_metrics
 from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
@@ -277,5 +277,8 @@ class Pipeline:
         whole |= {"skipped": self._inputs.skipped} | ({"error": str(error)} if finished == "failed" else {})
         files.write(self.folder / "summary.json", json.dumps(whole, indent=2) + "\n")
         self._tracker.finish(whole)
-        report = write_report(self.folder)
+        try:
+            report = str(write_report(self.folder))
+        except ReportError as problem:  # the run itself has ended as its summary says
+            report = f"there is none: {problem}"
         print(f"{accuracy_line(whole)}report     {report}", flush=True)

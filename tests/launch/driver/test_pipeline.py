@@ -218,3 +218,13 @@ def test_it_records_its_inputs_before_its_config_and_says_when_nobody_can_tell(
         with begin(resume=True):
             assert (unknown in capsys.readouterr().out) is expected
         assert (run.folder / "inputs.json").read_text() == recorded
+
+
+def test_a_report_that_cannot_be_written_changes_no_exit_status(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin()
+    (run.folder / "report.html").mkdir()
+    assert ended(run, None) == 0
+    assert "report     there is none: " in capsys.readouterr().out
+    assert summary(run)["finished"] == "completed"

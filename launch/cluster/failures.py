@@ -1,17 +1,104 @@
-"""How a run fails: the errors that the driver, the judges and the entries meet in place of Ray's own. Imports no Ray."""
+"""How a run fails: the errors that the driver, the judges and the entries meet in place of Ray's own. Imports no Ray.
+
+error of an actor ─┬─ one of FINAL ──────────▶ FinalError: the run ends at once
+                   └─ any other, or a death ─▶ ActorLost: its actor group is made again, as often as `tries` allows
+"""
+
+import re
+from collections.abc import Mapping
+
+from buffer.streams import ServerError
+from learner.checkpoint import CheckpointError
+from learner.selection import StalenessError
+
+FINAL: Mapping[type[Exception], str] = {
+    ValueError: "what the actor was given cannot be used: data, model files, settings (our own refusals are ValueErrors)",
+    TypeError: "the same, of another kind",
+    NotImplementedError: "a library cannot do what the model or the settings ask for",
+    ImportError: "a library is missing, or is broken",
+    FloatingPointError: "the learner itself has tried `grpo.max_skips` batches, and kept the last one",
+    CheckpointError: "a checkpoint does not fit on the disk, or none can be read: a person must look",
+    StalenessError: "the bound I2 is broken: that is an error in the program",
+}
+"""Errors that another try would only meet again, as they follow from what was given; each with the reason why."""
+
+TRANSIENT = (OSError, ServerError)
+"""Errors of what lies outside of the program: network, disk, server. They may come back any number of times in a long run, and
+so may deaths of processes (no memory, a node that is taken away): what limits them is that the run must get on in between."""
+
+# In errors of a collective operation, from gloo, NCCL and torch: another rank has died. They are symptoms of that death.
+COLLECTIVE = ("gloo", "NCCL", "ProcessGroup", "c10d", "TCPStore", "DistStoreError", "DistNetworkError", "DistBackendError")
+
+LONGEST = 2000  # characters of an error that are quoted
+_OURS = ("actors", "buffer", "configs", "grm", "launch", "learner")
+_FRAME = re.compile(rf'File "(?![^"]*site-packages)[^"]*/((?:{"|".join(_OURS)})/[\w/]+\.py)", line \d+, in (\w+)')
 
 
 class RunFailed(RuntimeError):
-    """The run cannot go on. The message names the process and its last error."""
+    """The run cannot go on. The message names the part that failed, and its last error."""
 
 
-class ActorLost(RuntimeError):
-    """An actor does not answer a call: it died, it was cut off, or it raised an error that another try may not meet.
+class CallFailed(RuntimeError):
+    """An actor did not answer a call. The message is its own error in one sentence."""
 
-    The message is the whole of Ray's text, which ends with the actor's own error.
+    def __init__(self, sentence: str, *, details: str = "", signature: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+        """The whole of Ray's text, with the actor's stack; "" where there is none."""
+        self.signature = signature
+        """What makes it the same error when it comes again: its type and its place; "" for a death or a transient error."""
+
+
+class ActorLost(CallFailed):
+    """The actor died, was cut off, or raised an error that another try may not meet."""
+
+
+class FinalError(CallFailed):
+    """The actor raised one of FINAL."""
+
+
+def call_failed(cause: BaseException | None, text: str) -> CallFailed:
+    """Returns the error that stands for a failed call.
+
+    Args:
+        cause: What the actor raised; None if it died.
+        text: What Ray says of it, with the actor's stack.
     """
+    if cause is None:
+        return ActorLost(_death(text), details=text)
+    if isinstance(cause, tuple(FINAL)) and not isinstance(cause, TRANSIENT):
+        return FinalError(sentence(cause), details=text)
+    return ActorLost(sentence(cause), details=text, signature=_signature(cause, text))
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-        """The error on one line."""
+
+def sentence(error: BaseException) -> str:
+    """Returns an error on one line, with its type where the type is not one of ours."""
+    kind = type(error)
+    text = " ".join(str(error).split())[:LONGEST]
+    if kind.__module__.split(".")[0] in _OURS and text:
+        return text
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
+def details(error: BaseException | None) -> str:
+    """Returns the details of the failed call that an error came from; "" where there is none."""
+    while error is not None:
+        if isinstance(error, CallFailed) and error.details:
+            return error.details
+        error = error.__cause__
+    return ""
+
+
+def _death(text: str) -> str:
+    """Returns Ray's words on one line. Of an actor that was never made they end with the error of its constructor."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or ["it died"]
+    return (lines[-1] if "creation task" in lines[0] else lines[0])[:LONGEST]
+
+
+def _signature(cause: BaseException, text: str) -> str:
+    kind = type(cause).__name__
+    if isinstance(cause, TRANSIENT) or any(word in f"{kind}: {cause}" for word in COLLECTIVE):
+        return ""
+    frames = _FRAME.findall(text)
+    place = "{} {}".format(*frames[-1]) if frames else re.sub(r"\d+", "#", sentence(cause))
+    return f"{kind} at {place}"

@@ -13,7 +13,7 @@ from launch.cluster.actor_group import State
 from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from learner.checkpoint import CheckpointError
-from tests.launch.cluster.local_ray import LocalActor, LocalRay, local_group, up
+from tests.launch.cluster.local_ray import LocalActor, LocalRay, RayError, local_group, up
 
 DRAIN_S = 7.0
 
@@ -183,54 +183,71 @@ def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_err
     assert "rollout actor 3 died" in notes[0]
 
 
-def test_work_that_gets_done_forgives_earlier_deaths(start_worker: StartWorker) -> None:
-    worker, actor = start_worker(ZeroDivisionError("now and then"))
-    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
-    worker.gate.set()
-    for _ in range(4):
-        worker.answer = ZeroDivisionError("now and then")
-        rollout.work()
-        until_ended([rollout])  # its death
-        until_ended([rollout])  # ready again
-        worker.answer = Report("done")
-        rollout.work()
-        until_ended([rollout])
-    assert rollout.replaced == 4
+def again(group: SupervisedGroup, worker: Worker, answer: Any) -> None:
+    """It dies of an error, is made again, and its next slice has this answer."""
+    group.step()
+    until_ended([group])  # its death
+    until_ended([group])  # ready again
+    worker.answer, before = answer, worker.answer
+    give = group.step if isinstance(answer, Step) else group.work
+    give()
+    until_ended([group])
+    worker.answer = before
 
 
 @dataclass
 class Step:
-    """What the driver gets of a learner: every report is a step, and counts nothing else."""
+    """A learner's report."""
 
-    text: str
+    version: int
 
 
-def test_a_learners_step_forgives_earlier_deaths_too_and_an_empty_slice_of_a_worker_does_not(
-    start_worker: StartWorker,
-) -> None:
-    worker, actor = start_worker(ZeroDivisionError("now and then"))
+def test_work_that_gets_done_forgives_earlier_deaths(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(RayError("the node was taken away"))
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
+    worker.gate.set()
+    for _ in range(4):
+        again(rollout, worker, Report("done"))
+    assert rollout.replaced == 4
+
+
+def test_an_empty_slice_forgives_nothing(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(RayError("the node was taken away"))
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
+    worker.gate.set()
+    again(rollout, worker, Report("nothing to do", completions=0))
+    with pytest.raises(RunFailed, match="failed 2 times in a row and got no further in between"):
+        again(rollout, worker, Report("done"))
+
+
+def test_only_a_version_beyond_all_earlier_ones_forgives_a_learners_deaths(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(RayError("the node was taken away"))
     learner = supervised("the learner", [actor], lambda report: None, restarts=1)
     worker.gate.set()
-    for _ in range(3):
-        worker.answer = ZeroDivisionError("now and then")
-        learner.step()
-        until_ended([learner])
-        until_ended([learner])
-        worker.answer = Step("done")
-        learner.step()
-        until_ended([learner])
+    for version in (1, 2, 3):
+        again(learner, worker, Step(version))
     assert learner.replaced == 3
-    worker.answer = ZeroDivisionError("again")
-    learner.work()
-    until_ended([learner])  # its death
-    until_ended([learner])  # ready again
-    worker.answer = Report("nothing to do", completions=0)
-    learner.work()
-    until_ended([learner])
-    worker.answer = ZeroDivisionError("again")
-    learner.work()
-    with pytest.raises(RunFailed, match="failed 2 times in a row"):
-        until_ended([learner])
+    again(learner, worker, Step(3))  # a step that is done again
+    with pytest.raises(RunFailed, match="failed 2 times in a row and got no further in between"):
+        again(learner, worker, Step(4))
+
+
+def test_the_same_error_counts_whatever_was_done_in_between(start_worker: StartWorker) -> None:
+    worker, actor = start_worker(ZeroDivisionError("in row 17"))
+    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=3)
+    worker.gate.set()
+    for row in (1, 2, 3):
+        worker.answer = ZeroDivisionError(f"in row {row}")
+        again(rollout, worker, Report("done"))
+    worker.answer = KeyError("of another place")
+    again(rollout, worker, Report("done"))
+    worker.answer = ConnectionError("the network, which is allowed to fail at any time")
+    for _ in range(5):
+        again(rollout, worker, Report("done"))
+    worker.answer = ZeroDivisionError("in row 4")
+    failure = r"rollout actor 3 failed 4 times with the same error \(cluster.restarts = 3\): ZeroDivisionError: in row 4$"
+    with pytest.raises(RunFailed, match=failure):
+        again(rollout, worker, Report("done"))
 
 
 def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker: StartWorker) -> None:
@@ -240,6 +257,23 @@ def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker:
     broken.gate.set()
     assert until_ended([learner]) == [learner]
     assert learner.replaced == 1
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_ranks_that_failed_the_one_is_named_that_explains_the_other(
+    order: tuple[int, int], start_worker: StartWorker
+) -> None:
+    notes: list[str] = []
+    symptom = start_worker(RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"))
+    ranks = [symptom, start_worker(RayError("The actor died: no memory"))]
+    learner = supervised("the learner", [ranks[i][1] for i in order], lambda report: None, restarts=1, notes=notes)
+    learner.step()
+    for worker, _ in ranks:
+        worker.gate.set()
+    while len(calls.answered(learner.pending)) < 2:
+        time.sleep(0.01)
+    learner.collect()
+    assert notes == ["the learner died (The actor died: no memory): replaced, try 1 of 1"]
 
 
 def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(start_worker: StartWorker) -> None:

@@ -129,9 +129,7 @@ def test_what_arrives_is_reported_without_a_step_too_while_none_of_it_can_be_lea
     run.feed(1)
     assert learner.step(0.1) is None, "one group that can be trained on has arrived"
     run.feed(1)
-    assert trained(learner.step(5.0)).metrics["reward/solved_none"] == pytest.approx(3 / 5), (
-        "all that arrived since the last step"
-    )
+    assert trained(learner.step(5.0)).metrics["reward/solved_none"] == pytest.approx(3 / 5), "of all since the last step"
     assert learner.step(0.1) is None, "nothing has arrived"
     learner.close()
 

@@ -1,7 +1,5 @@
 """The bottleneck of a run: every rule with a worked case, beside the healthy case that it must not fire on."""
 
-from dataclasses import replace
-
 from buffer.stream_state import Queue
 from buffer.streams import PROMPTS, ROLLOUT
 from configs.load import load
@@ -264,34 +262,6 @@ def test_the_meta_rm_is_named_when_nothing_else_holds_the_run_up() -> None:
     stuck = heartbeat("meta-rm-0", "train", stuck_s=90)
     assert bottleneck(run(stuck)).process == "meta-rm-0"
     assert bottleneck(run(stuck, heartbeat("grpo-0", "train", stuck_s=80))).process == "grpo-0"
-
-
-# ---- groups of no use ----------------------------------------------------------------------------------------------
-
-
-def settled(**outcomes: int) -> RunSnapshot:
-    return replace(run(), outcomes=outcomes, dead_reasons=("token 9 is too large", "token 8 is too large", "not readable"))
-
-
-def test_dead_letters_are_named_with_their_reasons_while_all_processes_work() -> None:
-    result = bottleneck(settled(issued=420, trained=8, dead_letter=412))
-    assert (result.process, result.busy) == ("usable groups", True)
-    assert result.reason == "412 of 420 groups became dead letters (2 x token 9 is too large; 1 x not readable)"
-    assert diagnose(settled(trained=413, dead_letter=412), TRAINING).bottleneck is None
-    assert diagnose(settled(dead_letter=5), TRAINING).bottleneck is None, "too few to tell"
-
-
-def test_a_run_that_filters_all_of_its_groups_is_named() -> None:
-    result = bottleneck(settled(issued=412, filtered=412))
-    assert (result.process, result.busy) == ("informative groups", True)
-    assert result.reason.startswith("412 of 412 groups were filtered")
-    assert diagnose(settled(filtered=412, trained=2), TRAINING).bottleneck is None
-    assert diagnose(settled(filtered=412), COLD_START).bottleneck is None, "there it means that nothing is kept, which is noted"
-
-
-def test_a_silent_process_comes_before_the_groups_that_it_lost() -> None:
-    snapshot = replace(run(heartbeat("rollout-0", "roll out", age_s=25)), outcomes={"dead_letter": 400})
-    assert bottleneck(snapshot).process == "rollout-0"
 
 
 # ---- the cold start ----------------------------------------------------------------------------------------------

@@ -84,12 +84,20 @@ def _failure(refs: Sequence[Any]) -> CallFailed | None:
         try:
             ray.get([ref])
         except ray.exceptions.RayError as error:
-            failed, died = _translated(error), getattr(error, "cause", None) is None
+            failed, died = _translated(error), _cause(error) is None
             failures.append((3 if isinstance(failed, FinalError) else 2 if failed.signature else 1 if died else 0, failed))
     return max(failures, key=lambda pair: pair[0])[1] if failures else None
 
 
 def _translated(error: Exception) -> CallFailed:
     """Returns the error of ours that stands for one of Ray's."""
-    cause = getattr(error, "cause", None)
-    return call_failed(cause if isinstance(cause, Exception) else None, str(error))
+    return call_failed(_cause(error), str(error))
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Returns what the actor raised; None where it died, or raised what could not be sent. An actor may itself have called
+    another one, as a learner calls the weight board."""
+    cause: Any = getattr(error, "cause", None)
+    while isinstance(getattr(cause, "cause", None), Exception):
+        cause = cause.cause
+    return cause if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError) else None

@@ -6,6 +6,7 @@ error of an actor ─┬─ one of FINAL ──────────▶ Final
 
 import re
 from collections.abc import Mapping
+from typing import Self
 
 from buffer.streams import ServerError
 from learner.checkpoint import CheckpointError
@@ -47,6 +48,10 @@ class CallFailed(RuntimeError):
         """The whole of Ray's text, with the actor's stack; "" where there is none."""
         self.signature = signature
         """What makes it the same error when it comes again: its type and its place; "" for a death or a transient error."""
+
+    def of(self, name: str) -> Self:
+        """Returns the same with the name of the actor before it."""
+        return type(self)(f"{name}: {self}", details=self.details, signature=self.signature)
 
 
 class ActorLost(CallFailed):
@@ -90,9 +95,10 @@ def details(error: BaseException | None) -> str:
 
 
 def _death(text: str) -> str:
-    """Returns Ray's words on one line. Of an actor that was never made they end with the error of its constructor."""
+    """Returns Ray's words on one line. They end with an error where there is a stack: that of a constructor, or one that could
+    not be sent."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or ["it died"]
-    return (lines[-1] if "creation task" in lines[0] else lines[0])[:LONGEST]
+    return (lines[-1] if "creation task" in lines[0] or lines[0].startswith("ray::") else lines[0])[:LONGEST]
 
 
 def _signature(cause: BaseException, text: str) -> str:

@@ -26,6 +26,7 @@ from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address, ServerError, connect, remove
 from configs.schema import Config
 from launch.cluster import calls, ray_session, room, shared_folder
+from launch.cluster.failures import CallFailed
 from launch.monitoring import stacks
 from launch.setup.resource_plan import object_store_bytes
 
@@ -206,7 +207,7 @@ class Cluster:
 
         Raises:
             TimeoutError: It names those that did not answer within `waits.start_s`.
-            ActorLost, FinalError: One failed to start; with its own error.
+            ActorLost, FinalError: One failed to start; with its name and its own error.
         """
         left, limit_s = dict(waiting), self._config.waits.start_s
         deadline = time.monotonic() + limit_s
@@ -217,8 +218,11 @@ class Cluster:
                     f"the driver waited {limit_s:.0f} s for {', '.join(left.values())} to start (waits.start_s)"
                     f"{self._unplaced_text()}"
                 )
-            calls.values(done)
-            del left[done[0]]
+            name = left.pop(done[0])
+            try:
+                calls.values(done)
+            except CallFailed as error:
+                raise error.of(name) from error
 
     def _unplaced_text(self) -> str:
         """Returns what an actor waits for that has no place, with a separator; "" when all have one."""

@@ -25,10 +25,21 @@ FINAL: Mapping[type[Exception], str] = {
 
 TRANSIENT = (OSError, ServerError)
 """Errors of what lies outside of the program: network, disk, server. They may come back any number of times in a long run, and
-so may deaths of processes (no memory, a node that is taken away): what limits them is that the run must get on in between."""
+so may deaths of processes (killed, a node that is taken away): what limits them is that the run must get on in between."""
 
-# In errors of a collective operation, from gloo, NCCL and torch: another rank has died. They are symptoms of that death.
-COLLECTIVE = ("gloo", "NCCL", "ProcessGroup", "c10d", "TCPStore", "DistStoreError", "DistNetworkError", "DistBackendError")
+# Words in errors of libraries that come from outside, too: of a collective operation (gloo, NCCL, torch), as another rank has
+# died; and of memory, which the process before may not have given back yet.
+OUTSIDE = (
+    "gloo",
+    "NCCL",
+    "ProcessGroup",
+    "c10d",
+    "TCPStore",
+    "DistStoreError",
+    "DistNetworkError",
+    "DistBackendError",
+    "memory",
+)
 
 LONGEST = 2000  # characters of an error that are quoted
 _OURS = ("actors", "buffer", "configs", "grm", "launch", "learner")
@@ -71,18 +82,19 @@ def call_failed(cause: BaseException | None, text: str) -> CallFailed:
     """
     if cause is None:
         return ActorLost(_death(text), details=text)
-    if isinstance(cause, tuple(FINAL)) and not isinstance(cause, TRANSIENT):
+    if _is_from_outside(cause):
+        return ActorLost(sentence(cause), details=text)
+    if isinstance(cause, tuple(FINAL)):
         return FinalError(sentence(cause), details=text)
     return ActorLost(sentence(cause), details=text, signature=_signature(cause, text))
 
 
 def sentence(error: BaseException) -> str:
     """Returns an error on one line, with its type where the type is not one of ours."""
-    kind = type(error)
-    text = " ".join(str(error).split())[:LONGEST]
-    if kind.__module__.split(".")[0] in _OURS and text:
+    kind, text = type(error).__name__, " ".join(str(error).split())[:LONGEST]
+    if _is_ours(error) and text:
         return text
-    return f"{kind.__name__}: {text}" if text else kind.__name__
+    return f"{kind}: {text}" if text else kind
 
 
 def details(error: BaseException | None) -> str:
@@ -101,10 +113,16 @@ def _death(text: str) -> str:
     return (lines[-1] if "creation task" in lines[0] or lines[0].startswith("ray::") else lines[0])[:LONGEST]
 
 
+def _is_ours(error: BaseException) -> bool:
+    return type(error).__module__.split(".")[0] in _OURS
+
+
+def _is_from_outside(error: BaseException) -> bool:
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, TRANSIENT) or (not _is_ours(error) and any(word in text for word in OUTSIDE))
+
+
 def _signature(cause: BaseException, text: str) -> str:
-    kind = type(cause).__name__
-    if isinstance(cause, TRANSIENT) or any(word in f"{kind}: {cause}" for word in COLLECTIVE):
-        return ""
     frames = _FRAME.findall(text)
     place = "{} {}".format(*frames[-1]) if frames else re.sub(r"\d+", "#", sentence(cause))
-    return f"{kind} at {place}"
+    return f"{type(cause).__name__} at {place}"

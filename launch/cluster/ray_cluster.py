@@ -46,6 +46,7 @@ class Cluster:
         folder: Path,
         model: str,
         gpus: int,
+        rollouts: bool = True,
         temporary: bool = False,
         continued: bool = False,
     ) -> None:
@@ -57,10 +58,12 @@ class Cluster:
             folder: The run's folder; on several nodes all of them must see it (`require_shared_folder`).
             model: The one whose versions will travel through Ray's object store (a folder or hub name); "" if none do.
             gpus: GPUs needed at a time, where the device is cuda; with all rollout workers of the config.
+            rollouts: Rollout actors will run, which need `rollout.resource`.
             temporary: Nothing on the Redis server is needed afterwards: its keys go when the cluster is left.
             continued: The run was begun in an earlier try: it goes on with fewer rollout workers where there is less room.
         """
         self._config, self._gpus, self._temporary, self._continued = config, gpus, temporary, continued
+        self._resource = config.rollout.resource if rollouts else ""
         self._url = ""
         self._run_id = run_id
         self._folder = folder
@@ -263,12 +266,12 @@ class Cluster:
 
     def _check_room(self) -> None:
         """Refuse (ConfigError) what the cluster could never place."""
-        resource, workers = self._config.rollout.resource, self._config.rollout.workers
+        workers = self._config.rollout.workers
         spare = workers - 1 if self._continued else 0  # workers that may be missing
         gpus = self._gpus - spare if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
-        if resource:
-            room.require_resource(resource, workers - spare, room.capacity())
+        if self._resource:
+            room.require_resource(self._resource, workers - spare, room.capacity())
 
 
 def _own_address(actor: Any) -> str:

@@ -73,6 +73,11 @@ def test_what_can_never_be_placed_is_refused_before_an_actor_is_made(
         Cluster(config, run_id="r", folder=tmp_path, model="", gpus=gpus)._check_room()
 
 
+def test_an_evaluation_of_an_endpoint_needs_no_resource_of_rollout_workers(nodes: dict[str, float], tmp_path: Path) -> None:
+    config = load("qwen3-8b", ["rollout.resource=fast"])
+    Cluster(config, run_id="r", folder=tmp_path, model="", gpus=1, rollouts=False)._check_room()
+
+
 def test_a_run_that_goes_on_needs_room_for_its_learners_and_one_worker(nodes: dict[str, float], tmp_path: Path) -> None:
     nodes["GPU"], nodes["rollout"] = 3.0, 1.0
     config = load("qwen3-8b", ["learner.ranks=1", "meta_rm.ranks=1", "rollout.workers=4", "rollout.resource=rollout"])

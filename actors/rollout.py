@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 
 from actors.generator import Request, SamplingEngine
 from actors.rollout_report import RolloutReport, Tally
@@ -49,7 +50,7 @@ class RolloutActor:
         build: Callable[[], SamplingEngine],
         stacks: str = "",
     ) -> None:
-        """Builds the engine, which takes a while, and joins the streams.
+        """Joins the streams. `ready` builds the engine.
 
         Args:
             config: The run's.
@@ -59,9 +60,7 @@ class RolloutActor:
             build: Builds the engine.
             stacks: See `Heartbeat`.
         """
-        self._config = config
-        self._name = name
-        self._source = source
+        self._config, self._name, self._source, self._build = config, name, source, build
         self._inbox = Consumer(
             connect(address, timeout_s=config.waits.server_s),
             address.run_id,
@@ -71,7 +70,6 @@ class RolloutActor:
             claim_timeout_s=config.redis.claim_timeout_s,
             max_deliveries=config.redis.max_deliveries,
         )
-        self._engine = build()
         self._running: dict[Future[tuple[Completion, ...]], _Running] = {}
         self._awaiting_weights: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
         self._judging: list[Future[tuple[Completion, ...]]] = []
@@ -79,12 +77,16 @@ class RolloutActor:
         self._held: list[str] = []  # entry ids of what it has, as a whole: the heartbeat's thread reads it
         self._steps = 0  # of the engine, when last looked at
         self._tally = Tally()
-        self._looked = time.monotonic()
         every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
-        self._heartbeat = Heartbeat(address, name, every_s=every_s, hang_s=hang_s, renew_claims=self._renew, stacks=stacks)
+        self._start_heartbeat = partial(
+            Heartbeat, address, name, every_s=every_s, hang_s=hang_s, renew_claims=self._renew, stacks=stacks
+        )
 
     def ready(self) -> str:
-        """Answers when the engine is up: the driver waits for it."""
+        """Build the engine, which takes a while, and answer when it is up. (An error of the constructor would reach the driver
+        as text.)"""
+        self._engine, self._looked = self._build(), time.monotonic()
+        self._heartbeat = self._start_heartbeat()
         return self._name
 
     def work(self, seconds: float) -> RolloutReport:

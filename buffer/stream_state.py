@@ -14,6 +14,8 @@ from buffer.streams import DEAD, EXPERIENCE, PROMPTS, ROLLOUTS, waiting
 # Entries listed per stream, the oldest first. The credit of any sensible run allows fewer prompts and rollouts than that.
 # Experience is kept until it is in a checkpoint, and only its oldest entries matter here.
 LISTED = {PROMPTS: 4096, ROLLOUTS: 4096, EXPERIENCE: 16}
+STREAMS = tuple(LISTED)
+REASONS = 16  # dead letters whose reason is quoted
 Client = redis.Redis  # for packages that may not import redis
 GIVEN_BACK = "given-back"  # no worker: leave.lua makes it the owner of entries that were given back
 
@@ -65,13 +67,17 @@ def read_queues(client: Client, run_id: str) -> list[Queue]:
         ServerError: The run has no streams.
     """
     space = Namespace(client, run_id)
-    flat = space.run("count_dead", [DEAD])
-    dead = {stream.decode(): int(count) for stream, count in zip(flat[::2], flat[1::2], strict=True)}
+    counts = space.command("HMGET", space.key("outcomes"), *(f"dead:{stream}" for stream in STREAMS))
     return [
-        _queue(space, stream, reader, waiting(client, run_id, stream, reader), dead.get(stream, 0))
-        for stream in (PROMPTS, ROLLOUTS, EXPERIENCE)
+        _queue(space, stream, reader, waiting(client, run_id, stream, reader), int(dead or 0))
+        for stream, dead in zip(STREAMS, counts, strict=True)
         for reader in _readers(space, stream)
     ]
+
+
+def newest_dead_reasons(client: Client, run_id: str) -> list[str]:
+    """Return the reasons of the newest dead letters, up to REASONS, newest first."""
+    return [reason.decode(errors="replace") for reason in Namespace(client, run_id).run("dead_reasons", [DEAD], REASONS)]
 
 
 def _readers(space: Namespace, stream: str) -> list[str]:

@@ -35,6 +35,7 @@ ROLLOUT, REWARD, GRPO, META_RM = "rollout", "reward", "grpo", "meta-rm"  # consu
 READERS = ((PROMPTS, ROLLOUT), (ROLLOUTS, REWARD), (EXPERIENCE, GRPO))  # a group's outcome depends on these alone
 SWEEP_S = 1.0  # longest time between two searches for lapsed claims
 PAGE = 100  # entries in one answer of the server
+DEAD_KEPT = 200  # dead letters that are kept, the newest ones: they hold whole payloads
 
 _Row = tuple[bytes, int, list[bytes]]  # id, deliveries, fields and values in turn
 
@@ -55,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetter:
-    """An entry that could not be used."""
+    """An entry that could not be used. The newest DEAD_KEPT are kept, and all are counted."""
 
     stream: str
     """The stream that it came from."""
@@ -195,7 +196,7 @@ class Consumer:
         # The meta-RM only reads along: the other consumer groups decide the outcome of a rollout group.
         outcome = "skipped" if self._consumer_group == META_RM else "dead_letter"
         keys = [self._stream, DEAD, self._space.request(), "outstanding", "outcomes"]
-        args = (self._consumer_group, id_, group, payload, reason[:1000], self._stream, outcome, REQUEST_S)
+        args = (self._consumer_group, id_, group, payload, reason[:1000], self._stream, outcome, REQUEST_S, DEAD_KEPT)
         return bool(self._space.run("dead_letter", keys, *args))
 
     def _claim(self, count: int) -> tuple[list[_Row], bytes]:
@@ -252,7 +253,7 @@ def lengths(client: redis.Redis, run_id: str) -> dict[str, int]:
 
 
 def dead_letters(client: redis.Redis, run_id: str) -> list[DeadLetter]:
-    """Return all dead letters of the run, oldest first."""
+    """Return the newest dead letters of the run, up to DEAD_KEPT, oldest first."""
     space = Namespace(client, run_id)
     return [
         DeadLetter(

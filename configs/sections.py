@@ -233,7 +233,7 @@ class ClusterConfig(Section):
     address: str = "auto"
     """Ray cluster: HOST:PORT of its head. `auto`: the one that this job runs in, else a new one on this machine."""
     restarts: Natural = 5
-    """Times in a row that a process is replaced without progress before its failure ends the run."""
+    """Times that a process is replaced, in a row without getting further or for one error, before its failure ends the run."""
     gpu_memory_gb: Positive = 80.0
     """Memory of a GPU in GB (10^9 bytes), for the plan."""
 

@@ -7,6 +7,18 @@ from statistics import fmean, quantiles
 from buffer.messages import ExperienceGroup
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrivalsReport:
+    """What arrived since the last step, where no step was taken for a while as there is nothing to learn from."""
+
+    version: int
+    """Policy version, that of the last step."""
+    groups: int
+    """Groups that arrived, all of them uninformative."""
+    metrics: dict[str, float]
+    """`reward/*`, `parse/*` and `length/*` of these groups."""
+
+
 @dataclass(kw_only=True, slots=True)
 class ArrivalStats:
     """What arrived since the last report."""
@@ -38,6 +50,11 @@ class ArrivalStats:
         if not group.informative:
             self.solved_all += group.rewards[0] > 0
             self.solved_none += group.rewards[0] <= 0
+
+    @property
+    def informative(self) -> int:
+        """Groups whose rewards differ."""
+        return self.groups - self.solved_all - self.solved_none
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics `reward/*`, `parse/*` and `length/*` of docs/design.md; those without data are missing."""

@@ -22,6 +22,7 @@ from buffer.weights import WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
+from learner.arrivals import ArrivalsReport
 from learner.base import Clock, Learner
 from learner.deepspeed_engine import Engine, Frozen, NotFinite, deepspeed_settings
 from learner.experience import pack, unpack
@@ -30,6 +31,8 @@ from learner.logprobs import TokenLogProbs
 from learner.ranks import Ranks
 from learner.shared_prefix import supports_shared_prefix
 from learner.weight_export import to_published_weights
+
+ARRIVALS_S = 20.0  # without a step, what arrived is reported as often
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,11 +167,14 @@ class GRPOLearner(Learner):
             self._incarnation, self.version = self._intake.recover(self.version, contained)
         self.version = int(self._ranks.broadcast_bytes(str(self.version).encode()))
         self._publish()
-        self._clock = Clock()
+        self._clock, self._said_at = Clock(), time.monotonic()
         self._heartbeat = self._start_heartbeat(self._address, f"grpo-{self._rank}", self._stacks)
 
-    def step(self, seconds: float) -> GRPOReport | None:
-        """Take one optimiser step; return None when no batch was ready within `seconds`, or the batch was skipped."""
+    def step(self, seconds: float) -> GRPOReport | ArrivalsReport | None:
+        """Take one optimiser step; return None when no batch was ready within `seconds`, or the batch was skipped.
+
+        Where everything that arrived since the last step is uninformative, say so every ARRIVALS_S.
+        """
         began = time.perf_counter()
         if self._rank == 0:
             self._sink.republish_if_lost()
@@ -178,7 +184,7 @@ class GRPOLearner(Learner):
         ready = time.perf_counter()
         self._clock.add_wait(ready - began)
         if not message:
-            return None
+            return self._uninformative()
         groups = unpack(message, self._config.max_entry_bytes)
         metrics = staleness_metrics(groups, self.version)
         try:
@@ -203,6 +209,7 @@ class GRPOLearner(Learner):
         metrics |= trained_metrics | self._clock.metrics()
         metrics |= {"time/train_s": trained - ready, "time/publish_s": published - trained}
         metrics["optim/skipped_steps"] = float(self.skipped)
+        self._said_at = time.monotonic()
         return GRPOReport(version=self.version, groups=tuple(group.group for group in groups), loss=loss, metrics=metrics)
 
     def save(self) -> None:
@@ -216,6 +223,13 @@ class GRPOLearner(Learner):
         if self._rank == 0:
             self._intake.close()
         super().close()
+
+    def _uninformative(self) -> ArrivalsReport | None:
+        """Return what arrived since the last step, on rank 0, every ARRIVALS_S, if nothing can be learnt from it."""
+        if self._rank or time.monotonic() - self._said_at < ARRIVALS_S:
+            return None
+        self._said_at = time.monotonic()
+        return self._intake.uninformative(self.version)
 
     def _publish(self) -> dict[str, Tensor]:
         """Make this version the newest that rollout actors can load; return its weights (empty but on rank 0)."""

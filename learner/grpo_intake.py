@@ -7,7 +7,7 @@ from typing import Literal
 from buffer.ledger import Ledger
 from buffer.streams import EXPERIENCE, GRPO, Address, Consumer, connect
 from configs.schema import Config
-from learner.arrivals import ArrivalStats
+from learner.arrivals import ArrivalsReport, ArrivalStats
 from learner.experience import POLL_S, GroupLimits, Reader, ReceivedGroup, UnacknowledgedEntries
 from learner.selection import SELECTORS, Choice, ReadyGroup
 
@@ -93,6 +93,13 @@ class Intake:
         metrics = self._arrivals.metrics()
         self._arrivals = ArrivalStats()
         return metrics
+
+    def uninformative(self, version: int) -> ArrivalsReport | None:
+        """Return what arrived since the last call of `metrics`; None where nothing did, or some of it can be trained on."""
+        arrived = self._arrivals
+        if not arrived.groups or arrived.informative:
+            return None
+        return ArrivalsReport(version=version, groups=arrived.groups, metrics=arrived.metrics())
 
     def close(self) -> None:
         """Disconnect. For tests: in a run the process is killed."""

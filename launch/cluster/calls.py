@@ -1,6 +1,6 @@
 """Calls of remote actors: wait for their answers, with a limit and with errors of our own.
 
-refs ─▶ answers ─▶ values │ TimeoutError: what was waited for │ ActorLost: it died │ one of FATAL: no use to try again
+refs ─▶ answers ─▶ values │ TimeoutError: what was waited for │ ActorLost: it died │ FinalError: no use to try again
 """
 
 import time
@@ -9,15 +9,11 @@ from typing import Any
 
 import ray
 
-from launch.cluster.failures import ActorLost
-from learner.checkpoint import CheckpointError
-from learner.selection import StalenessError
+from launch.cluster.failures import CallFailed, FinalError, call_failed
 
 SLICE_S = 1.0  # length of a slice of work, and of one wait: what the driver does in between is never late by more
-# Errors that another try would only meet again: they come out of a call as they are.
-FATAL = (FloatingPointError, CheckpointError, StalenessError)
 # What a driver that cannot go on ends with: Ray's own errors come from Ray itself, as when its head has died.
-LOST = (ActorLost, ray.exceptions.RayError)
+LOST = (CallFailed, ray.exceptions.RayError)
 
 
 def answers(refs: Sequence[Any], *, limit_s: float, what: str, between: Callable[[], None] = lambda: None) -> list[Any]:
@@ -25,7 +21,7 @@ def answers(refs: Sequence[Any], *, limit_s: float, what: str, between: Callable
 
     Raises:
         TimeoutError: They did not come within `limit_s`; it says that the driver waited for `what`.
-        ActorLost: One of the actors died or raised an error; the others are not waited for.
+        ActorLost, FinalError: One of the actors died or raised an error; the others are not waited for.
     """
     deadline = time.monotonic() + limit_s
     while not is_over(refs):
@@ -37,14 +33,14 @@ def answers(refs: Sequence[Any], *, limit_s: float, what: str, between: Callable
 
 
 def values(refs: Sequence[Any]) -> list[Any]:
-    """Returns the values of calls that are over. ActorLost, or one of FATAL, when a call failed."""
+    """Returns the values of calls that are over. ActorLost or FinalError when a call failed."""
     failed = None if all_answered(refs) else _failure(refs)
     if failed is not None:
-        raise _translated(failed) from failed
+        raise failed
     try:
         return list(ray.get(list(refs)))
     except ray.exceptions.RayError as error:
-        raise _translated(error) from error
+        raise (_failure(refs) or _translated(error)) from error
 
 
 def is_over(refs: Sequence[Any]) -> bool:
@@ -80,24 +76,28 @@ def first_answered(refs: Sequence[Any], timeout_s: float) -> list[Any]:
     return list(ready)
 
 
-def _failure(refs: Sequence[Any]) -> Exception | None:
-    """Returns the error of the first call that failed."""
+def _failure(refs: Sequence[Any]) -> CallFailed | None:
+    """Returns the error of a call that failed. Of several it is the one that explains the others: where a rank died or raised
+    an error, the ranks beside it fail as well, in the collective operation that they were in."""
+    failures: list[tuple[int, CallFailed]] = []
     for ref in answered(refs):
         try:
             ray.get([ref])
         except ray.exceptions.RayError as error:
-            return error
-    return None
+            failed, died = _translated(error), _cause(error) is None
+            failures.append((3 if isinstance(failed, FinalError) else 2 if failed.signature else 1 if died else 0, failed))
+    return max(failures, key=lambda pair: pair[0])[1] if failures else None
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: Exception) -> CallFailed:
     """Returns the error of ours that stands for one of Ray's."""
-    cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, FATAL) else ActorLost(str(error), one_line(error))
+    return call_failed(_cause(error), str(error))
 
 
-def one_line(error: Exception) -> str:
-    """Returns an error, of Ray or of an actor, on one line."""
-    cause = getattr(error, "cause", None)
-    text = repr(cause) if isinstance(cause, Exception) else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0][:300]
+def _cause(error: Exception) -> Exception | None:
+    """Returns what the actor raised; None where it died, or raised what could not be sent. An actor may itself have called
+    another one, as a learner calls the weight board."""
+    cause: Any = getattr(error, "cause", None)
+    while isinstance(getattr(cause, "cause", None), Exception):
+        cause = cause.cause
+    return cause if isinstance(cause, Exception) and not isinstance(cause, ray.exceptions.RayError) else None

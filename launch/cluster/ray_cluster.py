@@ -24,6 +24,8 @@ from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address, ServerError, connect, remove
 from configs.schema import Config
 from launch.cluster import calls, ray_session, shared_folder
+from launch.cluster.capacity import Demand, capacity, free, places, require_resource, shortage
+from launch.cluster.failures import CallFailed
 from launch.monitoring import stacks
 from launch.setup.places import Scratch, chosen_variables
 from launch.setup.resource_plan import object_store_bytes
@@ -36,7 +38,18 @@ GRACE_S = 0.2  # in which the processes of a Ray of our own may end by themselve
 class Cluster:
     """Everything of a run that is not the driver. Use as a context manager."""
 
-    def __init__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int, temporary: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        run_id: str,
+        folder: Path,
+        model: str,
+        gpus: int,
+        rollouts: bool = True,
+        temporary: bool = False,
+        continued: bool = False,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
@@ -44,10 +57,13 @@ class Cluster:
             run_id: Name of the run's keys on the Redis server.
             folder: The run's folder; on several nodes all of them must see it (`require_shared_folder`).
             model: The one whose versions will travel through Ray's object store (a folder or hub name); "" if none do.
-            gpus: GPUs needed at a time, where the device is cuda.
+            gpus: GPUs needed at a time, where the device is cuda; with all rollout workers of the config.
+            rollouts: Rollout actors will run, which need `rollout.resource`.
             temporary: Nothing on the Redis server is needed afterwards: its keys go when the cluster is left.
+            continued: The run was begun in an earlier try: it goes on with fewer rollout workers where there is less room.
         """
-        self._config, self._gpus, self._temporary = config, gpus, temporary
+        self._config, self._gpus, self._temporary, self._continued = config, gpus, temporary, continued
+        self._resource = config.rollout.resource if rollouts else ""
         self._url = ""
         self._run_id = run_id
         self._folder = folder
@@ -59,6 +75,7 @@ class Cluster:
         self._daemons: list[psutil.Process] = []  # of a Ray of our own
         self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
         self._actors: list[Any] = []
+        self._demands: dict[str, Demand] = {}  # of each actor, by its id
 
     def __enter__(self) -> Self:
         os.environ.update(self._environment())
@@ -133,17 +150,18 @@ class Cluster:
             heartbeat_name: The name of its heartbeat; its stacks can then be asked for.
             **arguments: Of the class.
         """
-        on_gpu = gpu and self._config.cluster.device == "cuda"
+        demand = self._demand(gpu, resource)
         if heartbeat_name:
             arguments["stacks"] = str(self.stacks(heartbeat_name))
         made: Any = ray.remote(
-            num_cpus=1 if on_gpu else CPU_SHARE,
-            num_gpus=1 if on_gpu else 0,
+            num_cpus=demand["CPU"],
+            num_gpus=demand["GPU"],
             max_restarts=-1 if ray_restarts else 0,
             resources={resource: 1} if resource else {},
             runtime_env=self._runtime_env,
         )(cls)
         actor = made.remote(**arguments)
+        self._demands[actor._actor_id.hex()] = demand
         if heartbeat_name:
             actor.__ray_call__.remote(_listen_for_stacks, self.stacks(heartbeat_name))
         self._actors.append(actor)
@@ -155,10 +173,27 @@ class Cluster:
             if actor in self._actors:
                 ray.kill(actor)
                 self._actors.remove(actor)
+                del self._demands[actor._actor_id.hex()]
 
     def are_placed(self, actors: Iterable[Any]) -> bool:
         """Returns whether each has a process, in which it may still be made; else it waits for room in the cluster."""
         return all(state.actor_table(actor._actor_id.hex()).get("Address", {}).get("IPAddress") for actor in actors)
+
+    def places(self, *, gpu: bool, resource: str) -> int:
+        """Returns how many more actors of this kind have room beside those that there are; arguments as of `remote`."""
+        return places(self._demand(gpu, resource), self._demands.values(), capacity())
+
+    def shortage(self, *, gpu: bool, resource: str) -> str:
+        """Returns what actors of this kind ask for and what the cluster has of it, in words."""
+        return shortage(self._demand(gpu, resource), capacity(), free())
+
+    def shortage_of(self, actor: Any) -> str:
+        """Returns what an actor that has no place asks for, and what the cluster has of it, in words."""
+        return shortage(self._demands[actor._actor_id.hex()], capacity(), free())
+
+    def _demand(self, gpu: bool, resource: str) -> Demand:
+        on_gpu = gpu and self._config.cluster.device == "cuda"
+        return {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0} | ({resource: 1} if resource else {})
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
         """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.
@@ -177,16 +212,27 @@ class Cluster:
 
         Raises:
             TimeoutError: It names those that did not answer within `waits.start_s`.
-            ActorLost: One failed to start; with its own error.
+            ActorLost, FinalError: One failed to start; with its name and its own error.
         """
         left, limit_s = dict(waiting), self._config.waits.start_s
         deadline = time.monotonic() + limit_s
         while left:
             done = calls.first_answered(list(left), max(0.0, deadline - time.monotonic()))
             if not done:
-                raise TimeoutError(f"the driver waited {limit_s:.0f} s for {', '.join(left.values())} to start (waits.start_s)")
-            calls.values(done)
-            del left[done[0]]
+                raise TimeoutError(
+                    f"the driver waited {limit_s:.0f} s for {', '.join(left.values())} to start (waits.start_s)"
+                    f"{self._unplaced_text()}"
+                )
+            name = left.pop(done[0])
+            try:
+                calls.values(done)
+            except CallFailed as error:
+                raise error.of(name) from error
+
+    def _unplaced_text(self) -> str:
+        """Returns what an actor waits for that has no place, with a separator; "" when all have one."""
+        unplaced = [actor for actor in self._actors if not self.are_placed([actor])]
+        return f"; {len(unplaced)} of them have no place in the cluster: {self.shortage_of(unplaced[0])}" if unplaced else ""
 
     # ---- servers -------------------------------------------------------------------------------------------------
 
@@ -221,8 +267,16 @@ class Cluster:
             self._scratch.use()
             self._ray_folder = self._scratch.folder / "r"
             self._daemons = ray_session.start_own(self._ray_folder, object_store_bytes(self._config, self._model))
-        gpus = self._gpus if self._config.cluster.device == "cuda" else 0
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Refuse (ConfigError) what the cluster could never place."""
+        workers = self._config.rollout.workers
+        spare = workers - 1 if self._continued else 0  # workers that may be missing
+        gpus = self._gpus - spare if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
+        if self._resource:
+            require_resource(self._resource, workers - spare, capacity())
 
 
 def _own_address(actor: Any) -> str:

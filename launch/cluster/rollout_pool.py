@@ -7,6 +7,7 @@ A worker that joins, leaves or dies needs no coordination: what it had claimed i
 on, its bounds hold for a person too: scale.py refuses a target outside them, and every change is noted.
 """
 
+import time
 from collections.abc import Callable
 
 from actors.rollout_report import RolloutReport
@@ -15,7 +16,7 @@ from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.autoscaler import Autoscaler
 from launch.cluster.stage_actors import StageActors
-from launch.cluster.supervision import SupervisedGroup
+from launch.cluster.supervision import PLACE_S, SupervisedGroup
 
 
 class RolloutPool:
@@ -38,6 +39,8 @@ class RolloutPool:
         self._target = len(self.workers)
         self._autoscaler = Autoscaler(config.rollout.autoscale_min, config.rollout.autoscale_max)
         self._restarts_of_removed = 0
+        self._placed_at = time.monotonic()  # when no worker was without a place, or when that was last named
+        self._named = False
 
     @property
     def replaced(self) -> int:
@@ -63,6 +66,7 @@ class RolloutPool:
                 self._remove(worker)
             elif not worker.pending:  # else after the slice that it is in: see `go_on`
                 worker.drain(self._config.waits.drain_s)
+        self._name_unplaced()
 
     def go_on(self, worker: SupervisedGroup) -> None:
         """Give a worker whose slice is over the next one, or its last one where there are more workers than the target."""
@@ -75,13 +79,28 @@ class RolloutPool:
         """Move the target by one worker, if autoscaling is on and the last optimiser steps call for it."""
         running = len(self._staying())
         target = self._autoscaler.decide(running, learner_idle, rollout_idle)
-        if target is None:
+        if target is None or (target > running and self._unplaced()):  # one more would have no place either
             return
         self._note(
             f"autoscaling: target {target} rollout workers instead of {running} (idle: learner {learner_idle:.0%}, rollout"
             f" {rollout_idle:.0%}; bounds {self._config.rollout.autoscale_min}..{self._config.rollout.autoscale_max})"
         )
         set_rollout_target(self._actors.redis, self._actors.address.run_id, target)
+
+    def _name_unplaced(self) -> None:
+        """Note that workers have no place in the cluster, and what they wait for: at first soon, then every `waits.start_s`.
+        They are no failure: a node may be added, and meanwhile the others go on."""
+        unplaced, now = self._unplaced(), time.monotonic()
+        if not unplaced:
+            self._placed_at, self._named = now, False
+        elif now - self._placed_at > (self._config.waits.start_s if self._named else PLACE_S):
+            self._placed_at, self._named = now, True
+            running = len(self._staying()) - len(unplaced)
+            text = self._actors.placement.unplaced_text(worker.group for worker in unplaced).removeprefix("; ")
+            self._note(f"rollout workers: {text} (launch/scale.py --rollouts {max(1, running)} takes them back)")
+
+    def _unplaced(self) -> list[SupervisedGroup]:
+        return [worker for worker in self.workers if self._actors.placement.is_unplaced(worker.group)]
 
     def _staying(self) -> list[SupervisedGroup]:
         return [worker for worker in self.workers if worker.group.state in (State.MAKING, State.READY)]

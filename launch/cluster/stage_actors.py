@@ -8,7 +8,6 @@ A stage has one model to start from and one namespace of streams. `actor_watch` 
 count as dead.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -25,8 +24,11 @@ from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.actor_watch import ActorWatch
-from launch.cluster.failures import ActorLost, RunFailed
+from launch.cluster.failures import ActorLost, FinalError, RunFailed
+from launch.cluster.placement import Placement
 from launch.cluster.ray_cluster import Cluster
+from launch.cluster.supervision import SupervisedGroup, await_ready
+from launch.cluster.tries import Tries
 from launch.cluster.weight_board import RayWeights, WeightBoard
 from launch.monitoring import stacks
 from launch.setup.prompt_source import sampling_seed
@@ -43,7 +45,9 @@ class StageActors:
     has_meta_rm = False
     """Whether a meta-RM learner reads the streams of this stage."""
 
-    def __init__(self, cluster: Cluster, config: Config, *, model: str, stage: str = "") -> None:
+    def __init__(
+        self, cluster: Cluster, config: Config, *, model: str, stage: str = "", note: Callable[[str], None] = print
+    ) -> None:
         """Starts nothing yet.
 
         Args:
@@ -51,11 +55,14 @@ class StageActors:
             config: The run's.
             model: Folder or hub name of the policy to start from.
             stage: Namespace of the stage's streams below the run's; "" is the run's own.
+            note: Gets a log line about what dies while the stage starts, and about workers that find no place.
         """
-        self._cluster, self._config, self._model, self._stage = cluster, config, model, stage
+        self._cluster, self._config, self._model, self._stage, self._note = cluster, config, model, stage, note
         self.address: Address = cluster.address(stage)
         self._watch = ActorWatch(cluster, config)
-        self._failed_starts: Counter[ActorGroup] = Counter()  # in a row
+        self.placement = Placement(cluster, resource=config.rollout.resource, note=note)
+        """Which groups wait for a place in the cluster."""
+        self._starting: dict[ActorGroup, SupervisedGroup] = {}  # of rollout actors that were lost
 
     def __enter__(self) -> Self:
         self.redis = connect(self.address, timeout_s=self._config.waits.server_s)
@@ -65,9 +72,12 @@ class StageActors:
         every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
         self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(stack_file))
         self._board = self._cluster.remote(WeightBoard, ray_restarts=True)
-        self.rollout_groups = [self.new_rollout() for _ in range(self._workers())]
+        self.rollout_groups: list[ActorGroup] = []
         self._make_others()
-        for group in self.groups:
+        for group in self.groups:  # they must have a place; of the rollout workers as many as possible
+            group.begin()
+        self.rollout_groups = [self.new_rollout() for _ in range(self.placement.placeable(self._workers()))]
+        for group in self.rollout_groups:
             group.begin()
         self._await_ready(self.groups)
         self._watch.begin()
@@ -128,39 +138,40 @@ class StageActors:
         calls.first_answered(calls.unanswered(refs), calls.SLICE_S)
         self.watch()
 
-    def retry_on_death(self, act: Callable[[], T]) -> T:
-        """Returns what `act` returns. When an actor dies under it, the stage is mended and all of it is done again.
+    def retry_on_death(self, act: Callable[[], T], group: ActorGroup) -> T:
+        """Returns what `act` returns. When an actor dies under it, the stage is mended and all of it is done again, as often as
+        `Tries` allows (else RunFailed).
 
-        Raises:
-            RunFailed: More than `cluster.restarts` actors died under it, one after the other.
+        Args:
+            act: Calls the actors of `group`.
+            group: All of it is made again: those that did not die may wait for the one that did.
         """
-        deaths = 0
+        tries = Tries(group.name, self._config.cluster.restarts)
         while True:
             try:
                 return act()
+            except FinalError as error:
+                raise RunFailed(f"{group.name} failed: {error}") from error
             except ActorLost as error:
-                deaths += 1
-                if deaths > self._config.cluster.restarts:
-                    raise RunFailed(
-                        f"an actor died {deaths} times in a row under one request (cluster.restarts ="
-                        f" {self._config.cluster.restarts}); the last time: {error}"
-                    ) from error
+                self._note(f"{group.name} died ({error}): replaced, {tries.died(error)}")
+                group.replace()
                 self.replace_dead()
 
     def replace_dead(self) -> None:
-        """Replace the groups that do not answer, and wait until they, and those that were being made, are ready."""
+        """Replace the groups that do not answer, and wait until they, and those that were being made, are ready; not for
+        rollout workers that wait for a place in the cluster: the stage goes on without them."""
         waits = self._config.waits
         limits = {State.MAKING: ("start_s", waits.start_s), State.READY: ("judge_s", waits.judge_s)}
-        for group in self.groups:
-            if group.state not in limits:
-                continue
+        unplaced = [group for group in self.rollout_groups if self.placement.is_unplaced(group)]
+        groups = [group for group in self.groups if group.state in limits and group not in unplaced]
+        for group in groups:
             name, limit_s = limits[group.state]
             try:
                 refs = [actor.__ray_ready__.remote() for actor in group.actors]
                 self.answers(refs, limit_s=limit_s, what=f"{group.name} to answer (waits.{name})")
             except ActorLost:
                 group.replace()
-        self._await_ready([group for group in self.groups if group.state is State.MAKING])
+        self._await_ready([group for group in groups if group.state is State.MAKING])
 
     def replace_lost_rollouts(self, lost: Sequence[Any]) -> None:
         """Replace the rollout actors that are lost or failed to start, and take up those that are ready. Waits for nothing.
@@ -168,35 +179,36 @@ class StageActors:
         For a stage that nobody supervises.
 
         Raises:
-            RunFailed: One failed to start more than `cluster.restarts` times in a row.
+            RunFailed: One failed to start more than `cluster.restarts` times in a row, or for good.
         """
         for group in self.rollout_groups:
             if group.state is State.READY and group.actors[0] in lost:
                 group.replace()
             elif group.state is State.MAKING and calls.is_over(group.ready_calls):
-                self._take_up(group)
-
-    def _take_up(self, group: ActorGroup) -> None:
-        try:
-            calls.values(group.ready_calls)
-        except ActorLost as error:
-            self._failed_starts[group] += 1
-            if self._failed_starts[group] > self._config.cluster.restarts:
-                raise RunFailed(
-                    f"{group.name} failed to start {self._failed_starts[group]} times in a row (cluster.restarts ="
-                    f" {self._config.cluster.restarts}); the last time: {error}"
-                ) from error
-            group.replace()
-        else:
-            del self._failed_starts[group]
-            group.mark_ready()
+                self._starting.setdefault(group, self._supervised(group)).collect()
+            if group.state is State.READY:
+                self._starting.pop(group, None)
 
     def _await_ready(self, groups: Sequence[ActorGroup]) -> None:
-        self._cluster.await_all(
-            {ref: name for group in groups for ref, name in zip(group.ready_calls, group.members, strict=True)}
+        await_ready(
+            [self._supervised(group) for group in groups],
+            limit_s=self._config.waits.start_s,
+            are_dispensable=self._are_dispensable,
+            why=self.placement.unplaced_text,
         )
-        for group in groups:
-            group.mark_ready()
+        if text := self.placement.unplaced_text(groups):
+            self._note(f"the stage begins with {len(self.rollouts)} rollout workers{text}")
+
+    def _are_dispensable(self, groups: Sequence[ActorGroup]) -> bool:
+        """Whether they are rollout workers beyond the first that wait for a place: they join when there is one."""
+        return bool(self.rollouts) and all(
+            group in self.rollout_groups and self.placement.is_unplaced(group) for group in groups
+        )
+
+    def _supervised(self, group: ActorGroup) -> SupervisedGroup:
+        """Returns a group that starts, and has no reports."""
+        restarts = self._config.cluster.restarts
+        return SupervisedGroup(group, on_report=lambda report: None, restarts=restarts, note=self._note)
 
     # ---- what the stages differ in -------------------------------------------------------------------------------
 

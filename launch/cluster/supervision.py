@@ -1,15 +1,19 @@
 """The supervision loop: every actor group works in slices that return values, and gets the next slice when one ends.
 
 work, step, drain ─▶ [ the group works for a second ] ─▶ poll: take its report; the driver gives it the next slice
-                         └── dies ─▶ replaced, up to `cluster.restarts` times in a row ─▶ RunFailed, its own last error
+                         └── dies, or does not get ready ─▶ replaced, as often as `Tries` allows ─▶ RunFailed, its own error
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
-from launch.cluster.failures import ActorLost, RunFailed
+from launch.cluster.failures import CallFailed, FinalError, RunFailed
+from launch.cluster.tries import Tries
+
+PLACE_S = 20.0  # by then Ray has placed the actors that it can place
 
 
 class SupervisedGroup:
@@ -23,16 +27,15 @@ class SupervisedGroup:
         Args:
             group: The actors.
             on_report: Gets the report of the first actor after each slice, unless it is None.
-            restarts: Deaths in a row, with nothing done in between, that are mended.
+            restarts: Deaths that are mended; see `Tries`.
             note: Gets a log line about each death.
         """
         self.group = group
-        self._on_report, self._restarts, self._note = on_report, restarts, note
-        self._deaths = 0  # in a row
+        self._on_report, self._note = on_report, note
+        self._tries = Tries(group.name, restarts)
         self._slice: list[Any] = []
-        self._made_progress: Callable[[Any], bool] = lambda report: False  # of the slice under way
-        self.replaced = 0
-        """Deaths that were mended so far."""
+        self._completions = 0  # of a worker, in all its slices
+        self._point: Callable[[Any], int] = lambda report: 0  # how far a report of the slice under way says that it is
 
     @property
     def name(self) -> str:
@@ -40,23 +43,28 @@ class SupervisedGroup:
         return self.group.name
 
     @property
+    def replaced(self) -> int:
+        """Deaths that were mended so far."""
+        return self._tries.mended
+
+    @property
     def pending(self) -> list[Any]:
         """The calls that it has yet to answer: a slice, or that it is ready."""
         return self._slice or self.group.ready_calls
 
     def work(self) -> None:
-        """Give a worker its next slice, if it is ready."""
-        self._give(lambda actor: actor.work.remote(calls.SLICE_S), lambda report: report.completions > 0)
+        """Give a worker its next slice, if it is ready. What it hands on is never done again, so all of it is progress."""
+        self._give(lambda actor: actor.work.remote(calls.SLICE_S), self._all_completions)
 
     def step(self) -> None:
-        """Give a learner the time for its next step, if it is ready; a report is a step done."""
-        self._give(lambda actor: actor.step.remote(calls.SLICE_S), lambda report: True)
+        """Give a learner the time for its next step, if it is ready. A version beyond all earlier ones is progress."""
+        self._give(lambda actor: actor.step.remote(calls.SLICE_S), lambda report: int(report.version))
 
     def drain(self, seconds: float) -> None:
         """Give a worker that is ready its last slice, of at most `seconds`."""
         self.group.drain()
         self._slice = [actor.drain.remote(seconds) for actor in self.group.actors]
-        self._made_progress = lambda report: False
+        self._point = lambda report: 0
 
     def collect(self) -> None:
         """Take the report of a slice that is over; replace the group if it died.
@@ -66,38 +74,35 @@ class SupervisedGroup:
         """
         try:
             reports = calls.values(self.pending)
-        except calls.FATAL as error:
-            raise RunFailed(f"{self.name} failed: {error}") from error
-        except ActorLost as error:
-            self._died(error)
+        except CallFailed as error:
+            self._failed(error)
             return
         self._slice = []
         if self.group.state is State.MAKING:
             self.group.mark_ready()
         elif reports[0] is not None:
-            if self._made_progress(reports[0]):
-                self._deaths = 0
+            self._tries.reached(self._point(reports[0]))
             self._on_report(reports[0])
 
-    def _give(self, call: Callable[[Any], Any], made_progress: Callable[[Any], bool]) -> None:
-        """Call every actor, if they are ready. made_progress: whether a report forgives earlier deaths."""
-        if self.group.state is State.READY:
-            self._slice, self._made_progress = [call(actor) for actor in self.group.actors], made_progress
+    def _all_completions(self, report: Any) -> int:
+        self._completions += report.completions
+        return self._completions
 
-    def _died(self, error: ActorLost) -> None:
+    def _give(self, call: Callable[[Any], Any], point: Callable[[Any], int]) -> None:
+        """Call every actor, if they are ready. point: how far a report says that the group is, see `Tries.reached`."""
+        if self.group.state is State.READY:
+            self._slice, self._point = [call(actor) for actor in self.group.actors], point
+
+    def _failed(self, error: CallFailed) -> None:
         self._slice = []
         if self.group.state is State.DRAINING:
-            self._note(f"{self.name} died while it drained ({error.reason}): its groups are claimed by others")
+            self._note(f"{self.name} died while it drained ({error}): its groups are claimed by others")
             self.group.end()
             return
-        self._deaths += 1
-        if self._deaths > self._restarts:
-            raise RunFailed(
-                f"{self.name} failed {self._deaths} times in a row and got nothing done in between"
-                f" (cluster.restarts = {self._restarts}); the last time: {error}"
-            ) from error
-        self._note(f"{self.name} died ({error.reason}): replaced, try {self._deaths} of {self._restarts}")
-        self.replaced += 1
+        if isinstance(error, FinalError):
+            raise RunFailed(f"{self.name} failed: {error}") from error
+        which = self._tries.died(error)
+        self._note(f"{self.name} died ({error}): replaced, {which}")
         self.group.replace()
 
 
@@ -114,6 +119,39 @@ def poll(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:
     for group in ended:
         group.collect()
     return ended
+
+
+def await_ready(
+    groups: Sequence[SupervisedGroup],
+    *,
+    limit_s: float,
+    are_dispensable: Callable[[Sequence[ActorGroup]], bool] = lambda groups: False,
+    why: Callable[[Sequence[ActorGroup]], str] = lambda groups: "",
+) -> None:
+    """Wait until groups that were begun are ready. What dies meanwhile is made again, by the rule that holds afterwards too.
+
+    Args:
+        groups: They are ready, or are being made.
+        limit_s: For each try to start.
+        are_dispensable: Whether the stage may go on without these groups, which are not ready after PLACE_S.
+        why: Returns what groups that are not ready wait for, with a separator.
+
+    Raises:
+        RunFailed: One died too often, or of an error that another try would only meet again.
+        TimeoutError: It names those that were not ready in time.
+    """
+    replaced, since = 0, time.monotonic()
+    while starting := [supervised for supervised in groups if supervised.group.state is State.MAKING]:
+        late = [supervised.group for supervised in starting]
+        if time.monotonic() - since > PLACE_S and are_dispensable(late):
+            return
+        if time.monotonic() - since > limit_s:
+            calls_of = [(ref, name) for s in starting for ref, name in zip(s.pending, s.group.members, strict=True)]
+            names = [name for ref, name in calls_of if calls.unanswered([ref])]
+            raise TimeoutError(f"the driver waited {limit_s:.0f} s for {', '.join(names)} to start (waits.start_s){why(late)}")
+        poll(starting)
+        if (now := sum(supervised.replaced for supervised in groups)) > replaced:
+            replaced, since = now, time.monotonic()
 
 
 def _ended(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:

@@ -24,14 +24,21 @@ class SamplingActors(StageActors):
     """Rollout actors and the reward actor: what the cold start samples with. `reward` exists inside the block only."""
 
     def __init__(
-        self, cluster: Cluster, config: Config, *, model: str, preferences: Iterable[Preference], stage: str = ""
+        self,
+        cluster: Cluster,
+        config: Config,
+        *,
+        model: str,
+        preferences: Iterable[Preference],
+        stage: str = "",
+        note: Callable[[str], None] = print,
     ) -> None:
         """As `StageActors`.
 
         Args:
             preferences: Those whose labels the reward actor joins.
         """
-        super().__init__(cluster, config, model=model, stage=stage)
+        super().__init__(cluster, config, model=model, stage=stage, note=note)
         self._preferences = list(preferences)
 
     @property
@@ -63,6 +70,7 @@ class TrainingActors(SamplingActors):
         preferences: Iterable[Preference],
         checkpoints: Path,
         cold_start_samples: Path | None,
+        note: Callable[[str], None] = print,
     ) -> None:
         """As `SamplingActors`.
 
@@ -70,7 +78,7 @@ class TrainingActors(SamplingActors):
             checkpoints: Folder of both learners' checkpoints.
             cold_start_samples: Judgements that the meta-RM is trained on first (see `MetaRMLearner`).
         """
-        super().__init__(cluster, config, model=model, preferences=preferences)
+        super().__init__(cluster, config, model=model, preferences=preferences, note=note)
         self._checkpoints, self._samples = checkpoints, cold_start_samples
         self.has_meta_rm = config.meta_rm.enabled
 

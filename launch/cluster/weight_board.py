@@ -13,7 +13,7 @@ import ray
 
 from buffer.edition import announce_edition, announced_edition
 from buffer.streams import Address, connect
-from buffer.weights import NONE, Edition, PublishedWeights
+from buffer.weights import NONE, Edition, PublishedWeights, WeightsRefused
 
 AGAIN_S = 0.2  # between two tries to reach a board that died
 
@@ -34,10 +34,10 @@ class WeightBoard:
             ref_list: Their reference; the list keeps Ray from resolving it.
 
         Raises:
-            ValueError: A newer edition is here, so this learner was replaced.
+            WeightsRefused: A newer edition is here, so this learner was replaced.
         """
         if edition < self._edition:
-            raise ValueError(f"{edition} was published after {self._edition}: this learner was replaced")
+            raise WeightsRefused(f"{edition} was published after {self._edition}: this learner was replaced")
         self._edition, self._ref_list = edition, ref_list
 
     def newest(self) -> Edition:

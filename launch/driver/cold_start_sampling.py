@@ -22,8 +22,10 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.preferences import Preference
 from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
+from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import SamplingActors
+from launch.driver.outcome_watch import OutcomeWatch
 from launch.monitoring import diagnosis, jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
@@ -31,6 +33,7 @@ from launch.setup.tokenizer import Tokenizer
 
 CLAIM = 64  # scored groups taken at a time
 NOTES = 10  # log lines on the way
+NOTE_S = 30.0  # between two of them while no judgement is kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,13 +127,15 @@ class Sampling:
             SupervisedGroup(group, on_report=_ignore_report, restarts=config.cluster.restarts, note=progress.note)
             for group in actors.groups
         ]
-        self._arrived = time.monotonic()
+        self._arrived = self._noted = time.monotonic()
+        self._outcome_watch = OutcomeWatch(actors.redis, actors.address.run_id)
+        self._judged = self._kept = self._unparsed = 0  # judgements of this try
 
     def run(self) -> None:
         """Sample until every group is on disk or in the dead letters.
 
         Raises:
-            RunFailed: A group of actors died too often.
+            RunFailed: A part died too often, or every group became a dead letter.
             TimeoutError: No scored group came within `waits.progress_s`.
         """
         for worker in self._workers:
@@ -140,12 +145,22 @@ class Sampling:
                 worker.work()
             self._actors.watch()
             self._collect()
+            self._outcome_watch.check(self._credit)
             self._check_progress()
+        if dead := self._outcome_watch.dead():
+            text = f"{dead} groups of the cold start became dead letters: {self._outcome_watch.dead_reasons()}"
+            if not self._written:
+                raise RunFailed(f"all {text}")
+            self._progress.note(text)
+
+    @property
+    def _credit(self) -> int:
+        """Groups outstanding at most."""
+        return len(self._actors.rollout_groups) * self._config.sampling_credit
 
     def _issue(self) -> bool:
         """Offer as many groups as there is credit for. Returns whether any is still under way."""
-        credit = len(self._actors.rollout_groups) * self._config.sampling_credit
-        outstanding = len(self._ledger.outstanding())
+        credit, outstanding = self._credit, len(self._ledger.outstanding())
         at = self._ledger.cursor().group
         offers = [self._offer(at + i) for i in range(min(credit - outstanding, len(self._groups) - at))]
         return self._ledger.issue(offers, version=0, limit=credit) + outstanding > 0
@@ -174,13 +189,24 @@ class Sampling:
                 continue
             row = self._row(scored)
             jsonl_log.append(self._path, [row])
-            kept = any(is_kept(completion["verdict"]) for completion in row["completions"])
+            kept = sum(is_kept(completion["verdict"]) for completion in row["completions"])
             self._ledger.release([scored.group], outcome="trained" if kept else "filtered", entries=[entry.id])
             self._written += 1
+            self._judged, self._kept = self._judged + len(scored.failures), self._kept + kept
+            self._unparsed += sum(map(bool, scored.failures))
             self._arrived = time.monotonic()
             if self._written * NOTES // self._all > (self._written - 1) * NOTES // self._all:
-                self._progress.note(f"cold start: {self._written} of {self._all} groups sampled")
+                self._note_written()
         self._ledger.trim()
+        if self._judged and not self._kept and time.monotonic() - self._noted > NOTE_S:
+            self._note_written()
+
+    def _note_written(self) -> None:
+        """Note how many groups are on disk, and if so that nothing is kept of them: it may be seen long before the end."""
+        self._noted = time.monotonic()
+        unparsed = self._unparsed / self._judged
+        none = "" if self._kept else f", none of {self._judged} judgements is kept ({unparsed:.0%} did not parse)"
+        self._progress.note(f"cold start: {self._written} of {self._all} groups sampled{none}")
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
         group = self._groups[scored.group]

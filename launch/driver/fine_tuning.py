@@ -17,8 +17,9 @@ from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import is_kept
 from launch.cluster import calls
-from launch.cluster.failures import ActorLost, RunFailed
+from launch.cluster.failures import ActorLost, FinalError, RunFailed
 from launch.cluster.ray_cluster import Cluster
+from launch.cluster.tries import Tries
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -96,7 +97,7 @@ def fine_tune(
     """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest.
 
     Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies, all ranks
-    are restarted, up to `cluster.restarts` times.
+    are started again, as often as `Tries` allows.
 
     Args:
         cluster: Where the ranks run.
@@ -113,21 +114,23 @@ def fine_tune(
         RunFailed: It died too often, or for a reason that a restart does not remove.
         TimeoutError: A step took longer than `waits.progress_s`.
     """
-    for death in range(config.cluster.restarts + 1):
+    tries = Tries("the fine-tuning", config.cluster.restarts)
+
+    def on_step(report: SFTReport) -> None:
+        tries.reached(report.version)
+        on_report(report)
+
+    while True:
         ranks = _ranks(cluster, config, model, folder)
         try:
-            status = _run_to_end(cluster, config, ranks, on_report)
-            break
-        except calls.FATAL as error:
+            status = _run_to_end(cluster, config, ranks, on_step)
+            return _link_best_model(folder), status
+        except FinalError as error:
             raise RunFailed(f"the fine-tuning failed: {error}") from error
         except ActorLost as error:
-            if death == config.cluster.restarts:
-                what = f"the fine-tuning failed {death + 1} times (cluster.restarts)"
-                raise RunFailed(f"{what}; the last time: {error}") from error
-            note(f"the fine-tuning died ({error.reason}): started again, try {death + 1} of {config.cluster.restarts}")
+            note(f"the fine-tuning died ({error}): started again, {tries.died(error)}")
         finally:
             cluster.end(ranks)
-    return _link_best_model(folder), status
 
 
 def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[Any]:

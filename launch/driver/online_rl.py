@@ -23,6 +23,7 @@ from launch.cluster.rollout_pool import RolloutPool
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import TrainingActors
 from launch.driver.issue import issue
+from launch.driver.outcome_watch import OutcomeWatch
 from launch.driver.rollout_window import RolloutWindow
 from launch.driver.run_state import RunState
 from launch.judging.heldout import RunningEvaluation
@@ -31,6 +32,7 @@ from launch.monitoring import diagnosis
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
 from launch.setup.prompt_source import PromptSource
+from learner.arrivals import ArrivalsReport
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
 
@@ -66,6 +68,8 @@ class Training:
         run_state.totals.version = self._ledger.version()
         self._restarts_before = dict(run_state.totals.restarts)
         self._window = RolloutWindow()
+        self._outcome_watch = OutcomeWatch(actors.redis, actors.address.run_id)
+        self._uninformative = ""  # why no step is taken, where the learner knows
         self._stepped_at = time.monotonic()
         self._evaluation: RunningEvaluation | None = None
         self._pool = RolloutPool(actors, config, on_report=self._on_rollout_report, note=progress.note)
@@ -82,7 +86,7 @@ class Training:
         """Train to the last step and to the end of an evaluation under way.
 
         Raises:
-            RunFailed: A group died too often.
+            RunFailed: A part died too often, or every group became a dead letter.
             TimeoutError: No optimiser step came within `waits.progress_s`; it names the process that holds up the others.
         """
         with self._actors.heartbeat.activity("drive the training"):
@@ -104,6 +108,7 @@ class Training:
         """One turn of the loop; it waits for a report, but not for long. Supervision goes on until the last evaluation ends."""
         if not self._trained:
             self._issue()
+            self._outcome_watch.check(self._config.credit)
             self._check_progress()
         self._pool.reconcile()
         self._poll()
@@ -141,8 +146,8 @@ class Training:
         report = diagnosis.describe(diagnosis.diagnose_run(self._actors.redis, self._actors.address.run_id, self._config))
         self._tracker.alert(f"no optimiser step for {limit_s:.0f} s", report)
         raise TimeoutError(
-            f"the driver waited {limit_s:.0f} s for optimiser step {self._run_state.totals.version + 1}"
-            f" (waits.progress_s)\n{report}"
+            f"the driver waited {limit_s:.0f} s for optimiser step {self._run_state.totals.version + 1} (waits.progress_s)"
+            f"{self._uninformative}{self._actors.placement.unplaced_text(self._actors.groups)}\n{report}"
         )
 
     def _save_meta_rm(self) -> None:
@@ -150,9 +155,9 @@ class Training:
         group = self._actors.meta_rm
         if group is None:
             return
-        limit_s, what = self._config.waits.progress_s, "the meta-RM learner to save (waits.progress_s)"
+        limit_s, what = self._config.waits.progress_s, f"{group.name} to save (waits.progress_s)"
         self._actors.retry_on_death(
-            lambda: self._actors.answers([rank.save.remote() for rank in group.actors], limit_s=limit_s, what=what)
+            lambda: self._actors.answers([rank.save.remote() for rank in group.actors], limit_s=limit_s, what=what), group
         )
 
     # ---- reports -------------------------------------------------------------------------------------------------
@@ -168,9 +173,21 @@ class Training:
         self._run_state.totals.add_meta_rm(report)
         self._tracker.log({"meta_rm/step": report.version, **report.metrics})
 
-    def _on_grpo_report(self, report: GRPOReport) -> None:
+    def _on_arrivals(self, report: ArrivalsReport) -> None:
+        """No step was taken for a while, as nothing can be learnt from what arrives. It is logged beside the last step."""
+        self._tracker.log({"learner/version": report.version, **report.metrics})
+        text = self._outcome_watch.since_step(report.metrics)
+        self._uninformative = f": {text}"
+        if self._outcome_watch.is_note_due():
+            self._progress.note(f"no optimiser step for {time.monotonic() - self._stepped_at:.0f} s: {text}")
+
+    def _on_grpo_report(self, report: GRPOReport | ArrivalsReport) -> None:
+        if isinstance(report, ArrivalsReport):
+            self._on_arrivals(report)
+            return
         totals, metrics = self._run_state.totals, report.metrics
-        self._stepped_at = time.monotonic()
+        self._stepped_at, self._uninformative = time.monotonic(), ""
+        self._outcome_watch.stepped()
         totals.add_grpo(report)
         totals.outcomes = self._ledger.outcomes()
         totals.restarts = self._restarts()

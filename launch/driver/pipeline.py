@@ -5,7 +5,7 @@
     count_votes  the meta-RM scores the votes ─▶ accuracy over k, plain and guided
 
     runs/<run id>/  inputs.json  config.yaml  summary.json  report.html  metrics.jsonl  samples.jsonl  evaluations.jsonl
-                    run_state.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/
+                    run_state.json  cold_start/  votes/  checkpoints/  wandb/  redis/  stacks/  failure.txt
 
 A run that was cut off is resumed from this folder: each stage looks for what an earlier try has finished.
 """
@@ -27,7 +27,7 @@ from configs.schema import Config
 from grm.preferences import DataError
 from grm.prompts import TemplateError
 from launch.cluster import calls
-from launch.cluster.failures import RunFailed
+from launch.cluster.failures import RunFailed, details
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
@@ -50,9 +50,11 @@ from launch.setup.preflight import format_notes, format_skipped, prepare_run
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
 from learner import checkpoint
+from learner.checkpoint import CheckpointError
 
 # What a run that has begun may end with. Before that, some of these say that the input cannot be used; afterwards none does.
-FAILURES = (*calls.LOST, *calls.FATAL, TimeoutError, ServerError, ConfigError, DataError, TemplateError)
+FAILURES = (*calls.LOST, CheckpointError, TimeoutError, ServerError, ConfigError, DataError, TemplateError)
+DETAILS_FILE = "failure.txt"  # in the run folder: the stack of the actor that a run failed with
 
 
 class Pipeline:
@@ -124,7 +126,14 @@ class Pipeline:
 
     def _make_cluster(self) -> Cluster:
         gpus = resource_plan.gpus_needed(self._config)
-        return Cluster(self._config, run_id=self.folder.name, folder=self.folder, model=self._inputs.model, gpus=gpus)
+        return Cluster(
+            self._config,
+            run_id=self.folder.name,
+            folder=self.folder,
+            model=self._inputs.model,
+            gpus=gpus,
+            continued=self._continued,
+        )
 
     def _make_tracker(self) -> Tracker:
         tracking = self._config.tracking
@@ -144,8 +153,9 @@ class Pipeline:
             return
         if "before" not in self._results.evaluations or not self._cold_start.is_sampled():
             model, preferences = self._inputs.model, self._inputs.preferences
+            note = self._progress.note
             with SamplingActors(
-                self._cluster, self._config, model=model, preferences=preferences, stage="cold-start"
+                self._cluster, self._config, model=model, preferences=preferences, stage="cold-start", note=note
             ) as actors:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
@@ -156,7 +166,8 @@ class Pipeline:
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        with StageActors(self._cluster, self._config, model=self._policy, stage="cold-start") as actors:
+        note = self._progress.note
+        with StageActors(self._cluster, self._config, model=self._policy, stage="cold-start", note=note) as actors:
             self._evaluate(actors, "cold_start", version=0)
 
     def online_rl(self) -> None:
@@ -170,6 +181,7 @@ class Pipeline:
             preferences=self._inputs.preferences,
             checkpoints=self.folder / "checkpoints",
             cold_start_samples=self._cold_start.samples if enabled else None,
+            note=self._progress.note,
         )
         if self._resumed:
             self._reopen_round()
@@ -282,3 +294,6 @@ class Pipeline:
         except ReportError as problem:  # the run itself has ended as its summary says
             report = f"there is none: {problem}"
         print(f"{accuracy_line(whole)}report     {report}", flush=True)
+        if text := details(error):
+            files.write(self.folder / DETAILS_FILE, text + "\n")
+            print(f"details    {self.folder / DETAILS_FILE}", flush=True)

@@ -174,7 +174,8 @@ def _cluster(config: Config, target: EvaluationTarget) -> Iterator[Any]:
 
     gpus = 1 if target.endpoint else config.rollout.workers
     run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
-    with Cluster(config, run_id=run_id, folder=target.out, model="", gpus=gpus, temporary=True) as cluster:
+    kind = {"rollouts": not target.endpoint, "temporary": True}
+    with Cluster(config, run_id=run_id, folder=target.out, model="", gpus=gpus, **kind) as cluster:
         end_on_signals()  # again: Ray put its own handlers in place
         try:
             yield cluster

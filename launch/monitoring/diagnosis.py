@@ -23,6 +23,7 @@ from launch.monitoring.snapshot import (
     outstanding_text,
     process_rows,
     queue_rows,
+    reasons_text,
     seconds_text,
     table,
     take_snapshot,
@@ -33,6 +34,7 @@ DRIVER = "driver"  # its process name
 REDIS = "Redis"
 COLD_START = ".cold-start"  # suffix of a cold start's run id
 JUDGING = "judge"  # activity of a rollout actor during an evaluation
+LEAST_SETTLED = 32  # groups; fewer tell little about the data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +60,7 @@ class Bottleneck:
     """The process that the others wait for."""
 
     process: str
-    """Its name, or its role when no process of that role is running."""
+    """Its name, its role when no process of that role is running, or what the learner waits for while all processes work."""
     reason: str
     """What is wrong with it, or what it is busy with."""
     busy: bool = False
@@ -97,18 +99,20 @@ def thresholds(config: Config, snapshot: RunSnapshot) -> Thresholds:
 
 def diagnose(snapshot: RunSnapshot, thresholds: Thresholds) -> Diagnosis:
     """Apply the rules in the order of the walk; the first one that finds a bottleneck decides."""
-    rules = (_failed_server, _silent_driver, _learner, _reward_actor, _rollout_actors, _unused_credit, _remaining_processes)
-    results = (rule(snapshot, thresholds) for rule in rules)
+    walk = (_failed_server, _silent_driver, _learner, _reward_actor, _rollout_actors, _useless_groups, _unused_credit)
+    results = (rule(snapshot, thresholds) for rule in (*walk, _remaining_processes))
     return Diagnosis(snapshot=snapshot, bottleneck=next((result for result in results if result is not None), None))
 
 
 def describe(diagnosis: Diagnosis) -> str:
-    """Write the report: the bottleneck, the outstanding groups, every process and every stream."""
+    """Write the report: the bottleneck, the outstanding groups, every process and every stream, and why groups were lost."""
     snapshot = diagnosis.snapshot
     if snapshot.failure:
         return f"run {snapshot.run_id}\n{verdict(diagnosis)}"
     head = [f"run {snapshot.run_id}: policy version {snapshot.version}, {outstanding_text(snapshot)}", verdict(diagnosis)]
-    return "\n".join([*head, "", *table(PROCESS_HEAD, process_rows(snapshot)), "", *table(QUEUE_HEAD, queue_rows(snapshot))])
+    tables = [*table(PROCESS_HEAD, process_rows(snapshot)), "", *table(QUEUE_HEAD, queue_rows(snapshot))]
+    dead = [f"\nnewest dead letters: {reasons_text(snapshot.dead_reasons)}"] if snapshot.dead_reasons else []
+    return "\n".join([*head, "", *tables, *dead])
 
 
 def verdict(diagnosis: Diagnosis) -> str:
@@ -186,6 +190,21 @@ def _reward_actor(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck |
 def _rollout_actors(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
     queue, processes = snapshot.queue(PROMPTS, ROLLOUT), snapshot.processes(ROLLOUT)
     return _consumer(queue, processes, "the rollout actors", snapshot, thresholds)
+
+
+def _useless_groups(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:
+    """Every process works, and nothing comes of it: most groups became dead letters, or not one could be trained on."""
+    settled = {outcome: snapshot.outcomes.get(outcome, 0) for outcome in ("trained", "filtered", "dropped", "dead_letter")}
+    total, dead = sum(settled.values()), settled["dead_letter"]
+    if total < max(thresholds.credit, LEAST_SETTLED):
+        return None
+    if 2 * dead > total:
+        reason = f"{dead} of {groups_text(total)} became dead letters ({reasons_text(snapshot.dead_reasons)})"
+        return Bottleneck(process="usable groups", reason=reason, busy=True)
+    if thresholds.batch and not settled["trained"]:
+        reason = f"{settled['filtered']} of {groups_text(total)} were filtered, as all rewards of each were equal, none trained"
+        return Bottleneck(process="informative groups", reason=reason, busy=True)
+    return None
 
 
 def _unused_credit(snapshot: RunSnapshot, thresholds: Thresholds) -> Bottleneck | None:

@@ -3,18 +3,21 @@
 Redis is read directly, so the snapshot is there whatever the driver is stuck in.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from buffer.heartbeat import LastHeartbeat, last_heartbeats
 from buffer.ledger import Ledger
-from buffer.stream_state import Client, Queue, read_queues
+from buffer.stream_state import Client, Queue, newest_dead_reasons, read_queues
 from buffer.streams import ServerError
 from launch.monitoring.plain_text import clean
 
 PROCESS_HEAD = ("process", "pid and host", "heartbeat", "activity", "version", "done")
 QUEUE_HEAD = ("stream", "read by", "waiting", "pending", "oldest claim", "dead letters")
+
+KINDS, LONGEST = 3, 300  # reasons of dead letters that are quoted, and characters of each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,8 @@ class RunSnapshot:
     """Version of the newest published policy."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """{outcome: groups}, see `Ledger.outcomes`."""
+    dead_reasons: Sequence[str] = ()
+    """Reasons of the newest dead letters, newest first."""
     failure: str = ""
     """Redis' error, when it could not be read; "" otherwise."""
 
@@ -59,6 +64,7 @@ def take_snapshot(client: Client, run_id: str) -> RunSnapshot:
             outstanding=ledger.outstanding(),
             version=ledger.version(),
             outcomes=ledger.outcomes(),
+            dead_reasons=newest_dead_reasons(client, run_id),
         )
     except ServerError as error:
         return RunSnapshot(run_id=run_id, failure=str(error))
@@ -101,6 +107,18 @@ def queue_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:
         )
         for queue in snapshot.queues
     ]
+
+
+def reasons_text(reasons: Sequence[str]) -> str:
+    """Returns the commonest reasons of dead letters with their numbers, those that differ in numbers alone taken together;
+    cleaned, as a reason quotes what came in.
+
+    >>> reasons_text(["group 8: too long", "group 7: too long", "not readable"])
+    '2 x group 8: too long; 1 x not readable'
+    """
+    kinds = Counter(re.sub(r"\d+", "#", reason) for reason in reasons)
+    examples = {re.sub(r"\d+", "#", reason): reason for reason in reversed(reasons)}
+    return "; ".join(f"{count} x {clean(examples[kind])[:LONGEST]}" for kind, count in kinds.most_common(KINDS))
 
 
 def _oldest_claim_text(queue: Queue) -> str:

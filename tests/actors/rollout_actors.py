@@ -48,6 +48,7 @@ def actor(
     address: Address, engine: FakeEngine, source: LocalWeights, *, name: str = "r0", config: Config = CONFIG
 ) -> RolloutActor:
     _made.append(RolloutActor(config=config, name=name, address=address, source=source, build=lambda: engine))
+    _made[-1].ready()
     return _made[-1]
 
 

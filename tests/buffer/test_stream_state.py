@@ -6,8 +6,8 @@ import pytest
 import redis
 
 from buffer import streams
-from buffer.stream_state import LISTED, Queue, read_queues
-from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, REWARD, ROLLOUT, ROLLOUTS, ServerError, key
+from buffer.stream_state import LISTED, REASONS, Queue, newest_dead_reasons, read_queues
+from buffer.streams import DEAD_KEPT, EXPERIENCE, GRPO, META_RM, PROMPTS, REWARD, ROLLOUT, ROLLOUTS, ServerError, key
 from tests.buffer.run_by_hand import Run
 
 
@@ -99,15 +99,22 @@ def test_only_the_oldest_are_listed_but_all_are_counted(steady_run: Run) -> None
     assert len(queue.unclaimed) == LISTED[EXPERIENCE]
 
 
-def test_dead_letters_are_counted_by_stream(steady_run: Run) -> None:
-    steady_run.issue(40)
+def test_dead_letters_are_counted_by_stream_and_the_newest_are_kept(steady_run: Run) -> None:
+    count = DEAD_KEPT + 40
+    steady_run.issue(count)
     worker = steady_run.consumer(PROMPTS, "rollout-0", claim_timeout_s=60)
-    for entry in worker.claim(40, block_s=0):  # more than a page of the script
-        worker.dead_letter(entry, "poison")
+    for entry in worker.claim(count, block_s=0):
+        worker.dead_letter(entry, f"poison in group {entry.group}")
     steady_run.client.xadd(key(steady_run.run_id, ROLLOUTS), {"z": b""})
     assert steady_run.consumer(ROLLOUTS, "reward-0").claim(1, block_s=0) == []
     queues = state(steady_run)
-    assert {stream: queue.dead for (stream, _), queue in queues.items()} == {PROMPTS: 40, ROLLOUTS: 1, EXPERIENCE: 0}
+    assert {stream: queue.dead for (stream, _), queue in queues.items()} == {PROMPTS: count, ROLLOUTS: 1, EXPERIENCE: 0}
+    kept = streams.dead_letters(steady_run.client, steady_run.run_id)
+    assert [letter.group for letter in kept] == [*range(count - DEAD_KEPT + 1, count), None]
+    malformed, *poison = newest_dead_reasons(steady_run.client, steady_run.run_id)
+    assert malformed.startswith("malformed entry")
+    assert poison == [f"poison in group {count - 1 - i}" for i in range(REASONS - 1)]
+    assert steady_run.ledger.outcomes()["dead_letter"] == count
 
 
 def test_an_entry_without_a_number_or_that_is_gone_has_no_group(steady_run: Run) -> None:

@@ -135,6 +135,7 @@ def rollout(stage: Stage, name: str, seed: str) -> None:
         source=FileWeights(stage.folder),
         build=lambda: LatentEngine(seed, mean_s=0.01),
     )
+    actor.ready()
     while True:
         actor.work(0.2)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from launch.monitoring.metrics import checked
 from learner.arrivals import ArrivalStats, percentile
 from tests.learner.run_by_hand import experience
 
@@ -32,3 +33,12 @@ def test_percentiles() -> None:
     assert percentile([5, 1, 3, 2, 4], 50) == 3
     assert percentile([1, 2, 3, 4, 5], 95) == pytest.approx(4.8)
     assert percentile([7], 95) == 7
+
+
+def test_what_arrived_without_a_step_can_be_logged_beside_the_last_version() -> None:
+    stats = ArrivalStats(dropped_lengths=[3])
+    stats.add(experience(0, 0, rewards=(-1.0,) * 4))
+    assert stats.informative == 0
+    assert checked({"learner/version": 4, **stats.metrics()})["reward/solved_none"] == 1
+    stats.add(experience(1, 0))
+    assert stats.informative == 1

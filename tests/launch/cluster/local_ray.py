@@ -89,15 +89,23 @@ class LocalCluster:
 
     room = True
     """Whether actors find a place at once; else they wait for one."""
+    fitting = 1000
+    """How many more actors have room."""
 
     def address(self, stage: str = "", *, role: str = "driver") -> str:
         return stage
 
-    def await_all(self, waiting: Mapping[Any, str]) -> None:
-        LocalRay.get(list(waiting))
-
     def are_placed(self, actors: Sequence[LocalActor]) -> bool:
         return self.room
+
+    def places(self, *, gpu: bool, resource: str) -> int:
+        return self.fitting
+
+    def shortage(self, *, gpu: bool, resource: str) -> str:
+        return "each asks for 1 GPU; the cluster has 4 GPU, 0 of them free"
+
+    def shortage_of(self, actor: LocalActor) -> str:
+        return self.shortage(gpu=True, resource="")
 
     def end(self, actors: Sequence[LocalActor]) -> None:
         for actor in actors:

@@ -1,5 +1,6 @@
-"""Where the ranks of a learner meet, with recorded calls for actors."""
+"""Where the ranks of a learner meet, and who did not start, with recorded calls for actors."""
 
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import pytest
 
 from configs.load import load
-from launch.cluster import ray_session
+from launch.cluster import calls, ray_session
+from launch.cluster.failures import ActorLost, FinalError
 from launch.cluster.ray_cluster import Cluster
+from tests.launch.cluster.local_ray import LocalRay, RayError
 
 NODE = "10.0.0.7"
 
@@ -32,3 +35,33 @@ def test_ranks_meet_on_loopback_only_in_a_ray_of_our_own(
     cluster._ray_folder = tmp_path if own else None
     ranks: list[Any] = [Rank(), Rank()]
     assert cluster.start_ranks(ranks) == [(host, 4000)] * 2
+
+
+def answered(error: Exception | None = None) -> Future[None]:
+    call: Future[None] = Future()
+    if error is None:
+        call.set_result(None)
+    else:
+        call.set_exception(error)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(ValueError("no classifier"), FinalError), (OSError("no disk"), ActorLost), (RayError("killed"), ActorLost)],
+)
+def test_who_failed_to_start_is_named_with_its_own_error(
+    error: Exception, kind: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(calls, "ray", LocalRay)
+    cluster = Cluster(load("tiny"), run_id="r", folder=tmp_path, model="", gpus=0)
+    cluster.await_all({answered(): "the policy"})
+    with pytest.raises(kind, match=f"^the meta-RM: .*{error}$"):
+        cluster.await_all({answered(error): "the meta-RM"})
+
+
+def test_who_does_not_start_in_time_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(calls, "ray", LocalRay)
+    cluster = Cluster(load("tiny", ["waits.start_s=0.1"]), run_id="r", folder=tmp_path, model="", gpus=0)
+    with pytest.raises(TimeoutError, match=r"the driver waited 0 s for the meta-RM to start \(waits.start_s\)$"):
+        cluster.await_all({Future(): "the meta-RM"})

@@ -1,7 +1,9 @@
 """The rollout workers follow the target: on a real server, with threads for actors."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,11 +13,11 @@ from actors.rollout_report import RolloutReport
 from buffer.rollout_target import rollout_target, set_rollout_target
 from buffer.streams import Address
 from configs.load import load
-from launch.cluster import calls
+from launch.cluster import calls, rollout_pool
 from launch.cluster.actor_group import State
 from launch.cluster.rollout_pool import RolloutPool
 from launch.cluster.stage_actors import StageActors
-from launch.cluster.supervision import poll
+from launch.cluster.supervision import PLACE_S, poll
 from tests.launch.cluster.local_ray import LocalActor, LocalCluster, LocalRay, RayError, local_group, up
 
 REPORT: dict[str, Any] = {
@@ -63,7 +65,8 @@ class Pool:
         self.workers: list[Worker] = []
         self.made: list[LocalActor] = []
         self.notes: list[str] = []
-        self.actors = StageActors(LocalCluster(), config, model="m")  # type: ignore[arg-type]
+        self.cluster = LocalCluster()
+        self.actors = StageActors(self.cluster, config, model="m")  # type: ignore[arg-type]
         self.actors.redis, self.actors.address = client, address
         self.actors.new_rollout = self._new  # type: ignore[method-assign]
         self.actors.rollout_groups = [up(self._new()) for _ in range(2)]
@@ -166,3 +169,43 @@ def test_a_target_outside_the_autoscalers_bounds_is_never_moved_silently(pool: C
     assert rollout_target(driven.actors.redis, driven.actors.address.run_id) == 3
     assert "autoscaling: target 3 rollout workers instead of 5" in driven.notes[-1]
     assert "bounds 1..3" in driven.notes[-1]
+
+
+UNPLACED = (
+    "rollout workers: no place in the cluster for {}: each asks for 1 GPU; the cluster has 4 GPU, 0 of them free"
+    " (launch/scale.py --rollouts 2 takes them back)"
+)
+
+
+def test_workers_that_find_no_place_are_named_with_what_is_missing_and_can_be_taken_back(
+    pool: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven, now = pool("waits.start_s=300"), [1000.0]
+    monkeypatch.setattr(rollout_pool, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    driven.pool._placed_at = now[0]
+    gate = threading.Event()
+    monkeypatch.setattr(Worker, "ready", lambda worker: gate.wait(10))
+    driven.cluster.room = False
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 4)
+    driven.pool.reconcile()
+    assert driven.notes == ["rollout workers: target 4, running 2"]
+    for seconds in (PLACE_S + 1, 1, 299, 2):
+        now[0] += seconds
+        driven.pool.reconcile()
+    assert driven.notes[1:] == [UNPLACED.format("rollout-2, rollout-3")] * 2, "soon, and then every waits.start_s"
+    for _ in range(9):  # the learner waits for experience
+        driven.pool.autoscale(0.9, 0.0)
+    assert rollout_target(driven.actors.redis, driven.actors.address.run_id) == 4
+    set_rollout_target(driven.actors.redis, driven.actors.address.run_id, 2)
+    driven.pool.reconcile()
+    assert [worker.group.state for worker in driven.pool.workers] == [State.READY, State.READY]
+    gate.set()
+
+
+def test_no_more_workers_are_asked_for_while_some_have_no_place(pool: Callable[..., Pool]) -> None:
+    driven = pool("rollout.autoscale_min=1", "rollout.autoscale_max=9")
+    driven.workers[1].dies, driven.cluster.room = True, False
+    driven.pool.workers[1].group.replace()
+    for _ in range(3):
+        driven.pool.autoscale(0.9, 0.0)
+    assert rollout_target(driven.actors.redis, driven.actors.address.run_id) is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.load import load
-from launch.cluster import calls
+from launch.cluster import calls, supervision
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.failures import RunFailed
 from launch.cluster.stage_actors import StageActors
@@ -66,15 +66,15 @@ def judged(actors: StageActors) -> Any:
 
 def test_an_actor_that_died_is_replaced_and_the_request_is_repeated(made: list[LocalActor]) -> None:
     actors = stage(made, True)
-    assert actors.retry_on_death(lambda: judged(actors)) == ["judged"]
+    assert actors.retry_on_death(lambda: judged(actors), actors.rollout_groups[0]) == ["judged"]
     assert len(made) == 2
     assert actors.rollout_groups[0].state is State.READY
 
 
 def test_deaths_without_end_end_the_request_with_the_last_error(made: list[LocalActor]) -> None:
-    actors = stage(made, True, True, True, True)
-    with pytest.raises(RunFailed, match=r"an actor died 3 times in a row under one request .*; the last time: the actor died"):
-        actors.retry_on_death(lambda: judged(actors))
+    actors = stage(made, *[True] * 9)
+    with pytest.raises(RunFailed, match=r"rollout-0 failed 3 times in a row .*; the last time: the actor died"):
+        actors.retry_on_death(lambda: judged(actors), actors.rollout_groups[0])
 
 
 def test_mending_waits_for_a_group_that_is_being_made(made: list[LocalActor]) -> None:
@@ -116,3 +116,60 @@ def test_an_answer_that_does_not_come_is_a_timeout_that_names_what_was_waited_fo
     never: Future[None] = Future()
     with pytest.raises(TimeoutError, match="the driver waited 0 s for a judgement"):
         actors.answers([never], limit_s=0.1, what="a judgement")
+
+
+@pytest.mark.parametrize(("wanted", "fitting", "begins"), [(2, 9, 2), (8, 3, 3), (8, 0, 1)])
+def test_a_stage_begins_with_as_many_workers_as_have_a_place_and_says_so(
+    wanted: int, fitting: int, begins: int, made: list[LocalActor]
+) -> None:
+    """The target was set, or the run begun, when the cluster was larger."""
+    actors, notes = stage(made), list[str]()
+    actors._cluster.fitting, actors.placement._note = fitting, notes.append  # type: ignore[attr-defined]
+    assert actors.placement.placeable(wanted) == begins
+    short = f"rollout workers: {wanted} should run, {begins} have a place: each asks for 1 GPU; the cluster has 4 GPU, 0 of"
+    assert [note.startswith(short) for note in notes] == [True] * (begins < wanted)
+
+
+def test_who_never_gets_a_place_ends_the_start_with_what_is_missing(
+    made: list[LocalActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
+    actors = stage(made)
+    monkeypatch.setattr(Worker, "ready", lambda worker: gate.wait(10))
+    actors._config = load("tiny", ["waits.start_s=0.1"])
+    actors._cluster.room = False  # type: ignore[attr-defined]
+    actors.rollout_groups[0].replace()
+    missing = (
+        r"0 s for rollout-0 to start \(waits.start_s\); no place in the cluster for rollout-0: each asks for 1 GPU; the cl"
+    )
+    with pytest.raises(TimeoutError, match=missing):
+        actors._await_ready(actors.groups)
+    gate.set()
+
+
+def test_mending_leaves_a_worker_alone_that_waits_for_its_place(made: list[LocalActor]) -> None:
+    actors = stage(made)
+    actors._cluster.room = False  # type: ignore[attr-defined]
+    actors.rollout_groups[0].replace()
+    actors.replace_dead()
+    assert actors.rollout_groups[0].state is State.MAKING
+    assert len(made) == 2
+
+
+def test_a_stage_begins_without_workers_that_wait_for_a_place_which_somebody_else_has(
+    made: list[LocalActor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, notes = threading.Event(), list[str]()
+    monkeypatch.setattr(calls, "SLICE_S", 0.05)
+    monkeypatch.setattr(supervision, "PLACE_S", 0.1)
+    actors = stage(made)
+    actors._note = notes.append
+    monkeypatch.setattr(Worker, "ready", lambda worker: gate.wait(10))
+    actors.rollout_groups.append(local_group("a rollout actor", lambda: {"rollout-1": LocalActor(Worker())}, lambda gone: None))
+    actors.rollout_groups[1].begin()
+    actors._cluster.room = False  # type: ignore[attr-defined]
+    actors._await_ready(actors.groups)
+    assert [group.state for group in actors.rollout_groups] == [State.READY, State.MAKING]
+    assert notes[0].startswith("the stage begins with 1 rollout workers; no place in the cluster for rollout-1: each asks for")
+    gate.set()

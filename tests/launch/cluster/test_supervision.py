@@ -1,103 +1,16 @@
 """The driver's slices with threads for actors: which reports are taken, what is waited for, where an error came from."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from launch.cluster import calls
 from launch.cluster.actor_group import State
-from launch.cluster.failures import RunFailed
-from launch.cluster.supervision import SupervisedGroup, poll
-from learner.checkpoint import CheckpointError
-from tests.launch.cluster.local_ray import LocalActor, LocalRay, local_group, up
-
-DRAIN_S = 7.0
-
-
-@dataclass
-class Report:
-    text: str
-    completions: int = 1
-
-
-class Worker:
-    """Answers each slice when the test lets it."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer, self.slices = Report(answer) if isinstance(answer, str) else answer, 0
-        self.gate = threading.Event()
-
-    def ready(self) -> None:
-        """At once."""
-
-    def work(self, seconds: float) -> Any:
-        assert seconds == calls.SLICE_S
-        return self._answer()
-
-    def step(self, seconds: float) -> Any:
-        return self.work(seconds)
-
-    def drain(self, seconds: float) -> Any:
-        assert seconds == DRAIN_S
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self.gate.wait(10)
-        self.slices += 1
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-@pytest.fixture
-def start_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], tuple[Worker, LocalActor]]]:
-    monkeypatch.setattr(calls, "ray", LocalRay)
-    monkeypatch.setattr(calls, "SLICE_S", 0.05)
-    started: list[tuple[Worker, LocalActor]] = []
-
-    def made(answer: Any) -> tuple[Worker, LocalActor]:
-        worker = Worker(answer)
-        started.append((worker, LocalActor(worker)))
-        return started[-1]
-
-    yield made
-    for worker, actor in started:
-        worker.gate.set()
-        actor.end()
-
-
-def drive(group: SupervisedGroup) -> None:
-    """Until it fails."""
-    while True:
-        until_ended([group])
-        group.work()
-
-
-def supervised(
-    name: str,
-    actors: Sequence[LocalActor],
-    on_report: Callable[[Any], None],
-    *,
-    restarts: int = 0,
-    notes: list[str] | None = None,
-) -> SupervisedGroup:
-    """A group of actors that are ready. What replaces them are the same again."""
-    group = local_group(name, make=lambda: {str(i): a for i, a in enumerate(actors)}, end=lambda made: None)
-    return SupervisedGroup(up(group), on_report=on_report, restarts=restarts, note=(notes if notes is not None else []).append)
-
-
-StartWorker = Callable[[Any], tuple[Worker, LocalActor]]
-
-
-def until_ended(groups: list[SupervisedGroup]) -> list[SupervisedGroup]:
-    deadline = time.monotonic() + 10
-    while not (ended := poll(groups)):
-        assert time.monotonic() < deadline
-    return ended
+from launch.cluster.supervision import poll
+from tests.launch.cluster.local_ray import RayError
+from tests.launch.cluster.slices import DRAIN_S, StartWorker, supervised, until_ended
 
 
 def test_a_report_is_taken_when_its_slice_ends_whatever_the_slow_do(start_worker: StartWorker) -> None:
@@ -171,68 +84,6 @@ def test_a_slice_without_a_report_is_passed_over(start_worker: StartWorker) -> N
     assert until_ended([learner]) == [learner]
 
 
-def test_a_group_that_dies_too_often_ends_the_run_with_its_name_and_its_last_error(start_worker: StartWorker) -> None:
-    notes: list[str] = []
-    worker, actor = start_worker(ZeroDivisionError("in the engine"))
-    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=2, notes=notes)
-    rollout.work()
-    worker.gate.set()
-    with pytest.raises(RunFailed, match=r"rollout actor 3 failed 3 times in a row .*cluster.restarts = 2.*ZeroDivisionError"):
-        drive(rollout)
-    assert len(notes) == rollout.replaced == 2
-    assert "rollout actor 3 died" in notes[0]
-
-
-def test_work_that_gets_done_forgives_earlier_deaths(start_worker: StartWorker) -> None:
-    worker, actor = start_worker(ZeroDivisionError("now and then"))
-    rollout = supervised("rollout actor 3", [actor], lambda report: None, restarts=1)
-    worker.gate.set()
-    for _ in range(4):
-        worker.answer = ZeroDivisionError("now and then")
-        rollout.work()
-        until_ended([rollout])  # its death
-        until_ended([rollout])  # ready again
-        worker.answer = Report("done")
-        rollout.work()
-        until_ended([rollout])
-    assert rollout.replaced == 4
-
-
-@dataclass
-class Step:
-    """What the driver gets of a learner: every report is a step, and counts nothing else."""
-
-    text: str
-
-
-def test_a_learners_step_forgives_earlier_deaths_too_and_an_empty_slice_of_a_worker_does_not(
-    start_worker: StartWorker,
-) -> None:
-    worker, actor = start_worker(ZeroDivisionError("now and then"))
-    learner = supervised("the learner", [actor], lambda report: None, restarts=1)
-    worker.gate.set()
-    for _ in range(3):
-        worker.answer = ZeroDivisionError("now and then")
-        learner.step()
-        until_ended([learner])
-        until_ended([learner])
-        worker.answer = Step("done")
-        learner.step()
-        until_ended([learner])
-    assert learner.replaced == 3
-    worker.answer = ZeroDivisionError("again")
-    learner.work()
-    until_ended([learner])  # its death
-    until_ended([learner])  # ready again
-    worker.answer = Report("nothing to do", completions=0)
-    learner.work()
-    until_ended([learner])
-    worker.answer = ZeroDivisionError("again")
-    learner.work()
-    with pytest.raises(RunFailed, match="failed 2 times in a row"):
-        until_ended([learner])
-
-
 def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker: StartWorker) -> None:
     (_, waiting), (broken, failing) = start_worker("rank 0"), start_worker(ConnectionError("peer"))
     learner = supervised("the learner", [waiting, failing], lambda report: None, restarts=1)
@@ -242,13 +93,21 @@ def test_a_rank_that_fails_is_noticed_while_the_others_wait_for_it(start_worker:
     assert learner.replaced == 1
 
 
-def test_an_error_that_another_try_would_meet_again_ends_the_run_at_once(start_worker: StartWorker) -> None:
-    worker, actor = start_worker(CheckpointError("version-000007 is torn"))
-    learner = supervised("the GRPO learner", [actor], lambda report: None, restarts=5)
-    learner.work()
-    worker.gate.set()
-    with pytest.raises(RunFailed, match=r"the GRPO learner failed: .*version-000007 is torn"):
-        until_ended([learner])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_ranks_that_failed_the_one_is_named_that_explains_the_other(
+    order: tuple[int, int], start_worker: StartWorker
+) -> None:
+    notes: list[str] = []
+    symptom = start_worker(RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711"))
+    ranks = [symptom, start_worker(RayError("The actor died: no memory"))]
+    learner = supervised("the learner", [ranks[i][1] for i in order], lambda report: None, restarts=1, notes=notes)
+    learner.step()
+    for worker, _ in ranks:
+        worker.gate.set()
+    while len(calls.answered(learner.pending)) < 2:
+        time.sleep(0.01)
+    learner.collect()
+    assert notes == ["the learner died (The actor died: no memory): replaced, try 1 of 1"]
 
 
 def test_a_slice_is_given_to_a_group_that_is_ready_only(start_worker: StartWorker) -> None:

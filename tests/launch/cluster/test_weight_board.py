@@ -12,7 +12,7 @@ import os, signal, sys, time
 from pathlib import Path
 import numpy as np
 import ray
-from buffer.weights import NONE, Edition, seal
+from buffer.weights import NONE, Edition, WeightsRefused, seal
 from configs.load import load
 from launch.cluster.ray_cluster import Cluster
 from launch.setup.model_files import resolve
@@ -36,7 +36,7 @@ def weights_of(version):
 def asked_wrongly(board, edition):
     try:
         ray.get(board.put.remote(edition, []), timeout=60)
-    except ValueError as error:
+    except WeightsRefused as error:
         return str(error)
 
 with Cluster(load("tiny"), run_id="weights", folder=Path(sys.argv[1]), model=resolve("tiny"), gpus=0) as cluster:

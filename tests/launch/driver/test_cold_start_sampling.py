@@ -115,6 +115,8 @@ def stage(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPa
             RolloutActor(config=config, name=f"r{i}", address=address, source=LocalWeights(), build=lambda e=engine: e)
             for i, engine in enumerate(engines)
         ]
+        for rollout in rollouts:
+            rollout.ready()
         reward = RewardActor(config=config, name="reward-0", address=address, preferences=known)
         stages.append(
             LocalActors(
@@ -241,6 +243,25 @@ def test_dead_letters_do_not_hang_it_and_are_tried_again(stage: Stage, tokenizer
     assert [letter.reason for letter in letters] == [f"no label for preference {TRAIN[0].question.id!r}"] * 2
     sampling(stage(groups), groups, tokenizer, path).run()
     assert by_key(path).keys() == {group.key for group in groups}
+
+
+def test_a_cold_start_whose_groups_all_become_dead_letters_ends_with_their_reasons(
+    stage: Stage, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
+    reason = r"all 24 groups of the cold start became dead letters: 16 x no label for preference 'tiny"
+    with pytest.raises(RunFailed, match=reason):
+        sampling(stage(groups, known=[]), groups, tokenizer, path).run()
+
+
+def test_that_no_judgement_is_kept_is_said_on_the_way(
+    stage: Stage, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, progress = planned(tokenizer), Notes()
+    actors = stage(groups)
+    actors.engines[0]._text = lambda request, sample: "nothing that could be parsed"
+    sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", progress=progress).run()
+    assert progress.notes[-1] == "cold start: 24 of 24 groups sampled, none of 48 judgements is kept (100% did not parse)"
 
 
 def test_a_wait_without_a_result_names_the_processes(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from buffer.streams import Address, ServerError
 from configs.load import ConfigError, dump, load
 from configs.schema import Config
 from launch.cli import exit_status
-from launch.cluster.failures import ActorLost, RunFailed
+from launch.cluster.failures import ActorLost, FinalError, RunFailed
 from launch.driver import pipeline
 from launch.driver.pipeline import Pipeline
 from launch.setup.run_folder import lock_run_folder
@@ -30,7 +30,7 @@ class FakeCluster:
         self._url, self.entered, self.closed = url, False, False
         self.refuses: Exception | None = None
 
-    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int) -> Self:
+    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int, continued: bool) -> Self:
         self._run_id = run_id
         return self
 
@@ -133,7 +133,8 @@ def summary(run: Pipeline) -> dict[str, Any]:
         ServerError("run x: the Redis server went away and did not come back: start it again and resume the run"),
         ConfigError("votes/after.jsonl was begun with another seed: use another folder, or remove the file"),
         TimeoutError("the driver waited 9 s for optimiser step 3 (waits.progress_s)"),
-        ActorLost("the actor died", "it died"),
+        ActorLost("the actor died"),
+        FinalError("ValueError: the model cannot be read"),
         RunFailed("the reward actor failed 6 times in a row"),
     ],
     ids=lambda error: type(error).__name__,
@@ -148,6 +149,21 @@ def test_a_run_that_had_begun_has_failed_whatever_ended_it(
     assert (summary(run)["finished"], summary(run)["error"]) == ("failed", str(error))
     assert cluster.closed
     assert (run.folder / "report.html").is_file()
+
+
+def test_the_stack_of_the_actor_that_a_run_failed_with_is_in_its_folder(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin()
+    failed = RunFailed("the GRPO learner failed: ValueError: no such weight")
+    failed.__cause__ = FinalError(
+        "ValueError: no such weight", details="ray::GRPOLearner.step()\n  File x\nValueError: no such"
+    )
+    assert ended(run, failed) == 1
+    assert (run.folder / "failure.txt").read_text() == f"{failed.__cause__.details}\n"
+    output = capsys.readouterr()
+    assert f"details    {run.folder / 'failure.txt'}" in output.out
+    assert output.err == "failed: the GRPO learner failed: ValueError: no such weight\n"
 
 
 def test_a_server_that_is_not_there_at_the_start_is_input_that_cannot_be_used(

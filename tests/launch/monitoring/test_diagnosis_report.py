@@ -1,5 +1,7 @@
 """The report of a diagnosis, as a person reads it."""
 
+from dataclasses import replace
+
 import pytest
 
 from launch.monitoring.diagnosis import Diagnosis, describe, diagnose
@@ -35,6 +37,14 @@ def test_the_report() -> None:
         outstanding={0: 6, 1: 7, 2: 7, 3: 7},
     )
     assert describe(diagnose(snapshot, TRAINING)) == REPORT
+
+
+def test_the_report_quotes_the_reasons_of_dead_letters() -> None:
+    snapshot = replace(run(), dead_reasons=["group 8: too\x1b[2J long", "group 7: too\x1b[2J long", "not readable"])
+    last = describe(diagnose(snapshot, TRAINING)).splitlines()[-1]
+    assert last.startswith("newest dead letters: 2 x group 8: too")
+    assert last.endswith("; 1 x not readable")
+    assert "\x1b" not in last
 
 
 def test_the_report_of_a_run_whose_redis_is_gone() -> None:

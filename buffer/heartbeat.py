@@ -19,9 +19,11 @@ from dataclasses import dataclass
 import redis
 
 from buffer.connection import Address, Namespace, ServerError, connect
+from buffer.json_text import parse_object
 
 IDLE = "idle"
 HEARTBEATS = "heartbeats"
+LONGEST = 1 << 16  # bytes of a heartbeat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,12 +139,14 @@ class Heartbeat:
 
 
 def last_heartbeats(client: redis.Redis, run_id: str) -> dict[str, LastHeartbeat]:
-    """Return the last heartbeat of each process that has not stopped its own, by name."""
+    """Return the last heartbeat of each process that has not stopped its own, by name. One that cannot be read is none: its
+    process counts as silent."""
     space = Namespace(client, run_id)
     seconds, micros = space.command("TIME")
     now = int(seconds) + int(micros) / 1e6
     values = space.command("HGETALL", space.key(HEARTBEATS))
-    return {name.decode(): _read(name.decode(), value.decode(), now) for name, value in values.items()}
+    read = [_read(name, value, now) for name, value in values.items()]
+    return {heartbeat.name: heartbeat for heartbeat in read if heartbeat is not None}
 
 
 def remove_heartbeat(client: redis.Redis, run_id: str, name: str) -> None:
@@ -154,6 +158,13 @@ def _remove(space: Namespace, name: str) -> None:
     space.run("heartbeat", [HEARTBEATS], name, "")
 
 
-def _read(name: str, value: str, now: float) -> LastHeartbeat:
-    at, _, report = value.partition(" ")
-    return LastHeartbeat(name=name, age_s=max(0.0, now - float(at)), **json.loads(report))
+def _read(name: bytes, value: bytes, now: float) -> LastHeartbeat | None:
+    at, _, report = value.partition(b" ")
+    try:
+        fields = parse_object(report[:LONGEST], "heartbeat")
+        heartbeat = LastHeartbeat(name=name.decode(), age_s=max(0.0, now - float(at)), **fields)
+    except (ValueError, TypeError):
+        return None
+    types = [type(getattr(heartbeat, field)) for field in ("host", "pid", "activity", "version", "done", "stacks")]
+    sound = types == [str, int, str, int, int, str] and type(heartbeat.stuck_s) in (int, float)
+    return heartbeat if sound else None

@@ -10,14 +10,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from buffer import json_text
+from buffer.json_text import JsonError, open_regular, parse_object
+
 Row = dict[str, Any]
 
 
 def scan(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number (from 1), offset in bytes and text of each line of a file that is not blank."""
-    offset = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+    """Yield number (from 1), offset in bytes and text of each line of a file that is not blank.
+
+    Raises:
+        JsonError: it is no regular file, or a line is longer than `json_text.LONGEST_LINE`.
+        OSError: it cannot be read.
+    """
+    offset = number = 0
+    longest = json_text.LONGEST_LINE
+    with open_regular(path) as lines:
+        while line := lines.readline(longest + 1):
+            number += 1
+            if len(line) > longest:
+                raise JsonError(f"{path}:{number}: longer than {longest:,} bytes, and no line that belongs here is")
             if line.strip():
                 yield number, offset, line
             offset += len(line)
@@ -27,16 +39,13 @@ def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield the offset of each line and the object that it holds; nothing when there is no file.
 
     Raises:
-        ValueError: a line is not a JSON object; names file and line.
+        JsonError: a line is not a JSON object, or the file is none of ours; names file and line.
     """
     for number, offset, line in scan(path) if path.exists() else ():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}:{number}: not JSON ({error}); remove the line, and its row is computed again") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object; remove the line, and its row is computed again")
-        yield offset, row
+            yield offset, parse_object(line, f"{path}:{number}")
+        except JsonError as error:
+            raise JsonError(f"{error}; remove the line, and its row is computed again") from None
 
 
 class JsonLines:
@@ -52,7 +61,7 @@ class JsonLines:
             path: a file of JSON lines.
             offsets: where the lines start, in bytes (see `scan`).
         """
-        self._file = path.open("rb")
+        self._file = open_regular(path)
         self._offsets = array("Q", offsets)
 
     def __len__(self) -> int:
@@ -60,7 +69,7 @@ class JsonLines:
 
     def __getitem__(self, index: int) -> Row:
         self._file.seek(self._offsets[index])
-        row: Row = json.loads(self._file.readline())
+        row: Row = json.loads(self._file.readline(json_text.LONGEST_LINE))
         return row
 
     def __iter__(self) -> Iterator[Row]:

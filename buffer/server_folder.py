@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from buffer.connection import ServerError
+from buffer.json_text import read_object
 from configs.redis_url import RedisUrl
 
 ACCESS = "access"
@@ -32,7 +33,7 @@ def driver_url(folder: Path) -> str:
     """
     path = folder / ACCESS
     try:
-        url = json.loads(path.read_text(encoding="utf-8"))["url"]
+        url = read_object(path)["url"]
         parts = RedisUrl.parse(url)
         if not parts.password or parts.host not in ("", "127.0.0.1"):  # else the environment's password would be sent there
             raise ValueError("it names a server that no run has started here")

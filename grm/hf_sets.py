@@ -6,12 +6,15 @@
     hf:nvidia/HelpSteer2                            prompt, response_1, response_2, preference_strength
     hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct
 
-`hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does. Users cannot correct these sets: a
-row whose content cannot be used (an empty response, no preference) is skipped and counted, while a row of another shape is a
-DataError.
+`hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does, and `hf:<name>@<revision>` the set as
+it was at a commit, branch or tag of its repository: what stands behind a name can be another tomorrow. Users cannot correct
+these sets: a row whose content cannot be used (an empty response, no preference) is skipped and counted, while a row of another
+shape is a DataError.
 """
 
+import os
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -36,6 +39,8 @@ NO_SCORE = "response without a score"
 FEW_RESPONSES = "fewer than two responses"
 CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 OTHER_SPLIT = "row of the validation split"
+
+REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, branch or tag; a path has a `/` in it, or is there
 
 _OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.preference_files)"
 _TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
@@ -64,11 +69,18 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     Raises:
         DataError: The set is unknown, cannot be read, or has a row of another shape.
     """
-    known, _, folder = source.partition("@")
+    known, folder, revision = parts(source)
     if known not in SETS:
         raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    rows = _training_rows(folder or known, SETS[known].data_dir)
+    rows = _training_rows(folder or known, SETS[known].data_dir, revision)
     return collect(_converted(rows, known, name or known, SETS[known].convert), limit=limit)
+
+
+def parts(source: str) -> tuple[str, str, str | None]:
+    """Return name, folder ("": none) and revision of `<name>`, `<name>@<folder>` or `<name>@<revision>`."""
+    name, _, place = source.partition("@")
+    named = REVISION.fullmatch(place) is not None and not os.path.isdir(place)
+    return (name, "", place) if named else (name, place, None)
 
 
 def ultrafeedback(row: JsonRow) -> Preference | Skipped:
@@ -181,14 +193,15 @@ def _converted(
         yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
 
 
-def _training_rows(location: str, data_dir: str | None) -> Any:
+def _training_rows(location: str, data_dir: str | None, revision: str | None) -> Any:
     """Return the table of a set, with len() and [index] -> row: from a folder, the cache or the net."""
     try:
         import datasets
     except ModuleNotFoundError:
         raise DataError("hf: sources need the `datasets` library; pip install datasets") from None
     try:
-        return datasets.load_dataset(location, data_dir=data_dir, split="train")
+        return datasets.load_dataset(location, data_dir=data_dir, split="train", revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         remedy = "check the name and the network, or give hf:<name>@<folder with a copy>"
-        raise DataError(f"hf:{location}: cannot be loaded ({error}); {remedy}") from error
+        at = f"@{revision}" if revision else ""
+        raise DataError(f"hf:{location}{at}: cannot be loaded ({error}); {remedy}") from error

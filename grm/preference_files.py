@@ -9,10 +9,13 @@ and "messages" ([{"role", "content"}, ...]), a conversation that replaces "promp
 """
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import BinaryIO
 
 from grm.preferences import (
     NOT_VERIFIABLE,
@@ -26,6 +29,11 @@ from grm.preferences import (
     collect,
     conversation,
 )
+
+# What no row of preferences needs, and what would fill the memory or never end
+LONGEST_LINE = 16 << 20  # bytes of a row
+MOST_RESPONSES = 1000  # of a row
+LONGEST_NAME = 1000  # characters of an id or a subset
 
 Placed = tuple[str, Preference | Skipped]  # "file:line" and what stands there
 
@@ -66,7 +74,16 @@ class JsonRow:
             return self.default_id
         if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
             raise self.error("id", _wrong(value, True), "give text or an integer, unique in the file")
-        return clean(str(value))
+        return self._short("id", clean(str(value)))
+
+    def subset(self) -> str:
+        """Return the field `subset`; "" where it is missing."""
+        return self._short("subset", self.text("subset", "give text or leave it out", default=""))
+
+    def _short(self, field: str, value: str) -> str:
+        if len(value) > LONGEST_NAME:
+            raise self.error(field, f"has {len(value)} characters, {LONGEST_NAME} are the most", "give a shorter one")
+        return value
 
 
 def load(path: Path, *, limit: int | None = None, name: str = "") -> Loaded:
@@ -89,7 +106,7 @@ def load(path: Path, *, limit: int | None = None, name: str = "") -> Loaded:
 
 def to_preference(row: JsonRow) -> Preference | Skipped:
     """Return the preference in a row, or why it has no usable one. DataError for a malformed row."""
-    subset = row.text("subset", "give text or leave it out", default="")
+    subset = row.subset()
     if "chosen" in row.fields or "rejected" in row.fields:
         pair = (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
         return Preference(question=Question(id=row.id(), query=_query(row), responses=pair), label=0, subset=subset)
@@ -114,15 +131,7 @@ def messages(row: JsonRow, field: str, items: list[object]) -> list[tuple[str, s
 def rows(path: Path, default_name: str = "") -> Iterator[JsonRow]:
     """Yield the objects of a file in turn. DataError if it cannot be read, or a line is not an object."""
     name = printable(path)
-    try:
-        payload = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror}); give a readable .jsonl file") from None
-    except ValueError as error:  # a NUL in the path
-        raise DataError(f"{name}: cannot be read ({error}); give a readable .jsonl file") from None
-    for number, line in enumerate(payload.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, line in enumerate(_lines(path, name), start=1):
         if line.strip():
             where = f"{name}:{number}"
             yield JsonRow(fields=_object(line, where), where=where, default_id=f"{default_name or path.stem}:{number}")
@@ -131,6 +140,35 @@ def rows(path: Path, default_name: str = "") -> Iterator[JsonRow]:
 def printable(path: Path) -> str:
     """Return a path for an error message, in which characters that a terminal would act on are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
+def _lines(path: Path, name: str) -> Iterator[bytes]:
+    """Yield the lines of a file, none of which is longer than LONGEST_LINE."""
+    with _opened(path, name) as file:
+        number, line = 1, file.readline(LONGEST_LINE + 1).removeprefix(b"\xef\xbb\xbf")
+        while line:
+            if len(line) > LONGEST_LINE:
+                raise DataError(f"{name}:{number}: longer than {LONGEST_LINE:,} bytes; give one JSON object per line")
+            yield line
+            number, line = number + 1, file.readline(LONGEST_LINE + 1)
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    """Open a regular file: a device may never end, and a pipe can be read once only."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait for one
+    except FileNotFoundError:
+        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(f"{name}: cannot be read ({_reason(error)}); give a readable .jsonl file") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DataError(f"{name}: cannot be read (not a regular file); give a readable .jsonl file")
+    return open(descriptor, "rb")
+
+
+def _reason(error: OSError | ValueError) -> str | None:
+    return error.strerror if isinstance(error, OSError) else str(error)
 
 
 def _object(line: bytes, where: str) -> Mapping[str, object]:
@@ -161,6 +199,8 @@ def _responses(row: JsonRow) -> tuple[str, ...]:
     values = row.fields.get("responses")
     if not isinstance(values, list) or not values:
         raise row.error("responses", _wrong(values, "responses" in row.fields), "give a list of texts")
+    if len(values) > MOST_RESPONSES:
+        raise row.error("responses", f"has {len(values)} texts, {MOST_RESPONSES} are the most", "remove some, or the row")
     for index, value in enumerate(values):
         if not isinstance(value, str):
             raise row.error(f"responses[{index}]", _wrong(value, True), "give the response as text")
@@ -224,5 +264,8 @@ def _wrong(value: object, present: bool) -> str:
 
 def _shown(value: object) -> str:
     """Return a value for an error message, cut to a readable length."""
-    text = ascii(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of absurd size"
+    try:
+        text = ascii(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of absurd size"
+    except RecursionError:  # it could be read, from fewer calls deep
+        text = "nested absurdly deep"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -4,6 +4,7 @@ path/to/file.jsonl              one JSON object per line                        
 tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
 tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
+hf:<name>@<revision>            the set as it was at a commit, branch or tag
 """
 
 import os

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from buffer.files import LinkError
+from buffer.json_text import JsonError
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from grm.preferences import DataError
@@ -14,7 +15,7 @@ from launch.monitoring.plain_text import clean_lines
 from launch.page.run_page import ReportError
 
 FAILED, REFUSED, STOPPED = 1, 2, 130
-REFUSALS = (ConfigError, DataError, TemplateError, ServerError, NotJudged, ReportError, LinkError)
+REFUSALS = (ConfigError, DataError, TemplateError, JsonError, ServerError, NotJudged, ReportError, LinkError)
 
 
 def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:

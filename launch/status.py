@@ -22,6 +22,7 @@ from launch.monitoring import stacks
 from launch.monitoring.diagnosis import COLD_START, describe
 from launch.monitoring.lookup import ANSWER_S, locate_run
 from launch.monitoring.plain_text import clean, clean_lines
+from launch.monitoring.redaction import redacted
 from launch.monitoring.snapshot import table
 from launch.monitoring.watch import confirmed_diagnosis, watch
 from launch.setup.signals import end_on_signals
@@ -60,7 +61,7 @@ def show(arguments: argparse.Namespace) -> int:
         texts = {name: stacks.read_stacks(heartbeat, folder) for name, heartbeat in diagnosis.snapshot.heartbeats.items()}
     if arguments.json:
         bottleneck = diagnosis.bottleneck and asdict(diagnosis.bottleneck)
-        print(json.dumps({**asdict(diagnosis.snapshot), "bottleneck": bottleneck, "stacks": texts}))
+        print(json.dumps(redacted({**asdict(diagnosis.snapshot), "bottleneck": bottleneck, "stacks": texts})))
     else:
         print("\n".join([describe(diagnosis), *(f"\n{clean(name)}\n{indented(text)}" for name, text in texts.items())]))
     return 0

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from buffer.json_text import read_object
+
 PREFIX = "version-"
 UNFINISHED = ".unfinished-"
 CORRUPT = ".corrupt-"
@@ -238,7 +240,7 @@ def _require_no_others(path: Path, files: Mapping[str, Seal]) -> None:
 def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
     """Return the record, and the seals of all other files."""
     try:
-        fields: dict[str, Any] = json.loads((path / RECORD).read_text())
+        fields: dict[str, Any] = read_object(path / RECORD)
         files = dict(fields.pop("files"))
         for name, sealed in files.items():
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -249,7 +251,7 @@ def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
         if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage)):
             raise TypeError("version, ranks and zero_stage are integers")
         return record, files
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path / RECORD} cannot be read ({type(error).__name__}: {error})") from error
 
 

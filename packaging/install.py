@@ -1,8 +1,11 @@
 """Installs the project into a virtual environment (`make` calls it). A bare Python 3.11 to 3.13 is enough.
 
-    machine ─▶ fit? ─▶ new environment ─▶ which pip option finds torch's CPU build? ─▶ torch ─▶ everything else
+    machine ─▶ fit? ─▶ new environment ─▶ which pip option finds torch's CPU build?
+        ─▶ wheels, by their hashes (lock.txt) ─▶ sources, built with what is installed by now (sources.txt)
+        ─▶ torch (torch-cpu.txt) ─▶ the stubs and the project ─▶ is anything missing?
 
-What the machine lacks is said in one sentence with its remedy, exit status 2, before anything large is fetched.
+Nothing is taken that has another hash, and nothing is built with tools that are not pinned. What the machine lacks is said in
+one sentence with its remedy, exit status 2, before anything large is fetched.
 The syntax stays that of Python 3.7, so that an older Python gets to read its sentence.
 """
 
@@ -21,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCK, SOURCES, TORCH = (ROOT / "packaging" / name for name in ("lock.txt", "sources.txt", "torch-cpu.txt"))
 STUBS = ("torchvision", "torchaudio", "torchcodec", "triton")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
@@ -149,14 +153,18 @@ def install(venv: Path) -> None:
     python = venv / "bin" / "python{}.{}".format(*sys.version_info[:2])
     subprocess.run([sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), str(venv)], check=True)
     pip = [str(python), "-m", "pip"]
-    constraints = ROOT / "constraints.txt"
-    pinned = re.findall(r"^torch==\S+", constraints.read_text(encoding="utf-8"), re.MULTILINE)[0]
+    pinned = re.findall(r"^torch==\S+", TORCH.read_text(encoding="utf-8"), re.MULTILINE)[0]
     options = torch_options(lambda arguments: subprocess.run([*pip, *arguments], capture_output=True).returncode,
-                            f"{pinned}+cpu", os.environ.get("TORCH_INDEX") or TORCH_INDEX)  # fmt: skip
-    add = [*pip, "install", "--no-compile", "-c", str(constraints)]
-    subprocess.run([*add, "--no-deps", *options, f"{pinned}+cpu"], check=True)
+                            pinned, os.environ.get("TORCH_INDEX") or TORCH_INDEX)  # fmt: skip
+    add = [*pip, "install", "--no-compile", "--no-deps"]  # the lock names all that is needed
+    hashed = [*add, "--require-hashes"]
+    here = "--no-build-isolation"  # with the setuptools of the lock, where pip would fetch the newest
     stubs = [str(ROOT / "packaging" / "stubs" / stub) for stub in STUBS]
-    subprocess.run([*add, *stubs, "-e", f"{ROOT}[cpu,dev]"], check=True)
+    subprocess.run([*hashed, "--only-binary=:all:", "-r", str(LOCK)], check=True)
+    subprocess.run([*hashed, here, "-r", str(SOURCES)], check=True)
+    subprocess.run([*hashed, "--only-binary=:all:", *options, "-r", str(TORCH)], check=True)
+    subprocess.run([*add, here, "--no-index", *stubs, "-e", str(ROOT)], check=True)
+    subprocess.run([*pip, "check"], check=True)
 
 
 def main() -> int:

@@ -35,6 +35,8 @@ class WandbRun:
     """Id of the run."""
     project: str = ""
     """Its project."""
+    group: str = ""
+    """Its group."""
     config: dict[str, Any] = field(default_factory=dict)
     """Its configuration."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -69,7 +71,7 @@ def read(path: Path) -> WandbRun:
         record.ParseFromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":
-            run.run_id, run.project = record.run.run_id, record.run.project
+            run.run_id, run.project, run.group = record.run.run_id, record.run.project, record.run.run_group
             run.config.update(_items(record.run.config.update))
         elif kind == "config":
             run.config.update(_items(record.config.update))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer import files, json_lines
+from buffer.json_text import read_object
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
@@ -114,8 +115,7 @@ class ColdStart:
 
     def load(self) -> dict[str, Any]:
         """Returns what came of a cold start that ended in an earlier try."""
-        outcome: dict[str, Any] = json.loads((self._folder / "outcome.json").read_text(encoding="utf-8"))
-        return outcome
+        return read_object(self._folder / "outcome.json")
 
     def _plan(self) -> list[Planned]:
         if self._planned is None:

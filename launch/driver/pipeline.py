@@ -41,12 +41,15 @@ from launch.judging.heldout import Evaluation, When
 from launch.judging.run_judgements import RunJudgements
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
-from launch.monitoring.tracker import Tracker, chosen_mode
+from launch.monitoring.redaction import redacted
+from launch.monitoring.tracker import Tracker
+from launch.monitoring.wandb_check import require_usable
 from launch.page.run_page import ReportError, write_report
 from launch.page.scaling import vote_metrics
 from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
 from launch.setup.preflight import format_notes, format_skipped, prepare_run
+from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
 from learner import checkpoint
@@ -76,10 +79,12 @@ class Pipeline:
             ConfigError, DataError, TemplateError: The input cannot be used.
         """
         self._began = time.monotonic()
-        chosen_mode(config.tracking.mode, os.environ)
+        require_usable(config.tracking, config.run.id, os.environ)
         self._config, self._preset = config, preset
         self._inputs = prepare_run(config, preset=preset, resume=resume)
         self.folder = self._inputs.folder
+        data = config.data
+        self._revisions = hub_revisions(self._inputs.model, [*data.train, *data.heldout])
         self._policy = self._inputs.model  # what training starts from: the base, or the cold start's
         self._resumed = resume
         self._continued = resume or can_resume_cold_start(self.folder)
@@ -137,7 +142,8 @@ class Pipeline:
 
     def _make_tracker(self) -> Tracker:
         tracking = self._config.tracking
-        return Tracker(self.folder, self.folder.name, self._config.model_dump(), tracking.project, tracking.mode)
+        recorded = {**self._config.model_dump(), "revisions": self._revisions}
+        return Tracker(self.folder, self.folder.name, recorded, tracking.project, tracking.mode)
 
     def _make_judgements(self) -> RunJudgements:
         inputs, note = self._inputs, self._progress.note
@@ -286,7 +292,10 @@ class Pipeline:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         self._results.seconds["total"] = time.monotonic() - self._began
         whole = summary(self._config, self._results, run_id=self.folder.name, preset=self._preset, finished=finished)
-        whole |= {"skipped": self._inputs.skipped} | ({"error": str(error)} if finished == "failed" else {})
+        whole |= {"revisions": self._revisions, "skipped": self._inputs.skipped} | (
+            {"error": str(error)} if finished == "failed" else {}
+        )
+        whole = redacted(whole)
         files.write(self.folder / "summary.json", json.dumps(whole, indent=2) + "\n")
         self._tracker.finish(whole)
         try:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from actors.rollout_report import RolloutReport
 from buffer import files
+from buffer.json_text import JsonError, read_object
+from configs.load import ConfigError
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
 
@@ -81,9 +83,12 @@ class RunState:
     """The totals of a run and the file that keeps them."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file, if there is one."""
+        """Reads the file, if there is one. ConfigError when it is not what was written."""
         self._path = path
-        self.totals = RunTotals(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else RunTotals()
+        try:
+            self.totals = RunTotals(**read_object(path)) if path.exists() else RunTotals()
+        except (JsonError, TypeError) as error:
+            raise ConfigError(f"{error}: {path} is not as the run wrote it; restore it, or start another run") from None
 
     def save(self) -> None:
         """Write the whole file or leave the one before: a kill in between leaves no half of one."""

@@ -6,7 +6,8 @@
     endpoint.close()
 
 The key is OPENAI_API_KEY; where that is not set it is "none", which a local server ignores. It goes into the request's header
-and nowhere else: it is removed from every error text, and so are control characters, whatever the server wrote.
+and nowhere else: it is removed from every error text, and so are control characters, whatever the server wrote. Prompts go to
+the address that was given and to no other, and an answer is read up to a bound (`launch/judging/endpoint_http.py`).
 """
 
 from __future__ import annotations  # openai is imported late: annotations name its classes
@@ -22,7 +23,6 @@ from pydantic import ValidationError
 from launch.judging.openai_shapes import ChatCompletion, ModelList, RawResponse
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring.plain_text import clean
-from launch.monitoring.redaction import redacted
 from launch.setup.environment import variable
 from launch.setup.prompt_source import SEEDS
 
@@ -81,7 +81,15 @@ class Endpoint:
         self._check_address()
         from openai import AsyncOpenAI
 
-        self._client = AsyncOpenAI(base_url=self._url, api_key=self._key or "none", timeout=timeout_s, max_retries=tries - 1)
+        from launch.judging.endpoint_http import http_client
+
+        self._client = AsyncOpenAI(
+            base_url=self._url,
+            api_key=self._key or "none",
+            timeout=timeout_s,
+            max_retries=tries - 1,
+            http_client=http_client(),
+        )
         self._gate = asyncio.Semaphore(concurrency)
         self._runner = asyncio.Runner()  # one event loop for all calls: the client's connections belong to it
 
@@ -176,12 +184,16 @@ class Endpoint:
         """Returns the response as `shape`. `limit_s` bounds all tries together, also where a server trickles."""
         from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
+        from launch.judging.endpoint_http import ResponseRefused
+
         # `from None`: a chained error would be printed too, and holds the server's text unredacted
         try:
             async with asyncio.timeout(limit_s):
                 response = await request
         except (TimeoutError, APITimeoutError):
             raise self._late(tried, limit_s) from None
+        except ResponseRefused as refused:
+            raise self._error(tried, self._quote(refused.problem), refused.remedy) from None
         except APIStatusError as error:
             raise self._status(tried, error) from None
         except APIConnectionError as error:
@@ -249,9 +261,9 @@ class Endpoint:
         return words if len(words) <= QUOTED else words[:QUOTED] + "…"
 
     def _safe(self, text: str) -> str:
-        """Returns one line without control characters, the key, or a password in a URL."""
+        """Returns one line without control characters, secrets of the environment, a password in a URL, or the key."""
         text = clean(text)
-        return str(redacted(text.replace(self._key, "***") if self._key else text, {}))
+        return text.replace(self._key, "***") if self._key else text
 
 
 def _innermost(error: BaseException) -> BaseException:

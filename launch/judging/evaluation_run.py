@@ -23,9 +23,9 @@ from launch.cluster.failures import RunFailed
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
 from launch.judging.protocol import Judge, NotJudged
-from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from launch.judging.results import print_table, rewardbench_rows, tracked_id, write_evaluation
 from launch.monitoring.plain_text import clean
-from launch.monitoring.tracker import chosen_mode
+from launch.monitoring.wandb_check import require_usable
 from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
 from launch.setup.model_integrity import check_model_folder
@@ -115,7 +115,7 @@ def labelled_preferences(config: Config) -> list[Preference]:
 def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer | None]:
     """Returns the meta-RM's folder, "" without one, and the tokenizer of our own engines. ConfigError for what would otherwise
     come to light when an engine starts, or when all is judged."""
-    chosen_mode(config.tracking.mode, os.environ)
+    require_usable(config.tracking, tracked_id(target.out), os.environ)
     scratch_root()
     meta_rm = resolve(target.meta_rm) if target.meta_rm else ""
     kinds = (architecture(meta_rm) or {}).get("architectures") if meta_rm else None

@@ -2,7 +2,10 @@
 
 from typing import Annotated, Protocol
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, FailFast, Field
+
+# One error is shown, so one is made: millions of items of a wrong shape would give millions of errors, larger than themselves.
+_FIRST_ERROR = FailFast()
 
 
 class RawResponse(Protocol):
@@ -45,7 +48,7 @@ class Usage(BaseModel):
 class ChatCompletion(BaseModel):
     """The part of a chat completion that is read; servers differ in the rest."""
 
-    choices: list[Choice]
+    choices: Annotated[list[Choice], _FIRST_ERROR]
     """The answers, which may be fewer than were asked for."""
     usage: Usage | None = None
     """Missing where the server does not count."""
@@ -61,5 +64,5 @@ class ServedModel(BaseModel):
 class ModelList(BaseModel):
     """The part of a list of models that is read."""
 
-    data: list[ServedModel]
+    data: Annotated[list[ServedModel], _FIRST_ERROR]
     """All that are served."""

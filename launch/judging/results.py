@@ -28,6 +28,11 @@ COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
 LOG_WIDTH = 2000  # characters of a line that no terminal breaks
 
 
+def tracked_id(out: Path) -> str:
+    """Returns the id of an evaluation's W&B run."""
+    return f"evaluate-{out.name}"
+
+
 def print_table(rows: Sequence[TableRow]) -> None:
     """Print a line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with
     the main figures. The rest of the subsets' figures is in table.json and on the page."""
@@ -90,7 +95,7 @@ def write_evaluation(
     files.write(out / "table.json", json.dumps(whole, indent=2) + "\n")
     files.write(out / "config.yaml", dump(config))
     files.write(out / "report.html", _page(str(named["model"]), rows, failed))
-    tracker = Tracker(out, f"evaluate-{out.name}", config.model_dump(), config.tracking.project, config.tracking.mode)
+    tracker = Tracker(out, tracked_id(out), config.model_dump(), config.tracking.project, config.tracking.mode)
     overall = rows[-1]
     greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1"}
     metrics = {metric: overall.figures[name].value for name, metric in greedy.items() if name in overall.figures}

@@ -1,16 +1,19 @@
-"""Text from elsewhere, made safe to print: no control characters, no invisible marks."""
+"""Text from elsewhere, made safe to print: no control characters, no invisible marks, no credentials."""
 
 import re
 import unicodedata
+
+from launch.monitoring.redaction import redacted
 
 # Unicode categories that a terminal may act on: controls, bidi marks, surrogates, line and paragraph separators
 ACTIVE_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def clean(message: str) -> str:
-    """Returns one line without control, format (bidi) or surrogate characters; white space is collapsed."""
+    """Returns one line without control, format (bidi) or surrogate characters, and without the secrets that `redacted` knows;
+    white space is collapsed."""
     kept = (c if c.isspace() or unicodedata.category(c) not in ACTIVE_CATEGORIES else "�" for c in message)
-    return " ".join("".join(kept).split())
+    return str(redacted(" ".join("".join(kept).split())))
 
 
 def clean_lines(message: str) -> str:
@@ -19,6 +22,5 @@ def clean_lines(message: str) -> str:
     This is for errors that quote a log or a traceback.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message).expandtabs()
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ACTIVE_CATEGORIES else " " if c.isspace() else "�" for c in plain
-    )
+    kept = (c if c == "\n" or unicodedata.category(c) not in ACTIVE_CATEGORIES else " " if c.isspace() else "�" for c in plain)
+    return str(redacted("".join(kept)))

@@ -5,8 +5,8 @@
 
 One process owns the tracker; components return metrics as values. `METRICS` is the only list of names: any other name is
 refused, so that a typo fails on its first step and not in front of an empty chart. Every metric has an axis, the counter of
-the role that made it, because the roles of an asynchronous system share no step. This is the only file that imports wandb,
-and only once a run begins: the import takes seconds, which a dry run and the report are spared.
+the role that made it, because the roles of an asynchronous system share no step. This file and wandb_check.py alone import
+wandb, and only once a run begins: the import takes seconds, which a dry run and the report are spared.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
-from buffer import files
+from buffer import files, json_lines
 from configs.load import ConfigError
 from launch.monitoring import jsonl_log
 from launch.monitoring.metrics import ELAPSED, METRICS, checked
+from launch.monitoring.plain_text import clean
 from launch.monitoring.redaction import redacted
+from launch.monitoring.wandb_check import Mode, chosen_mode
+from launch.monitoring.wandb_sessions import session_id
 
 if TYPE_CHECKING:
     import wandb
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["auto", "offline", "online", "disabled"]
 METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
 INIT_TIMEOUT_S = 30.0  # a server that has not answered by then counts as unreachable
 SERVICES_EXIT_S = 5.0  # for W&B's own processes to exit by themselves
@@ -70,28 +72,6 @@ class SampleJudgement:
     """The parser's reason; "" for a completion that parsed."""
     completion: str = ""
     """The raw text of a completion that did not parse."""
-
-
-def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
-    """Resolve `auto`: to WANDB_MODE if it is set, else to online if there is a key, else to offline.
-
-    Raises:
-        ConfigError: WANDB_MODE is set to something else.
-    """
-    if mode != "auto":
-        return mode
-    requested = environ.get("WANDB_MODE", "")
-    modes: dict[str, Mode] = {
-        "online": "online",
-        "run": "online",
-        "offline": "offline",
-        "dryrun": "offline",
-        "disabled": "disabled",
-        "": "online" if environ.get("WANDB_API_KEY") else "offline",
-    }
-    if requested not in modes:
-        raise ConfigError(f"WANDB_MODE={requested!r} is not supported: use online, offline or disabled")
-    return modes[requested]
 
 
 class Tracker:
@@ -129,7 +109,7 @@ class Tracker:
         self.mode = chosen_mode(mode, os.environ)
         self._run: wandb.Run | None = None
         if self.mode != "disabled":
-            self._run, self.mode = _start(self._folder, run_id, redacted(config, os.environ), project, self.mode)
+            self._run, self.mode = _start(self._folder, run_id, redacted(config), project, self.mode)
             for name, entry in METRICS.items():
                 self._run.define_metric(name.replace("@k", "@*"), step_metric=None if name == entry.axis else entry.axis)
 
@@ -165,7 +145,7 @@ class Tracker:
     def alert(self, title: str, text: str) -> None:
         """Send a W&B alert (mail, Slack); an offline run keeps it for `wandb sync`."""
         if self._run is not None:
-            self._run.alert(title=title, text=text)
+            self._run.alert(title=redacted(title), text=redacted(text))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary into the W&B run, and end it; its service processes have exited when this returns."""
@@ -174,7 +154,7 @@ class Tracker:
             return
         import wandb
 
-        self._run.summary.update(redacted(summary, os.environ))
+        self._run.summary.update(redacted(summary))
         self._run.finish(exit_code=1 if summary.get("finished") == "failed" else 0)
         services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
         wandb.teardown()
@@ -192,6 +172,9 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
     """
     import wandb
 
+    modes: tuple[Literal["online", "offline"], ...] = ("online", "offline")
+    ids = {each: session_id(folder, run_id, each) for each in modes}  # before a try to reach the server leaves a folder
+
     def begin(mode: Literal["online", "offline"]) -> wandb.Run:
         settings = wandb.Settings(
             mode=mode,
@@ -204,19 +187,28 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
             finish_timeout=FINISH_TIMEOUT_S,
         )
         resume: Literal["allow"] | None = "allow" if mode == "online" else None
-        return wandb.init(project=project, id=run_id, name=run_id, dir=folder, config=config, settings=settings, resume=resume)
+        return wandb.init(
+            project=project,
+            id=ids[mode],
+            name=ids[mode],
+            group=run_id,
+            dir=folder,
+            config=config,
+            settings=settings,
+            resume=resume,
+        )
 
     if mode == "offline":
         return begin("offline"), mode
     try:
         return begin("online"), mode
-    except wandb.errors.AuthenticationError:
-        raise  # a wrong key is for the user to correct, before hours of training
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:  # to be corrected before hours of training
+        raise ConfigError(f"W&B: {str(error).rstrip('.')}; correct the key, or choose tracking.mode=offline") from None
     except wandb.errors.CommError as error:
         log.warning(
             "W&B cannot be reached, so this run is tracked offline in %s (`wandb sync` uploads it later): %s",
             folder / "wandb",
-            str(error).splitlines()[0],
+            clean(str(error)),
         )
         wandb.teardown()  # its service still holds the run's id
         return begin("offline"), "offline"
@@ -232,5 +224,9 @@ def _cell(value: Any) -> Any:
 
 def _last_elapsed(path: Path) -> float:
     """Returns the elapsed seconds of the run before it was resumed; 0 for a new run."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return float(json.loads(lines[-1])["elapsed_s"]) if lines else 0.0
+    elapsed_s: Any = 0.0
+    for _, row in json_lines.rows(path):
+        elapsed_s = row.get("elapsed_s")
+    if not isinstance(elapsed_s, int | float):
+        raise ConfigError(f"{path}: the last line has no 'elapsed_s': remove it")
+    return float(elapsed_s)

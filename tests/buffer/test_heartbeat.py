@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from buffer import connection
-from buffer.heartbeat import IDLE, Heartbeat, LastHeartbeat, last_heartbeats, remove_heartbeat
+from buffer.heartbeat import HEARTBEATS, IDLE, Heartbeat, LastHeartbeat, last_heartbeats, remove_heartbeat
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, connect
 
@@ -209,3 +209,13 @@ def test_heartbeats_go_on_when_the_server_restarts(monkeypatch: pytest.MonkeyPat
             while max(renewed, default=0.0) < restarted:
                 assert time.monotonic() < deadline, "its claims are not renewed any more"
                 time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "report",
+    ["[" * 100_000, "{}", "[1]", '{"host": 1}', '{"a": ' + "9" * 5000 + "}", "\xff", '{"a": "%s"}' % ("x" * (1 << 17))],
+)
+def test_a_heartbeat_that_cannot_be_read_is_none(client: redis.Redis, address: Address, report: str) -> None:
+    with started(address):
+        client.hset(connection.key(address.run_id, HEARTBEATS), "rollout-1", f"1.0 {report}")
+        assert list(last_heartbeats(client, address.run_id)) == ["rollout-0"]

@@ -204,6 +204,41 @@ def test_loading_a_copy_from_a_folder(
     assert ids != sorted(ids)  # a fixed random order, for files may be sorted
 
 
+@pytest.mark.parametrize(
+    ("place", "folder", "revision"),
+    [
+        ("", "", None),
+        ("@main", "", "main"),
+        ("@v1.0", "", "v1.0"),
+        (f"@{'0a' * 20}", "", "0a" * 20),
+        ("@/data/copy", "/data/copy", None),
+        ("@./copy", "./copy", None),
+        ("@here", "here", None),  # a folder of this name is there
+        ("@..", "..", None),
+        ("@~/copy", "~/copy", None),
+    ],
+)
+def test_what_stands_behind_the_name_is_a_folder_or_a_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, folder: str, revision: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    assert hf_sets.parts(f"NCSOFT/offsetbias{place}") == ("NCSOFT/offsetbias", folder, revision)
+
+
+def test_a_revision_reaches_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked: dict[str, object] = {}
+
+    def load_dataset(location: str, **options: object) -> list[dict[str, object]]:
+        asked.update(options, location=location)
+        return [OFFSETBIAS]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(load("hf:NCSOFT/offsetbias@v1.0").preferences) == 1
+    assert (asked["location"], asked["revision"]) == ("NCSOFT/offsetbias", "v1.0")
+
+
 def test_a_set_without_a_converter_is_refused() -> None:
     with pytest.raises(DataError, match=r"hf:someone/else: not a set with a known schema; known are NCSOFT/"):
         load("hf:someone/else")

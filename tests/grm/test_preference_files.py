@@ -1,12 +1,14 @@
 """Preference files: rows that are read, rows that are skipped and counted, and errors with place, field and remedy."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm import instructions, preference_files
 from grm.preferences import NOT_VERIFIABLE, TWO_BEST, DataError, Loaded, Preference, Question
 from grm.sources import load
 
@@ -134,6 +136,9 @@ def without(field: str) -> dict[str, object]:
         ([1, 2], r"data\.jsonl:2: is \[1, 2\], not an object"),
         ("text", "is 'text', not an object"),
         (None, "is None, not an object"),
+        ({**PAIR, "id": "x" * 1001}, "field 'id': has 1001 characters, 1000 are the most; give a shorter one"),
+        ({**PAIR, "subset": "x" * 1001}, "field 'subset': has 1001 characters"),
+        ({**PAIR, "responses": ["x"] * 1001}, "field 'responses': has 1001 texts, 1000 are the most; remove some"),
         (PAIR, r"data\.jsonl:2: field 'id': 'first' was used at .*data\.jsonl:1; make ids unique"),
     ],
 )
@@ -172,6 +177,33 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             load(str(tmp_path / name))
         assert str(caught.value).isprintable()
+
+
+def test_a_line_without_end_is_read_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preference_files, "LONGEST_LINE", 1 << 20)
+    with open(write(tmp_path, PAIR), "r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b'{"prompt": "')
+        file.truncate(1 << 34)  # sparse
+    with pytest.raises(DataError, match=r"data\.jsonl:2: longer than 1,048,576 bytes; give one JSON object per line"):
+        load(str(tmp_path / "data.jsonl"))
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe"])
+def test_what_may_never_end_is_refused(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for reader in (load, lambda path: instructions.load(Path(path))):
+        with pytest.raises(DataError, match=r"cannot be read \(not a regular file\)"):
+            reader(str(tmp_path / place))
+
+
+def test_a_value_that_is_nested_as_deep_as_can_be_read_is_shown(tmp_path: Path) -> None:
+    for depth in range(500, 1000, 7):
+        (tmp_path / "data.jsonl").write_text(
+            '{"prompt": "q", "responses": ["a", "b"], "preferred": %s}' % ("[" * depth + "]" * depth)
+        )
+        with pytest.raises(DataError, match=r"data\.jsonl:1: "):
+            load(str(tmp_path / "data.jsonl"))
 
 
 anything = st.recursive(

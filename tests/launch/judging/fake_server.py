@@ -45,6 +45,7 @@ class FakeServer(ThreadingHTTPServer):
         self.ended = threading.Event()
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.encodings: list[str | None] = []
         self.now = self.most = 0
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -68,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.keys.append(self.headers["Authorization"])
+        self.server.encodings.append(self.headers["Accept-Encoding"])
         self._note(self.server.models if self.path == "/v1/models" else failure(404, f"no {self.path} here"))
 
     def do_POST(self) -> None:
@@ -75,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(body)
             self.server.keys.append(self.headers["Authorization"])
+            self.server.encodings.append(self.headers["Accept-Encoding"])
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
         self.server.ended.wait(self.server.delay_s)
@@ -86,11 +89,13 @@ class Handler(BaseHTTPRequestHandler):
     def _note(self, reply: Reply) -> None:
         status, body, headers = reply
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        chunked = headers.get("Transfer-Encoding") == "chunked"
+        length = {} if chunked else {"Content-Length": str(len(content))}
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
+        for name, value in {"Content-Type": "application/json", **length, **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if chunked else content)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -1,10 +1,14 @@
 """A checkpoint is whole or not there; one that changed since is set aside, whichever rank reads the changed file."""
 
+import itertools
 import json
 import os
+import threading
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,3 +208,68 @@ def test_a_version_can_break_twice(tmp_path: Path) -> None:
         assert newest is not None
         assert newest.record.version == 1
     assert len(list(tmp_path.glob(".corrupt-version-000002*"))) == 3
+
+
+# ---- killed at any instant -------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (1, 2, 3)])
+def test_killed_at_any_instant_of_writing_there_is_one_to_resume_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: tuple[int, ...]
+) -> None:
+    """The last of `versions` is written with a kill before each change of the disk, until one attempt ends."""
+    for attempt in itertools.count():
+        folder = tmp_path / str(attempt)
+        for version in versions[:-1]:
+            write(folder, version)
+        with monkeypatch.context() as patch:
+            ended = killed_after(attempt, patch, lambda folder=folder: write(folder, versions[-1]))  # type: ignore[misc]
+        newest = checkpoint.usable(folder)
+        assert newest is not None
+        for path in folder.glob("version-*"):  # what is not whole has no name that counts
+            assert checkpoint.mismatch(path, checkpoint._read(path)[1]) == ""
+        assert newest.record.version in versions[-2:]
+        write(folder, versions[-1] + 1)
+        assert not list(folder.glob(".unfinished-*")), "the next writer removes it"
+        if ended:
+            break
+    assert attempt > 8, "the test must have found the places to kill at"
+
+
+def killed_after(changes: int, patch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
+    """Return whether `action` ended before its change number `changes` of the disk; other threads go on."""
+    left, acting = [changes], threading.get_ident()
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            if threading.get_ident() == acting:
+                if not left[0]:
+                    raise Killed
+                left[0] -= 1
+            return change(*args, **options)
+
+        return wrapped
+
+    for place, name in ((Path, "mkdir"), (Path, "rename"), (Path, "write_text"), (os, "fsync"), (os, "unlink"), (os, "rmdir")):
+        patch.setattr(place, name, counted(getattr(place, name)))
+    try:
+        action()
+    except Killed:
+        return False
+    return True
+
+
+def test_other_ranks_or_stage_cannot_resume(tmp_path: Path) -> None:
+    record(1).require(ranks=1, zero_stage=1, folder=tmp_path)
+    with pytest.raises(CheckpointError, match="by 1 ranks at ZeRO stage 1 and cannot be resumed by 2 ranks at stage 3"):
+        record(1).require(ranks=2, zero_stage=3, folder=tmp_path)
+
+
+def test_the_record_is_plain_json(tmp_path: Path) -> None:
+    fields = json.loads((write(tmp_path, 4) / "record.json").read_text())
+    files = {"model/weights": [9, zlib.crc32(b"version 4")]}
+    assert fields == {"version": 4, "entries": ["1-0", "2-0"], "ranks": 1, "zero_stage": 1, "files": files}

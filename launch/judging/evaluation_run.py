@@ -124,14 +124,21 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             " checkpoints/meta-rm/version-*/model of a run"
         )
     if meta_rm:
-        check_model_folder(meta_rm, trained=True)
-        Tokenizer(meta_rm)
+        _check_meta_rm(meta_rm)
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
     check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
     return meta_rm, Tokenizer(model)
+
+
+def _check_meta_rm(meta_rm: str) -> None:
+    try:
+        check_model_folder(meta_rm, trained=True)  # the meta scorer reads it as the learners do
+        Tokenizer(meta_rm)
+    except ConfigError as error:
+        raise ConfigError(f"--meta-rm: {str(error).removeprefix('model.path: ')}") from error
 
 
 def _make_folder(out: Path) -> None:

@@ -125,17 +125,24 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             " checkpoints/meta-rm/version-*/model of a run"
         )
     if meta_rm:
-        check_model_folder(meta_rm, trained=True)
-        Tokenizer(meta_rm)
-        checkpoint_folder = Path(meta_rm).parent
-        if (checkpoint_folder / checkpoint.RECORD).is_file() and not checkpoint.read(checkpoint_folder).version:
-            raise ConfigError(f"--meta-rm {target.meta_rm}: it took no step in its run, so its scores mean nothing")
+        _check_meta_rm(meta_rm)
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
     check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
     return meta_rm, Tokenizer(model)
+
+
+def _check_meta_rm(meta_rm: str) -> None:
+    try:
+        check_model_folder(meta_rm, trained=True)  # the meta scorer reads it as the learners do
+        Tokenizer(meta_rm)
+    except ConfigError as error:
+        raise ConfigError(f"--meta-rm: {str(error).removeprefix('model.path: ')}") from error
+    folder = Path(meta_rm).parent
+    if (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version:
+        raise ConfigError(f"--meta-rm: {meta_rm} took no step in its run, so its scores mean nothing; give another")
 
 
 def _make_folder(out: Path) -> None:

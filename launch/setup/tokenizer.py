@@ -1,7 +1,7 @@
 """Text in, token ids out: the policy's tokenizer and chat format, checked before anything starts."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from configs.load import ConfigError
@@ -185,15 +185,17 @@ def _reason(error: Exception) -> str:
 
 
 def _stops(folder: str, config: Any, tokenizer: Any) -> list[int]:
-    """Returns the tokens at which the engine ends a completion, that of the tokenizer first."""
+    """Returns the tokens at which the engine ends a completion, that of the tokenizer first. ConfigError when they are none."""
     from transformers import GenerationConfig
 
     try:
         ends = GenerationConfig.from_pretrained(folder).eos_token_id
     except OSError:  # there is no generation_config.json: the engine looks here, too
         ends = config.get_text_config().eos_token_id
-    return [*dict.fromkeys(end for end in [tokenizer.eos_token_id, *_listed(ends)] if end is not None)]
-
-
-def _listed(ids: int | Iterable[int] | None) -> Collection[int]:
-    return [ids] if isinstance(ids, int) else [*(ids or ())]
+    except Exception as error:  # the library checks little of what the file holds
+        raise ConfigError(f"model.path: generation_config.json of {folder} cannot be read ({_reason(error)})") from error
+    stops = [tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])]
+    wrong = next((stop for stop in stops if stop is not None and type(stop) is not int), None)
+    if wrong is not None:
+        raise ConfigError(f"model.path: eos_token_id of {folder} holds {wrong!r}, which is no token id; give integers")
+    return [*dict.fromkeys(stop for stop in stops if stop is not None)]

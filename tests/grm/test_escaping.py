@@ -302,6 +302,12 @@ def test_escapes_are_visible_and_distinct() -> None:
         "ﷺ",
         "\nScores",
         "\\boxed",
+        "[|a",
+        "<[a",
+        "<function=",
+        "<a_",
+        "]~!",
+        ">>A",
     ],
 )
 def test_long_texts_take_linear_time(unit: str) -> None:

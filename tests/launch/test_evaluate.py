@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -144,6 +145,24 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.Ca
     assert f"--out: cannot make {out}: Not a directory" in refused(
         capsys, ["--config", "tiny", "--model", "tiny", "--data", data, "--out", str(out)]
     )
+
+
+def test_a_judge_and_a_meta_rm_whose_files_are_not_whole_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], server: FakeServer
+) -> None:
+    folder, data = Path(shutil.copytree(TINY, tmp_path / "model")), rows(tmp_path / "d.jsonl", *ROWS)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    out = ["--data", data, "--out", str(tmp_path / "out"), "tracking.mode=disabled"]
+    whole = refused(capsys, ["--config", "tiny", "--model", str(folder), *out])
+    assert f"model.path: {folder}/model.safetensors is not whole" in whole
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": ["LlamaForSequenceClassification"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    judged = ["--endpoint", server.url, "--model", "judge", "--meta-rm", str(folder), *out]
+    assert f"--meta-rm: {folder}/model.safetensors is not whole" in refused(capsys, judged)
+    shutil.copy(TINY / "model.safetensors", folder)
+    (folder / "chat_template.jinja").write_text("no message")
+    assert "--meta-rm: no prompt can be made with the model's chat template" in refused(capsys, judged)
+    assert server.asked == []
 
 
 def test_rows_without_a_label_are_counted(

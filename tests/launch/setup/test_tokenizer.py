@@ -240,6 +240,9 @@ def test_a_tokenizer_that_cannot_write_a_judgement_is_refused(tmp_path: Path) ->
         ("tokenizer_config.json", "[]", "no tokenizer can be loaded"),
         ("config.json", '{"model_type": "of the future"}', "of the future"),
         ("config.json", "{}", "no config.json can be loaded"),
+        ("generation_config.json", "[1]", "generation_config.json of .* cannot be read"),
+        ("generation_config.json", '{"eos_token_id": ["</s>"]}', "holds '</s>', which is no token id"),
+        ("generation_config.json", '{"eos_token_id": "1"}', "holds '1', which is no token id"),
     ],
 )
 def test_files_that_this_version_does_not_read_are_named(file: str, text: str, why: str, tmp_path: Path) -> None:

@@ -31,5 +31,5 @@ def run_places(run: str) -> list[Path]:
     """
     home = expanded("~")  # stays `~` where a user has none, as in some containers
     homes = [Path(home)] if os.path.isabs(home) else []
-    bases = homes if inside_job_copy() else [Path.cwd(), *homes]
+    bases = homes if homes and inside_job_copy() else [Path.cwd(), *homes]
     return list(dict.fromkeys(base / name for base in bases for name in (expanded(run), os.path.join("runs", expanded(run)))))

@@ -29,5 +29,7 @@ def run_places(run: str) -> list[Path]:
     A Ray job puts its run under the home folder (`output_path`), so that is looked at too. In a job nothing else is: what was
     submitted may hold a copy of the run, and would vanish.
     """
-    bases = [Path.home()] if inside_job_copy() else [Path.cwd(), Path.home()]
+    home = expanded("~")  # stays `~` where a user has none, as in some containers
+    homes = [Path(home)] if os.path.isabs(home) else []
+    bases = homes if homes and inside_job_copy() else [Path.cwd(), *homes]
     return list(dict.fromkeys(base / name for base in bases for name in (expanded(run), os.path.join("runs", expanded(run)))))

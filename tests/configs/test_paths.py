@@ -99,3 +99,10 @@ def test_places_are_looked_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(home)
     assert run_places("x") == [home / "x", home / "runs" / "x"]
     assert run_places("/a/x")[0] == Path("/a/x")
+
+
+def test_a_user_without_a_home_folder_finds_runs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    monkeypatch.chdir(tmp_path)
+    assert run_places("x") == [tmp_path / "x", tmp_path / "runs" / "x"]

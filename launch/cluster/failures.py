@@ -47,7 +47,7 @@ _FRAME = re.compile(rf'File "(?![^"]*site-packages)[^"]*/((?:{"|".join(_OURS)})/
 
 
 class RunFailed(RuntimeError):
-    """The run cannot go on. The message names the part that failed, and its last error."""
+    """The run cannot go on. The message names what failed, and its last error."""
 
 
 class CallFailed(RuntimeError):

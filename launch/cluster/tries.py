@@ -10,10 +10,10 @@ from launch.cluster.failures import CallFailed, RunFailed
 
 
 class Tries:
-    """Counts the deaths of one part of a run.
+    """Counts the deaths of an actor group, or of the fine-tuning.
 
     Steps that are done again are no progress: a learner that dies at each checkpoint repeats the steps before it, and would be
-    tried for ever. And an error that comes again counts, even where the part gets on in between.
+    tried for ever. And an error that comes again counts, even where it gets on in between.
 
     Example: `Tries("the GRPO learner", 2)`. It reaches versions 1, 2, 3 and dies: try 1 of 2. It reaches 1, 2, 3 again and
     dies: try 2 of 2. It reaches 1, 2, 3 once more and dies: RunFailed. Had it reached 4, the next death would be the first.
@@ -21,7 +21,7 @@ class Tries:
 
     def __init__(self, name: str, limit: int) -> None:
         """Args:
-        name: Of the part, for people.
+        name: Of what died, for people.
         limit: Deaths that are mended, in a row or of one error.
         """
         self._name, self._limit = name, limit

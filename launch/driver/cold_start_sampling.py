@@ -135,7 +135,7 @@ class Sampling:
         """Sample until every group is on disk or in the dead letters.
 
         Raises:
-            RunFailed: A part died too often, or every group became a dead letter.
+            RunFailed: An actor group died too often, or every group became a dead letter.
             TimeoutError: No scored group came within `waits.progress_s`.
         """
         for worker in self._workers:

@@ -86,7 +86,7 @@ class Training:
         """Train to the last step and to the end of an evaluation under way.
 
         Raises:
-            RunFailed: A part died too often, or every group became a dead letter.
+            RunFailed: An actor group died too often, or every group became a dead letter.
             TimeoutError: No optimiser step came within `waits.progress_s`; it names the process that holds up the others.
         """
         with self._actors.heartbeat.activity("drive the training"):

@@ -158,7 +158,8 @@ def choose_caches(fallback: Path) -> None:
             usable[place] = not write_problem(place)
         if not os.environ.get(variable) and not usable[place]:
             _set(variable, fallback / name.strip("."))
-    if "XDG_CACHE_HOME" in _chosen and os.path.isdir(known_models) and not os.environ.get("HF_HOME"):
+    readable = os.access(known_models, os.R_OK | os.X_OK)
+    if "XDG_CACHE_HOME" in _chosen and readable and not os.environ.get("HF_HOME"):
         _chosen["HF_HOME"] = os.environ["HF_HOME"] = known_models
         for variable, name in HF_WRITTEN.items():
             if not os.environ.get(variable):

@@ -1,6 +1,7 @@
 """Temporary and cached files go where they can be written, and nobody else can read them."""
 
 import os
+import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -116,8 +117,14 @@ def test_a_home_that_can_be_written_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_home_that_is_not_there_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
+@pytest.mark.parametrize("home", ["/nonexistent", None])
+def test_a_home_that_is_not_there_is_replaced(home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the user may be a number without a name, and so without a home."""
+    if home is None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    else:
+        monkeypatch.setenv("HOME", home)
     choose_caches(tmp_path / "cache")
     assert os.path.expanduser("~/.anything") == str(tmp_path / "cache" / ".anything")
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700

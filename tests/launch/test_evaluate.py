@@ -266,7 +266,7 @@ def test_what_cannot_judge_is_refused_before_anything_starts(
     assert "a LlamaForCausalLM, which scores nothing; give a meta-RM's folder" in capsys.readouterr().err
     untrained = meta_rm(tmp_path / "meta-rm", version=0)
     assert main([*usual, "--config", "tiny", "--meta-rm", str(untrained)]) == 2
-    assert f"--meta-rm {untrained}: it took no step in its run, so its scores mean nothing" in capsys.readouterr().err
+    assert f"--meta-rm: {untrained} took no step in its run, so its scores mean nothing" in capsys.readouterr().err
     monkeypatch.setenv("WANDB_MODE", "shared")
     assert main([*usual, "--config", "tiny"]) == 2
     assert "WANDB_MODE='shared'" in capsys.readouterr().err

@@ -62,9 +62,8 @@ def make(
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens([*special])
     core.add_tokens([AddedToken(word, normalized=False) for word in words])
-    core.post_processor = processors.TemplateProcessing(
-        single=adds, special_tokens=[(token, i) for i, token in enumerate(special)]
-    )
+    ids = [(token, i) for i, token in enumerate(special)]
+    core.post_processor = processors.TemplateProcessing(single=adds, special_tokens=ids)
     named = {"bos_token": bos, "eos_token": eos, "pad_token": pad}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **{name: token for name, token in named.items() if token})
     tokenizer.save_pretrained(folder)

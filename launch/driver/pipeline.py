@@ -38,6 +38,7 @@ from launch.driver.own_streams import require_own_streams
 from launch.driver.run_state import RunState
 from launch.driver.summary import Finished, RunResults, accuracy_line, summary
 from launch.judging.heldout import Evaluation, When
+from launch.judging.meta_scores import guiding_meta_rm
 from launch.judging.run_judgements import RunJudgements
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
@@ -52,7 +53,6 @@ from launch.setup.preflight import format_notes, format_skipped, prepare_run
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
-from learner import checkpoint
 from learner.checkpoint import CheckpointError
 
 # What a run that has begun may end with. Before that, some of these say that the input cannot be used; afterwards none does.
@@ -224,25 +224,15 @@ class Pipeline:
             self._tracker.log({"eval/version": version, **vote_metrics(row)})
 
     def _last_meta_rm(self) -> Path | None:
-        """Returns the model that chooses votes; None where there is none, or where it has learnt nothing. RunFailed when there
-        should be one."""
         if not self._config.meta_rm.enabled:
             return None
-        folder = self.folder / "checkpoints" / "meta-rm"
-        newest = checkpoint.newest(folder)
-        if newest is None:
-            raise RunFailed(
-                f"no checkpoint of the meta-RM in {folder}, so the votes cannot be counted with its choice: is run.dir shared"
-                " by all nodes? (meta_rm.enabled=false counts them without it)"
-            )
-        path, record = newest
-        if not record.version or not self._results.training.meta_examples:
+        guide = guiding_meta_rm(self.folder / "checkpoints" / "meta-rm", self._results.training.meta_examples)
+        if guide is None:
             self._progress.note(
                 f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} completions came"
                 " together, so it guides no votes"
             )
-            return None
-        return path / "model"
+        return guide
 
     # ---- judging -------------------------------------------------------------------------------------------------
 

@@ -10,12 +10,34 @@ from typing import Any
 from configs.schema import Config
 from grm.preferences import Preference, Question
 from launch.cluster import calls
+from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.judging.votes import Row, VotePlan, mark
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
+from learner import checkpoint
 from learner.batching import PromptGroup
 from learner.meta_scorer import MetaScorer
+
+
+def guiding_meta_rm(checkpoints: Path, examples: int) -> Path | None:
+    """Returns the model that chooses the votes of a run; None where it has learnt nothing.
+
+    Args:
+        checkpoints: Of the run's meta-RM.
+        examples: Completions that it was trained on.
+
+    Raises:
+        RunFailed: There is no checkpoint, though there should be one.
+    """
+    newest = checkpoint.newest(checkpoints)
+    if newest is None:
+        raise RunFailed(
+            f"no checkpoint of the meta-RM in {checkpoints}, so the votes cannot be counted with its choice: is run.dir shared"
+            " by all nodes? (meta_rm.enabled=false counts them without it)"
+        )
+    path, record = newest
+    return path / "model" if record.version and examples else None
 
 
 def start_scorer(cluster: Cluster, config: Config, model: str) -> tuple[Any, Tokenizer]:

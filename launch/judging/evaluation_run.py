@@ -135,14 +135,14 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
 
 
 def _check_meta_rm(meta_rm: str) -> None:
+    folder = Path(meta_rm).parent
+    if (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version:
+        raise ConfigError(f"--meta-rm: {meta_rm} took no step in its run, so its scores mean nothing; give another")
     try:
         check_model_folder(meta_rm, trained=True)  # the meta scorer reads it as the learners do
         Tokenizer(meta_rm)
     except ConfigError as error:
         raise ConfigError(f"--meta-rm: {str(error).removeprefix('model.path: ')}") from error
-    folder = Path(meta_rm).parent
-    if (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version:
-        raise ConfigError(f"--meta-rm: {meta_rm} took no step in its run, so its scores mean nothing; give another")
 
 
 def _make_folder(out: Path) -> None:

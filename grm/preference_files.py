@@ -149,7 +149,7 @@ def _lines(path: Path, name: str) -> Iterator[bytes]:
         while line:
             if len(line) > LONGEST_LINE:
                 raise DataError(f"{name}:{number}: longer than {LONGEST_LINE:,} bytes; give one JSON object per line")
-            yield line
+            yield line.removesuffix(b"\n")
             number, line = number + 1, file.readline(LONGEST_LINE + 1)
 
 

@@ -28,6 +28,7 @@ from configs.load import dump
 from configs.reference import explain
 from configs.schema import Config
 from launch.cli import exit_status
+from launch.monitoring.redaction import redacted
 from launch.setup.model_files import resolve
 from launch.setup.places import choose_caches
 from launch.setup.resource_plan import describe, planned_processes
@@ -60,7 +61,7 @@ def start(arguments: argparse.Namespace) -> int:
     else:
         config, preset = load_run_config(arguments.config, arguments.overrides), Path(arguments.config).stem
     if arguments.dry_run:
-        print(f"{dump(config)}\n{describe(config, planned_processes(config, resolve(config.model.path)))}")
+        print(redacted(f"{dump(config)}\n{describe(config, planned_processes(config, resolve(config.model.path)))}"))
         return 0
     return train(config, preset=preset, resume=bool(arguments.resume))
 

@@ -38,6 +38,7 @@ class FakeWandbServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, UploadedRun] = {}
+        self.known = True  # whether the key is
         self.asked: list[str] = []
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -118,6 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         asked = json.loads(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body or b"{}")
         with self.server.lock:
+            if not self.server.known:
+                self._say({"errors": [{"message": "permission denied"}]}, status=401)
+                return
             if self.path.endswith("/graphql"):
                 answer: dict[str, Any] = {"data": self.server.graphql(asked["query"], asked.get("variables") or {})}
             else:  # /files/<entity>/<project>/<run>/file_stream
@@ -132,9 +136,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"] or 0))
         self._say({})
 
-    def _say(self, answer: Mapping[str, Any]) -> None:
+    def _say(self, answer: Mapping[str, Any], status: int = 200) -> None:
         content = json.dumps(answer).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

@@ -18,6 +18,7 @@ from configs.schema import Config
 from grm.benchmarks import Item, TableRow
 from grm.preferences import Preference
 from launch.monitoring.plain_text import clean
+from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import Tracker
 from launch.page.markup import Markup, join, tag
 from launch.page.number_format import percent
@@ -90,6 +91,7 @@ def write_evaluation(
         failed: {preference without an answer: the reason}.
         config: Of the evaluation.
     """
+    failed = redacted(failed)
     figures = {row.subset: {"rows": row.rows, "figures": {n: asdict(f) for n, f in row.figures.items()}} for row in rows}
     whole = {**named, "failed": dict(failed), "subsets": figures}
     files.write(out / "table.json", json.dumps(whole, indent=2) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer import files, json_lines
+from buffer.json_text import open_regular
 
 CHUNK = 1 << 16  # bytes of a file that are read at a time, from its end
 
@@ -30,9 +31,13 @@ def repair_and_read(path: Path) -> list[dict[str, Any]]:
 
 
 def repair(path: Path) -> None:
-    """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own."""
+    """Cut what a killed process left behind the last newline, so that the next row starts on a line of its own.
+
+    Raises:
+        JsonError: it is no regular file.
+    """
     if path.exists():
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             end = start = file.seek(0, os.SEEK_END)
             newline = -1
             while start > 0 and newline < 0:  # from the end: the file may be larger than memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
@@ -13,7 +13,11 @@ from configs.load import ConfigError
 from configs.sections import TrackingConfig
 from launch.monitoring.redaction import SECRET
 
+if TYPE_CHECKING:
+    from wandb.sdk.lib import wbauth
+
 Mode = Literal["auto", "offline", "online", "disabled"]
+UNREACHED = "Failed to execute API request"  # in wandb's error where the server gave no answer
 ENTITY = r"[\w.-]{1,128}"  # a user or team, as in the address of its page
 
 
@@ -40,7 +44,8 @@ def chosen_mode(mode: Mode, environ: Mapping[str, str]) -> Mode:
 
 
 def require_usable(tracking: TrackingConfig, run_id: str, environ: Mapping[str, str]) -> None:
-    """Check all that W&B would refuse when the run begins, by its own validators, without asking its server.
+    """Check all that W&B would refuse when the run begins. Its server is asked whether it knows the key, where one is used; one
+    that does not answer within ten seconds is for later: the run is then tracked offline.
 
     Raises:
         ConfigError: a variable WANDB_*, `tracking.project`, the run's id or the key cannot be used, or there is no key.
@@ -73,6 +78,21 @@ def require_usable(tracking: TrackingConfig, run_id: str, environ: Mapping[str, 
                 f"tracking.mode = online: there is no key for {settings.base_url}: set WANDB_API_KEY, run `wandb login`, or"
                 " choose tracking.mode=offline"
             )
+        _require_known(known)
+
+
+def _require_known(credentials: wbauth.Auth) -> None:
+    """ConfigError when W&B's server answers that it does not know the key."""
+    import wandb
+
+    try:
+        credentials.verify()
+    except wandb.errors.AuthenticationError as error:
+        if UNREACHED not in str(error):
+            remedy = "correct WANDB_API_KEY, run `wandb login`, or choose tracking.mode=offline"
+            raise ConfigError(f"W&B: {str(error).rstrip('.')}; {remedy}") from None
+    finally:
+        wandb.teardown()  # the process that asked
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Files of JSON lines: a row that was appended whole is read, one that a kill cut off is not."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from buffer.json_text import JsonError
 from launch.monitoring import jsonl_log
 
 ROWS = [{"id": "a", "scores": [1, 2]}, {"id": "b", "text": "line\nbreak, \u2028 and 你好 and \ud800"}]
@@ -94,3 +96,9 @@ def test_the_last_newline_is_found_from_the_end_whatever_is_read_at_a_time(
     path.write_bytes(b"{" * 50)
     jsonl_log.repair(path)
     assert path.read_bytes() == b""
+
+
+def test_a_pipe_in_its_place_is_refused_and_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(JsonError, match="not a regular file"):
+        jsonl_log.repair(path)

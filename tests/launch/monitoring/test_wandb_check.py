@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from configs.load import ConfigError
 from configs.sections import TrackingConfig
+from launch.monitoring import wandb_check
 from launch.monitoring.wandb_check import require_usable
+from tests.fake_wandb_server import FakeWandbServer
 
 HOST = "https://wandb.example"
 KEY = "0123456789abcdef" * 3
@@ -73,12 +76,41 @@ def test_online_without_a_key_is_refused_rather_than_asked_on_stdin() -> None:
 
 def test_what_is_fine_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     require_usable(TrackingConfig(project="my project-1.0"), "tiny-20260101-120000-s0", os.environ)
+    monkeypatch.setattr(wandb_check, "_require_known", lambda credentials: None)
     (tmp_path / "netrc").write_text(f"machine wandb.example\n  login user\n  password {KEY}\n")
     require_usable(TrackingConfig(mode="online"), "", os.environ)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_ENTITY", "a-team_1")
     monkeypatch.setenv("WANDB_TAGS", "a,b")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    require_usable(TrackingConfig(), "run-1", os.environ)
+
+
+def test_a_key_that_the_server_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FakeWandbServer()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    require_usable(TrackingConfig(), "run-1", os.environ)
+    server.known = False
+    with pytest.raises(
+        ConfigError, match=r"^W&B: Failed to authenticate with http://127.*permission denied; correct WANDB_API_KEY"
+    ):
+        require_usable(TrackingConfig(), "run-1", os.environ)
+    server.close()
+    assert not [child for child in psutil.Process().children(recursive=True) if child.name() == "wandb-core" and alive(child)]
+
+
+def alive(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.full
+def test_a_server_that_cannot_be_reached_is_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     require_usable(TrackingConfig(), "run-1", os.environ)
 
 

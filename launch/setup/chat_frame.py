@@ -130,11 +130,14 @@ def _rendered(render: Render, chats: Sequence[tuple[Sequence[Message], bool]]) -
 
 def _send_rendered(render: Render, chats: Sequence[tuple[Sequence[Message], bool]], sender: Connection, cpu_s: int) -> None:
     """Runs in the child."""
-    memory = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + MEMORY
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    sender.send_bytes(json.dumps([_render(render, messages, prompt) for messages, prompt in chats]).encode())
+    try:
+        memory = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + MEMORY
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+        sender.send_bytes(json.dumps([_render(render, messages, prompt) for messages, prompt in chats]).encode())
+    except BaseException:  # out of memory, or interrupted with its parent, which says so
+        os._exit(1)
 
 
 def _render(render: Render, messages: Sequence[Message], prompt: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from configs.load import ConfigError
 from launch.setup import chat_frame
 from launch.setup.tokenizer import Tokenizer
 from tests.random_models import CHATML
-from tests.small_tokenizers import INST, PARTS, SPECIAL, USER_ALONE, make
+from tests.small_tokenizers import INST, PARTS, USER_ALONE, make
 
 BOS, EOS, START, END, PAD = range(5)
 MESSAGE = (
@@ -178,24 +178,34 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> Non
         loaded(tmp_path / "much", rows=200)
 
 
-def test_special_tokens_outside_of_the_embedding_are_refused_only_where_the_format_writes_them(tmp_path: Path) -> None:
-    """As Gemma-3's image token, and the padding that many add: neither can come from judged text."""
-    inside = loaded(tmp_path / "unused", rows=260, special=(*SPECIAL[:4],), pad=None)
-    assert max(inside.encode("x")) < 260
-    folder = make(tmp_path / "image", rows=261)
+@pytest.fixture
+def image_outside(tmp_path: Path) -> Path:
+    """A tokenizer with a special token more than the embedding has rows, as Gemma-3's; many add their padding so."""
+    from tokenizers import AddedToken
+
+    folder = make(tmp_path, rows=261)
     tokens = AutoTokenizer.from_pretrained(folder)
-    tokens.add_special_tokens({"extra_special_tokens": ["<image>"]})
+    tokens.add_special_tokens({"extra_special_tokens": [AddedToken("<image>", special=True)]})
     tokens.save_pretrained(folder)
-    tokenizer = Tokenizer(str(folder))
+    return folder
+
+
+def test_a_special_token_outside_of_the_embedding_does_not_come_from_judged_text(image_outside: Path) -> None:
+    tokenizer = Tokenizer(str(image_outside))
+    assert max(tokenizer.encode("an <image> here")) == 261
     assert max(tokenizer.encode(tokenizer.escape_special_tokens("an <image> here"))) < 261
-    tokens.chat_template = CHATML.replace("user", "<image>").replace("{{ message['role'] }}", "<image>")
-    tokens.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("change", [{"chat_template": CHATML.replace("assistant", "<image>")}, {"eos_token": "<image>"}])
+def test_a_special_token_outside_of_the_embedding_is_refused_where_the_format_writes_it(
+    change: dict[str, str], image_outside: Path
+) -> None:
+    tokens = AutoTokenizer.from_pretrained(image_outside)
+    for name, value in change.items():
+        setattr(tokens, name, value)
+    tokens.save_pretrained(image_outside)
     with pytest.raises(ConfigError, match=r"ids up to 261 \('<image>'\)"):
-        Tokenizer(str(folder))
-    tokens.chat_template, tokens.eos_token = CHATML, "<image>"
-    tokens.save_pretrained(folder)
-    with pytest.raises(ConfigError, match=r"ids up to 261 \('<image>'\)"):
-        Tokenizer(str(folder))
+        Tokenizer(str(image_outside))
 
 
 def test_ids_of_a_padded_embedding_that_no_token_has_are_no_text(tmp_path: Path) -> None:
@@ -217,11 +227,10 @@ def test_marks_of_the_chat_format_are_broken_in_judged_text_whether_special_or_n
 
 def test_a_tokenizer_that_cannot_write_a_judgement_is_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer as Core
+    from tokenizers import normalizers
 
     folder = make(tmp_path)
     core = Core.from_file(str(folder / "tokenizer.json"))
-    from tokenizers import normalizers
-
     core.normalizer = normalizers.Replace("\\", "")
     core.save(str(folder / "tokenizer.json"))
     with pytest.raises(ConfigError, match="no judgement could be read"):

@@ -1,6 +1,7 @@
 """Files of a run folder are whole, private, and never written through a link."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,3 +102,15 @@ def test_a_write_that_fails_leaves_what_was_there(folder: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="No space left"):
         files.write(folder / "summary.json", "new")
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("summary.json", "old")]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+WRITES = re.compile(r"\.write_(?:text|bytes)\(|open\([^()]*\"[wax][bt]?\"|os\.truncate\(")
+# They write into a folder that they have made themselves a moment before, or that is no run's.
+OTHERS = {"learner/checkpoint.py", "launch/dev/tiny_base.py", "buffer/files.py", "buffer/server_folder.py", "buffer/server.py"}
+
+
+def test_whatever_writes_a_file_does_it_here() -> None:
+    code = (path for room in ("actors", "buffer", "launch", "learner") for path in (ROOT / room).rglob("*.py"))
+    writers = {str(path.relative_to(ROOT)) for path in code if WRITES.search(path.read_text(encoding="utf-8"))}
+    assert writers <= OTHERS, "use buffer.files, which follows no link"

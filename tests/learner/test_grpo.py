@@ -12,13 +12,12 @@ from buffer.messages import ExperienceGroup
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, dead_letters
 from buffer.weights import Edition, WeightsRefused
-from learner import checkpoint, grpo
-from learner.arrivals import ArrivalsReport
+from learner import checkpoint
 from learner.grpo import GRPOReport
 from tests.learner.run_by_hand import Run, config, experience
 
 
-def trained(report: GRPOReport | ArrivalsReport | None) -> GRPOReport:
+def trained(report: object) -> GRPOReport:
     assert isinstance(report, GRPOReport)
     return report
 
@@ -112,25 +111,6 @@ def test_uninformative_groups_are_released_counted_and_reported(run: Run, model:
     assert metrics["reward/solved_none"] == pytest.approx(1 / 5)
     informative = [reward for number in (3, 4) for reward in experience(number, 0).rewards]
     assert metrics["reward/mean"] == pytest.approx((8 - 4 + sum(informative)) / 20)
-    learner.close()
-
-
-def test_what_arrives_is_reported_without_a_step_too_while_none_of_it_can_be_learnt_from(
-    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = run.grpo(config(model))
-    run.feed(3, rewards=(-1.0,) * 4)
-    assert learner.step(0.1) is None, "not at once"
-    monkeypatch.setattr(grpo, "ARRIVALS_S", 0.0)
-    report = learner.step(0.1)
-    assert isinstance(report, ArrivalsReport)
-    assert (report.version, report.groups, report.metrics["reward/mean"]) == (0, 3, -1.0)
-    assert run.ledger.outcomes()["filtered"] == 3
-    run.feed(1)
-    assert learner.step(0.1) is None, "one group that can be trained on has arrived"
-    run.feed(1)
-    assert trained(learner.step(5.0)).metrics["reward/solved_none"] == pytest.approx(3 / 5), "of all since the last step"
-    assert learner.step(0.1) is None, "nothing has arrived"
     learner.close()
 
 

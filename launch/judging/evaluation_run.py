@@ -30,6 +30,7 @@ from launch.setup import resource_plan
 from launch.setup.model_files import architecture, fingerprint, resolve
 from launch.setup.preflight import format_skipped, load_preferences
 from launch.setup.prompt_source import prompt_template
+from launch.setup.revisions import hub_revisions
 from launch.setup.signals import end_on_signals
 from launch.setup.tokenizer import Tokenizer
 
@@ -74,7 +75,8 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     if not items:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
     counted = table(items, ks=ks, seed=config.run.seed)
-    named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout}
+    revisions = hub_revisions(resolve(config.model.path), config.data.heldout)
+    named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout, "revisions": revisions}
     write_evaluation(target.out, counted, named=named, failed=failed, config=config)
     (target.out / f"{short_name(target.model)}_outputs.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items)), encoding="utf-8"

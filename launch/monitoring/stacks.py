@@ -79,7 +79,7 @@ def _belongs(pid: int, file: Path, run: Path) -> bool:
     """Whether the process and the file that its heartbeat names belong to the run.
 
     The file lies in the run's folder: a heartbeat could name any other, to have it read. The process' initial environment
-    decides; the driver, which sets SPCT_RUN only for the processes that it starts, is recognised by the file that it holds open.
+    decides; the driver, which sets SPCT_RUN only for processes that it starts, is recognised by the file that it holds open.
     """
     run = run.resolve()
     if not file.resolve().is_relative_to(run):

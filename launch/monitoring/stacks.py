@@ -76,19 +76,17 @@ def _state(pid: int) -> str:
 
 
 def _belongs(pid: int, file: Path, run: Path) -> bool:
-    """Whether the process and the file that its heartbeat names belong to the run.
+    """Whether the process belongs to the run.
 
-    The file lies in the run's folder: a heartbeat could name any other, to have it read. The process' initial environment
-    decides; the driver, which sets SPCT_RUN only for processes that it starts, is recognised by the file that it holds open.
+    Its initial environment decides. The driver, which sets SPCT_RUN only for the processes that it starts, is recognised by
+    the file of this run that it holds open.
     """
     run = run.resolve()
-    if not file.resolve().is_relative_to(run):
-        return False
     for setting in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
         name, _, value = setting.partition(b"=")
         if name == b"SPCT_RUN":
             return Path(os.fsdecode(value)).resolve() == run
-    return any(_same(link, file) for link in Path(f"/proc/{pid}/fd").iterdir())
+    return file.resolve().is_relative_to(run) and any(_same(link, file) for link in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def _same(link: Path, file: Path) -> bool:

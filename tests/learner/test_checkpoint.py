@@ -155,46 +155,6 @@ def test_a_version_can_break_twice(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob(".corrupt-version-000002*"))) == 3
 
 
-# ---- from somebody else ----------------------------------------------------------------------------------------------
-
-
-def named(path: Path, name: str, seal: object) -> None:
-    """Let the record name another file."""
-    fields = json.loads((path / "record.json").read_text())
-    fields["files"] |= {name: seal}
-    (path / "record.json").write_text(json.dumps(fields))
-
-
-@pytest.mark.parametrize("name", ["/dev/zero", "../../secret", "model/../../secret", "pipe", "device"])
-@pytest.mark.parametrize("seal", [[10**15, 0], [6, zlib.crc32(b"secret")], 7, None, []])
-def test_a_record_cannot_have_another_file_read(tmp_path: Path, name: str, seal: object) -> None:
-    folder = tmp_path / "checkpoints"
-    path = write(folder, 1)
-    (tmp_path / "secret").write_text("secret")
-    os.mkfifo(path / "pipe")
-    (path / "device").symlink_to("/dev/zero")
-    named(path, name, seal)
-    with pytest.raises(CheckpointError, match=r"cannot be read|is not what was written"):
-        checkpoint.usable(folder)
-
-
-def test_a_file_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, 1)
-    os.truncate(path / "model" / "weights", 1 << 34)  # sparse
-    monkeypatch.setattr(checkpoint, "_seal", pytest.fail)
-    assert "is not what was written" in checkpoint.mismatch(path, checkpoint._read(path)[1])
-
-
-def test_a_file_of_the_engine_that_nobody_sealed_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path, 1)
-    (path / "notes.txt").write_text("a user may leave a note")
-    assert checkpoint.usable(tmp_path) is not None
-    (path / "engine").mkdir()
-    (path / "engine" / "mp_rank_00_model_states.pt").write_text("stranger's")
-    with pytest.raises(CheckpointError, match=r"mp_rank_00_model_states\.pt is not in the record"):
-        checkpoint.usable(tmp_path)
-
-
 # ---- killed at any instant -------------------------------------------------------------------------------------------
 
 

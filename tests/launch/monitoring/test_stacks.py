@@ -104,15 +104,6 @@ def test_every_thread_is_shown_where_it_is(start: Start, folder: Path) -> None:
     assert alive(worker.pid)
 
 
-def test_a_file_outside_of_the_run_is_not_read_whatever_a_heartbeat_says(start: Start, folder: Path) -> None:
-    worker, secret = start(), folder.parent / "secret.txt"
-    secret.write_text("sesame")
-    for named in (secret, folder / "stacks" / ".." / ".." / "secret.txt"):
-        text = stacks.read_stacks(heartbeat(worker.pid, named), folder)
-        assert "does not belong to this run" in text
-    assert alive(worker.pid)
-
-
 def test_a_process_that_hangs_in_c_with_the_interpreters_lock_answers(start: Start, folder: Path) -> None:
     worker = start("hang")
     time.sleep(0.2)

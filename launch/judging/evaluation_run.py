@@ -33,6 +33,7 @@ from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
 from launch.setup.preflight import format_skipped
 from launch.setup.prompt_source import prompt_template
+from launch.setup.revisions import hub_revisions
 from launch.setup.signals import end_on_signals
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -78,7 +79,8 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     if not items:
         raise NotJudged(f"none of {len(rows)} preferences was judged; the first error: {next(iter(failed.values()))}")
     counted = table(items, ks=ks, seed=config.run.seed)
-    named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout}
+    revisions = hub_revisions(resolve(config.model.path), config.data.heldout)
+    named = {"model": target.model, "meta_rm": target.meta_rm, "data": config.data.heldout, "revisions": revisions}
     with private_files():
         write_evaluation(target.out, counted, named=named, failed=failed, config=config)
     outputs = "".join(json.dumps(row) + "\n" for row in rewardbench_rows(preferences, items))

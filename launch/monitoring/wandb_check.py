@@ -105,4 +105,4 @@ def _refused(what: str, remedy: str) -> Iterator[None]:
     except ValidationError as error:
         raise ConfigError(f"{what}: {error.errors(include_input=False, include_url=False)[0]['msg']}; {remedy}") from None
     except (wandb.errors.Error, ValueError, TypeError) as error:
-        raise ConfigError(f"{what}: {error}; {remedy}") from None
+        raise ConfigError(f"{what}: {str(error).rstrip('.')}; {remedy}") from None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.load import ConfigError, load
-from launch.cluster import ray_session, room
+from launch.cluster import capacity, ray_session
 from launch.cluster.capacity import places, require_resource, shortage
 from launch.cluster.ray_cluster import Cluster
 
@@ -49,8 +49,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, float]]:
     there = dict(NODES)
     fake: Any = SimpleNamespace(cluster_resources=lambda: there, available_resources=lambda: there)
     none = SimpleNamespace(get_max_resources_from_cluster_config=lambda: None)
-    monkeypatch.setattr(room, "ray", fake)
-    monkeypatch.setattr(room, "state", none)
+    monkeypatch.setattr(capacity, "ray", fake)
+    monkeypatch.setattr(capacity, "state", none)
     monkeypatch.setattr(ray_session, "ray", SimpleNamespace(cluster_resources=lambda: there, nodes=list))
     monkeypatch.setattr(ray_session, "state", none)
     return there

@@ -97,8 +97,8 @@ def _frame(
     prompt = plain["text"]
     if not prompt.strip():
         raise _Unusable("it writes nothing")
-    before, found, after = prompt.partition(PLAIN)
-    if not found:
+    before, message, after = prompt.partition(PLAIN)
+    if not message:
         raise _Unusable("it leaves the message out")
     trim = next((trim for trim in TRIMS if rich["text"] == before + trim(RICH) + after), None)
     if trim is None:

@@ -88,11 +88,11 @@ def _tensors(file: Path) -> list[str]:
 def _refuse_quantised(folder: Path) -> None:
     arch = architecture(str(folder)) or {}
     places = [arch, *(part for part in arch.values() if isinstance(part, dict))]
-    found = next((part[field] for part in places for field in QUANTISED if part.get(field)), None)
+    settings = next((part[field] for part in places for field in QUANTISED if part.get(field)), None)
     beside = next((name for name in QUANTISED_FILES if (folder / name).is_file()), None)
-    if found is None and beside is None:
+    if settings is None and beside is None:
         return
-    method = found.get("quant_method") if isinstance(found, dict) else None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
     raise ConfigError(
         f"model.path: the weights of {folder} are quantised ({method or beside or 'config.json says so'}) and cannot be"
         " trained; give the model that they were made from, in bfloat16, float16 or float32"

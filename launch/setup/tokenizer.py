@@ -61,8 +61,8 @@ class Tokenizer:
         return (*ids, self._end) if ended else ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Returns the text of a completion, without special tokens. Ids that the tokenizer does not know, as a padded embedding
-        can sample them, are no text."""
+        """Returns the text of a completion, without special tokens. Ids that no token has, as they are sampled of a padded
+        embedding, are no text."""
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     # ---- what the tokenizer's files say --------------------------------------------------------------------------

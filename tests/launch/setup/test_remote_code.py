@@ -71,8 +71,8 @@ def test_whatever_loads_a_model_refuses_its_code() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOADERS:
                 if ast.unparse(node.func.value).startswith("GenerationConfig"):
                     continue  # it has no code
-                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-                assert given.get("trust_remote_code") == "False", f"{file}:{node.lineno}"
+                arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert arguments.get("trust_remote_code") == "False", f"{file}:{node.lineno}"
 
 
 LOADERS = {"from_pretrained", "from_config"}

@@ -43,6 +43,7 @@ OUTSIDE = (
 
 LONGEST = 2000  # characters of an error that are quoted
 _OURS = ("actors", "buffer", "configs", "grm", "launch", "learner")
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")  # Ray colours its words
 _FRAME = re.compile(rf'File "(?![^"]*site-packages)[^"]*/((?:{"|".join(_OURS)})/[\w/]+\.py)", line \d+, in (\w+)')
 
 
@@ -80,6 +81,7 @@ def call_failed(cause: BaseException | None, text: str) -> CallFailed:
         cause: What the actor raised; None if it died.
         text: What Ray says of it, with the actor's stack.
     """
+    text = _COLOURS.sub("", text)
     if cause is None:
         return ActorLost(_death(text), details=text)
     if _is_from_outside(cause):

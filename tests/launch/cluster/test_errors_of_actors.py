@@ -29,7 +29,7 @@ class Part:
             raise RuntimeError("in the constructor")
 
     def data(self):
-        raise ValueError("generation_config.json: temperature\\\\nwithout do_sample")
+        raise ValueError("generation_config.json: temperature\\nwithout do_sample")
 
     def disk(self):
         raise OSError(28, "No space left on device")

@@ -105,6 +105,9 @@ def test_of_a_death_rays_first_line_is_told_and_of_a_constructor_its_error() -> 
         "The actor died because of an error raised in its creation task, ray::R.__init__()\n  File x\nServerError: no answer\n"
     )
     assert str(lost(None, made)) == "ServerError: no answer"
+    unsendable = "\x1b[36mray::R.work()\x1b[39m (pid=4711)\n  File x\nBroken: it holds a lock"
+    assert str(lost(None, unsendable)) == "Broken: it holds a lock"
+    assert "\x1b" not in lost(None, unsendable).details
     assert str(lost(None, "")) == "it died"
 
 

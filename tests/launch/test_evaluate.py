@@ -90,32 +90,6 @@ def test_ids_of_two_files_must_differ(tmp_path: Path, capsys: pytest.CaptureFixt
     assert message in refused(capsys, ["--model", "tiny", "--data", first, second])
 
 
-def test_two_files_of_one_name_are_judged(started: Callable[..., int], tmp_path: Path) -> None:
-    plain = [{name: value for name, value in row.items() if name != "id"} for row in ROWS[:2]]
-    files = [rows(tmp_path / folder / "d.jsonl", row) for folder, row in zip("ab", plain, strict=True)]
-    assert started("--data", *files) == 0
-    judged = [json.loads(line) for line in (tmp_path / "out" / "judgements.jsonl").read_text().splitlines()[1:]]
-    assert [row["id"] for row in judged] == ["a/d.jsonl:1", "b/d.jsonl:1"]
-
-
-def test_rows_that_have_changed_are_judged_again_and_no_others(
-    started: Callable[..., int], server: FakeServer, tmp_path: Path
-) -> None:
-    """Ids are line numbers here: a row that was put in front moves them all."""
-    plain = [{name: value for name, value in row.items() if name != "id"} for row in ROWS[:3]]
-    data = rows(tmp_path / "d.jsonl", *plain)
-    assert started("--data", data, "--k", "0") == 0
-    first = len(server.asked)
-    rows(tmp_path / "d.jsonl", *plain[:2], plain[2] | {"prompt": "another"})
-    assert started("--data", data, "--k", "0") == 0
-    assert len(server.asked) == first + 1
-    rows(tmp_path / "d.jsonl", plain[2], *plain[:2])
-    assert started("--data", data, "--k", "0") == 0
-    assert len(server.asked) == first + 1 + 3
-    table = json.loads((tmp_path / "out" / "table.json").read_text())["subsets"]["overall"]
-    assert (table["rows"], table["figures"]["greedy"]["value"]) == (3, pytest.approx(2 / 3))
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = rows(tmp_path / "d.jsonl", *ROWS), tmp_path / "d.jsonl" / "out"
     assert f"--out: cannot make {out}: Not a directory" in refused(

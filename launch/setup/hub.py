@@ -1,16 +1,24 @@
-"""Which revision of a hub model this machine uses."""
+"""Which revision of a hub's model or data set lies in the cache of this machine."""
 
 from pathlib import Path
+from typing import Literal
 
-SMALL_FILES = ("config.json", "tokenizer_config.json")  # one of them is fetched with every model
+# Files of which every repository has one, and which loading it puts into the cache.
+SMALL_FILES = {"model": ("config.json", "tokenizer_config.json"), "dataset": ("README.md",)}
 
 
-def cached_revision(model: str) -> str:
-    """Returns the commit that a model's name stands for in the cache of hub files; "" when nothing of it is there yet."""
+def cached_revision(repository: str, *, kind: Literal["model", "dataset"] = "model", revision: str | None = None) -> str:
+    """Returns the commit whose files lie in the cache of hub files; "" when nothing of it is there yet.
+
+    Args:
+        repository: Its name, `owner/name`.
+        kind: What it holds.
+        revision: A branch, tag or commit; None: the newest of the main branch.
+    """
     from huggingface_hub import try_to_load_from_cache
 
-    for name in SMALL_FILES:
-        file = try_to_load_from_cache(model, name)
+    for name in SMALL_FILES[kind]:
+        file = try_to_load_from_cache(repository, name, repo_type=kind, revision=revision)
         if isinstance(file, str):
-            return Path(file).parent.name
+            return Path(file).parent.name  # <cache>/models--owner--name/snapshots/<commit>/config.json
     return ""

@@ -34,11 +34,11 @@ def require_named_server(url: str, folder: Path) -> None:
         raise ServerError(
             f"{folder} names the Redis server {parts.public()}, where {PASSWORD_VARIABLE} would be sent: {remedy}"
         )
-    if problem := strangers(folder):
+    if problem := why_not_own(folder):
         raise ServerError(f"{problem}, and it names the Redis server {parts.public()}: {remedy}")
 
 
-def strangers(folder: Path) -> str:
+def why_not_own(folder: Path) -> str:
     """Returns why somebody else may have written the config of a run folder, "" where only the user can."""
     for path in (folder.resolve(), folder.resolve() / "config.yaml"):
         if problem := _not_own(path):

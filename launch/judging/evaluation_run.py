@@ -138,7 +138,11 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
 
 def _check_meta_rm(meta_rm: str) -> None:
     folder = Path(meta_rm).parent
-    if (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version:
+    try:
+        untrained = (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(f"--meta-rm: {error}; give another") from error
+    if untrained:
         raise ConfigError(f"--meta-rm: {meta_rm} took no step in its run, so its scores mean nothing; give another")
     try:
         check_model_folder(meta_rm, trained=True)  # the meta scorer reads it as the learners do

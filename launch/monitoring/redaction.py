@@ -9,8 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-# Names of config leaves and environment variables: HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, ...
-SECRET = re.compile(r"(?i)((^|[_.-])(key|pass|pat)|apikey|accesskey|token|password|passwd|passphrase|secret|credentials?)$")
+# Names of config leaves and environment variables: HF_TOKEN, AWS_SECRET_ACCESS_KEY, PGPASSWORD, ... A name with another sign in
+# it is a key of data, such as `how-to-pass` or `owner/my-token`.
+SECRET = re.compile(
+    r"(?i)([\w.]*[_.])?(key|pass|pat)|[\w.]*(apikey|accesskey|token|password|passwd|passphrase|secret|credentials?)"
+)
 SHORTEST = 6  # characters of a secret that is replaced inside other text
 MASK = "***"
 _AUTHORITY = re.compile(r"[^/?#]*")
@@ -32,7 +35,7 @@ def redacted(value: Any, environ: Mapping[str, str] = os.environ) -> Any:
 
 def _redacted(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, Mapping):
-        return {k: MASK if SECRET.search(str(k)) and v else _redacted(v, secrets) for k, v in value.items()}
+        return {k: MASK if SECRET.fullmatch(str(k)) and v else _redacted(v, secrets) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_redacted(item, secrets) for item in value]
     if not isinstance(value, str):
@@ -46,7 +49,7 @@ def _secrets(environ: Mapping[str, str]) -> set[str]:
     """Returns the secrets of the environment in each form in which a text may hold them: as it is, on one line, in a URL."""
     found = set()
     for name, value in environ.items():
-        if SECRET.search(name):
+        if SECRET.fullmatch(name):
             found.add(value.strip())
         elif "://" in value and "@" in value:
             found |= {value[start:end].partition(":")[2] for start, end in _userinfo(value)}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from buffer.named_server import require_named_server, strangers
+from buffer.named_server import require_named_server, why_not_own
 from configs.load import ConfigError, load
 from configs.paths import expanded, inside_job_copy, run_places
 from configs.schema import Config
@@ -50,7 +50,7 @@ def load_resumed_config(run: str, overrides: Sequence[str] = ()) -> Config:
 def _require_named_cluster(config: Config, folder: Path) -> None:
     """ConfigError when only the run folder of somebody else names the Ray cluster to join."""
     address = config.cluster.address
-    if address not in ("auto", variable("RAY_ADDRESS")) and (problem := strangers(folder)):
+    if address not in ("auto", variable("RAY_ADDRESS")) and (problem := why_not_own(folder)):
         raise ConfigError(
             f"--resume: {problem}, and it names the Ray cluster at {address}, which can run code as you: if that cluster is"
             f" yours, set RAY_ADDRESS={address} as well"

@@ -14,6 +14,7 @@ import pytest
 from launch.evaluate import main
 from launch.judging import votes
 from launch.setup.model_files import TINY
+from learner import checkpoint
 from tests.launch.evaluation import ROWS, meta_rm, reply, rows
 from tests.launch.judging.fake_server import FakeServer, failure
 from tests.launch.whole_run import ROOT
@@ -217,6 +218,11 @@ def test_what_cannot_judge_is_refused_before_anything_starts(
     untrained = meta_rm(tmp_path / "meta-rm", version=0)
     assert main([*usual, "--config", "tiny", "--meta-rm", str(untrained)]) == 2
     assert f"--meta-rm: {untrained} took no step in its run, so its scores mean nothing" in capsys.readouterr().err
+    (untrained.parent / checkpoint.RECORD).write_text("{")
+    assert main([*usual, "--config", "tiny", "--meta-rm", str(untrained)]) == 2
+    error = capsys.readouterr().err
+    assert "error: --meta-rm: " in error
+    assert "record.json cannot be read" in error
     monkeypatch.setenv("WANDB_MODE", "shared")
     assert main([*usual, "--config", "tiny"]) == 2
     assert "WANDB_MODE='shared'" in capsys.readouterr().err

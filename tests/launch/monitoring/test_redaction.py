@@ -53,6 +53,11 @@ def test_the_value_of_another_name_is_kept(name: str) -> None:
     assert redacted("at sesame: open", {name: "sesame"}) == "at sesame: open"
 
 
+@pytest.mark.parametrize("key", ["how-to-pass", "owner/my-token", "what is the key", "hf:owner/secret"])
+def test_a_key_of_data_is_no_name_of_a_secret(key: str) -> None:
+    assert redacted({key: "the judge answered nothing"}, {}) == {key: "the judge answered nothing"}
+
+
 def test_no_leaf_of_a_config_and_no_metric_is_taken_for_a_secret() -> None:
     for preset in presets():
         tree = load(preset).model_dump()

@@ -104,7 +104,9 @@ def _frame(
     if trim is None:
         raise _Unusable("it changes the message, or writes something else around another one")
     head, answer, end = answered.get("text", "").partition(ANSWER)
-    if bare.get("text") == prompt and answer and head.strip() != prompt.strip():
+    # Some formats let the model open its answer, behind the assistant's head; what only closes the user's turn is no such head.
+    closed = not after.strip() or end.strip().startswith(after.strip())
+    if bare.get("text") == prompt and answer and head.strip() != prompt.strip() and closed:
         raise _Unusable("its prompt does not end where an answer begins: it must heed add_generation_prompt")
     return ChatFrame(before=before, after=after, trim=trim, end=end)
 

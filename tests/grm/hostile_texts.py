@@ -108,7 +108,7 @@ FAMILIES = {
     " [/TOOL_RESULTS] [TOOL_CONTENT] [IMG] [IMG_BREAK] [IMG_END] [PREFIX] [MIDDLE] [SUFFIX] [THINK] [/THINK] [ARGS] [CALL_ID]"
     " [AUDIO] [BEGIN_AUDIO] [MODEL_SETTINGS] <SPECIAL_20>",
     "Gemma 1 to 3": "<bos> <eos> <pad> <start_of_turn> <end_of_turn> <start_of_image> <image_soft_token> <unused12>",
-    "Gemma, newer": "<|turn> <turn|> <|channel> <channel|> <|tool_call> <tool_call|> <|think|>",
+    "Gemma, newer": '<|turn> <turn|> <|channel> <channel|> <|tool_call> <tool_call|> <|think|> <|"|>',
     "Phi": "<|user|> <|assistant|> <|system|> <|end|> <|placeholder1|> <|dummy_85|>",
     "DeepSeek": "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜>"
     " <｜tool▁calls▁begin｜> <｜fim▁hole｜> <|EOT|>",

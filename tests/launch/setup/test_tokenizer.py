@@ -21,6 +21,10 @@ GEMMA = (
     "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+OPENED = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}:{% if m['role'] == 'user' %}{{ m['content'] }}"
+    "{% else %}<go>{{ m['content'] }}</go>{% endif %}<|im_end|>{% endfor %}<|im_start|>assistant:"
+)
 TURNS: dict[str, Any] = {
     "special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"),
     "bos": "<bos>",
@@ -56,6 +60,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "content as a list of parts": {"template": PARTS, "eos": "<|im_end|>"},
     "a tokenizer that adds the beginning, as its template does": {"template": INST, "adds": "<s> $A"},
     "a tokenizer that adds an end": {"template": INST, "adds": "<s> $A </s>"},
+    "a format whose answers the model opens itself": {"template": OPENED, "words": ["<go>", "</go>"]},
     "no padding": {"template": CHATML, "pad": None},
     "no beginning": {"template": CHATML, "bos": None},
     "an end that the generation config alone names": {"template": CHATML, "eos": None, "generation_eos": END},
@@ -75,7 +80,7 @@ def test_the_ids_of_a_prompt_are_those_of_transformers(name: str, tmp_path: Path
     assert ids.count(BOS) == (1 if how["template"] in (INST, GEMMA) else 0), "one beginning, where the format has one"
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name]["template"] not in (USER_ALONE, INST)])
+@pytest.mark.parametrize("name", [name for name in FORMATS if FORMATS[name]["template"] not in (USER_ALONE, INST, OPENED)])
 def test_a_prompt_and_its_completion_are_the_whole_chat(name: str, tmp_path: Path) -> None:
     """What is learnt from text ends as the chat format ends an answer, in a token at which the engine stops."""
     how = {"generation_eos": [EOS, END]} | FORMATS[name]
@@ -124,6 +129,10 @@ UNUSABLE: dict[str, tuple[str, str]] = {
     "it escapes the message": (CHATML.replace("message['content'] }}", "message['content'] | e }}"), "changes the message"),
     "it cuts the message": (CHATML.replace("message['content'] }}", "message['content'][:40] }}"), "changes the message"),
     "it does not heed add_generation_prompt": (CHATML.split("{% if")[0], "must heed add_generation_prompt"),
+    "it names the roles and no more": (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}",
+        "must heed add_generation_prompt",
+    ),
     "it writes the beginning twice": ("{{ bos_token }}" + INST, "beginning-of-text token stands twice"),
     "it fills the memory": ("{{ ('x' * 10 ** 11) ~ messages[0]['content'] }}", "MemoryError"),
     "it writes without end": (

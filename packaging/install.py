@@ -164,7 +164,7 @@ def install(venv: Path) -> None:
     subprocess.run([*hashed, here, "-r", str(SOURCES)], check=True)
     subprocess.run([*hashed, "--only-binary=:all:", *options, "-r", str(TORCH)], check=True)
     subprocess.run([*add, here, "--no-index", *stubs, "-e", str(ROOT)], check=True)
-    checked = subprocess.run([*pip, "check"], stdout=subprocess.PIPE, universal_newlines=True)
+    checked = subprocess.run([*pip, "check"], stdout=subprocess.PIPE, text=True)
     broken = missing(checked.stdout)
     if broken:
         raise Refused(f"lock: {'; '.join(broken)}: write it anew with python packaging/resolve.py --write")

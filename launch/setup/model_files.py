@@ -6,12 +6,12 @@
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from buffer.json_text import JsonError, open_regular, read_object
 from configs.load import ConfigError
 from configs.paths import expanded
 from launch.setup.environment import variable
@@ -55,24 +55,26 @@ def architecture(folder: str) -> dict[str, object] | None:
     file = Path(folder) / "config.json"
     if not file.is_file():
         return None
+    refuse_lfs_pointer(file)
     try:
-        if is_lfs_pointer(file):
-            raise ValueError("it is the pointer that git keeps in place of the file: run `git lfs pull` there")
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"model.path: {file} cannot be read ({error}); give a Hugging Face model folder") from None
-    if not isinstance(fields, dict):
-        raise ConfigError(f"model.path: {file} is no object; give a Hugging Face model folder")
-    return fields
+        return read_object(file)
+    except JsonError as error:
+        raise ConfigError(f"model.path: {error}; give a Hugging Face model folder") from None
+    except OSError as error:
+        raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
 
 
-def is_lfs_pointer(file: Path) -> bool:
-    """Whether a file is the few lines that git-lfs keeps in place of a large one."""
+def refuse_lfs_pointer(file: Path) -> None:
+    """ConfigError when a file is the few lines that git-lfs keeps in place of a large one."""
     try:
-        with file.open("rb") as opened:
-            return opened.read(len(LFS_POINTER)) == LFS_POINTER
-    except OSError:
-        return False  # a missing file is another matter
+        with open_regular(file) as opened:
+            pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except (OSError, JsonError):
+        return  # a missing file, or none at all, is another matter
+    if pointer:
+        raise ConfigError(
+            f"model.path: {file} is the pointer that git keeps in place of the file; run `git lfs pull` in {file.parent}"
+        )
 
 
 def fingerprint(model: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from buffer import json_text
 from configs.load import ConfigError
 from launch.setup.model_files import PIECE_BYTES, TINY, architecture, fingerprint, resolve
 from launch.setup.tokenizer import Tokenizer
@@ -34,11 +35,17 @@ def test_of_a_model_that_is_elsewhere_the_name_counts() -> None:
     assert fingerprint("Qwen/Qwen3-8B") == fingerprint("Qwen/Qwen3-8B") != fingerprint("Qwen/Qwen3-4B")
 
 
-@pytest.mark.parametrize(("text", "why"), [("{", "cannot be read"), ("[1]", "is no object"), ("\xff", "cannot be read")])
+@pytest.mark.parametrize(("text", "why"), [("{", "not JSON"), ("[1]", "expected a JSON object"), ("\xff", "not JSON")])
 def test_a_config_that_is_none_is_named(folder: Path, text: str, why: str) -> None:
     (folder / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json {why}.*give a Hugging Face model folder"):
+    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json: {why}.*give a Hugging Face model folder"):
         architecture(resolve(str(folder)))
+
+
+def test_a_config_without_end_is_read_up_to_the_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "LARGEST_FILE", 16)
+    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json: larger than"):
+        architecture(str(folder))
 
 
 def test_a_folder_without_a_tokenizer_is_named(folder: Path) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from buffer.json_text import JsonError, open_regular, read_object
@@ -21,6 +22,11 @@ TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIECES, PIECE_BYTES = 16, 1 << 16  # read of each file for a fingerprint, evenly spread
+# The files of a model folder that transformers and vLLM load; others, as a README or a GGUF beside them, are no part of it.
+LOADED = (
+    *("*config*.json", "*token*.json", "vocab.*", "merges.txt", "tekken.json", "*template*.json", "*.index.json"),
+    *("*.jinja", "*.model", "*.tiktoken", "*.safetensors", "pytorch_model*.bin"),
+)
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of git-lfs begins
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
@@ -80,21 +86,37 @@ def refuse_lfs_pointer(file: Path) -> None:
 def fingerprint(model: str) -> str:
     """Returns a hash that differs between models, also two that lie in one folder one after the other.
 
-    It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a hub model it
-    covers the name and the revision that this machine has of it.
+    It covers name, size and some bytes of each file that is loaded, as reading many gigabytes would take minutes. Of a hub
+    model it covers the name and the revision that this machine has of it.
+
+    Raises:
+        ConfigError: A file cannot be read.
     """
     folder = Path(model)
     if not folder.is_dir():
         return hashlib.sha256(f"{model}@{cached_revision(model)}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.name}/{size}/".encode())
-        with file.open("rb") as opened:
-            for piece in range(PIECES):
-                opened.seek(size * piece // PIECES)
-                digest.update(opened.read(PIECE_BYTES))
+    for file in sorted(file for file in folder.iterdir() if is_loaded(file.name)):
+        try:
+            if file.is_file():
+                _add(digest, file)
+        except OSError as error:
+            raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
     return digest.hexdigest()[:16]
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a file of a model folder is part of the model, by its name."""
+    return any(fnmatchcase(name, pattern) for pattern in LOADED)
+
+
+def _add(digest: "hashlib._Hash", file: Path) -> None:
+    size = file.stat().st_size
+    digest.update(f"{file.name}/{size}/".encode())
+    with file.open("rb") as opened:
+        for piece in range(PIECES):
+            opened.seek(size * piece // PIECES)
+            digest.update(opened.read(PIECE_BYTES))
 
 
 def cache() -> Path:

@@ -17,7 +17,7 @@ QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config
 
 
 def check_model_folder(model: str, *, trained: bool) -> None:
-    """ConfigError when a model cannot be loaded as its folder stands. A model that is not on this disk is passed over.
+    """ConfigError when a model cannot be loaded as its folder stands. A hub name is passed over (`preflight.check_hub_model`).
 
     Args:
         model: Folder or hub name.
@@ -30,7 +30,7 @@ def check_model_folder(model: str, *, trained: bool) -> None:
         if file.suffix in TEXT_FILES:
             refuse_lfs_pointer(file)
     if trained:
-        _refuse_quantised(folder)
+        refuse_quantised(folder, model)
     files = _weight_files(folder)
     for file in files:
         if not file.is_file():
@@ -85,7 +85,8 @@ def _tensors(file: Path) -> list[str]:
         raise ConfigError(f"model.path: {file} is not whole ({error}); download it again") from None
 
 
-def _refuse_quantised(folder: Path) -> None:
+def refuse_quantised(folder: Path, name: str) -> None:
+    """ConfigError when the weights are quantised. `name` is the model's, for the message."""
     arch = architecture(str(folder)) or {}
     places = [arch, *(part for part in arch.values() if isinstance(part, dict))]
     settings = next((part[field] for part in places for field in QUANTISED if part.get(field)), None)
@@ -94,6 +95,6 @@ def _refuse_quantised(folder: Path) -> None:
         return
     method = settings.get("quant_method") if isinstance(settings, dict) else None
     raise ConfigError(
-        f"model.path: the weights of {folder} are quantised ({method or beside or 'config.json says so'}) and cannot be"
+        f"model.path: the weights of {name} are quantised ({method or beside or 'config.json says so'}) and cannot be"
         " trained; give the model that they were made from, in bfloat16, float16 or float32"
     )

@@ -31,13 +31,7 @@ def parse_object(text: str | bytes, place: str) -> dict[str, Any]:
     Raises:
         JsonError: It holds no object.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise JsonError(f"{place}: not JSON ({str(error)[:QUOTED]})") from None
-    if not isinstance(value, dict):
-        raise JsonError(f"{place}: expected a JSON object")
-    return value
+    return _object(_parse(text, place), place)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -47,11 +41,34 @@ def read_object(path: Path) -> dict[str, Any]:
         JsonError: It holds no object, is larger, or is no regular file.
         OSError: It cannot be read.
     """
+    return _object(read_value(path), str(path))
+
+
+def read_value(path: Path) -> Any:
+    """Return what a file of at most LARGEST_FILE bytes holds, a list as well as an object.
+
+    Raises:
+        JsonError: It is not JSON, is larger, or is no regular file.
+        OSError: It cannot be read.
+    """
     with open_regular(path) as file:
         text = file.read(LARGEST_FILE + 1)
     if len(text) > LARGEST_FILE:
         raise JsonError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, and no file that belongs here is")
-    return parse_object(text, str(path))
+    return _parse(text, str(path))
+
+
+def _parse(text: str | bytes, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise JsonError(f"{place}: not JSON ({str(error)[:QUOTED]})") from None
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise JsonError(f"{place}: expected a JSON object")
+    return value
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -23,33 +23,34 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
 _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
-# Special tokens that look like markup, by family: `<NAME>`, `</NAME>`. HTML and code must not be among them.
+# Special tokens that look like markup, by family: `<NAME>`, `</NAME>`, `[NAME]`, in the case in which their models have them.
+# HTML and code must not be among them: `Vec<Box>`, `<video>` and `x[mask]` are ordinary text (`<s>` is HTML, too, but begins
+# every text of Llama 2). Where such a word is a special token of the policy or the meta-RM, `Tokenizer` breaks it there.
 _TAGS = "|".join(
     (
-        r"s|unk|pad|cls|sep|mask|[bes]o[a-z]|eod|endoftext|(?:bos|eos|pad|unk|cls|sep|mask)_token",
+        r"s|(?:unk|pad|cls|sep|mask|bo[ahimrs]|so[ps]|eo[acdhimopst])(?:_token)?|endoftext",
+        r"(?:UNK|PAD|CLS|SEP|MASK|BOS|SOS|EO[DST])(?:_TOKEN)?",
         r"(?:start|begin|end)_of_[a-z_]{1,24}",
-        r"(?:unused|reserved|special|extra_id|extra_token|placeholder|mask|control)[:_]?\d{1,6}",
-        r"think|role|tools|tool_calls?|tool_response|tool_results?|function_calls?|arg_(?:key|value)|minimax:tool_call",
-        r"function|parameter|(?:function|parameter)=[^<>\n]{1,80}|seed:[a-z_]{1,24}",
-        r"image|img|video|audio|ref|box|quad|img_context|[a-z]{1,16}_soft_token",
-        r"reponame|repo_name|filename|file_sep|gh_stars|empty_output|issue_(?:start|comment|closed)",
+        r"(?:unused|reserved|special|extra_id|extra_token|placeholder|mask|control)[:_]?\d{1,6}|(?:SPECIAL|UNUSED)_\d{1,6}",
+        r"think|tools|tool_calls?|tool_response|tool_results?|function_calls?|arg_(?:key|value)|minimax:tool_call",
+        r"(?:function|parameter)=[^<>\n]{1,80}|seed:[a-z_]{1,24}|IMG_CONTEXT|[a-z]{1,16}_soft_token",
+        r"reponame|repo_name|file_sep|gh_stars|empty_output|issue_(?:start|comment|closed)",
         r"jupyter_(?:start|text|code|output|script)|fim[_-](?:prefix|middle|suffix|pad)",
     )
 )
-# Likewise `[NAME]`; the second row only in capitals, as the small words stand in usage lines and forum markup.
 _BRACKETED = (
-    r"inst|cls|sep|pad|unk|[gs]?mask|bos|eos|system_prompt|model_settings|available_tools|tool_(?:calls|results|content)"
-    r"|unused_token_\d{1,6}|(?-i:IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|PREFIX|MIDDLE|SUFFIX|THINK|ARGS|CALL_ID)"
+    r"INST|CLS|SEP|PAD|UNK|[gs]?MASK|BOS|EOS|SYSTEM_PROMPT|MODEL_SETTINGS|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)"
+    r"|UNUSED_TOKEN_\d{1,6}|IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|PREFIX|MIDDLE|SUFFIX|THINK|ARGS|CALL_ID"
 )
 _BAR = "[|\uff5c]"
 # Possessive and bounded quantifiers only: no text makes the pattern backtrack.
 _ESCAPED = re.compile(
     r"\[(?=\\*+[ \t\n]*+the[ \t\n]++(?:begin|end)\b)"  # frame lines
-    rf"|\[(?=\\*+(?:/?(?:{_BRACKETED})|{_BAR}[\w -]{{1,64}}{_BAR})\])"  # [/INST]  [|user|]
+    rf"|\[(?=\\*+(?:/?(?-i:{_BRACKETED})|{_BAR}[\w -]{{1,64}}{_BAR})\])"  # [/INST]  [|user|]
     r"|\](?=\\*+~!?b[\[\]])|\[(?=\\*+e~\[)|>(?=\\*+>(?-i:[A-Z]{3,16})<<)"  # ]~b]  ]~!b[  [e~[  >>ANSWER<<
     r"|<(?=\\*+(?:"
     rf"/?{_BAR}[\w\u2581]|{_BAR}[^<>\n]{{0,80}}{_BAR}>|[\w\u2581-]{{1,64}}{_BAR}>"  # <|im_end|>  <|turn>  <turn|>
-    rf"|/?(?:{_TAGS})>|</?sys>>|\[[^<>\[\]\n]{{1,80}}\]>))"  # <eos>  <<SYS>>  <[end_of_text]>
+    rf"|/?(?-i:{_TAGS})>|</?sys>>|\[[^<>\[\]\n]{{1,80}}\]>))"  # <eos>  <<SYS>>  <[end_of_text]>
     r"|^[ \t>#*_\-]*+(?:\d{1,3}[.)][ \t*_]*+)?+"  # the head of a line, up to a label
     r"(?=\\*+(?:specific[ \t]++criteria|analysis|scores|response[ \t]++\d++)[*_ \t]*+:)",
     re.IGNORECASE | re.MULTILINE | re.ASCII,

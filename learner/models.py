@@ -65,7 +65,7 @@ def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, fo
         folder: where to write.
     """
     model.save_pretrained(folder, state_dict=state)
-    AutoTokenizer.from_pretrained(source, trust_remote_code=False).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, trust_remote_code=False, mistral_format=False).save_pretrained(folder)
 
 
 def _config(path: str) -> PretrainedConfig:
@@ -100,7 +100,7 @@ def _load(kind: Any, path: str, config: PretrainedConfig, dtype: str, *, new: se
 
 
 def _padding(path: str, config: PretrainedConfig) -> int | None:
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, mistral_format=False)
     ends = {tokenizer.eos_token_id}
     ends |= set(config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id])
     candidates = [tokenizer.pad_token_id, *tokenizer.all_special_ids]

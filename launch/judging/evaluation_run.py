@@ -31,7 +31,7 @@ from launch.setup.model_files import architecture, fingerprint, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
-from launch.setup.preflight import format_skipped
+from launch.setup.preflight import check_hub_model, format_skipped
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
 from launch.setup.signals import end_on_signals
@@ -133,7 +133,9 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
     model = resolve(config.model.path)
     check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
-    return meta_rm, Tokenizer(model)
+    tokenizer = Tokenizer(model)
+    check_hub_model(config, model, trained=False)
+    return meta_rm, tokenizer
 
 
 def _check_meta_rm(meta_rm: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer import files
+from buffer.json_text import JsonError, read_value
 from configs.load import ConfigError
 from grm.instructions import Instruction
 from grm.preferences import Preference
@@ -106,8 +107,8 @@ def require_same(folder: Path, found: Sequence[Fingerprint]) -> bool:
     if not file.exists():
         return False
     try:
-        begun = [Fingerprint(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        begun = [Fingerprint(**row) for row in read_value(file)]
+    except (OSError, JsonError, TypeError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): restore it from a copy, or start a new run") from None
     if changes := _changes(begun, found):
         raise ConfigError(

@@ -15,10 +15,17 @@ def cached_revision(repository: str, *, kind: Literal["model", "dataset"] = "mod
         kind: What it holds.
         revision: A branch, tag or commit; None: the newest of the main branch.
     """
+    folder = cached_folder(repository, kind=kind, revision=revision)
+    return folder.name if folder is not None else ""
+
+
+def cached_folder(repository: str, *, kind: Literal["model", "dataset"] = "model", revision: str | None = None) -> Path | None:
+    """Returns the folder of the cache that holds the files of that commit which were loaded so far; None when there are none.
+    Arguments as above."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in SMALL_FILES[kind]:
         file = try_to_load_from_cache(repository, name, repo_type=kind, revision=revision)
         if isinstance(file, str):
-            return Path(file).parent.name  # <cache>/models--owner--name/snapshots/<commit>/config.json
-    return ""
+            return Path(file).parent  # <cache>/models--owner--name/snapshots/<commit>
+    return None

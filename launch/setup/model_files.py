@@ -6,12 +6,13 @@
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from buffer.json_text import JsonError, open_regular, read_object
 from configs.load import ConfigError
 from configs.paths import expanded
 from launch.setup.environment import variable
@@ -21,6 +22,11 @@ TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIECES, PIECE_BYTES = 16, 1 << 16  # read of each file for a fingerprint, evenly spread
+# The files of a model folder that transformers and vLLM load; others, as a README or a GGUF beside them, are no part of it.
+LOADED = (
+    *("*config*.json", "*token*.json", "vocab.*", "merges.txt", "tekken.json", "*template*.json", "*.index.json"),
+    *("*.jinja", "*.model", "*.tiktoken", "*.safetensors", "pytorch_model*.bin"),
+)
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of git-lfs begins
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
@@ -55,44 +61,62 @@ def architecture(folder: str) -> dict[str, object] | None:
     file = Path(folder) / "config.json"
     if not file.is_file():
         return None
+    refuse_lfs_pointer(file)
     try:
-        if is_lfs_pointer(file):
-            raise ValueError("it is the pointer that git keeps in place of the file: run `git lfs pull` there")
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"model.path: {file} cannot be read ({error}); give a Hugging Face model folder") from None
-    if not isinstance(fields, dict):
-        raise ConfigError(f"model.path: {file} is no object; give a Hugging Face model folder")
-    return fields
+        return read_object(file)
+    except JsonError as error:
+        raise ConfigError(f"model.path: {error}; give a Hugging Face model folder") from None
+    except OSError as error:
+        raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
 
 
-def is_lfs_pointer(file: Path) -> bool:
-    """Whether a file is the few lines that git-lfs keeps in place of a large one."""
+def refuse_lfs_pointer(file: Path) -> None:
+    """ConfigError when a file is the few lines that git-lfs keeps in place of a large one."""
     try:
-        with file.open("rb") as opened:
-            return opened.read(len(LFS_POINTER)) == LFS_POINTER
-    except OSError:
-        return False  # a missing file is another matter
+        with open_regular(file) as opened:
+            pointer = opened.read(len(LFS_POINTER)) == LFS_POINTER
+    except (OSError, JsonError):
+        return  # a missing file, or none at all, is another matter
+    if pointer:
+        raise ConfigError(
+            f"model.path: {file} is the pointer that git keeps in place of the file; run `git lfs pull` in {file.parent}"
+        )
 
 
 def fingerprint(model: str) -> str:
     """Returns a hash that differs between models, also two that lie in one folder one after the other.
 
-    It covers each file's name and size and some of its bytes, as reading many gigabytes would take minutes. Of a hub model it
-    covers the name and the revision that this machine has of it.
+    It covers name, size and some bytes of each file that is loaded, as reading many gigabytes would take minutes. Of a hub
+    model it covers the name and the revision that this machine has of it.
+
+    Raises:
+        ConfigError: A file cannot be read.
     """
     folder = Path(model)
     if not folder.is_dir():
         return hashlib.sha256(f"{model}@{cached_revision(model)}".encode()).hexdigest()[:16]
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.name}/{size}/".encode())
-        with file.open("rb") as opened:
-            for piece in range(PIECES):
-                opened.seek(size * piece // PIECES)
-                digest.update(opened.read(PIECE_BYTES))
+    for file in sorted(file for file in folder.iterdir() if is_loaded(file.name)):
+        try:
+            if file.is_file():
+                _add(digest, file)
+        except OSError as error:
+            raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
     return digest.hexdigest()[:16]
+
+
+def is_loaded(name: str) -> bool:
+    """Whether a file of a model folder is part of the model, by its name."""
+    return any(fnmatchcase(name, pattern) for pattern in LOADED)
+
+
+def _add(digest: "hashlib._Hash", file: Path) -> None:
+    size = file.stat().st_size
+    digest.update(f"{file.name}/{size}/".encode())
+    with file.open("rb") as opened:
+        for piece in range(PIECES):
+            opened.seek(size * piece // PIECES)
+            digest.update(opened.read(PIECE_BYTES))
 
 
 def cache() -> Path:
@@ -137,7 +161,9 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         del config.quantization_config  # transformers refuses to save what it once read as quantized
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model.load_state_dict(widened.state_dict())
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, trust_remote_code=False, mistral_format=False
+        )
         tokenizer.chat_template = CHATML
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)

@@ -3,11 +3,11 @@
 LFS pointers, missing and cut weight files, weights that the index names and no file holds, adapters, quantised weights
 """
 
-import json
 from pathlib import Path
 
+from buffer.json_text import read_object
 from configs.load import ConfigError
-from launch.setup.model_files import architecture, is_lfs_pointer
+from launch.setup.model_files import architecture, refuse_lfs_pointer
 
 TEXT_FILES = {".json", ".jinja", ".model", ".txt"}  # of the tokenizer and the configs
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -17,7 +17,7 @@ QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config
 
 
 def check_model_folder(model: str, *, trained: bool) -> None:
-    """ConfigError when a model cannot be loaded as its folder stands. A model that is not on this disk is passed over.
+    """ConfigError when a model cannot be loaded as its folder stands. A hub name is passed over (`preflight.check_hub_model`).
 
     Args:
         model: Folder or hub name.
@@ -28,14 +28,14 @@ def check_model_folder(model: str, *, trained: bool) -> None:
         return
     for file in sorted(folder.iterdir()):
         if file.suffix in TEXT_FILES:
-            _refuse_pointer(file)
+            refuse_lfs_pointer(file)
     if trained:
-        _refuse_quantised(folder)
+        refuse_quantised(folder, model)
     files = _weight_files(folder)
     for file in files:
         if not file.is_file():
             raise ConfigError(f"model.path: {folder} lacks {file.name}, which its index names; download it again")
-        _refuse_pointer(file)
+        refuse_lfs_pointer(file)
     held = {name for file in files if file.suffix == ".safetensors" for name in _tensors(file)}
     missing = sorted({*_index(folder / INDEX)} - held) if held else []
     if missing:
@@ -64,9 +64,9 @@ def _index(file: Path) -> dict[str, str]:
     """Returns {tensor: file} of an index; empty when there is none."""
     if not file.is_file():
         return {}
-    _refuse_pointer(file)
+    refuse_lfs_pointer(file)
     try:
-        named = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        named = read_object(file)["weight_map"]
         if all(Path(name).name == name for name in named.values()):  # a name and no path
             return dict(named)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -85,7 +85,8 @@ def _tensors(file: Path) -> list[str]:
         raise ConfigError(f"model.path: {file} is not whole ({error}); download it again") from None
 
 
-def _refuse_quantised(folder: Path) -> None:
+def refuse_quantised(folder: Path, name: str) -> None:
+    """ConfigError when the weights are quantised. `name` is the model's, for the message."""
     arch = architecture(str(folder)) or {}
     places = [arch, *(part for part in arch.values() if isinstance(part, dict))]
     settings = next((part[field] for part in places for field in QUANTISED if part.get(field)), None)
@@ -94,13 +95,6 @@ def _refuse_quantised(folder: Path) -> None:
         return
     method = settings.get("quant_method") if isinstance(settings, dict) else None
     raise ConfigError(
-        f"model.path: the weights of {folder} are quantised ({method or beside or 'config.json says so'}) and cannot be"
+        f"model.path: the weights of {name} are quantised ({method or beside or 'config.json says so'}) and cannot be"
         " trained; give the model that they were made from, in bfloat16, float16 or float32"
     )
-
-
-def _refuse_pointer(file: Path) -> None:
-    if is_lfs_pointer(file):
-        raise ConfigError(
-            f"model.path: {file} is the pointer that git keeps in place of the file; run `git lfs pull` in {file.parent}"
-        )

@@ -16,8 +16,9 @@ from grm.judgement import training_score_range
 from grm.preferences import Preference
 from launch.setup import fingerprints, resource_plan
 from launch.setup.fingerprints import Fingerprint
-from launch.setup.model_files import resolve
-from launch.setup.model_integrity import check_model_folder
+from launch.setup.hub import cached_folder
+from launch.setup.model_files import architecture, resolve
+from launch.setup.model_integrity import check_model_folder, refuse_quantised
 from launch.setup.places import scratch_root
 from launch.setup.preference_data import (
     load_heldout,
@@ -106,6 +107,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
     require_enough(config, **sizes)
     tokenizer = Tokenizer(model)
+    check_hub_model(config, model, trained=True)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
     sample = prompts.check_sample(SAMPLE)
@@ -132,6 +134,17 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         known=fingerprints.require_same(folder, found),
         folder=folder,
     )
+
+
+def check_hub_model(config: Config, model: str, *, trained: bool) -> None:
+    """ConfigError when a hub model is quantised and is to be trained, or reads less than `model.context`; for a folder nothing
+    is done. Call it once the tokenizer is loaded: the model's config.json came with it, and lies in the cache."""
+    folder = None if Path(model).is_dir() else cached_folder(model)
+    if folder is None:
+        return
+    if trained:
+        refuse_quantised(folder, model)
+    resource_plan.check_context(config, architecture(str(folder)))
 
 
 def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer: Tokenizer) -> list[Draft]:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from configs.load import ConfigError
@@ -30,7 +32,8 @@ class Tokenizer:
         from transformers import AutoConfig, AutoTokenizer
 
         config: Any = _load("config.json", folder, AutoConfig.from_pretrained)
-        self._tokenizer: Any = _load("tokenizer", folder, AutoTokenizer.from_pretrained)
+        self._tokenizer: Any = _load("tokenizer", folder, partial(AutoTokenizer.from_pretrained, mistral_format=False))
+        _require_own_files(folder, self._tokenizer)
         self._frame = self._chat_frame()
         self._start = self._ids_before(PLAIN) if self._frame is None else ()
         stops = _stops(folder, config, self._tokenizer)
@@ -169,6 +172,16 @@ def _load(what: str, folder: str, load: Callable[..., Loaded]) -> Loaded:
         return load(folder, trust_remote_code=False)
     except Exception as error:  # also what the parsers of tokenizers and sentencepiece raise, which have no error of their own
         raise ConfigError(f"model.path: no {what} can be loaded from {folder} ({_reason(error)})") from error
+
+
+def _require_own_files(folder: str, tokenizer: Any) -> None:
+    """ConfigError when there is Mistral's `tekken.json` alone: it knows no chat format, so an instructed model would be asked
+    in another form than its own. Where Hugging Face's files lie beside it, those are read (`mistral_format=False`)."""
+    if Path(str(getattr(tokenizer, "vocab_file", None))).name == "tekken.json":
+        raise ConfigError(
+            f"model.path: {folder} has a tekken.json and no tokenizer.json, and so no chat format; give a folder with the"
+            " model's tokenizer.json and tokenizer_config.json"
+        )
 
 
 def _reason(error: Exception) -> str:

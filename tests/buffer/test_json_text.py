@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from buffer import json_lines, json_text
-from buffer.json_text import JsonError, parse_object, read_object
+from buffer.json_text import JsonError, parse_object, read_object, read_value
 
 NO_OBJECT = [b"", b"[1]", b"7", b'{"a": ', b"[" * 100_000, b'{"a":' * 100_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"a": "\xff"}']
 
@@ -24,6 +24,13 @@ def test_what_is_no_object_is_named_in_a_short_sentence(tmp_path: Path, text: by
 def test_an_object_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"a": [1, "ü"]}', encoding="utf-8")
     assert read_object(tmp_path / "x.json") == {"a": [1, "ü"]}
+
+
+def test_a_list_is_a_value_and_no_object(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[1]")
+    assert read_value(tmp_path / "x.json") == [1]
+    with pytest.raises(JsonError, match="expected a JSON object"):
+        read_object(tmp_path / "x.json")
 
 
 def test_a_file_without_end_is_read_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +54,11 @@ def test_a_line_without_end_is_read_up_to_the_bound(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("place", ["/dev/zero", "pipe", "."])
 def test_what_may_never_end_is_not_opened(tmp_path: Path, place: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for read in (read_object, lambda path: list(json_lines.rows(path)), lambda path: json_lines.JsonLines(path, [0])):
+    for read in (
+        read_object,
+        read_value,
+        lambda path: list(json_lines.rows(path)),
+        lambda path: json_lines.JsonLines(path, [0]),
+    ):
         with pytest.raises(JsonError, match="not a regular file"):
             read(tmp_path / place)

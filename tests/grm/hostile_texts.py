@@ -98,9 +98,8 @@ TOKENS = [
 FAMILIES = {
     "ChatML, Qwen, Yi": "<|im_start|> <|im_end|> <|im_sep|> <|endoftext|>"
     " <tool_call> </tool_call> <tool_response> <think> </think>",
-    "Qwen, code": "<|fim_middle|> <|repo_name|> <|file_sep|>"
-    " <function=run> </function> <parameter=x> </parameter> <tools> </tools>",
-    "Qwen-VL": "<|vision_start|> <|image_pad|> <|box_start|> <img> </img> <ref> </ref> <box> </box> <quad>",
+    "Qwen, code": "<|fim_middle|> <|repo_name|> <|file_sep|> <function=run> <parameter=x> <tools> </tools>",
+    "Qwen-VL": "<|vision_start|> <|image_pad|> <|box_start|> <|object_ref_start|> <|quad_end|>",
     "Llama 2, Mistral": "<s> </s> <unk> [INST] [/INST] <<SYS>> <</SYS>>",
     "Llama 3": "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> <|python_tag|>",
     "Llama 4": "<|header_start|> <|header_end|> <|eot|> <|reserved_special_token_7|>",
@@ -123,11 +122,30 @@ FAMILIES = {
     "MiniMax": "]~b] ]~!b[ [e~[ <minimax:tool_call> </minimax:tool_call> <beginning_of_sentence|>",
     "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think> <[begin▁of▁sentence]>",
     "Falcon": ">>TITLE<< >>ANSWER<< >>QUESTION<<",
-    "SmolVLM, Idefics": "<end_of_utterance> <fake_token_around_image|> <image>",
+    "SmolVLM, Idefics": "<end_of_utterance> <fake_token_around_image|>",
     "StarCoder": "<fim_prefix> <fim-prefix> <fim_suffix> <file_sep> <repo_name> <jupyter_code> <issue_start> <gh_stars>",
     "T5, Nemotron, BERT": "<extra_id_0> <extra_id_1> <mask> [CLS] [SEP] [MASK] [PAD] [UNK]",
     "Baichuan": "<reserved_106> <reserved_107>",
-    "Ling": "<role> </role> <|role_end|> <|startoftext|>",
+    "Ling": "<|role_end|> <|startoftext|>",
     "Granite": "<|start_of_role|> <|end_of_role|> <|end_of_text|> <|tool_call|>",
-    "video and sound": "<video> </video> <audio> </audio> <|audio_bos|> <|AUDIO|>",
+    "video and sound": "<|video_pad|> <|audio_bos|> <|AUDIO|>",
+}
+# Code and HTML whose words are special tokens of some model, in another case or in this one: ordinary all the same.
+ORDINARY_CODE = {
+    "C++": "#include <string>\ntemplate <typename T, class S>\nstd::vector<Parameter> a; std::map<Box, Ref<Video>> b;"
+    " std::function<void(int)> f; boost::optional<function> g; std::set<Mask> m; vector<bool> v; table[mask] |= x[pad];",
+    "Rust": "fn f<S>(roles: Vec<Box<dyn Role>>, video: Option<Video>) -> Result<Image, Eoa> { Rc<RefCell<Box>> }\n"
+    "let x: Vec<Box>;",
+    "Java": "List<Role> roles; Optional<Video> v; Map<String, Function> m; Set<Eoa> s; Class<Audio> c; Stream<Pad> p;"
+    " List<Think> t; Supplier<Tools> u; List<S> l;",
+    "TypeScript": "const ref = useRef<Ref>(null); Promise<Role>; Array<Image>; Partial<Parameter>; Map<Mask>; use<Filename>()",
+    "React": "<Box><Image /><Video></Video><Audio></Audio></Box> <Img></Img> <Function></Function> <Role></Role>",
+    "C#": "Func<Parameter> f; Nullable<Quad> q; IEnumerable<Sep> s; Dictionary<string, Unk> d; Task<Eos> e;",
+    "HTML": "<video><source src='a.mp4'></video> <audio></audio> <picture><img></picture> <image></image> <S>old</S>",
+    "XML": "<ref>12</ref> <role>admin</role> <function>f</function> <parameter>x</parameter> <box></box> <quad></quad>"
+    " <filename>a.txt</filename>",
+    "MediaWiki": "as is known.<ref>Smith, 1999</ref> [[File:a.png]]",
+    "Python": "kept = x[mask]; ids[pad] = 0; df[~mask]; rows[sep:], a[cls], b[unk], c[inst]; f[bos], g[eos]; h[tool_calls]",
+    "usage": "cat <filename>; play <video> <audio>; <box> <bob> <son>; usermod <role>",
+    "BBCode": "[img]a.png[/img] [inst] [cls]",
 }

@@ -12,7 +12,7 @@ from grm.escaping import escape_frame
 from grm.judgement import Judgement, ParseFailure, parse, write
 from grm.preferences import Question
 from grm.prompts import STYLES, Template, render, template
-from tests.grm.hostile_texts import FAMILIES, HOSTILE, TOKENS
+from tests.grm.hostile_texts import FAMILIES, HOSTILE, ORDINARY_CODE, TOKENS
 
 MARK = "BENIGN"
 TEMPLATES = [template(style, principles=principles) for style in STYLES for principles in (True, False)]
@@ -129,6 +129,11 @@ def test_only_line_feeds_break_lines(text: str) -> None:
 )
 def test_ordinary_text_is_untouched(text: str) -> None:
     assert escape_frame(text) == text
+
+
+@pytest.mark.parametrize("language", ORDINARY_CODE)
+def test_code_and_html_are_untouched(language: str) -> None:
+    assert escape_frame(ORDINARY_CODE[language]) == ORDINARY_CODE[language]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from buffer import json_text
 from configs.load import ConfigError, dump
 from configs.schema import Config
 from launch.driver.pipeline import Pipeline
@@ -151,6 +152,13 @@ def test_a_record_that_cannot_be_read_is_named(text: str, project: Path) -> None
     (folder / "inputs.json").write_text(text)
     with pytest.raises(ConfigError, match=r"inputs\.json cannot be read .*: restore it from a copy, or start a new run"):
         prepare_run(resumed(folder), preset="x", resume=True)
+
+
+def test_a_record_without_end_is_read_up_to_the_bound(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = begun()
+    monkeypatch.setattr(json_text, "LARGEST_FILE", 16)
+    with pytest.raises(ConfigError, match=r"inputs\.json cannot be read .*: restore it from a copy, or start a new run"):
+        fingerprints.require_same(folder, [])
 
 
 def test_a_hub_model_is_told_by_its_revision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """Model folders: which are none, and which model they hold."""
 
+import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from buffer import json_text
 from configs.load import ConfigError
 from launch.setup.model_files import PIECE_BYTES, TINY, architecture, fingerprint, resolve
 from launch.setup.tokenizer import Tokenizer
@@ -30,15 +33,76 @@ def test_a_copy_is_the_same_model_and_another_in_its_place_is_not(folder: Path) 
     assert fingerprint(str(folder)) != first
 
 
+LOADED = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "quantize_config.json",
+    "adapter_config.json",
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-00001-of-00002.bin",
+]
+BESIDE = [
+    "README.md",
+    "model.Q4_K_M.gguf",
+    "LICENSE.txt",
+    "notes.txt",
+    "trainer_state.json",
+    "training_args.bin",
+    ".gitattributes",
+]
+
+
+@pytest.mark.parametrize("name", [*LOADED, *BESIDE])
+def test_a_file_is_part_of_the_model_when_it_is_loaded(name: str, folder: Path) -> None:
+    first = fingerprint(str(folder))
+    (folder / name).write_text("x")
+    assert (fingerprint(str(folder)) != first) == (name in LOADED)
+
+
+def test_a_file_that_cannot_be_read_is_named_when_it_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permissions do not stop root, whom these tests may run as."""
+    plain, forbidden = Path.open, {"README.md"}
+
+    def refusing(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self.name in forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return plain(self, *arguments, **named)
+
+    (folder / "README.md").touch()
+    monkeypatch.setattr(Path, "open", refusing)
+    fingerprint(str(folder))
+    forbidden.add("tokenizer.json")
+    with pytest.raises(ConfigError, match=rf"model.path: {folder}/tokenizer.json cannot be read \(Permission denied\); make"):
+        fingerprint(str(folder))
+
+
 def test_of_a_model_that_is_elsewhere_the_name_counts() -> None:
     assert fingerprint("Qwen/Qwen3-8B") == fingerprint("Qwen/Qwen3-8B") != fingerprint("Qwen/Qwen3-4B")
 
 
-@pytest.mark.parametrize(("text", "why"), [("{", "cannot be read"), ("[1]", "is no object"), ("\xff", "cannot be read")])
+@pytest.mark.parametrize(("text", "why"), [("{", "not JSON"), ("[1]", "expected a JSON object"), ("\xff", "not JSON")])
 def test_a_config_that_is_none_is_named(folder: Path, text: str, why: str) -> None:
     (folder / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json {why}.*give a Hugging Face model folder"):
+    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json: {why}.*give a Hugging Face model folder"):
         architecture(resolve(str(folder)))
+
+
+def test_a_config_without_end_is_read_up_to_the_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "LARGEST_FILE", 16)
+    with pytest.raises(ConfigError, match=rf"model.path: {folder}/config.json: larger than"):
+        architecture(str(folder))
 
 
 def test_a_folder_without_a_tokenizer_is_named(folder: Path) -> None:

@@ -73,6 +73,8 @@ def test_whatever_loads_a_model_refuses_its_code() -> None:
                     continue  # it has no code
                 arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert arguments.get("trust_remote_code") == "False", f"{file}:{node.lineno}"
+                if ast.unparse(node.func.value) == "AutoTokenizer":  # a tekken.json beside tokenizer.json is no matter
+                    assert arguments.get("mistral_format") == "False", f"{file}:{node.lineno}"
 
 
 LOADERS = {"from_pretrained", "from_config"}

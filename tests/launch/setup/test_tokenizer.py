@@ -1,5 +1,7 @@
 """Tokenizers and chat formats of other people: the right ids, or one sentence before anything starts."""
 
+import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,27 @@ def test_a_folder_without_a_vocabulary_is_refused(model_type: str, tmp_path: Pat
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}", "vocab_size": 300}}')
     with pytest.raises(ConfigError, match=r"model\.path: "):
         Tokenizer(str(tmp_path))
+
+
+def mistral(folder: Path) -> Path:
+    """Make it a folder of Mistral's, with a tokenizer of theirs, of single bytes, beside what is there."""
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "mistral"}))
+    words = [{"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode(), "token_str": None} for i in range(256)]
+    sizes = {"num_vocab_tokens": 256, "default_vocab_size": 1256, "default_num_special_tokens": 1000, "version": "v3"}
+    (folder / "tekken.json").write_text(json.dumps({"config": {"pattern": r"\w+|\W", **sizes}, "vocab": words}))
+    return folder
+
+
+def test_beside_a_tokenizer_json_mistrals_own_file_is_not_read(tmp_path: Path) -> None:
+    tokenizer = loaded(tmp_path)
+    again = Tokenizer(str(mistral(tmp_path)))
+    assert again.encode(MESSAGE) == tokenizer.encode(MESSAGE)
+
+
+def test_mistrals_own_file_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    folder = mistral(make(tmp_path))
+    for file in (*folder.glob("token*"), *folder.glob("*.jinja")):
+        file.unlink()
+    with pytest.raises(ConfigError, match=f"{folder} has a tekken.json and no tokenizer.json, and so no chat format; give"):
+        Tokenizer(str(folder))

@@ -56,6 +56,8 @@ class BusyScript:
             if "UNKILLABLE" in str(error):
                 log.warning("a script of one of its clients holds the Redis server up and has written: the server is killed")
                 self._server.kill()
+        except (redis.ConnectionError, redis.TimeoutError) as error:  # the next looks see what has become of it
+            log.warning("a script of one of its clients holds the Redis server up and could not be ended: %s", error)
 
     def _connection(self) -> redis.Redis:
         if self._client is None:

@@ -1,6 +1,6 @@
 """How a run fails: the errors that the driver, the judges and the entries meet in place of Ray's own. Imports no Ray.
 
-error of an actor ─┬─ one of FINAL ──────────▶ FinalError: the run ends at once
+error of an actor ─┬─ of FINAL or MISSING ───▶ FinalError: the run ends at once
                    └─ any other, or a death ─▶ ActorLost: its actor group is made again, as often as `tries` allows
 """
 
@@ -23,12 +23,19 @@ FINAL: Mapping[type[Exception], str] = {
 }
 """Errors that another try would only meet again, as they follow from what was given; each with the reason why."""
 
+MISSING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Final too: what was given names a file that is not there, or cannot be read. Not the types made from them: the hub's own
+FileNotFoundError says that the network is away."""
+
+MISSING_WORDS = ("no file named",)  # in an OSError of transformers: a model folder without its weights
+
 TRANSIENT = (OSError, ServerError)
 """Errors of what lies outside of the program: network, disk, server. They may come back any number of times in a long run, and
 so may deaths of processes (killed, a node that is taken away): what limits them is that the run must get on in between."""
 
 # Words in errors of libraries that come from outside, too: of a collective operation (gloo, NCCL, torch), as another rank has
-# died; and of memory, which the process before may not have given back yet.
+# died; and of memory, which the process before may not have given back yet. Not the bare word: "larger than the available KV
+# cache memory" follows from the settings.
 OUTSIDE = (
     "gloo",
     "NCCL",
@@ -38,8 +45,13 @@ OUTSIDE = (
     "DistStoreError",
     "DistNetworkError",
     "DistBackendError",
-    "memory",
+    "out of memory",
+    "allocate memory",
+    "No available memory",
+    "Free memory on device",
+    "Error in memory profiling",
 )
+NEVER_OUTSIDE = (TypeError, NotImplementedError, ImportError)  # final whatever their words are
 
 LONGEST = 2000  # characters of an error that are quoted
 _OURS = ("actors", "buffer", "configs", "grm", "launch", "learner")
@@ -71,7 +83,7 @@ class ActorLost(CallFailed):
 
 
 class FinalError(CallFailed):
-    """The actor raised one of FINAL."""
+    """The actor raised one of FINAL or MISSING."""
 
 
 def call_failed(cause: BaseException | None, text: str) -> CallFailed:
@@ -86,7 +98,7 @@ def call_failed(cause: BaseException | None, text: str) -> CallFailed:
         return ActorLost(_death(text), details=text)
     if _is_from_outside(cause):
         return ActorLost(sentence(cause), details=text)
-    if isinstance(cause, tuple(FINAL)):
+    if isinstance(cause, tuple(FINAL)) or _is_missing(cause):
         return FinalError(sentence(cause), details=text)
     return ActorLost(sentence(cause), details=text, signature=_signature(cause, text))
 
@@ -119,7 +131,13 @@ def _is_ours(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in _OURS
 
 
+def _is_missing(error: BaseException) -> bool:
+    return type(error) in MISSING or (isinstance(error, OSError) and any(word in str(error) for word in MISSING_WORDS))
+
+
 def _is_from_outside(error: BaseException) -> bool:
+    if _is_missing(error) or isinstance(error, NEVER_OUTSIDE):
+        return False
     text = f"{type(error).__name__}: {error}"
     return isinstance(error, TRANSIENT) or (not _is_ours(error) and any(word in text for word in OUTSIDE))
 

@@ -87,6 +87,7 @@ class Training:
 
         Raises:
             RunFailed: An actor group died too often, or every group became a dead letter.
+            FinalError: A rollout actor failed for good under an evaluation.
             TimeoutError: No optimiser step came within `waits.progress_s`; it names the process that holds up the others.
         """
         with self._actors.heartbeat.activity("drive the training"):
@@ -236,7 +237,8 @@ class Training:
 
     def _advance_evaluation(self) -> None:
         """One look at it. What a worker that died has not answered is asked again of another one; when workers die of it
-        again and again, or do not answer within `waits.judge_s`, it is left out: the next one is `eval.every` versions away."""
+        again and again, or do not answer within `waits.judge_s`, it is left out: the next one is `eval.every` versions away.
+        A final error of a worker ends the run, as under its other work: the evaluation after the training would meet it too."""
         if self._evaluation is None:
             return
         try:

@@ -14,7 +14,7 @@ from actors.generator import Request
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import State
-from launch.cluster.failures import ActorLost, RunFailed
+from launch.cluster.failures import ActorLost, FinalError, RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.setup.tokenizer import Tokenizer
@@ -78,6 +78,7 @@ class PendingRequests:
             All answers in the order of the requests, or None while some are missing.
 
         Raises:
+            FinalError: A worker failed for good; it is named.
             RunFailed: More than `cluster.restarts` workers died one after the other with the same request.
             TimeoutError: Nothing was answered for `waits.judge_s`.
         """
@@ -118,6 +119,8 @@ class PendingRequests:
             self.lost.append(shard.actor)
             self._take_back(shard)
             return
+        except FinalError as error:
+            raise error.of("a rollout actor") from error
         if completions is None:
             shard.pending = [shard.actor.judged.remote(seconds)]
             return

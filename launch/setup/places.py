@@ -4,8 +4,8 @@
     choose_caches    kept between runs: models, compiled kernels, settings of libraries
     private_files    what a process writes is readable by its user alone
 
-Each folder is tried before it is used: a file is written there, and in a scratch folder a socket is bound. What a person has
-set stays. Libraries read these variables when they are imported, which comes later.
+Each folder is tried before it is used: a file is written there, and in a scratch folder a socket is bound and
+a lock is taken. What a person has set stays. Libraries read these variables when they are imported, which comes later.
 """
 
 import fcntl
@@ -22,6 +22,8 @@ from configs.load import ConfigError
 DRAFT, PREFIX = "spct-", "spct."  # of a folder that is being made, and of a scratch folder, which its driver holds locked
 LONGEST_ROOT = 26  # bytes: with the names of the scratch folder and of Ray's sockets below it they are 107, the most on Linux
 PROBE_BYTES = 1 << 16  # written to try a folder: a full disk or a quota takes an empty file
+BOOT_FILE = "boot"  # in a scratch folder: under which boot of which machine its driver holds the lock
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SCRATCH_ROOTS = ("/tmp", "/var/tmp", "/dev/shm")
 # What libraries keep in the home folder, by the variable that moves it. CUDA, Triton and flashinfer do not follow XDG.
 HOME_FOLDERS = {
@@ -59,7 +61,7 @@ def scratch_root() -> Path:
     for root in filter(None, candidates):
         if len(os.fsencode(os.path.abspath(root))) > LONGEST_ROOT:
             problems[root] = f"its path has over {LONGEST_ROOT} bytes, too many for sockets"
-        elif problem := write_problem(root, sockets=True):
+        elif problem := write_problem(root, scratch=True):
             problems[root] = problem
         else:
             return Path(root).absolute()
@@ -89,10 +91,16 @@ class Scratch:
         """
         root = scratch_root()
         _remove_left_behind(root)
-        self._folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=root))  # 0700 whatever the umask
-        self._lock = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._folder = self._folder.rename(root / self._folder.name.replace(DRAFT, PREFIX, 1))  # locked before others see it
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=root))  # 0700 whatever the umask
+            (self._folder / BOOT_FILE).write_text(_boot())
+            self._lock = _lock(self._folder)
+            self._folder = self._folder.rename(root / self._folder.name.replace(DRAFT, PREFIX, 1))  # locked before it is seen
+        except OSError as error:
+            self.remove()
+            raise ConfigError(
+                f"no folder for temporary files in {root} ({error.strerror}): set TMPDIR to another one"
+            ) from error
 
     def use(self) -> None:
         """Make it the place of temporary files, in this process and in those that it starts from here on."""
@@ -116,17 +124,40 @@ class Scratch:
 
 
 def _remove_left_behind(root: Path) -> None:
-    """Remove the user's scratch folders that no living driver holds."""
+    """Remove the user's scratch folders that no living driver on this machine holds.
+
+    Where TMPDIR is on a network a lock may be seen by its own machine only, so what other machines left is not looked at.
+    """
+    boot = _boot()
     for folder in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if folder.lstat().st_uid != os.geteuid():
+            if folder.lstat().st_uid != os.geteuid() or not boot or (folder / BOOT_FILE).read_bytes() != boot.encode():
                 continue
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock = _lock(folder)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _lock(folder: str | Path) -> int:
+    """Returns the descriptor that holds a folder locked until it is closed, or this process ends. OSError when another has it,
+    or when the file system has no such locks."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _boot() -> str:
+    """Returns what no other machine has, nor this one after it is started again; "" where the system does not say."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 # ---- caches ----------------------------------------------------------------------------------------------------------
@@ -219,15 +250,16 @@ def private_files() -> Iterator[None]:
         os.umask(before)
 
 
-def write_problem(folder: str | Path, *, sockets: bool = False) -> str:
-    """Returns why no file (and no socket) can be made in a folder, "" when it can."""
+def write_problem(folder: str | Path, *, scratch: bool = False) -> str:
+    """Returns why no file (and for a scratch folder no socket and no lock) can be made in a folder, "" when it can."""
     try:
         with tempfile.TemporaryDirectory(prefix=DRAFT, dir=folder) as probe:
             with open(os.path.join(probe, "probe"), "wb") as file:
                 file.write(bytes(PROBE_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-            if sockets:
+            if scratch:
+                os.close(_lock(probe))
                 with socket.socket(socket.AF_UNIX) as bound:
                     bound.bind(os.path.join(probe, "socket"))
     except OSError as error:

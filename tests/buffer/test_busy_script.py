@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -11,6 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from buffer import busy_script, server_watchdog, streams
+from buffer.server import EmbeddedServer
 from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address, ServerError, connect
 from tests.buffer.run_by_hand import Run
@@ -83,6 +85,34 @@ def test_one_that_has_written_costs_a_restart_and_leaves_nothing(watched: Rooted
     assert watched.pid != pid
     assert run.groups_in("prompts") == [0, 1, 2]
     assert client.get("spct:{r}:request:x") is None
+
+
+@pytest.mark.parametrize("error", [redis.TimeoutError("no answer"), redis.ConnectionError("it is gone")])
+def test_a_server_that_does_not_answer_script_kill_is_looked_at_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watchdog's thread goes on: it also restarts the server."""
+
+    class Busy:
+        kills = 0
+
+        def ping(self) -> None:
+            raise redis.ResponseError("BUSY Redis is busy running a script")
+
+        def script_kill(self) -> None:
+            self.kills += 1
+            if self.kills == 1:
+                raise error
+
+    monkeypatch.setattr(busy_script, "PING_S", 0.0)
+    monkeypatch.setattr(busy_script, "BUSY_S", 0.0)
+    script, client = busy_script.BusyScript(cast(EmbeddedServer, None)), Busy()
+    monkeypatch.setattr(script, "_connection", lambda: client)
+    script.end_if_lasting()
+    script.end_if_lasting()
+    assert client.kills == 2
+    assert f"could not be ended: {error}" in caplog.text
+    assert "was ended" in caplog.text
 
 
 def test_on_a_server_of_ones_own_it_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from buffer.streams import ServerError
 from configs.load import ConfigError
@@ -66,7 +67,29 @@ def test_an_error_that_follows_from_what_was_given_is_final(kind: Any) -> None:
 @pytest.mark.parametrize(
     "cause",
     [
+        FileNotFoundError(2, "No such file or directory", "model.safetensors"),
+        PermissionError(13, "Permission denied", "model.safetensors"),
+        IsADirectoryError(21, "Is a directory", "config.json"),
+        NotADirectoryError(20, "Not a directory", "config.json/x"),
+        OSError("Error no file named model.safetensors found in directory /models/mine."),
+        TypeError("__init__() got an unexpected keyword argument 'pin_memory'"),
+        ImportError("libtorch_python.so: undefined symbol: ncclCommInit, of NCCL"),
+        ValueError("7.0 GiB KV cache is needed, which is larger than the available KV cache memory (3.2 GiB)."),
+    ],
+    ids=lambda cause: type(cause).__name__,
+)
+def test_a_file_that_is_not_there_or_a_setting_that_does_not_fit_is_not_tried_again(cause: Exception) -> None:
+    assert isinstance(call_failed(cause, STACK), FinalError)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
         None,
+        LocalEntryNotFoundError("cannot find the requested files in the cache, and outgoing traffic has been disabled"),
+        ValueError("No available memory for the cache blocks."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"),
         OSError("disk"),
         TimeoutError("late"),
         ConnectionError("peer"),

@@ -8,6 +8,7 @@ import pytest
 
 from configs.load import load
 from launch.cluster.actor_group import State
+from launch.cluster.failures import FinalError, RunFailed
 from launch.driver import online_rl
 from launch.driver.online_rl import Training
 from launch.driver.run_state import RunTotals
@@ -70,3 +71,31 @@ def test_a_run_that_is_resumed_behind_its_last_step_takes_no_other() -> None:
     loop._ledger.outcomes = dict
     loop.run()
     assert learner.steps == 0
+
+
+@pytest.mark.parametrize("error", [RunFailed("3 rollout actors died in a row"), TimeoutError("6 of 6 prompts")])
+def test_an_evaluation_that_does_not_get_done_is_left_out(error: Exception) -> None:
+    notes: list[str] = []
+    loop = evaluating(error, notes)
+    loop._advance_evaluation()
+    assert loop._evaluation is None
+    assert notes == [f"an evaluation is left out: {error}"]
+
+
+def test_a_final_error_under_an_evaluation_ends_the_run() -> None:
+    """The one after the training would meet it too, after all the steps."""
+    notes: list[str] = []
+    with pytest.raises(FinalError, match="no such prompt"):
+        evaluating(FinalError("a rollout actor: ValueError: no such prompt"), notes)._advance_evaluation()
+    assert notes == []
+
+
+def evaluating(error: Exception, notes: list[str]) -> Any:
+    """A loop with an evaluation under way that fails with this error."""
+
+    def advance() -> None:
+        raise error
+
+    loop: Any = training(Learner(), reported=1, in_ledger=1)
+    loop._evaluation, loop._progress = SimpleNamespace(advance=advance), SimpleNamespace(note=notes.append)
+    return loop

@@ -12,7 +12,7 @@ from buffer.messages import Completion
 from configs.load import load
 from launch.cluster import calls
 from launch.cluster.actor_group import State
-from launch.cluster.failures import RunFailed
+from launch.cluster.failures import FinalError, RunFailed
 from launch.cluster.stage_actors import StageActors
 from launch.judging.engine_judge import EngineJudge
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
@@ -33,9 +33,17 @@ class Worker:
     """A rollout actor that judges at once, or as the test sets it."""
 
     def __init__(
-        self, *, dies: bool = False, slow: bool = False, version: int = 3, starts: str = "", next_starts: str = ""
+        self,
+        *,
+        dies: bool = False,
+        slow: bool = False,
+        refuses: bool = False,
+        version: int = 3,
+        starts: str = "",
+        next_starts: str = "",
     ) -> None:
         self.dies, self.slow, self.version, self.starts, self.next_starts = dies, slow, version, starts, next_starts
+        self.refuses = refuses
         self.asked: list[str] = []
         self.stopped = threading.Event()
         self._requests: list[Request] = []
@@ -55,6 +63,8 @@ class Worker:
         self.asked += [text(request) for request in requests]
 
     def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
+        if self.refuses:
+            raise ValueError("no such prompt")
         if self.dies:
             raise RayError("the engine ended")
         if self.slow:
@@ -197,6 +207,14 @@ def test_workers_that_die_of_it_again_and_again_end_it(stage: Stage) -> None:
     actors, _ = stage(Worker(dies=True, slow=True))  # and so do those that follow it
     with pytest.raises(RunFailed, match=r"3 rollout actors died in a row under one request to judge \(cluster.restarts = 2\)"):
         judge(actors).judge(REQUESTS)
+
+
+def test_a_final_error_of_a_worker_ends_it_at_once_and_names_the_worker(stage: Stage) -> None:
+    """While training, too: `Training` leaves an evaluation out after RunFailed and TimeoutError only."""
+    actors, workers = stage(Worker(refuses=True), Worker())
+    with pytest.raises(FinalError, match=r"^a rollout actor: ValueError: no such prompt$"):
+        judge(actors).judge(REQUESTS)
+    assert len(workers) == 2, "none was made again"
 
 
 def test_answers_that_do_not_come_are_a_timeout_that_counts_them(stage: Stage) -> None:

@@ -1,5 +1,6 @@
 """Temporary and cached files go where they can be written, and nobody else can read them."""
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -104,6 +105,46 @@ def test_what_a_killed_driver_left_behind_is_removed_and_nothing_else(short: Pat
     assert other.exists()
     for scratch in (new, living):
         scratch.remove()
+
+
+def test_what_another_machine_may_hold_locked_is_left_alone(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TMPDIR is on a network, and a lock is known to its own machine only."""
+    monkeypatch.setenv("TMPDIR", str(short))
+    theirs, boot = Scratch(), short / "boot_id"
+    boot.write_text("another machine\n")
+    with monkeypatch.context() as there:
+        there.setattr(places, "_BOOT_ID", boot, raising=False)
+        theirs.make()
+    os.close(theirs._lock)  # as it looks from here
+    new, unknown = Scratch(), Scratch()
+    new.make()
+    assert theirs.folder.exists()
+    monkeypatch.setattr(places, "_BOOT_ID", short / "not-there", raising=False)
+    unknown.make()
+    assert theirs.folder.exists()
+    for scratch in (new, unknown):
+        scratch.remove()
+
+
+def test_a_folder_that_cannot_be_locked_is_not_used_or_refused(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system: flock fails there with EBADF or ENOLCK."""
+    monkeypatch.setenv("TMPDIR", str(short))
+    flock = fcntl.flock
+
+    def refuse(descriptor: int, operation: int) -> None:
+        if Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(short):
+            raise OSError(37, "No locks available")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    scratch = Scratch()
+    scratch.make()
+    assert scratch.folder.parent != short
+    scratch.remove()
+    monkeypatch.setattr(places, "scratch_root", lambda: short)  # it failed between two moments
+    with pytest.raises(ConfigError, match=r"no folder for temporary files in .* \(No locks available\): set TMPDIR"):
+        scratch.make()
+    assert list(short.iterdir()) == []
 
 
 # ---- caches ----------------------------------------------------------------------------------------------------------

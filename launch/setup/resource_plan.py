@@ -203,7 +203,7 @@ def _count(config_json: str, scalar_head: bool) -> float:
         config = AutoConfig.for_model(kind, **fields)
         config.num_labels = 1
         with torch.device("meta"):
-            model = made_by.from_config(config, attn_implementation="eager")
+            model = made_by.from_config(config, attn_implementation="eager", trust_remote_code=False)
     except Exception as error:  # of any kind: it is another model's code for each architecture
         what = "model with a scalar head, so no meta-RM (set meta_rm.enabled=false)" if scalar_head else "causal language model"
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]

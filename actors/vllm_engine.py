@@ -1,9 +1,11 @@
-"""vLLM in this process, stepped by one thread; the only file that imports vllm.
+"""vLLM in this process, stepped by one thread; with `vllm_weights` and `vllm_probe` all that imports vllm.
 
     submit ─▶ commands ─▶ [ engine thread: run commands, then one decode step, then resolve what finished ] ─▶ futures
 
 Commands run between two decode steps, so a weight pull never meets a step half done: the running requests stay, the
-new weights are copied in place, and the next step samples from them. vLLM tags every token with the version in force.
+new weights are loaded in place, and the next step samples from them. vLLM tags every token with the version in force.
+Each pull brings a probe: what the learner computes for a few tokens. The engine computes the same ones as a request, at once
+if it has nothing else to do, else beside the others, and ends when its log-probs differ by more than rounding.
 The prefix cache is salted with the edition under which a request was submitted: a group's samples share its prompt, and no
 group that is submitted after a pull reads what older weights left there.
 """
@@ -13,13 +15,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actors.generator import Request
+from actors.vllm_probe import Probes
+from actors.vllm_weights import LiveModel, ModelUnsupported, keep_plain_weights
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights
 
@@ -90,8 +94,10 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         with _collector_paused():
             if on_cpu:
-                _keep_plain_weights()
-            self._engine, self._model = _build(settings)
+                keep_plain_weights()
+            self._engine = _build(settings)
+        self._model = LiveModel(self._engine, on_cpu=on_cpu)
+        self._probes = Probes(self._engine, self._model, settings.dtype)
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
         self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
@@ -131,13 +137,22 @@ class VllmEngine:
         return done
 
     def load(self, weights: PublishedWeights) -> float:
-        """Copy weights in place between two steps. Returns the seconds that decoding stood still."""
+        """Change the weights in place between two steps. Returns the seconds that decoding stood still.
+
+        Raises:
+            ModelUnsupported: this model's weights cannot be changed in a running engine. An engine that is not idle may also
+                end with it in one of the next steps.
+        """
 
         def swap() -> float:
             started = time.perf_counter()
-            _load_arrays(self._model, weights)
+            idle = not self._engine.has_unfinished_requests()
+            self._model.load(weights)
             self._engine.set_weight_version(str(weights.version))
             self._edition = weights.edition
+            self._probes.start(weights)
+            while idle and self._probes:
+                self._step()
             return time.perf_counter() - started
 
         return self._call(swap).result()
@@ -153,7 +168,7 @@ class VllmEngine:
         future: Future[Result] = Future()
         with self._gate:
             if self._failure is not None:
-                raise EngineDead(f"the vLLM engine has ended: {self._failure}") from self._failure
+                raise _passed_on(self._failure, "the vLLM engine has ended") from self._failure
             self._commands.put(_Command(function=function, future=future))
         return future
 
@@ -161,13 +176,16 @@ class VllmEngine:
         try:
             while self._run_commands():
                 if self._engine.has_unfinished_requests():
-                    for output in self._engine.step():
-                        if output.finished:
-                            self._finish(output)
-                    self._steps += 1
+                    self._step()
             self._end(EngineDead("it was closed"))
         except Exception as error:  # ends this thread; what waits gets it, and later calls too
             self._end(error)
+
+    def _step(self) -> None:
+        for output in self._engine.step():
+            if output.finished:
+                self._finish(output)
+        self._steps += 1
 
     def _run_commands(self) -> bool:
         """Run what is queued; sleep in the queue while there is nothing to decode. Returns False when the thread is to end."""
@@ -184,11 +202,11 @@ class VllmEngine:
         with self._gate:
             self._failure = failure
             for future in self._waiting.values():
-                future.set_exception(EngineDead(f"the vLLM engine ended in the middle of a request: {failure!r}"))
+                future.set_exception(_passed_on(failure, "the vLLM engine ended in the middle of a request"))
             self._waiting.clear()
             while not self._commands.empty():
                 if (command := self._commands.get()) is not None:
-                    command.future.set_exception(EngineDead(f"the vLLM engine has ended: {failure!r}"))
+                    command.future.set_exception(_passed_on(failure, "the vLLM engine has ended"))
 
     def _add(self, request: Request, future: Future[tuple[Completion, ...]]) -> None:
         from vllm import SamplingParams
@@ -209,9 +227,16 @@ class VllmEngine:
         self._waiting[name] = future
 
     def _finish(self, output: Any) -> None:
+        if self._probes.take(output, self._edition):
+            return
         completions = tuple(_completion(c) for c in sorted(output.outputs, key=lambda c: c.index))
         self._tokens += sum(len(c.token_ids) for c in completions)
         self._waiting.pop(output.request_id).set_result(completions)
+
+
+def _passed_on(failure: Exception, what: str) -> Exception:
+    """Returns what a caller gets when the engine's thread has ended: another try with this model would end no better."""
+    return ModelUnsupported(str(failure)) if isinstance(failure, ModelUnsupported) else EngineDead(f"{what}: {failure!r}")
 
 
 def _completion(output: Any) -> Completion:
@@ -241,8 +266,8 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _build(settings: VllmSettings) -> tuple[Any, Any]:
-    """Returns the LLMEngine and the torch model inside it."""
+def _build(settings: VllmSettings) -> Any:
+    """Returns the LLMEngine."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -265,36 +290,4 @@ def _build(settings: VllmSettings) -> tuple[Any, Any]:
         arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(BATCHED_TOKENS, settings.context)}
     else:
         arguments |= {"gpu_memory_utilization": settings.gpu_memory}
-    engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-    model = engine.model_executor.driver_worker.worker.model_runner.model
-    hollow = [name for name, parameter in model.named_parameters() if parameter.numel() == 0]
-    if hollow:
-        raise EngineDead(f"{hollow[0]} was packed away by the kernel library; weights could not be loaded in place")
-    return engine, model
-
-
-def _keep_plain_weights() -> None:
-    """oneDNN packs each linear layer's weight into a private copy, after which loading weights in place fails or, for
-    tied embeddings, is silently wrong. `_build` checks that switching it off took effect."""
-    import vllm._custom_ops as custom_ops
-
-    custom_ops._supports_onednn = False
-
-
-def _load_arrays(model: Any, weights: PublishedWeights) -> None:
-    import torch
-
-    loaded: Mapping[str, torch.Tensor] = {name: _tensor(array, weights.dtypes[name]) for name, array in weights.arrays.items()}
-    with torch.no_grad():
-        model.load_weights(iter(loaded.items()))
-
-
-def _tensor(array: Any, dtype: str) -> Any:
-    import warnings
-
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the array is read-only, and so do we use it
-        tensor = torch.from_numpy(array)
-    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))

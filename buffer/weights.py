@@ -44,6 +44,16 @@ NONE = Edition(-1, -1)  # older than the first edition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What the learner computes for a few fixed tokens with these weights: an engine that has loaded them finds the same."""
+
+    token_ids: tuple[int, ...]
+    """At least two tokens, which are read as a prompt."""
+    logprobs: tuple[float, ...]
+    """log pi(token | the tokens before it) at temperature 1, of each token but the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedWeights:
     """One published edition of the policy's weights."""
 
@@ -52,11 +62,13 @@ class PublishedWeights:
     version: int
     """Policy version, >= 0."""
     arrays: Mapping[str, Array]
-    """Read-only arrays by parameter name."""
+    """Read-only arrays by name, as a checkpoint of the model has them."""
     dtypes: Mapping[str, str]
     """dtype of each parameter: a key of CARRIER."""
     checksum: str
     """Over version, names, dtypes, shapes and bytes."""
+    probe: Probe | None = None
+    """What an engine must compute with them; None: nothing is compared."""
 
     @property
     def edition(self) -> Edition:
@@ -103,7 +115,14 @@ class WeightSource(Protocol):
         ...
 
 
-def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *, incarnation: int = 0) -> PublishedWeights:
+def seal(
+    version: int,
+    arrays: Mapping[str, Array],
+    dtypes: Mapping[str, str],
+    *,
+    incarnation: int = 0,
+    probe: Probe | None = None,
+) -> PublishedWeights:
     """Return weights ready to publish: read-only views of the arrays (copies where not contiguous), with a checksum.
 
     The caller must not write to the arrays afterwards: `verify` would refuse them.
@@ -119,7 +138,9 @@ def seal(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], *
     sealed = {name: _read_only(name, arrays[name], dtypes[name]) for name in sorted(arrays)}
     kinds = {name: dtypes[name] for name in sealed}
     checksum = _checksum(version, sealed, kinds)
-    return PublishedWeights(incarnation=incarnation, version=version, arrays=sealed, dtypes=kinds, checksum=checksum)
+    return PublishedWeights(
+        incarnation=incarnation, version=version, arrays=sealed, dtypes=kinds, checksum=checksum, probe=probe
+    )
 
 
 def _read_only(name: str, array: Array, dtype: str) -> Array:

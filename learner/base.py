@@ -78,6 +78,8 @@ class Learner:
         self._ranks = self._join(host, port)
         update = make_update(self._config, self._ranks, self._model_path)
         self._engine, self._model = update.engine, update.engine.module.model
+        if self._rank == 0:
+            models.try_saving(self._model, self._model_path, self._checkpoints)
         return update
 
     def _join(self, host: str, port: int) -> Ranks:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from configs.schema import Config
 from learner.checkpoint import CheckpointError
 from learner.deepspeed_import import deepspeed
+from learner.models import saved_buffers
 from learner.ranks import Ranks
 
 BUCKET = 500_000_000  # largest bucket of a reduction, in elements (DeepSpeed's default)
@@ -154,7 +155,8 @@ class Engine:
     def full_state(self, module: nn.Module) -> dict[str, Tensor]:
         """Return the whole weights of `module` (inside this engine's) by name, copied to the CPU of rank 0. A collective.
 
-        Empty on the other ranks. Tied weights stand under the first of their names only.
+        Empty on the other ranks. Tied weights stand under the first of their names only. What is saved with the weights
+        although it is not trained, as the bias of a router's scores, is among them.
         """
         gather = self._deepspeed.zero.GatheredParameters if self._settings.zero_stage == 3 else nullcontext
         state = {}
@@ -162,6 +164,8 @@ class Engine:
             with gather([parameter]):
                 if self.ranks.rank == 0:
                     state[name] = parameter.detach().to("cpu", copy=True)
+        if self.ranks.rank == 0:
+            state |= {name: buffer.to("cpu", copy=True) for name, buffer in saved_buffers(module).items()}
         return state
 
     def save(self, folder: Path) -> None:

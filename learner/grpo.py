@@ -18,7 +18,7 @@ from torch import Tensor
 
 from buffer.messages import ExperienceGroup
 from buffer.streams import Address
-from buffer.weights import WeightSink
+from buffer.weights import Probe, WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.advantages import group_advantages
@@ -30,7 +30,7 @@ from learner.grpo_intake import Intake
 from learner.logprobs import TokenLogProbs
 from learner.ranks import Ranks
 from learner.shared_prefix import supports_shared_prefix
-from learner.weight_export import to_published_weights
+from learner.weight_export import probe_token_ids, to_published_weights
 
 ARRIVALS_S = 20.0  # without a step, what arrived is reported as often
 
@@ -102,6 +102,14 @@ class PolicyUpdate:
         metrics |= {"optim/lr": result.lr, "optim/grad_norm": result.grad_norm}
         metrics["length/trained"] = fmean(map(len, batch.completions))
         return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
+
+    def probe(self) -> Probe:
+        """Return what an engine must compute with the weights as they are. A collective."""
+        ids = probe_token_ids(self.engine.module.model.config.get_text_config().vocab_size)
+        rows = batching.pack_rows([(ids[:1], [ids[1:]])], len(ids), share=False)
+        with torch.no_grad():
+            logprobs, _ = self.engine(batching.collate(rows, [ids[1:]]).to(self._ranks.device), 1.0)
+        return Probe(token_ids=ids, logprobs=tuple(logprobs.tolist()))
 
     def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
         """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
@@ -233,9 +241,10 @@ class GRPOLearner(Learner):
 
     def _publish(self) -> dict[str, Tensor]:
         """Make this version the newest that rollout actors can load; return its weights (empty but on rank 0)."""
-        state = self._engine.full_state(self._model)
+        state, probe = self._engine.full_state(self._model), self._update.probe()
         if self._rank == 0:
-            self._sink.publish(to_published_weights(self.version, state, incarnation=self._incarnation))
+            weights = to_published_weights(self.version, state, self._model, incarnation=self._incarnation, probe=probe)
+            self._sink.publish(weights)
         return state
 
     def _save(self, state: dict[str, Tensor]) -> None:

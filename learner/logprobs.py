@@ -45,29 +45,38 @@ class TokenLogProbs(nn.Module):
         self._temperature = temperature
         self._chunk = max(1, chunk_logits // config.vocab_size)
 
-    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tokens, temperature: float | None = None) -> tuple[Tensor, Tensor]:
         """Return log-probs (<= 0) and entropies (>= 0, nats, without gradient), [T] float32, in the order of `tokens.targets`.
 
         The entropy of a token is that of the distribution that it was chosen from, at the same temperature.
+
+        Args:
+            tokens: of a micro-batch.
+            temperature: another one than that of the sampling.
         """
+        at = self._temperature if temperature is None else temperature
         predicting = hidden_states(self.model, tokens)[tokens.predicting]
         head = self.model.get_output_embeddings()
         # Read once and passed on: under ZeRO 3 this is what gathers the weight, on every rank exactly once however
         # many chunks there are. (Calling the head per chunk would need as many collectives as there are chunks.)
         weight, bias = head.weight, head.bias
         if len(predicting) <= self._chunk:
-            return self._outputs(predicting, tokens.targets, weight, bias)
+            return self._outputs(predicting, tokens.targets, weight, bias, at)
         chunks = zip(predicting.split(self._chunk), tokens.targets.split(self._chunk), strict=True)
-        computed = [checkpoint(self._outputs, hidden, targets, weight, bias, use_reentrant=False) for hidden, targets in chunks]
+        computed = [
+            checkpoint(self._outputs, hidden, targets, weight, bias, at, use_reentrant=False) for hidden, targets in chunks
+        ]
         logprobs, entropies = zip(*computed, strict=True)
         return torch.cat(logprobs), torch.cat(entropies)
 
-    def _outputs(self, hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _outputs(
+        self, hidden: Tensor, targets: Tensor, weight: Tensor, bias: Tensor | None, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         logits = functional.linear(hidden, weight, bias).float()
         if self._cap is not None:
             logits = torch.tanh(logits / self._cap) * self._cap
-        if self._temperature != 1.0:
-            logits = logits / self._temperature
+        if temperature != 1.0:
+            logits = logits / temperature
         log_softmax = functional.log_softmax(logits, dim=-1)
         chosen = -functional.nll_loss(log_softmax, targets, reduction="none")
         # Last, where the recomputation of a chunk for the backward pass has ended: it is computed once.

@@ -1,5 +1,8 @@
 """Hugging Face models as the learners use them: loaded for training, and saved so that others can load them."""
 
+import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,10 +13,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
+
+from learner.checkpoint import UNFINISHED
 
 # A learner has no terminal: progress bars and tables of what was loaded only fill its log. Missing weights are an error
 # below.
@@ -21,6 +27,7 @@ logging.disable_progress_bar()
 logging.set_verbosity_error()
 
 HEAD = "score.weight"  # parameter of the scalar head
+CONFIG, GENERATION = "config.json", "generation_config.json"
 
 
 def load_policy(path: str, dtype: str) -> PreTrainedModel:
@@ -58,18 +65,56 @@ def load_scorer(path: str, dtype: str) -> PreTrainedModel:
 def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, folder: Path) -> None:
     """Write a folder that transformers and vLLM load.
 
+    How text is generated with the model is no concern of training: what its folder says about that is copied and not judged.
+
     Args:
         model: the model.
         state: its whole weights.
-        source: folder or hub name with the model's tokenizer.
+        source: folder or hub name that the model was loaded from.
         folder: where to write.
     """
-    model.save_pretrained(folder, state_dict=state)
+    model.generation_config = GenerationConfig()  # transformers refuses to write some that it has read
+    model.save_pretrained(folder, state_dict=dict(state))
     AutoTokenizer.from_pretrained(source, trust_remote_code=False, mistral_format=False).save_pretrained(folder)
+    (folder / GENERATION).unlink(missing_ok=True)
+    if generation := cached_file(source, GENERATION, _raise_exceptions_for_missing_entries=False):
+        shutil.copyfile(generation, folder / GENERATION)
+    written, read = json.loads((folder / CONFIG).read_text()), PretrainedConfig.get_config_dict(source)[0]
+    # transformers takes settings of generation, which old models have there, from a config that it loads
+    kept = {name: read[name] for name in GenerationConfig().to_dict() if name in read and not hasattr(model.config, name)}
+    (folder / CONFIG).write_text(json.dumps(written | kept, indent=2, sort_keys=True) + "\n")
+
+
+def try_saving(model: PreTrainedModel, source: str, folder: Path) -> None:
+    """Write all that `save_model` writes, but without weights, under `folder`, and remove it.
+
+    What cannot be saved is thus found before the first step and not at the first checkpoint.
+
+    Raises:
+        ValueError: it cannot be saved, for another reason than the disk.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as trial:
+        try:
+            save_model(model, {}, source, Path(trial))
+        except OSError:
+            raise
+        except Exception as error:  # of any kind: it is another model's code for each architecture
+            why = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{type(model).__name__} of {source} could not be saved: {why}; mend its folder") from error
+
+
+def saved_buffers(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return what is saved with a model's weights although it is not trained, as the bias of a router's scores."""
+    saved = model.state_dict().keys()
+    return {name: buffer.detach() for name, buffer in model.named_buffers() if name in saved}
 
 
 def _config(path: str) -> PretrainedConfig:
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    quantised = getattr(config, "quantization_config", None)
+    if quantised:
+        raise ValueError(f"{path}: its weights are quantised and cannot be trained; give the model that it was made from")
     for name in ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"):
         if hasattr(config, name):
             setattr(config, name, 0.0)

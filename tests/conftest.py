@@ -27,6 +27,7 @@ LONGEST = (
     "launch/driver/test_synchronous.py",
     "launch/cluster/test_ray_job.py",
     "learner/test_ranks.py",
+    "test_model_matrix.py",
     "actors/test_vllm_engine.py",
     "launch/test_evaluate_engine.py",
     "launch/setup/test_preflight.py",

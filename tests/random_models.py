@@ -1,4 +1,4 @@
-"""Random models of a few hundred kilobytes, of the architectures that the presets use, with a tokenizer of their own."""
+"""Random models of a few hundred kilobytes, of the architectures that people train, with a tokenizer of their own."""
 
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,83 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 1024,
     "initializer_range": 0.2,  # well away from a uniform distribution, so that differences show
 }
+_UNTIED = {"tie_word_embeddings": False}  # as all models of the kind are
+_EXPERTS = _UNTIED | {"num_experts": 8, "num_experts_per_tok": 2}
+_ROUTED = _UNTIED | {
+    "n_routed_experts": 8,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 64,
+    "first_k_dense_replace": 1,
+}
+# What a kind has beside `SHAPE`; None: a key of SHAPE that it does not have.
+OWN: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": _UNTIED | {"sliding_window": 64},
+    "qwen2": {"head_dim": None},
+    "qwen3": {},
+    "gemma2": {"sliding_window": 64, "query_pre_attn_scalar": 32},
+    "gemma3_text": {"sliding_window": 64, "query_pre_attn_scalar": 32, "layer_types": ["sliding_attention", "full_attention"]},
+    "phi3": _UNTIED | {"head_dim": None},
+    "qwen3_moe": _EXPERTS | {"moe_intermediate_size": 64, "norm_topk_prob": True},
+    "olmoe": _EXPERTS | {"head_dim": None, "intermediate_size": 64},
+    "mixtral": _UNTIED | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    "glm4_moe": _ROUTED,
+    "deepseek_v3": _ROUTED
+    | {
+        "head_dim": None,
+        "num_key_value_heads": 2,
+        "q_lora_rank": 32,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 64,
+        "topk_method": "noaux_tc",  # transformers does not read these two
+        "scoring_func": "sigmoid",
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 256,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+        },
+    },
+    "gpt2": {
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 1024,
+        **dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")),
+        **dict.fromkeys(("num_key_value_heads", "head_dim", "intermediate_size")),
+    },
+}
 
 
-def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer: str = "") -> Path:
+def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer: str = "", **changes: Any) -> Path:
     """Write a random model that transformers and vLLM can load, and return its folder.
 
     Args:
         folder: Where to write it.
-        kind: `llama`, `qwen3` or `gemma2`.
-        tied: Whether input and output embeddings are tied.
+        kind: A `model_type` of transformers that is in `OWN`.
+        tied: Whether input and output embeddings are tied, where `OWN` leaves that open.
         seed: Of the weights.
         tokenizer: A model folder to take the tokenizer from; "": one of bytes.
+        changes: Of the config.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(seed)
     words = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else _tokenizer()
-    config = _config(kind, words, tied)
+    config = _config(kind, words, tied, changes)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    saved = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name in saved:  # as the bias of a router's scores
+            buffer.normal_(std=0.1)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
@@ -82,8 +140,8 @@ def teach_format(folder: Path, *, steps: int = 120) -> Path:
     return folder
 
 
-def _config(kind: str, tokenizer: Any, tied: bool) -> Any:
-    from transformers import Gemma2Config, LlamaConfig, Qwen3Config
+def _config(kind: str, tokenizer: Any, tied: bool, changes: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
 
     common = SHAPE | {
         "vocab_size": len(tokenizer),
@@ -92,9 +150,9 @@ def _config(kind: str, tokenizer: Any, tied: bool) -> Any:
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
-    if kind == "gemma2":
-        return Gemma2Config(**common, sliding_window=64, query_pre_attn_scalar=32)
-    return {"llama": LlamaConfig, "qwen3": Qwen3Config}[kind](**common)
+    own = OWN[kind] | changes
+    absent = {name for name, value in own.items() if value is None and name in SHAPE}
+    return AutoConfig.for_model(kind, **{name: value for name, value in (common | own).items() if name not in absent})
 
 
 def _tokenizer() -> Any:

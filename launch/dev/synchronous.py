@@ -207,8 +207,8 @@ def learn(pipe: Connection, overrides: Sequence[str]) -> None:
     while True:
         loss, _ = update.apply(pipe.recv())
         version += 1
-        weights = to_published_weights(version, update.engine.full_state(update.engine.module.model))
-        pipe.send((loss, weights))
+        model = update.engine.module.model
+        pipe.send((loss, to_published_weights(version, update.engine.full_state(model), model)))
 
 
 # ---- command line ------------------------------------------------------------------------------------------------

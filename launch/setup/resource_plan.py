@@ -12,10 +12,12 @@ Published weights travel through Ray's object store, which lies in shared memory
     bytes(store) = VERSIONS w P + STORE_MARGIN
 """
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from configs.load import ConfigError
 from configs.schema import Config
@@ -56,11 +58,17 @@ def gpus_needed(config: Config) -> int:
     return config.rollout.workers + config.learner.ranks + meta
 
 
-def parameters(config: Config, model: str) -> float:
-    """Returns the parameters of a model, from its config.json or else `model.billions`. ConfigError when neither is there."""
+def parameters(config: Config, model: str, *, scalar_head: bool = False) -> float:
+    """Returns the parameters of a model, from its config.json or else `model.billions`. ConfigError when neither is there.
+
+    Args:
+        config: The run's.
+        model: Folder or hub name.
+        scalar_head: Whether it is the meta-RM that is made of it.
+    """
     arch = architecture(model)
     if arch is not None:
-        return parameters_of(arch)
+        return parameters_of(arch, scalar_head=scalar_head)
     if config.model.billions:
         return config.model.billions * 1e9
     raise ConfigError(f"model.path = {config.model.path!r} is not on this disk: give model.billions for the plan")
@@ -117,7 +125,7 @@ def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
             PlannedProcess(
                 name=f"meta-RM learner (DeepSpeed ZeRO {meta.zero_stage})",
                 count=meta.ranks,
-                gib=_rank_gib(count, width, meta.ranks, meta.zero_stage) + fixed,
+                gib=_rank_gib(parameters(config, model, scalar_head=True), width, meta.ranks, meta.zero_stage) + fixed,
                 note="",
             )
         )
@@ -171,22 +179,39 @@ def _shared_memory_free(config: Config) -> int | None:
     return shutil.disk_usage(SHARED_MEMORY).free
 
 
-def parameters_of(arch: Mapping[str, object]) -> float:
-    """Returns the parameters of a Llama-shaped decoder (Llama, Qwen3, Gemma-2) from its config.json, norms left out."""
+def parameters_of(arch: Mapping[str, object], *, scalar_head: bool = False) -> float:
+    """Returns the parameters of the model with this config.json, as transformers builds it: from shapes, without memory.
 
-    def number(key: str, default: float | None = None) -> float:
-        value = arch.get(key, default)
-        if not isinstance(value, int | float):
-            raise ConfigError(f"the model's config.json has no number {key!r}; is it a causal language model?")
-        return float(value)
+    It imports torch and the model's code.
 
-    hidden, heads = number("hidden_size"), number("num_attention_heads")
-    head = arch.get("head_dim") or hidden / heads
-    assert isinstance(head, int | float)
-    attention = hidden * head * (2 * heads + 2 * number("num_key_value_heads", heads))
-    block = attention + 3 * hidden * number("intermediate_size")
-    embeddings = hidden * number("vocab_size") * (1 if arch.get("tie_word_embeddings", True) else 2)
-    return embeddings + number("num_hidden_layers") * block
+    Args:
+        arch: The config.json.
+        scalar_head: Whether the model has a scalar head, as the meta-RM, in place of that of a language model.
+
+    Raises:
+        ConfigError: transformers knows no such model of this kind.
+    """
+    return _count(json.dumps(arch, sort_keys=True), scalar_head)
+
+
+@lru_cache
+def _count(config_json: str, scalar_head: bool) -> float:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    fields = json.loads(config_json)
+    kind = fields.pop("model_type", None)
+    made_by = AutoModelForSequenceClassification if scalar_head else AutoModelForCausalLM
+    try:
+        config = AutoConfig.for_model(kind, **fields)
+        config.num_labels = 1
+        with torch.device("meta"):
+            model = made_by.from_config(config, attn_implementation="eager", trust_remote_code=False)
+    except Exception as error:  # of any kind: it is another model's code for each architecture
+        what = "model with a scalar head, so no meta-RM (set meta_rm.enabled=false)" if scalar_head else "causal language model"
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"the model's config.json (model_type {kind!r}) makes no {what}: {why}") from error
+    return float(sum(parameter.numel() for parameter in model.parameters()))
 
 
 def _width(config: Config) -> int:

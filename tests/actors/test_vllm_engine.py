@@ -1,7 +1,9 @@
 """The vLLM engine against transformers: what it samples from after a pull is what was published."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from transformers import AutoModelForCausalLM
 
 from actors.generator import Request
 from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
+from actors.vllm_probe import DECODED, Probes
+from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
-from buffer.weights import Edition, PublishedWeights, WeightsRefused, seal
-from learner.weight_export import to_published_weights
+from buffer.weights import Edition, Probe, PublishedWeights, WeightsRefused, seal
+from learner.weight_export import probe_token_ids, to_published_weights
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow
@@ -63,7 +67,14 @@ def noised(folder: Path, seed: int, scale: float = 0.3) -> Any:
 
 
 def publish(model: Any, version: int, dtype: torch.dtype = torch.float32) -> PublishedWeights:
-    return to_published_weights(version, {name: p.detach().to(dtype) for name, p in model.named_parameters()})
+    return to_published_weights(version, {name: p.detach().to(dtype) for name, p in model.named_parameters()}, model)
+
+
+def probe(model: Any) -> Probe:
+    ids = probe_token_ids(model.config.vocab_size)
+    with torch.no_grad():
+        logprobs = model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1)
+    return Probe(token_ids=ids, logprobs=tuple(logprobs.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()))
 
 
 def reference(model: Any, prompt: tuple[int, ...], completion: Completion, temperature: float) -> torch.Tensor:
@@ -136,6 +147,60 @@ def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[
     assert any(set(versions) == {old, old + 1} for versions in spans)
     # the same prompt again: its prefix is computed anew, not read from the cache of the older weights
     assert all(worst(model, PROMPTS[0], completion) < TOLERANCE for completion in late)
+
+
+def test_an_engine_that_computes_something_else_than_the_learner_ends_with_the_models_name(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", "llama")
+    engine, first, second = VllmEngine(settings(folder)), noised(folder, seed=1), noised(folder, seed=2)
+    engine.load(dataclasses.replace(publish(first, 1), probe=probe(first)))
+    wrong = dataclasses.replace(publish(second, 2), probe=probe(first))
+    with pytest.raises(ModelUnsupported, match=r"LlamaForCausalLM .*nats a token away from the learner's \(at most 0.02\)"):
+        engine.load(wrong)
+    running = engine.submit([request(p, samples=4, tokens=190) for p in PROMPTS])
+    engine.load(dataclasses.replace(wrong, version=3))  # it is busy: the probe is computed beside what runs
+    with pytest.raises(ModelUnsupported, match=r"weights of version 3, .*nats a token away from the learner's"):
+        [future.result(timeout=120) for future in running]
+
+
+def test_an_engine_that_decodes_otherwise_than_it_reads_is_refused(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    """Its outputs are made by hand, since no architecture here does so."""
+    folder, _ = engines["llama-tied"]
+    model, asked = noised(folder, seed=1), []
+    stub: Any = SimpleNamespace(add_request=lambda *request: asked.append(request), unsupported=ModelUnsupported)
+    weights = dataclasses.replace(publish(model, 3), probe=probe(model))
+    assert weights.probe is not None
+    read, decoded = [*weights.probe.token_ids], [*range(40, 40 + DECODED)]
+    for off in (0.0, 0.1):
+        probes = Probes(stub, stub, "float32")
+        probes.start(weights)
+        first = output(asked[-1][0], read, weights.probe.logprobs, decoded, [-1.0] * DECODED)
+        assert probes.take(first, weights.edition)
+        assert asked[-1][1] == {"prompt_token_ids": read + decoded}
+        again = output(asked[-1][0], read + decoded, [*weights.probe.logprobs, *[-1.0 + off] * DECODED], [7], [-2.0])
+        if off:
+            with pytest.raises(ModelUnsupported, match=r"version 3, .* 0\.10 nats a token away from its own when it decodes"):
+                probes.take(again, weights.edition)
+        else:
+            assert probes.take(again, weights.edition)
+            assert not probes, "two requests, and no third"
+
+
+def output(name: str, prompt: list[int], reads: Sequence[float], decoded: list[int], decodes: Sequence[float]) -> Any:
+    """One of vLLM's."""
+    at_prompt = [{token: SimpleNamespace(logprob=value)} for token, value in zip(prompt[1:], reads, strict=True)]
+    at_decoded = [{token: SimpleNamespace(logprob=value)} for token, value in zip(decoded, decodes, strict=True)]
+    ended = SimpleNamespace(token_ids=decoded, logprobs=at_decoded)
+    return SimpleNamespace(request_id=name, prompt_token_ids=prompt, prompt_logprobs=[None, *at_prompt], outputs=[ended])
+
+
+def test_weights_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m", "llama")
+    whole = publish(noised(folder, seed=1), 1)
+    some = {name: array for name, array in whole.arrays.items() if name != "model.norm.weight"}
+    with pytest.raises(ModelUnsupported, match=r"LlamaForCausalLM .*nothing for model\.norm\.weight \(of 1\)"):
+        VllmEngine(settings(folder)).load(seal(1, some, {name: whole.dtypes[name] for name in some}))
+    with pytest.raises(ModelUnsupported, match=r"LlamaForCausalLM .*does not take the published weights"):
+        VllmEngine(settings(folder)).load(seal(1, {"odd": whole.arrays["model.norm.weight"]}, {"odd": "float32"}))
 
 
 def test_log_probs_are_those_of_the_sampling_temperature(engines: dict[str, tuple[Path, VllmEngine]]) -> None:

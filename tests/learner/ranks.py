@@ -64,7 +64,7 @@ def stepped(update: PolicyUpdate, after: Callable[[int], None] = lambda step: No
         loss, metrics = update.apply([experience(10 * step + number, step) for number in range(3)])
         rows.append([loss, *(metrics[name] for name in sorted(metrics))])
         after(step)
-    return {"metrics": np.array(rows), **weights(update.engine)}
+    return {"metrics": np.array(rows), "probe": np.array(update.probe().logprobs), **weights(update.engine)}
 
 
 class Spoilt(PolicyUpdate):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from buffer.messages import ExperienceGroup
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, dead_letters
-from buffer.weights import Edition, WeightsRefused
+from buffer.weights import Edition, Probe, WeightsRefused
 from learner import checkpoint
 from learner.grpo import GRPOReport
 from tests.learner.run_by_hand import Run, config, experience
@@ -59,6 +59,7 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
     with pytest.raises(WeightsRefused):
         run.sink.published[1].verify(newer_than=Edition(1, 1))
     weights_equal_the_published(newest[0] / "model", after)
+    probe_is_of_the_published(newest[0] / "model", run.sink.published[-1].probe)
 
 
 def weights_equal_the_published(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -68,6 +69,14 @@ def weights_equal_the_published(folder: Path, arrays: dict[str, np.ndarray]) -> 
     assert all(np.array_equal(parameters[name].detach().numpy(), arrays[name]) for name in arrays)
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
     assert torch.isfinite(saved(torch.tensor([[1, 2, 3]])).logits).all()
+
+
+def probe_is_of_the_published(folder: Path, probe: Probe | None) -> None:
+    assert probe is not None
+    model, ids = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), torch.tensor([probe.token_ids])
+    assert len({*probe.token_ids}) == ids.numel(), "spread over the vocabulary"
+    logprobs = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(probe.logprobs), logprobs, atol=1e-5, rtol=0)
 
 
 def test_staleness_is_bounded_and_split_and_stragglers_are_waited_for(run: Run, model: Path) -> None:

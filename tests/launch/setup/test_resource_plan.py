@@ -40,13 +40,82 @@ def shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(64 << 20, 0, 64 << 20))
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
-def test_a_model_of_another_shape_is_planned_from_its_own_config(kind: str, tmp_path: Path) -> None:
-    folder = make(tmp_path / kind, kind)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "glm4_moe", "gpt2"])  # tests/test_model_matrix.py has the others
+def test_a_model_of_another_shape_is_planned_from_its_own_config(kind: str, tied: bool, tmp_path: Path) -> None:
+    folder = make(tmp_path / kind, kind, tied=tied)
     real = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folder).parameters())
     arch = architecture(str(folder))
     assert arch is not None
-    assert parameters_of(arch) == pytest.approx(real, rel=0.02)
+    assert parameters_of(arch) == real
+
+
+QWEN3_30B_A3B = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+
+GEMMA_3_4B = {  # nested, with a vision tower
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 262208,
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 896,
+        "patch_size": 14,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("arch", "billions"),
+    [
+        (QWEN3_30B_A3B, 30.5),
+        ({"model_type": "mixtral"}, 46.7),  # transformers' defaults are those of the published models
+        ({"model_type": "deepseek_v3"}, 671.0),  # latent attention, routed and shared experts
+        (GEMMA_3_4B, 4.3),
+    ],
+)
+def test_all_experts_and_nested_configs_are_counted(arch: dict[str, object], billions: float) -> None:
+    assert parameters_of(arch) / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_a_kind_that_makes_no_meta_rm_is_refused_where_there_is_to_be_one(tmp_path: Path) -> None:
+    folder = make(tmp_path, "glm4_moe")
+    planned_processes(load("tiny", ["meta_rm.enabled=false"]), str(folder))
+    with pytest.raises(
+        ConfigError, match=r"model_type 'glm4_moe'\) makes no model with a scalar head, .*meta_rm\.enabled=false"
+    ):
+        planned_processes(load("tiny", ["meta_rm.enabled=true"]), str(folder))
+
+
+@pytest.mark.parametrize(
+    "arch", [{}, {"model_type": "nonsense"}, {"model_type": "t5"}, {"model_type": "llama", "hidden_size": "x"}]
+)
+def test_what_transformers_does_not_know_is_refused_with_its_type(arch: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=rf"model_type {arch.get('model_type')!r}\) makes no causal language model: "):
+        parameters_of(arch)
 
 
 def test_a_model_that_is_not_on_this_disk_has_the_parameters_that_the_config_says() -> None:

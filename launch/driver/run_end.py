@@ -48,8 +48,8 @@ def record(folder: Path, whole: Mapping[str, Any], tracker: Tracker, error: Base
         tracker.finish(whole)
     try:
         report = str(write_report(folder))
-    except ReportError as problem:  # the run itself has ended as its summary says
-        report = f"there is none: {problem}"
+    except ReportError as error_of_report:  # the run itself has ended as its summary says
+        report = f"there is none: {error_of_report}"
     if text := _stack(error):
         with _noted(folder / DETAILS_FILE, problems):
             files.write(folder / DETAILS_FILE, text + "\n")

@@ -1,7 +1,5 @@
 """Tokenizers and chat formats of other people: the right ids, or one sentence before anything starts."""
 
-import base64
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -245,62 +243,4 @@ def test_a_tokenizer_that_cannot_write_a_judgement_is_refused(tmp_path: Path) ->
     core.normalizer = normalizers.Replace("\\", "")
     core.save(str(folder / "tokenizer.json"))
     with pytest.raises(ConfigError, match="no judgement could be read"):
-        Tokenizer(str(folder))
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "why"),
-    [
-        ("tokenizer.json", '{"version": "1.0", "model": {"type": "of the future"}}', "tokenizers 0"),
-        ("tokenizer.json", "{", "tokenizers 0"),
-        ("tokenizer.json", "", "tokenizers 0"),
-        ("tokenizer_config.json", "[]", "no tokenizer can be loaded"),
-        ("config.json", '{"model_type": "of the future"}', "of the future"),
-        ("config.json", "{}", "no config.json can be loaded"),
-        ("generation_config.json", "[1]", "generation_config.json of .* cannot be read"),
-        ("generation_config.json", '{"eos_token_id": ["</s>"]}', "holds '</s>', which is no token id"),
-        ("generation_config.json", '{"eos_token_id": "1"}', "holds '1', which is no token id"),
-    ],
-)
-def test_files_that_this_version_does_not_read_are_named(file: str, text: str, why: str, tmp_path: Path) -> None:
-    folder = make(tmp_path)
-    (folder / file).write_text(text)
-    with pytest.raises(ConfigError, match=why) as refused:
-        Tokenizer(str(folder))
-    assert str(folder) in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("model_type", ["llama", "qwen2", "gemma2", "mistral", "gpt2"])
-def test_a_folder_without_a_vocabulary_is_refused(model_type: str, tmp_path: Path) -> None:
-    """transformers makes an empty tokenizer of some of them."""
-    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}", "vocab_size": 300}}')
-    with pytest.raises(ConfigError, match=r"model\.path: "):
-        Tokenizer(str(tmp_path))
-
-
-def mistral(folder: Path) -> Path:
-    """Make it a folder of Mistral's, with a tokenizer of theirs, of single bytes, beside what is there."""
-    config = folder / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "mistral"}))
-    words = [{"rank": i, "token_bytes": base64.b64encode(bytes([i])).decode(), "token_str": None} for i in range(256)]
-    sizes = {"num_vocab_tokens": 256, "default_vocab_size": 1256, "default_num_special_tokens": 1000, "version": "v3"}
-    (folder / "tekken.json").write_text(json.dumps({"config": {"pattern": r"\w+|\W", **sizes}, "vocab": words}))
-    return folder
-
-
-def test_beside_a_tokenizer_json_mistrals_own_file_is_not_read(tmp_path: Path) -> None:
-    tokenizer = loaded(tmp_path)
-    again = Tokenizer(str(mistral(tmp_path)))
-    assert again.encode(MESSAGE) == tokenizer.encode(MESSAGE)
-
-
-def test_mistrals_own_file_alone_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    folder = mistral(make(tmp_path))
-    for file in (*folder.glob("token*"), *folder.glob("*.jinja")):
-        file.unlink()
-    with pytest.raises(ConfigError, match=f"{folder} has a tekken.json and no tokenizer.json, and so no chat format; give"):
         Tokenizer(str(folder))

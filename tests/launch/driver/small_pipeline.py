@@ -1,0 +1,73 @@
+"""A run with a fake cluster, for the tests of its beginning and its end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from buffer.streams import Address
+from configs.load import dump, load
+from configs.schema import Config
+from launch.cli import exit_status
+from launch.driver.pipeline import Pipeline
+
+
+class FakeCluster:
+    """In place of Ray's; remembers whether it is open."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self.entered, self.closed = url, False, False
+        self.refuses: Exception | None = None
+
+    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int, continued: bool) -> Self:
+        self._run_id = run_id
+        return self
+
+    def __enter__(self) -> Self:
+        if self.refuses:
+            raise self.refuses
+        self.entered = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.closed = True
+
+    def address(self) -> Address:
+        return Address(self._url, self._run_id)
+
+    def require_shared_folder(self) -> None:
+        """It has one node."""
+
+
+Begin = Callable[..., Pipeline]
+
+
+def pipeline_of(tmp_path: Path, *, resume: bool = False) -> Pipeline:
+    """The pipeline of a small run, or of one that is resumed."""
+    small = ["data.train=tiny:1:20", "data.heldout=tinyheld:2:4:2", "tracking.mode=disabled"]
+    config = load("tiny", [*small, f"run.dir={tmp_path}", f"run.id={tmp_path.name}"])
+    if resume:
+        (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True, exist_ok=True)
+        (tmp_path / tmp_path.name / "config.yaml").write_text(dump(config))
+    return Pipeline(config, preset="tiny", resume=resume)
+
+
+def ended(run: Pipeline, error: BaseException | None) -> int:
+    """The exit status of a run whose stages end with this error."""
+
+    def train() -> int:
+        with run:
+            if error is not None:
+                raise error
+        return 0
+
+    return exit_status(train)
+
+
+def summary(run: Pipeline) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run.folder / "summary.json").read_text())
+    return values

@@ -279,9 +279,8 @@ def test_an_unsupported_mode_is_named() -> None:
 
 
 def test_wandb_file_stops_at_a_torn_tail_and_refuses_damage(tracked: Path, tmp_path: Path) -> None:
-    whole = wandb_file.find(tracked).read_bytes()
+    whole, torn = wandb_file.find(tracked).read_bytes(), tmp_path / "torn.wandb"
     assert len(whole) > 2 * wandb_file.BLOCK
-    torn = tmp_path / "torn.wandb"
     torn.write_bytes(whole[:-9])
     assert not wandb_file.read(torn).whole
     torn.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
@@ -295,6 +294,7 @@ def test_wandb_file_stops_at_a_torn_tail_and_refuses_damage(tracked: Path, tmp_p
 def test_lines_that_a_full_disk_did_not_take_do_not_keep_it_from_ending() -> None:
     full = Tracker.__new__(Tracker)
     full._file, full._run = open("/dev/full", "a", buffering=1), None  # noqa: SIM115
-    pytest.raises(OSError, full._file.write, "a line\n").match("No space left")
+    with pytest.raises(OSError, match="No space left"):
+        full._file.write("a line\n")
     full.finish({})
     assert full._file.closed

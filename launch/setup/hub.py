@@ -1,10 +1,12 @@
-"""Which revision of a hub's model or data set lies in the cache of this machine."""
+"""Which revision of a hub's model or data set lies in the cache of this machine, and whether two are the same model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 # Files of which every repository has one, and which loading it puts into the cache.
 SMALL_FILES = {"model": ("config.json", "tokenizer_config.json"), "dataset": ("README.md",)}
+ANSWER_S = 30.0  # for the hub to list the files of a commit
 
 
 def cached_revision(repository: str, *, kind: Literal["model", "dataset"] = "model", revision: str | None = None) -> str:
@@ -29,3 +31,27 @@ def cached_folder(repository: str, *, kind: Literal["model", "dataset"] = "model
         if isinstance(file, str):
             return Path(file).parent  # <cache>/models--owner--name/snapshots/<commit>
     return None
+
+
+def same_files(repository: str, commits: tuple[str, str], counts: Callable[[str], bool]) -> bool:
+    """Returns whether two commits of a model hold the same files, of those whose name `counts`.
+
+    The hub is asked for the hashes of both. The cache cannot tell: of the newer commit it holds the config and the tokenizer
+    alone before the run begins, and new weights would go unseen.
+
+    Raises:
+        ConnectionError: The hub does not answer, gives no hashes, or has one of the commits no more.
+    """
+    from huggingface_hub import HfApi
+
+    def hashes(commit: str) -> dict[str, str | None]:
+        files = HfApi().model_info(repository, revision=commit, files_metadata=True, timeout=ANSWER_S).siblings or ()
+        return {file.rfilename: file.blob_id for file in files if counts(file.rfilename)}
+
+    try:
+        first, second = map(hashes, commits)
+    except Exception as error:  # offline, refused, gone: those of the library and of its HTTP client have no class in common
+        raise ConnectionError((str(error).strip().splitlines() or [""])[0] or type(error).__name__) from None
+    if not first or None in first.values():
+        raise ConnectionError("it gives no hashes of the files")
+    return first == second

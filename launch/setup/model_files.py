@@ -106,8 +106,8 @@ def fingerprint(model: str) -> str:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether a file of a model folder is part of the model, by its name."""
-    return any(fnmatchcase(name, pattern) for pattern in LOADED)
+    """Whether a file is part of the model, by its name in the model's folder."""
+    return "/" not in name and any(fnmatchcase(name, pattern) for pattern in LOADED)
 
 
 def _add(digest: "hashlib._Hash", file: Path) -> None:

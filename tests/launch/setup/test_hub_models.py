@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, ModelInfo, constants
 
-from configs.load import ConfigError, load
+from configs.load import ConfigError, dump, load
 from launch.judging.evaluation_run import EvaluationTarget, _checked
+from launch.setup import fingerprints
 from launch.setup.model_files import TINY
 from launch.setup.preflight import prepare_run
+from launch.setup.run_config import load_resumed_config
 from tests.launch.setup.test_preflight import SMALL
 
-NAME, COMMIT = "owner/name", "a" * 40
+NAME, COMMIT, LATER = "owner/name", "a" * 40, "b" * 40
+FILES = {"config.json": "1", "tokenizer.json": "2", "model.safetensors": "3", "README.md": "4", "onnx/config.json": "5"}
+NAMED = (f"model.path={NAME}", "model.billions=0.001", "run.dir=runs", "run.id=x")
 
 
 class Cache:
@@ -46,9 +50,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     return Cache(tmp_path / "hub")
 
 
-def begin(*overrides: str) -> Any:
-    named = (f"model.path={NAME}", "model.billions=0.001", "run.dir=runs", "run.id=x")
-    return prepare_run(load("tiny", [*SMALL, *named, *overrides]), preset="tiny")
+def begin() -> Any:
+    return prepare_run(load("tiny", [*SMALL, *NAMED]), preset="tiny")
 
 
 def test_a_model_of_the_cache_begins_a_run(cache: Cache) -> None:
@@ -87,6 +90,76 @@ def evaluate(out: Path) -> None:
 def test_an_evaluation_asks_for_the_context_alone(cache: Cache, tmp_path: Path) -> None:
     cache.add(COMMIT, quantization_config={"quant_method": "gptq"})
     evaluate(tmp_path)
-    cache.add("b" * 40, max_position_embeddings=64)
+    cache.add(LATER, max_position_embeddings=64)
     with pytest.raises(ConfigError, match=UNFIT["a context over the model's own"][1]):
         evaluate(tmp_path)
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, commits: dict[str, dict[str, str | None]]) -> None:
+    """Answer for the hub: {commit: {file: its hash}}."""
+
+    def model_info(self: HfApi, repo_id: str, *, revision: str, **_: Any) -> ModelInfo:
+        assert repo_id == NAME
+        if revision not in commits:
+            raise OSError("404 Not Found\nfor that URL")
+        files = [{"rfilename": file, "blobId": blob} for file, blob in commits[revision].items()]
+        return ModelInfo(id=NAME, siblings=files)
+
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+
+
+def resume(cache: Cache) -> bool:
+    """Begin a run, let the hub have a later commit, and go on. Returns whether the inputs are known to be the same."""
+    cache.add(COMMIT)
+    inputs = begin()
+    fingerprints.write(inputs.folder, inputs.fingerprints)
+    (inputs.folder / "checkpoints").mkdir()
+    (inputs.folder / "config.yaml").write_text(dump(load("tiny", [*SMALL, *NAMED])))
+    cache.add(LATER)
+    return prepare_run(load_resumed_config("runs/x"), preset="x", resume=True).known
+
+
+SAME: dict[str, dict[str, str | None]] = {
+    "nothing": {},
+    "the README": {"README.md": "9", "LICENSE.txt": "10"},
+    "files that nothing loads": {"onnx/config.json": "9", "model.gguf": "10", "notes.txt": "11"},
+}
+OTHER: dict[str, dict[str, str | None]] = {
+    "the weights": {"model.safetensors": "9"},
+    "the tokenizer": {"tokenizer.json": "9"},
+    "a file more": {"generation_config.json": "9"},
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_a_run_goes_on_with_a_later_commit_of_the_same_model(
+    change: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | SAME[change]})
+    assert resume(cache)
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_a_later_commit_with_another_model_is_refused(change: str, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | OTHER[change]})
+    with pytest.raises(ConfigError, match=f"model.path: {NAME} has other content .*commit {LATER[:8]} .* was at {COMMIT[:8]}"):
+        resume(cache)
+
+
+@pytest.mark.parametrize(
+    ("commits", "why"),
+    [({LATER: {**FILES}}, "404 Not Found"), ({c: dict.fromkeys(FILES) for c in (COMMIT, LATER)}, "it gives no hashes")],
+)
+def test_a_later_commit_of_which_the_hub_says_nothing_is_refused_with_the_reason(
+    commits: dict[str, dict[str, str | None]], why: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub(monkeypatch, commits)
+    with pytest.raises(
+        ConfigError, match=rf"may be another model: .* does not say if they differ \({why}.*remove .*inputs.json"
+    ):
+        resume(cache)
+
+
+def test_without_a_network_too_the_reason_is_given(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match=r"does not say if they differ \(.*offline"):
+        resume(cache)

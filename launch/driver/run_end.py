@@ -19,6 +19,7 @@ from grm.prompts import TemplateError
 from launch.cluster import calls
 from launch.cluster.failures import details
 from launch.driver.summary import accuracy_line
+from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import Tracker
 from launch.page.run_page import ReportError, write_report
 from learner.checkpoint import CheckpointError
@@ -52,7 +53,7 @@ def record(folder: Path, whole: Mapping[str, Any], tracker: Tracker, error: Base
         report = f"there is none: {error_of_report}"
     if text := _stack(error):
         with _noted(folder / DETAILS_FILE, problems):
-            files.write(folder / DETAILS_FILE, text + "\n")
+            files.write(folder / DETAILS_FILE, redacted(text) + "\n")
     print(f"{accuracy_line(whole)}report     {report}", flush=True)
     if text and (folder / DETAILS_FILE).is_file():
         print(f"details    {folder / DETAILS_FILE}", flush=True)

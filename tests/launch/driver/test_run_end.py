@@ -45,15 +45,16 @@ def test_a_run_that_had_begun_has_failed_whatever_ended_it(
 
 
 def test_the_stack_of_the_actor_that_a_run_failed_with_is_in_its_folder(
-    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_sesame")
     run = begin()
     failed = RunFailed("the GRPO learner failed: ValueError: no such weight")
     failed.__cause__ = FinalError(
-        "ValueError: no such weight", details="ray::GRPOLearner.step()\n  File x\nValueError: no such"
+        "ValueError: no such weight", details="ray::GRPOLearner.step()\n  Bearer hf_sesame\nValueError: no such"
     )
     assert ended(run, failed) == 1
-    assert (run.folder / "failure.txt").read_text() == f"{failed.__cause__.details}\n"
+    assert (run.folder / "failure.txt").read_text() == "ray::GRPOLearner.step()\n  Bearer ***\nValueError: no such\n"
     output = capsys.readouterr()
     assert f"details    {run.folder / 'failure.txt'}" in output.out
     assert output.err == "failed: the GRPO learner failed: ValueError: no such weight\n"

@@ -34,7 +34,7 @@ def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
     except REFUSALS as error:
         print(f"error: {clean_lines(str(error))}", file=sys.stderr)
         return REFUSED
-    except (RunFailed, TimeoutError) as error:
+    except (RunFailed, OSError) as error:  # a TimeoutError is one, and so is a disk that is full
         print(f"failed: {clean_lines(str(error))}{remedy}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

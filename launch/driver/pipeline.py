@@ -10,7 +10,6 @@
 A run that was cut off is resumed from this folder: each stage looks for what an earlier try has finished.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -21,13 +20,10 @@ from typing import Self
 
 from buffer import files
 from buffer.ledger import Ledger
-from buffer.streams import ServerError, connect
-from configs.load import ConfigError, dump
+from buffer.streams import connect
+from configs.load import dump
 from configs.schema import Config
-from grm.preferences import DataError
-from grm.prompts import TemplateError
-from launch.cluster import calls
-from launch.cluster.failures import RunFailed, details
+from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
@@ -35,8 +31,9 @@ from launch.driver.cold_start import ColdStart
 from launch.driver.issue import reopen
 from launch.driver.online_rl import Training
 from launch.driver.own_streams import require_own_streams
+from launch.driver.run_end import FAILURES, failure_sentence, record
 from launch.driver.run_state import RunState
-from launch.driver.summary import Finished, RunResults, accuracy_line, summary
+from launch.driver.summary import Finished, RunResults, summary
 from launch.judging.heldout import Evaluation, When
 from launch.judging.meta_scores import guiding_meta_rm
 from launch.judging.run_judgements import RunJudgements
@@ -45,7 +42,6 @@ from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import Tracker
 from launch.monitoring.wandb_check import require_usable
-from launch.page.run_page import ReportError, write_report
 from launch.page.scaling import vote_metrics
 from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
@@ -53,11 +49,6 @@ from launch.setup.preflight import format_notes, format_skipped, prepare_run
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
-from learner.checkpoint import CheckpointError
-
-# What a run that has begun may end with. Before that, some of these say that the input cannot be used; afterwards none does.
-FAILURES = (*calls.LOST, CheckpointError, TimeoutError, ServerError, ConfigError, DataError, TemplateError)
-DETAILS_FILE = "failure.txt"  # in the run folder: the stack of the actor that a run failed with
 
 
 class Pipeline:
@@ -269,12 +260,14 @@ class Pipeline:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """RunFailed stands for every error that a run which has begun may end with; other errors are errors of the program."""
         with self._stack:
-            self._finish(error)
+            unwritten = self._finish(error)
         if isinstance(error, FAILURES):
-            raise RunFailed(str(error)) from error
+            raise RunFailed(failure_sentence(error, self.folder)) from error
+        if error is None and unwritten:
+            raise RunFailed(unwritten)
 
-    def _finish(self, error: BaseException | None) -> None:
-        """End the processes first: what is written after that cannot be cut short by them."""
+    def _finish(self, error: BaseException | None) -> str:
+        """End the processes first: what is written after that cannot be cut short by them. Returns why there is no summary."""
         self._progress.__exit__(None, None, None)
         self._cluster.close()
         finished: Finished = "completed"
@@ -282,17 +275,7 @@ class Pipeline:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
         self._results.seconds["total"] = time.monotonic() - self._began
         whole = summary(self._config, self._results, run_id=self.folder.name, preset=self._preset, finished=finished)
-        whole |= {"revisions": self._revisions, "skipped": self._inputs.skipped} | (
-            {"error": str(error)} if finished == "failed" else {}
-        )
-        whole = redacted(whole)
-        files.write(self.folder / "summary.json", json.dumps(whole, indent=2) + "\n")
-        self._tracker.finish(whole)
-        try:
-            report = str(write_report(self.folder))
-        except ReportError as problem:  # the run itself has ended as its summary says
-            report = f"there is none: {problem}"
-        print(f"{accuracy_line(whole)}report     {report}", flush=True)
-        if text := details(error):
-            files.write(self.folder / DETAILS_FILE, text + "\n")
-            print(f"details    {self.folder / DETAILS_FILE}", flush=True)
+        whole |= {"revisions": self._revisions, "skipped": self._inputs.skipped}
+        if error is not None and finished == "failed":
+            whole["error"] = failure_sentence(error, self.folder)
+        return record(self.folder, redacted(whole), self._tracker, error)

@@ -17,6 +17,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from numbers import Real
 from pathlib import Path
@@ -149,7 +150,8 @@ class Tracker:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary into the W&B run, and end it; its service processes have exited when this returns."""
-        self._file.close()
+        with suppress(OSError):  # the lines that a full disk did not take: `log` has raised it
+            self._file.close()
         if self._run is None:
             return
         import wandb

@@ -10,13 +10,15 @@ from typing import Any, Self
 
 import pytest
 
+from buffer.files import LinkError
+from buffer.json_text import JsonError
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, ServerError
 from configs.load import ConfigError, dump, load
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.cluster.failures import ActorLost, FinalError, RunFailed
-from launch.driver import pipeline
+from launch.driver import pipeline, run_end
 from launch.driver.pipeline import Pipeline
 from launch.setup.run_folder import lock_run_folder
 from learner import checkpoint
@@ -136,6 +138,8 @@ def summary(run: Pipeline) -> dict[str, Any]:
         ActorLost("the actor died"),
         FinalError("ValueError: the model cannot be read"),
         RunFailed("the reward actor failed 6 times in a row"),
+        JsonError("votes/after.jsonl:3: not JSON (x); remove the line, and its row is computed again"),
+        LinkError("metrics.jsonl is a link, and a run's files are not written through links: remove it"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -164,6 +168,73 @@ def test_the_stack_of_the_actor_that_a_run_failed_with_is_in_its_folder(
     output = capsys.readouterr()
     assert f"details    {run.folder / 'failure.txt'}" in output.out
     assert output.err == "failed: the GRPO learner failed: ValueError: no such weight\n"
+
+
+FULL = OSError(28, "No space left on device")
+PUT_RIGHT = "No space left on device; put that right and resume the run"
+
+
+def fill_disk(run: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Let no whole file be written from here on. Returns the summaries that the tracker is given."""
+    tracked: list[Any] = []
+
+    def refuse(path: Path, content: str) -> None:
+        raise FULL
+
+    monkeypatch.setattr(run_end.files, "write", refuse)
+    monkeypatch.setattr(run._tracker, "finish", tracked.append)
+    return tracked
+
+
+def test_a_disk_that_is_full_is_a_failure_and_the_tracker_ends(
+    cluster: FakeCluster, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin()
+
+    def train() -> int:
+        with run:
+            tracked.append(fill_disk(run, monkeypatch))
+            raise FULL
+
+    tracked: list[list[Any]] = []
+    assert exit_status(train) == 1
+    output = capsys.readouterr()
+    assert output.err == f"failed: the driver met an error of the system at {run.folder}: {PUT_RIGHT}\n"
+    assert f"note       {run.folder / 'summary.json'} cannot be written: {PUT_RIGHT}" in output.out
+    assert f"note       {run.folder / 'failure.txt'} cannot be written: {PUT_RIGHT}" in output.out
+    assert "details" not in output.out
+    assert "report     there is none: " in output.out
+    ((whole,),) = tracked
+    assert (whole["finished"], whole["error"].split(":")[-1]) == ("failed", f" {PUT_RIGHT}")
+    assert cluster.closed
+
+
+def test_an_error_of_the_system_leaves_the_stack_of_the_driver(cluster: FakeCluster, begin: Begin) -> None:
+    run = begin()
+    assert ended(run, FULL) == 1
+    assert "in train\n" in (run.folder / "failure.txt").read_text()
+
+
+def test_a_run_without_a_summary_has_not_ended_well(
+    cluster: FakeCluster, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begin()
+
+    def train() -> int:
+        with run:
+            fill_disk(run, monkeypatch)
+        return 0
+
+    assert exit_status(train) == 1
+    assert capsys.readouterr().err == f"failed: {run.folder / 'summary.json'} cannot be written: {PUT_RIGHT}\n"
+
+
+def test_before_it_has_begun_too_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def start() -> int:
+        raise FULL
+
+    assert exit_status(start, remedy="; start it again") == 1
+    assert capsys.readouterr().err == f"failed: {FULL}; start it again\n"
 
 
 def test_a_server_that_is_not_there_at_the_start_is_input_that_cannot_be_used(

@@ -290,3 +290,12 @@ def test_wandb_file_stops_at_a_torn_tail_and_refuses_damage(tracked: Path, tmp_p
     torn.write_bytes(b"PK")
     with pytest.raises(wandb_file.WandbFileError, match="does not begin like"):
         wandb_file.read(torn)
+
+
+def test_lines_that_a_full_disk_did_not_take_do_not_keep_it_from_ending() -> None:
+    full = Tracker.__new__(Tracker)
+    full._file, full._run = open("/dev/full", "a", buffering=1), None  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left"):
+        full._file.write("a line\n")
+    full.finish({})
+    assert full._file.closed

@@ -17,10 +17,23 @@ def inside_job_copy() -> bool:
     return "_ray_pkg_" in str(Path.cwd())
 
 
+class NoHomeFolder(ValueError):
+    """A relative path cannot be written to in a Ray job, as its user has no home folder."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path!r} is relative: a Ray job writes it under the home folder, and its user has none; give a full path"
+        )
+
+
 def output_path(path: str) -> Path:
     """Returns where something is written that a command line or a config names: relative to the working folder, in a Ray job
-    to the home folder."""
-    return (Path.home() if inside_job_copy() else Path.cwd()) / expanded(path)
+    to the home folder. NoHomeFolder where that is not there."""
+    place, job = expanded(path), inside_job_copy()
+    base = expanded("~") if job else os.getcwd()
+    if job and not os.path.isabs(place) and not os.path.isdir(base):
+        raise NoHomeFolder(path)
+    return Path(base, place)
 
 
 def run_places(run: str) -> list[Path]:

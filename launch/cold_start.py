@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cold_start(config: Config, *, preset: str) -> int:
     """Run both halves of the cold start, then evaluate the fine-tuned policy on the held-out preferences."""
-    choose_caches(Path(config.run.dir).expanduser() / ".cache")  # before libraries are imported
+    choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
     from launch.driver.pipeline import Pipeline
 
     with Pipeline(config, preset=preset) as run:

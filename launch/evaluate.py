@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
 
-from configs.load import EVALUATION, is_override
-from configs.paths import output_path
+from configs.load import EVALUATION, ConfigError, is_override
+from configs.paths import NoHomeFolder, output_path
 from configs.schema import Config
 from launch.cli import FAILED, exit_status
 from launch.judging.evaluation_run import EvaluationTarget, evaluate, short_name
@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(arguments: argparse.Namespace) -> int:
     """Evaluate what the arguments name. Returns the exit status."""
-    out = output_path(arguments.out or f"evaluations/{short_name(arguments.model)}")
+    try:
+        out = output_path(arguments.out or f"evaluations/{short_name(arguments.model)}")
+    except NoHomeFolder as error:
+        raise ConfigError(f"--out {error}") from None
     choose_caches(out / ".cache")
     target = EvaluationTarget(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
     return FAILED if evaluate(config_of(arguments), target) else 0

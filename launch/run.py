@@ -68,7 +68,7 @@ def start(arguments: argparse.Namespace) -> int:
 
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """Run all stages, from the preflight to the report. Returns the exit status."""
-    choose_caches(Path(config.run.dir).expanduser() / ".cache")  # before libraries are imported
+    choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
     from launch.driver.pipeline import Pipeline
 
     with Pipeline(config, preset=preset, resume=resume) as run:

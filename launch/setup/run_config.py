@@ -6,7 +6,7 @@ from pathlib import Path
 
 from buffer.named_server import require_named_server, strangers
 from configs.load import ConfigError, load
-from configs.paths import expanded, inside_job_copy, run_places
+from configs.paths import NoHomeFolder, expanded, inside_job_copy, output_path, run_places
 from configs.schema import Config
 from launch.setup.environment import variable
 from launch.setup.model_files import is_folder
@@ -32,6 +32,10 @@ def load_resumed_config(run: str, overrides: Sequence[str] = ()) -> Config:
     """
     if overrides:
         raise ConfigError(f"--resume: a run goes on with its own config; {overrides[0]} cannot be changed")
+    try:
+        output_path(run)  # what goes on inside a job's copy would vanish with it
+    except NoHomeFolder as error:
+        raise ConfigError(f"--resume {error}") from None
     places = run_places(run)
     folder = next((place for place in places if (place / "config.yaml").is_file()), None)
     if folder is None:
@@ -58,13 +62,22 @@ def _require_named_cluster(config: Config, folder: Path) -> None:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The config with absolute paths of data, templates and model, so that `--resume` finds them from any folder.
+    """The config with absolute paths of data, templates and model, so that `--resume` finds them from any folder, and of the
+    runs, which must be known before `choose_caches` may replace the home folder.
 
-    Inside a Ray job, paths in the working folder stay relative: it is a throw-away copy of what was submitted, and a job that
-    resumes the run brings its own.
+    Inside a Ray job, paths of input in the working folder stay relative: it is a throw-away copy of what was submitted, and a
+    job that resumes the run brings its own.
+
+    Raises:
+        ConfigError: run.dir is relative in a Ray job whose user has no home folder.
     """
     prompts, model, cold = config.prompts, config.model, config.cold_start
+    try:
+        runs = str(output_path(config.run.dir))
+    except NoHomeFolder as error:
+        raise ConfigError(f"run.dir = {error}") from None
     changed = {
+        "run": config.run.model_copy(update={"dir": runs}),
         "data": config.data.model_copy(
             update={name: [_source(path) for path in getattr(config.data, name)] for name in ("train", "heldout")}
         ),

@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from configs.load import dump, load
+from configs.load import ConfigError, dump, load
 from configs.paths import expanded, output_path, run_places
+from launch import cold_start, run
 from launch.evaluate import _parser, config_of
+from launch.evaluate import main as evaluate
 from launch.monitoring.lookup import locate_run
 from launch.report import main as report
 from launch.setup.model_files import TINY, resolve
@@ -77,6 +80,39 @@ def test_a_job_finds_the_run_that_a_job_has_put_under_the_home_folder(home: Path
         assert load_resumed_config(named).run.dir == str(home / "runs")
         assert locate_run(named)[0] == folder.resolve()
     assert output_path("evaluations/x") == home / "evaluations" / "x"
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+def test_a_job_whose_user_has_no_home_folder_is_given_full_paths(
+    has_name: bool, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the run would lie in the job's copy: `choose_caches` makes a home folder from run.dir."""
+    if has_name:
+        monkeypatch.setenv("HOME", str(tmp_path / "nonexistent"))  # as of `nobody`
+    else:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    why = "is relative: a Ray job writes it under the home folder, and its user has none; give a full path"
+    with pytest.raises(ConfigError, match=f"^run.dir = 'runs' {why}$"):
+        load_run_config("tiny", [SERVER])
+    with pytest.raises(ConfigError, match=f"^--resume 'runs/mine' {why}$"):
+        load_resumed_config("runs/mine")
+    assert evaluate(["--model", "tiny", "--data", "tiny:1:5:2", "--out", "x"]) == 2
+    assert capsys.readouterr().err == f"error: --out 'x' {why}\n"
+    assert load_run_config("tiny", [SERVER, f"run.dir={tmp_path}"]).run.dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("entry", [run, cold_start], ids=lambda entry: entry.__name__)
+def test_a_run_is_placed_before_its_caches_are(
+    entry: ModuleType, home: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fallback: Path) -> None:
+        raise ConfigError(f"caches in {fallback}")
+
+    monkeypatch.setattr(entry, "choose_caches", refuse)
+    enter = entry.train if entry is run else entry.cold_start
+    with pytest.raises(ConfigError, match=f"^caches in {home}/runs/.cache$"):
+        enter(load_run_config("tiny", [SERVER]), preset="tiny")
 
 
 def test_outside_of_the_job_it_is_found_too_behind_one_that_lies_here(

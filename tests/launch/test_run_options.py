@@ -18,7 +18,7 @@ def test_options_and_overrides_may_stand_in_any_order(capsys: pytest.CaptureFixt
     ):
         assert run.main(arguments) == 0
         outputs.append(capsys.readouterr().out)
-    assert outputs[0].startswith(dump(load("tiny", ["run.seed=3", "grpo.steps=5"])))
+    assert outputs[0].startswith(dump(load("tiny", ["run.seed=3", "grpo.steps=5", f"run.dir={Path.cwd() / 'runs'}"])))
     assert outputs[0] == outputs[1] == outputs[2]
 
 

@@ -63,7 +63,9 @@ def test_absolute_paths_and_everything_else_stay_as_they_are(project: Path) -> N
     again = project / "again.yaml"
     again.write_text(dump(once))
     assert load_run_config(str(again), []) == once
-    assert load_run_config("qwen3-8b", ["data.heldout=tinyheld:1:2"]) == load("qwen3-8b", ["data.heldout=tinyheld:1:2"])
+    assert load_run_config("qwen3-8b", ["data.heldout=tinyheld:1:2"]) == load(
+        "qwen3-8b", ["data.heldout=tinyheld:1:2", f"run.dir={project / 'runs'}"]
+    )
 
 
 def test_a_run_with_relative_paths_is_resumed_from_another_folder(
@@ -90,7 +92,8 @@ def test_in_a_ray_job_paths_stay_relative_as_the_next_job_brings_its_own_copy(
     copy = tmp_path / "_ray_pkg_0123"
     project.rename(copy)
     monkeypatch.chdir(copy)
-    assert load_run_config("tiny", RELATIVE) == load("tiny", RELATIVE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_run_config("tiny", RELATIVE) == load("tiny", [*RELATIVE, f"run.dir={tmp_path / 'runs'}"])
 
 
 def test_a_resumed_run_keeps_its_config(tmp_path: Path) -> None:

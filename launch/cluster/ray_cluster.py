@@ -260,7 +260,7 @@ class Cluster:
         if address is not None:
             ray_session.join(address, timeout_s=self._config.waits.server_s)
             self._scratch.use()  # not before: where TMPDIR is, Ray looks for the address of a cluster
-            here = {"TMPDIR": str(self._scratch.folder)} if ray_session.is_one_machine() else {}
+            here = self._scratch.variables() if ray_session.is_one_machine() else {}
             self._runtime_env = {"env_vars": self._environment() | here}
         else:
             # Its workers inherit our environment; with a runtime environment each actor would wait for a process of its own.

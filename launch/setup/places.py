@@ -108,6 +108,12 @@ class Scratch:
             self._before = os.environ.get("TMPDIR"), tempfile.tempdir
         os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
 
+    def variables(self) -> dict[str, str]:
+        """Returns the variables of processes on this machine that do not inherit them: TMPDIR, and where compiled kernels stay,
+        which would else be in TMPDIR and gone with the run."""
+        kernels = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+        return {"TMPDIR": str(self.folder), **({"TORCHINDUCTOR_CACHE_DIR": kernels} if kernels else {})}
+
     def remove(self) -> None:
         """Remove the folder, and use it no longer; harmless when repeated."""
         if self._before is not None:

@@ -65,3 +65,24 @@ def test_who_does_not_start_in_time_is_named(monkeypatch: pytest.MonkeyPatch, tm
     cluster = Cluster(load("tiny", ["waits.start_s=0.1"]), run_id="r", folder=tmp_path, model="", gpus=0)
     with pytest.raises(TimeoutError, match=r"the driver waited 0 s for the meta-RM to start \(waits.start_s\)$"):
         cluster.await_all({Future(): "the meta-RM"})
+
+
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_compiled_kernels_stay_where_actors_have_the_scratch_folder_for_tmpdir(
+    one_machine: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Torch keeps them in TMPDIR otherwise, and the scratch folder goes with the run."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setattr(ray_session, "cluster_address", lambda address: "head:6379")
+    monkeypatch.setattr(ray_session, "join", lambda address, timeout_s: None)
+    monkeypatch.setattr(ray_session, "is_one_machine", lambda: one_machine)
+    cluster = Cluster(load("tiny"), run_id="r", folder=tmp_path, model="", gpus=0)
+    monkeypatch.setattr(cluster, "_check_room", lambda: None)
+    cluster._scratch.make()
+    try:
+        cluster._join_ray()
+        variables = cluster._runtime_env["env_vars"]
+        assert variables.get("TMPDIR") == (str(cluster._scratch.folder) if one_machine else None)
+        assert variables.get("TORCHINDUCTOR_CACHE_DIR") == (str(tmp_path / "kernels") if one_machine else None)
+    finally:
+        cluster._scratch.remove()

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.load import ConfigError
+from configs.paths import expanded
 
 DRAFT, PREFIX = "spct-", "spct."  # of a folder that is being made, and of a scratch folder, which its driver holds locked
 LONGEST_ROOT = 26  # bytes: with the names of the scratch folder and of Ray's sockets below it they are 107, the most on Linux
@@ -173,7 +174,8 @@ def choose_caches(fallback: Path) -> None:
     """Point libraries to folders that they can write, for this process and those that it starts.
 
     A folder in the home that can be written stays what it is. One that cannot, as in a home that is read-only, full or not
-    there, is replaced by one in `fallback`. Models that lie in a read-only home are still read there.
+    there, is replaced by one in `fallback`. Models that lie in a read-only home, or in an HF_HOME that is read-only, are still
+    read there.
 
     Args:
         fallback: Made when it is needed.
@@ -198,12 +200,14 @@ def choose_caches(fallback: Path) -> None:
     readable = os.access(known_models, os.R_OK | os.X_OK)
     if "XDG_CACHE_HOME" in _chosen and readable and not os.environ.get("HF_HOME"):
         _chosen["HF_HOME"] = os.environ["HF_HOME"] = known_models
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+    models = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+    if write_problem(_existing(expanded(models))):
         for variable, name in HF_WRITTEN.items():
             if not os.environ.get(variable):
                 _set(variable, fallback / "huggingface" / name)
     if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):  # else it is in TMPDIR: gone with the run, or for anyone to make first
-        place = os.environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(place, "torchinductor")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(cache, "torchinductor")
         if _chosen:
             _chosen["TORCHINDUCTOR_CACHE_DIR"] = os.environ["TORCHINDUCTOR_CACHE_DIR"]
 

@@ -186,6 +186,27 @@ def test_a_home_that_cannot_be_written_is_only_read(tmp_path: Path, monkeypatch:
     assert set(places.chosen_variables()) == {*written, "HF_HOME"}
 
 
+@pytest.mark.parametrize("is_set", [True, False])
+def test_models_in_a_folder_of_its_own_that_is_read_only_are_read_there_and_nothing_is_written(
+    is_set: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared" if is_set else tmp_path / "home" / ".cache" / "huggingface"
+    shared.mkdir(parents=True)
+    if is_set:
+        monkeypatch.setenv("HF_HOME", str(shared))
+    monkeypatch.setenv("HF_XET_CACHE", "/set/by/a/person")
+    choose_caches(tmp_path / "cache")
+    assert dict(places.chosen_variables()) == {}, "it can be written"
+    read_only(monkeypatch, shared)
+    choose_caches(tmp_path / "cache")
+    assert os.environ.get("HF_HOME") == (str(shared) if is_set else None)
+    assert os.environ["HF_XET_CACHE"] == "/set/by/a/person"
+    moved = set(HF_WRITTEN) - {"HF_XET_CACHE"}
+    assert set(places.chosen_variables()) >= moved
+    for variable in moved:
+        assert Path(os.environ[variable]).is_relative_to(tmp_path / "cache"), variable
+
+
 def test_a_cache_folder_that_a_person_has_set_stays_or_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     choose_caches(tmp_path / "cache")

@@ -49,16 +49,16 @@ def record(folder: Path, whole: Mapping[str, Any], tracker: Tracker, error: Base
         tracker.finish(whole)
     try:
         report = str(write_report(folder))
-    except ReportError as error_of_report:  # the run itself has ended as its summary says
-        report = f"there is none: {error_of_report}"
+    except ReportError as problem:  # the run itself has ended as its summary says
+        report = f"there is none: {problem}"
     if text := _stack(error):
         with _noted(folder / DETAILS_FILE, problems):
             files.write(folder / DETAILS_FILE, redacted(text) + "\n")
     print(f"{accuracy_line(whole)}report     {report}", flush=True)
     if text and (folder / DETAILS_FILE).is_file():
         print(f"details    {folder / DETAILS_FILE}", flush=True)
-    for problem in problems:
-        print(f"note       {problem}", flush=True)
+    for noted in problems:
+        print(f"note       {noted}", flush=True)
     return unwritten
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from launch.judging.results import print_table, rewardbench_rows, tracked_id, wr
 from launch.monitoring.plain_text import clean
 from launch.monitoring.wandb_check import require_usable
 from launch.setup import resource_plan
-from launch.setup.model_files import architecture, fingerprint, resolve
+from launch.setup.model_files import architecture, fingerprint, is_same, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
@@ -65,8 +65,8 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     _make_folder(target.out)
     ks = config.eval.votes
     plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
-    settings = _settings(config, target, plan)
     path = target.out / "judgements.jsonl"
+    settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts
     with _cluster(config, target) as cluster, private_files():
         with _judge(config, cluster, target, tokenizer) as judge:
@@ -159,12 +159,16 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 
 
-def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan) -> dict[str, Any]:
-    """What must be the same for judgements on disk to be used again."""
+def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *, begun: str) -> dict[str, Any]:
+    """What must be the same for judgements on disk to be used again. `begun` is the model's fingerprint in them, if any: it
+    stands for the same model's later commits on a hub, too."""
+    digest = "" if target.endpoint else fingerprint(resolve(config.model.path))
+    with suppress(ConnectionError):  # nobody can say, so it is another
+        digest = begun if is_same(config.model.path, begun, digest) else digest
     return {
         "model": target.model,
         "endpoint": target.endpoint,
-        "fingerprint": "" if target.endpoint else fingerprint(resolve(config.model.path)),
+        "fingerprint": digest,
         "template": plan.template.graded,
         "k": plan.k,
         "temperature": plan.temperature,

@@ -178,6 +178,12 @@ def rows_of(
     return rows
 
 
+def settings_of(path: Path) -> dict[str, Any]:
+    """Returns the settings that `path` was begun with; none when it was not."""
+    lines = jsonl_log.repair_and_read(path) if path.exists() else []
+    return dict(lines[0].get("settings", {})) if lines else {}
+
+
 def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """ConfigError when `path` was begun with other settings than these; changes nothing."""
     if path.exists():

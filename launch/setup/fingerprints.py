@@ -9,7 +9,6 @@ would go on and be wrong.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from grm.instructions import Instruction
 from grm.preferences import Preference
 from grm.prompts import Template
 from launch.setup import model_files
-from launch.setup.hub import cached_revision, same_files
 from launch.setup.preference_data import PreferenceData
 
 FILE = "inputs.json"
@@ -39,8 +37,7 @@ class Fingerprint:
     rows: int | None
     """Preferences or examples that are used of it; None of what is no data."""
     digest: str
-    """Hash of what is used of it; of a hub model its commit. Another commit is the same model when the same files are loaded of
-    it: a hub's README changes, and `model.path` names no commit."""
+    """Hash of what is used of it; of a model as `model_files.fingerprint` gives it."""
 
 
 def fingerprints(
@@ -74,8 +71,7 @@ def fingerprints(
         found.append(Fingerprint(leaf="cold_start.general", name=name, rows=len(examples), digest=digest))
     texts = [template.graded, template.verdict]
     found.append(Fingerprint(leaf="prompts", name=f"template {template.name}", rows=None, digest=_digest(texts)))
-    revision = "" if Path(model).is_dir() else cached_revision(model)
-    found.append(Fingerprint(leaf="model.path", name=path, rows=None, digest=revision or model_files.fingerprint(model)))
+    found.append(Fingerprint(leaf="model.path", name=path, rows=None, digest=model_files.fingerprint(model)))
     return found
 
 
@@ -131,27 +127,23 @@ def _changes(begun: Sequence[Fingerprint], found: Sequence[Fingerprint]) -> list
             sentences.append(f"{leaf}: {name} is {'no longer' if new is None else 'now'} named there")
         elif old.rows != new.rows:
             sentences.append(f"{leaf}: {name} has {new.rows} rows that can be used, {old.rows} when the run began")
-        elif old.digest != new.digest and _is_commit(old) and _is_commit(new):
-            sentences += _change_of_commit(old, new)
+        elif leaf == "model.path":
+            sentences += _change_of_model(old, new)
         elif old.digest != new.digest:
             more = f" ({old.digest}, now {new.digest})" if new.rows is None else f", with as many rows ({new.rows})"
             sentences.append(f"{leaf}: {name} has other content than when the run began{more}")
     return sentences
 
 
-def _is_commit(each: Fingerprint) -> bool:
-    return each.leaf == "model.path" and re.fullmatch("[0-9a-f]{40}", each.digest) is not None
-
-
-def _change_of_commit(old: Fingerprint, new: Fingerprint) -> list[str]:
-    """Returns what has changed between two commits of a hub model: nothing when the same files are loaded of both."""
-    commits = f"it is at commit {new.digest[:8]} of its hub, and was at {old.digest[:8]}"
+def _change_of_model(old: Fingerprint, new: Fingerprint) -> list[str]:
+    """Returns what has changed: nothing when it is another commit of a hub, and the same files are loaded of it."""
+    digests = f"({old.digest}, now {new.digest})"
     try:
-        if same_files(new.name, (old.digest, new.digest), model_files.is_loaded):
+        if model_files.is_same(new.name, old.digest, new.digest):
             return []
     except ConnectionError as error:
-        return [f"{new.leaf}: {new.name} may be another model: {commits}, and the hub does not say if they differ ({error})"]
-    return [f"{new.leaf}: {new.name} has other content than when the run began: {commits}"]
+        return [f"{new.leaf}: {new.name} may be another model {digests}, and its hub does not say if the two differ ({error})"]
+    return [f"{new.leaf}: {new.name} has other content than when the run began {digests}"]
 
 
 def _by_place(found: Sequence[Fingerprint]) -> dict[tuple[str, str, int], Fingerprint]:

@@ -7,6 +7,7 @@
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from fnmatch import fnmatchcase
@@ -16,7 +17,7 @@ from buffer.json_text import JsonError, open_regular, read_object
 from configs.load import ConfigError
 from configs.paths import expanded
 from launch.setup.environment import variable
-from launch.setup.hub import cached_revision
+from launch.setup.hub import cached_revision, same_files
 
 TINY = Path(__file__).resolve().parents[2] / "grm" / "tiny_base"
 SMOLLM2 = "smollm2-135m"
@@ -27,6 +28,7 @@ LOADED = (
     *("*config*.json", "*token*.json", "vocab.*", "merges.txt", "tekken.json", "*template*.json", "*.index.json"),
     *("*.jinja", "*.model", "*.tiktoken", "*.safetensors", "pytorch_model*.bin"),
 )
+COMMIT = re.compile("[0-9a-f]{40}")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # how a pointer of git-lfs begins
 # The chat format that the model was trained on; its GGUF carries none that names a default system message.
 CHATML = (
@@ -87,14 +89,14 @@ def fingerprint(model: str) -> str:
     """Returns a hash that differs between models, also two that lie in one folder one after the other.
 
     It covers name, size and some bytes of each file that is loaded, as reading many gigabytes would take minutes. Of a hub
-    model it covers the name and the revision that this machine has of it.
+    model it is the commit that this machine has of it, and before it has one a hash of the name.
 
     Raises:
         ConfigError: A file cannot be read.
     """
     folder = Path(model)
     if not folder.is_dir():
-        return hashlib.sha256(f"{model}@{cached_revision(model)}".encode()).hexdigest()[:16]
+        return cached_revision(model) or hashlib.sha256(model.encode()).hexdigest()[:16]
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if is_loaded(file.name)):
         try:
@@ -103,6 +105,19 @@ def fingerprint(model: str) -> str:
         except OSError as error:
             raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
     return digest.hexdigest()[:16]
+
+
+def is_same(model: str, first: str, second: str) -> bool:
+    """Returns whether two fingerprints are of one model: they are equal, or commits of which the same files are loaded.
+
+    A hub's README changes, and `model.path` names no commit.
+
+    Raises:
+        ConnectionError: The hub does not say whether they differ.
+    """
+    if first == second or not (COMMIT.fullmatch(first) and COMMIT.fullmatch(second)):
+        return first == second
+    return same_files(model, (first, second), is_loaded)
 
 
 def is_loaded(name: str) -> bool:

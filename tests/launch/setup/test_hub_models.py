@@ -9,10 +9,12 @@ import pytest
 from huggingface_hub import HfApi, ModelInfo, constants
 
 from configs.load import ConfigError, dump, load
-from launch.judging.evaluation_run import EvaluationTarget, _checked
+from launch.judging.evaluation_run import EvaluationTarget, _checked, _settings
+from launch.judging.votes import vote_plan
 from launch.setup import fingerprints
 from launch.setup.model_files import TINY
 from launch.setup.preflight import prepare_run
+from launch.setup.prompt_source import prompt_template
 from launch.setup.run_config import load_resumed_config
 from tests.launch.setup.test_preflight import SMALL
 
@@ -142,7 +144,7 @@ def test_a_run_goes_on_with_a_later_commit_of_the_same_model(
 @pytest.mark.parametrize("change", OTHER)
 def test_a_later_commit_with_another_model_is_refused(change: str, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | OTHER[change]})
-    with pytest.raises(ConfigError, match=f"model.path: {NAME} has other content .*commit {LATER[:8]} .* was at {COMMIT[:8]}"):
+    with pytest.raises(ConfigError, match=rf"model.path: {NAME} has other content .* \({COMMIT}, now {LATER}\)"):
         resume(cache)
 
 
@@ -155,11 +157,27 @@ def test_a_later_commit_of_which_the_hub_says_nothing_is_refused_with_the_reason
 ) -> None:
     hub(monkeypatch, commits)
     with pytest.raises(
-        ConfigError, match=rf"may be another model: .* does not say if they differ \({why}.*remove .*inputs.json"
+        ConfigError, match=rf"may be another model .* does not say if the two differ \({why}.*remove .*inputs.json"
     ):
         resume(cache)
 
 
 def test_without_a_network_too_the_reason_is_given(cache: Cache) -> None:
-    with pytest.raises(ConfigError, match=r"does not say if they differ \(.*offline"):
+    with pytest.raises(ConfigError, match=r"does not say if the two differ \(.*offline"):
         resume(cache)
+
+
+def test_judgements_of_an_earlier_commit_of_the_same_model_are_used_again(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.add(LATER)
+    config, target = load("tiny", [*SMALL, *NAMED]), EvaluationTarget(model=NAME, endpoint="", meta_rm="", out=Path())
+    plan = vote_plan(config, prompt_template(config), 1)
+
+    def recorded(begun: str) -> str:
+        return str(_settings(config, target, plan, begun=begun)["fingerprint"])
+
+    hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | SAME["the README"]})
+    assert [recorded(begun) for begun in (COMMIT, LATER, "", "c" * 40)] == [COMMIT, LATER, LATER, LATER]
+    hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | OTHER["the weights"]})
+    assert recorded(COMMIT) == LATER

@@ -45,9 +45,7 @@ class StageActors:
     has_meta_rm = False
     """Whether a meta-RM learner reads the streams of this stage."""
 
-    def __init__(
-        self, cluster: Cluster, config: Config, *, model: str, stage: str = "", note: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, cluster: Cluster, config: Config, *, model: str, stage: str = "", note: Callable[[str], None]) -> None:
         """Starts nothing yet.
 
         Args:

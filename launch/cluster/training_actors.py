@@ -31,7 +31,7 @@ class SamplingActors(StageActors):
         model: str,
         preferences: Iterable[Preference],
         stage: str = "",
-        note: Callable[[str], None] = print,
+        note: Callable[[str], None],
     ) -> None:
         """As `StageActors`.
 
@@ -70,7 +70,7 @@ class TrainingActors(SamplingActors):
         preferences: Iterable[Preference],
         checkpoints: Path,
         cold_start_samples: Path | None,
-        note: Callable[[str], None] = print,
+        note: Callable[[str], None],
     ) -> None:
         """As `SamplingActors`.
 

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     votes.require_same_settings(path, settings)  # before an engine starts
     with _cluster(config, target) as cluster, private_files():
         with _judge(config, cluster, target, tokenizer) as judge:
-            rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=partial(print, flush=True))
+            rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=_note)
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
         meta = _meta(config, cluster, meta_rm, plan, preferences, rows, target.out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
@@ -192,6 +191,11 @@ def _cluster(config: Config, target: EvaluationTarget) -> Iterator[Any]:
             raise RunFailed(str(error)) from error
 
 
+def _note(text: str) -> None:
+    """Print a log line, which may quote an error of a worker or a name from the data."""
+    print(clean(text), flush=True)
+
+
 @contextmanager
 def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: Tokenizer | None) -> Iterator[Judge]:
     if target.endpoint:
@@ -204,7 +208,7 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
     from launch.judging.engine_judge import EngineJudge
 
     assert tokenizer is not None  # only an endpoint has none
-    with StageActors(cluster, config, model=resolve(config.model.path)) as actors:
+    with StageActors(cluster, config, model=resolve(config.model.path), note=_note) as actors:
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 

@@ -42,7 +42,7 @@ class Watched:
         monkeypatch.setattr(stage_actors, "last_heartbeats", lambda client, run_id: self._last_heartbeats())
         config = load("tiny", [f"waits.heartbeat_s={HEARTBEAT_S}", "redis.claim_timeout_s=20", f"waits.start_s={START_S}"])
         self.cluster: Any = LocalCluster()
-        self.actors = StageActors(self.cluster, config, model="m")
+        self.actors = StageActors(self.cluster, config, model="m", note=print)
         self.actors.address = SimpleNamespace(run_id="r")  # type: ignore[assignment]
         self.actors.redis = self.actors.heartbeat = SimpleNamespace(progressed=lambda: None)  # type: ignore[assignment]
         self.made: list[LocalActor] = []

@@ -66,7 +66,7 @@ class Pool:
         self.made: list[LocalActor] = []
         self.notes: list[str] = []
         self.cluster = LocalCluster()
-        self.actors = StageActors(self.cluster, config, model="m")  # type: ignore[arg-type]
+        self.actors = StageActors(self.cluster, config, model="m", note=print)  # type: ignore[arg-type]
         self.actors.redis, self.actors.address = client, address
         self.actors.new_rollout = self._new  # type: ignore[method-assign]
         self.actors.rollout_groups = [up(self._new()) for _ in range(2)]

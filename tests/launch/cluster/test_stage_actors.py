@@ -44,7 +44,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LocalActor]]:
 
 def stage(made: list[LocalActor], *lives: bool) -> StageActors:
     """A stage of one rollout actor, whose lives end early (True) one after the other; the last one lasts."""
-    actors = StageActors(LocalCluster(), load("tiny", ["cluster.restarts=2"]), model="m")  # type: ignore[arg-type]
+    actors = StageActors(LocalCluster(), load("tiny", ["cluster.restarts=2"]), model="m", note=print)  # type: ignore[arg-type]
     ends = iter(lives)
 
     def group(name: str) -> ActorGroup:

@@ -99,7 +99,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     def of(*first: Worker, overrides: Sequence[str] = ()) -> tuple[StageActors, list[Worker]]:
         workers: list[Worker] = []
         config = load("tiny", ["cluster.restarts=2", "waits.judge_s=5", *overrides])
-        actors = StageActors(LocalCluster(), config, model="m")  # type: ignore[arg-type]
+        actors = StageActors(LocalCluster(), config, model="m", note=print)  # type: ignore[arg-type]
 
         def maker(worker: Worker) -> Callable[[], dict[str, LocalActor]]:
             lives = iter([worker])

@@ -34,7 +34,7 @@ def stage(kind: type[StageActors], address: Address, tmp_path: Path) -> StageAct
     more: dict[str, Any] = {} if kind is StageActors else {"preferences": []}
     if kind is TrainingActors:
         more |= {"checkpoints": tmp_path, "cold_start_samples": None}
-    return kind(cluster, load("tiny"), model="m", **more)
+    return kind(cluster, load("tiny"), model="m", note=print, **more)
 
 
 @pytest.mark.parametrize(("kind", "kept"), [(StageActors, False), (SamplingActors, False), (TrainingActors, True)])

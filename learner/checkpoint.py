@@ -73,10 +73,15 @@ class Usable:
     """What became of the newer checkpoints, a sentence each."""
 
 
-def begin(folder: Path, version: int) -> Path:
-    """Make an empty folder to write checkpoint `version` into; remove what an interrupted writer left behind."""
+def make_folder(folder: Path) -> None:
+    """Make a checkpoints folder and the one that it lies in, the user's alone, unless they are there."""
     for made in (folder.parent, folder):
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def begin(folder: Path, version: int) -> Path:
+    """Make an empty folder to write checkpoint `version` into; remove what an interrupted writer left behind."""
+    make_folder(folder)
     clear(folder)
     path = unfinished(folder, version)
     path.mkdir(mode=0o700)

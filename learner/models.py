@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from learner.checkpoint import UNFINISHED
+from buffer import files
+from learner.checkpoint import UNFINISHED, make_folder
 
 # A learner has no terminal: progress bars and tables of what was loaded only fill its log. Missing weights are an error
 # below.
@@ -82,7 +83,7 @@ def save_model(model: PreTrainedModel, state: dict[str, Tensor], source: str, fo
     written, read = json.loads((folder / CONFIG).read_text()), PretrainedConfig.get_config_dict(source)[0]
     # transformers takes settings of generation, which old models have there, from a config that it loads
     kept = {name: read[name] for name in GenerationConfig().to_dict() if name in read and not hasattr(model.config, name)}
-    (folder / CONFIG).write_text(json.dumps(written | kept, indent=2, sort_keys=True) + "\n")
+    files.write(folder / CONFIG, json.dumps(written | kept, indent=2, sort_keys=True) + "\n")
 
 
 def try_saving(model: PreTrainedModel, source: str, folder: Path) -> None:
@@ -93,7 +94,7 @@ def try_saving(model: PreTrainedModel, source: str, folder: Path) -> None:
     Raises:
         ValueError: it cannot be saved, for another reason than the disk.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as trial:
         try:
             save_model(model, {}, source, Path(trial))

@@ -4,6 +4,7 @@ It trains as a whole when vLLM's log-probs are the learner's before and after a 
 model, and a saved folder holds equal weights and buffers for transformers and vLLM.
 """
 
+import gc
 import itertools
 import json
 from collections.abc import Iterator
@@ -51,6 +52,15 @@ def experts_first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         start(make(tmp_path_factory.mktemp("first"), "qwen3_moe"))
         yield
     _alive.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm_in_this_process() -> Iterator[None]:
+    """Frees the engines in the end: with the last one goes vLLM's process group, and tests of the learners make their own."""
+    yield
+    while _alive:
+        _alive.pop().close()
+    gc.collect()
 
 
 def start(folder: Path) -> VllmEngine:

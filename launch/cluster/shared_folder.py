@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from buffer import files
 from configs.load import ConfigError
 from launch.cluster import calls, ray_session
-from launch.cluster.failures import ActorLost
+from launch.cluster.failures import CallFailed
 
 PREFIX = ".shared-folder-"
 SETTLE_S = 10.0  # in which a network file system shows the driver what another machine wrote
@@ -81,5 +81,5 @@ def _nodes_without_folder(probes: Mapping[Any, str], file: Path, limit_s: float)
 def _wrote(ref: Any) -> bool:
     try:
         return bool(calls.values([ref])[0])
-    except ActorLost:  # it may not write there, or the node is gone
+    except CallFailed:  # it may not write there, or the node is gone
         return False

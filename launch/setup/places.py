@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from buffer import files
 from configs.load import ConfigError
 from configs.paths import expanded
 
@@ -94,7 +95,7 @@ class Scratch:
         _remove_left_behind(root)
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=DRAFT, dir=root))  # 0700 whatever the umask
-            (self._folder / BOOT_FILE).write_text(_boot())
+            files.write(self._folder / BOOT_FILE, _boot())
             self._lock = _lock(self._folder)
             self._folder = self._folder.rename(root / self._folder.name.replace(DRAFT, PREFIX, 1))  # locked before it is seen
         except OSError as error:

@@ -50,7 +50,13 @@ class FakeActors(TrainingActors):
 
 def fake_actors(cluster: Any, config: Config, folder: Path) -> FakeActors:
     return FakeActors(
-        cluster, config, model="", preferences=preferences(), checkpoints=folder / "checkpoints", cold_start_samples=None
+        cluster,
+        config,
+        model="",
+        preferences=preferences(),
+        checkpoints=folder / "checkpoints",
+        cold_start_samples=None,
+        note=print,
     )
 
 

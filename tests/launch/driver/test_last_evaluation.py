@@ -80,7 +80,13 @@ def run(folder: Path) -> None:
     with (
         Cluster(CONFIG, run_id="last", folder=folder, model="", gpus=0) as cluster,
         Actors(
-            cluster, CONFIG, model="", preferences=preferences(), checkpoints=folder / "checkpoints", cold_start_samples=None
+            cluster,
+            CONFIG,
+            model="",
+            preferences=preferences(),
+            checkpoints=folder / "checkpoints",
+            cold_start_samples=None,
+            note=progress.note,
         ) as progress.actors,
     ):
         training(CONFIG, progress.actors, folder, progress, judgements).run()

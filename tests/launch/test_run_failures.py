@@ -11,7 +11,7 @@ from tests.launch.whole_run import SMALL, finish, mentioning, start
 pytestmark = pytest.mark.full
 
 
-def test_a_learner_that_can_never_save_repeats_its_steps_no_more_often_than_it_may(tmp_path: Path) -> None:
+def test_a_learner_that_can_never_save_ends_the_run_with_its_own_error(tmp_path: Path) -> None:
     more = ("meta_rm.enabled=false", "eval.every=0", "grpo.steps=20", "learner.checkpoint_every=2", "cluster.restarts=1")
     process, folder = start(tmp_path, "unsaved", *SMALL, *more), tmp_path / "unsaved"
     deadline = time.monotonic() + 120
@@ -30,6 +30,6 @@ def test_a_learner_that_can_never_save_repeats_its_steps_no_more_often_than_it_m
     ), ended.output
     assert ended.output.count("the GRPO learner died") == 1
     assert "Traceback" not in ended.output
-    assert "_write" in (folder / "failure.txt").read_text(), "where it failed"
+    assert "try_saving" in (folder / "failure.txt").read_text(), "where it failed: at its start, before a step is taken"
     assert ended.summary["finished"] == "failed"
     assert not mentioning(str(folder))

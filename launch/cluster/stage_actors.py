@@ -24,7 +24,7 @@ from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.actor_watch import ActorWatch
-from launch.cluster.failures import ActorLost, FinalError, RunFailed
+from launch.cluster.failures import ActorLost, CallFailed
 from launch.cluster.placement import Placement
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.supervision import SupervisedGroup, await_ready
@@ -148,9 +148,7 @@ class StageActors:
         while True:
             try:
                 return act()
-            except FinalError as error:
-                raise RunFailed(f"{group.name} failed: {error}") from error
-            except ActorLost as error:
+            except CallFailed as error:
                 self._note(f"{group.name} died ({error}): replaced, {tries.died(error)}")
                 group.replace()
                 self.replace_dead()

@@ -10,7 +10,7 @@ from typing import Any
 
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
-from launch.cluster.failures import CallFailed, FinalError, RunFailed
+from launch.cluster.failures import CallFailed
 from launch.cluster.tries import Tries
 
 PLACE_S = 20.0  # by then Ray has placed the actors that it can place
@@ -99,8 +99,6 @@ class SupervisedGroup:
             self._note(f"{self.name} died while it drained ({error}): its groups are claimed by others")
             self.group.end()
             return
-        if isinstance(error, FinalError):
-            raise RunFailed(f"{self.name} failed: {error}") from error
         which = self._tries.died(error)
         self._note(f"{self.name} died ({error}): replaced, {which}")
         self.group.replace()

@@ -1,12 +1,13 @@
 """How often what died is made again: the one rule, for actor groups and for the fine-tuning.
 
-died ─▶ counted ─┬─ in a row: since it got further than in all tries before    ─┐
-                 └─ of one error: over the whole run, whatever came in between ─┴▶ over `cluster.restarts`: RunFailed
+died ─┬─▶ counted ─┬─ in a row: since it got further than in all tries before    ─┐
+      │            └─ of one error: over the whole run, whatever came in between ─┴▶ over `cluster.restarts`: RunFailed
+      └─▶ of a final error: RunFailed at once
 """
 
 from collections import Counter
 
-from launch.cluster.failures import CallFailed, RunFailed
+from launch.cluster.failures import CallFailed, FinalError, RunFailed
 
 
 class Tries:
@@ -40,8 +41,10 @@ class Tries:
         """Count a death. Returns which try the next one is, in words.
 
         Raises:
-            RunFailed: There is none left. It has the error in its message.
+            RunFailed: There is none left, or the error is final. It has the error in its message.
         """
+        if isinstance(error, FinalError):
+            raise RunFailed(f"{self._name} failed: {error}") from error
         self._in_a_row += 1
         same = 0
         if error.signature:

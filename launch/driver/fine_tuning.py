@@ -17,7 +17,7 @@ from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import is_kept
 from launch.cluster import calls
-from launch.cluster.failures import ActorLost, FinalError, RunFailed
+from launch.cluster.failures import CallFailed, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.tries import Tries
 from launch.monitoring import jsonl_log
@@ -125,9 +125,7 @@ def fine_tune(
         try:
             status = _run_to_end(cluster, config, ranks, on_step)
             return _link_best_model(folder), status
-        except FinalError as error:
-            raise RunFailed(f"the fine-tuning failed: {error}") from error
-        except ActorLost as error:
+        except CallFailed as error:
             note(f"the fine-tuning died ({error}): started again, {tries.died(error)}")
         finally:
             cluster.end(ranks)

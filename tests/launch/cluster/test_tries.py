@@ -139,3 +139,8 @@ def test_the_details_are_found_behind_the_failure_of_the_run() -> None:
         Tries("the reward actor", 0).died(lost(Broken("x")))
     assert details(caught.value) == STACK
     assert str(caught.value).endswith("the last time: Broken: x")
+
+
+def test_a_final_error_is_not_tried_again() -> None:
+    with pytest.raises(RunFailed, match=r"^the reward actor failed: ValueError: no such weight$"):
+        Tries("the reward actor", 5).died(call_failed(ValueError("no such weight"), STACK))

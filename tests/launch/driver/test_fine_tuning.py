@@ -14,7 +14,7 @@ from configs.load import load
 from grm.instructions import Instruction
 from grm.rejection import Verdict
 from grm.tiny_world import preferences
-from launch.cluster.supervision import RunFailed
+from launch.cluster.failures import RunFailed
 from launch.driver import fine_tuning
 from launch.driver.cold_start_sampling import Planned, plan
 from launch.driver.fine_tuning import _link_best_model, require_examples, write_dataset

@@ -46,3 +46,8 @@ def run_places(run: str) -> list[Path]:
     homes = [Path(home)] if os.path.isabs(home) else []
     bases = homes if homes and inside_job_copy() else [Path.cwd(), *homes]
     return list(dict.fromkeys(base / name for base in bases for name in (expanded(run), os.path.join("runs", expanded(run)))))
+
+
+def find_run(run: str) -> Path | None:
+    """Returns the folder of a run that a command line names: the first of `run_places` with a config, None without one."""
+    return next((place for place in run_places(run) if (place / "config.yaml").is_file()), None)

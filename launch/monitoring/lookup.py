@@ -6,7 +6,7 @@ from buffer.named_server import require_named_server
 from buffer.server import driver_url
 from buffer.streams import Address, ServerError, connect, in_use
 from configs.load import ConfigError, load
-from configs.paths import run_places
+from configs.paths import find_run, run_places
 from configs.schema import Config
 from launch.monitoring.diagnosis import COLD_START, Diagnosis, diagnose_run
 
@@ -23,12 +23,10 @@ def locate_run(run: str) -> tuple[Path, Address]:
         ConfigError: there is no such run.
         ServerError: the run is not running, or its server is not joined (see `require_named_server`).
     """
-    places = run_places(run)
-    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
+    folder = find_run(run)
     if folder is None:
-        raise ConfigError(
-            f"--run {run}: no run there; name its folder, or its id under ./runs; looked for in {', '.join(map(str, places))}"
-        )
+        places = ", ".join(map(str, run_places(run)))
+        raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs; looked for in {places}")
     folder = folder.resolve()
     url = load(folder / "config.yaml").redis.url
     if url:

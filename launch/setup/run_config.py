@@ -6,7 +6,7 @@ from pathlib import Path
 
 from buffer.named_server import require_named_server, why_not_own
 from configs.load import ConfigError, load
-from configs.paths import NoHomeFolder, expanded, inside_job_copy, output_path, run_places
+from configs.paths import NoHomeFolder, expanded, find_run, inside_job_copy, output_path, run_places
 from configs.schema import Config
 from launch.setup.environment import variable
 from launch.setup.model_files import is_folder
@@ -36,12 +36,10 @@ def load_resumed_config(run: str, overrides: Sequence[str] = ()) -> Config:
         output_path(run)  # what goes on inside a job's copy would vanish with it
     except NoHomeFolder as error:
         raise ConfigError(f"--resume {error}") from None
-    places = run_places(run)
-    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
+    folder = find_run(run)
     if folder is None:
-        raise ConfigError(
-            f"--resume {run}: no run folder, it holds no config.yaml; looked for in {', '.join(map(str, places))}"
-        )
+        places = ", ".join(map(str, run_places(run)))
+        raise ConfigError(f"--resume {run}: no run folder, it holds no config.yaml; looked for in {places}")
     config = load(folder / "config.yaml")
     folder = Path(os.path.abspath(folder))
     if config.redis.url:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from actors.generator import Request
-from actors.vllm_engine import VllmEngine, VllmSettings
+from actors.vllm_engine import VllmEngine
 from actors.vllm_weights import LiveModel, ModelUnsupported
 from buffer.messages import Completion
 from buffer.weights import Probe, PublishedWeights
@@ -29,6 +29,7 @@ from learner.logprobs import TokenLogProbs
 from learner.models import load_policy, save_model, saved_buffers, try_saving
 from learner.shared_prefix import supports_shared_prefix
 from learner.weight_export import probe_token_ids, to_published_weights
+from tests.actors.test_vllm_engine import settings
 from tests.random_models import OWN, make
 
 pytestmark = pytest.mark.slow
@@ -64,17 +65,7 @@ def vllm_in_this_process() -> Iterator[None]:
 
 
 def start(folder: Path) -> VllmEngine:
-    settings = VllmSettings(
-        model_path=str(folder),
-        dtype="float32",
-        context=256,
-        sequences=16,
-        kv_cache_bytes=32 << 20,
-        gpu_memory=0.9,
-        seed=1,
-        device="cpu",
-    )
-    _alive.append(VllmEngine(settings))
+    _alive.append(VllmEngine(settings(folder)))
     return _alive[-1]
 
 

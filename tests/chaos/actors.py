@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.generator import SamplingEngine
 from configs.schema import Config
@@ -48,15 +48,18 @@ class FakeActors(TrainingActors):
         return {"grpo-0": actor}
 
 
-def fake_actors(cluster: Any, config: Config, folder: Path) -> FakeActors:
-    return FakeActors(
+Kind = TypeVar("Kind", bound=FakeActors)
+
+
+def fake_actors(cluster: Any, config: Config, folder: Path, *, kind: type[Kind], note: Callable[[str], None] = print) -> Kind:
+    return kind(
         cluster,
         config,
         model="",
         preferences=preferences(),
         checkpoints=folder / "checkpoints",
         cold_start_samples=None,
-        note=print,
+        note=note,
     )
 
 

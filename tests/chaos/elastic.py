@@ -116,7 +116,7 @@ def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[t
     """(phase, rate) of a run during which `script` is played, in the main thread: Ray starts nodes in no other."""
     with (
         Cluster(chosen, run_id="chaos", folder=place, model="", gpus=0) as cluster,
-        fake_actors(cluster, chosen, place) as actors,
+        fake_actors(cluster, chosen, place, kind=FakeActors) as actors,
         ThreadPoolExecutor(1) as pool,
     ):
         meter = Meter(actors)

@@ -22,8 +22,7 @@ from launch.judging.run_judgements import RunJudgements
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.model_files import TINY
 from launch.setup.tokenizer import Tokenizer
-from tests.chaos.actors import FakeActors, training
-from tests.chaos.components import preferences
+from tests.chaos.actors import FakeActors, fake_actors, training
 from tests.chaos.workers import SlowJudge
 from tests.launch.whole_run import ROOT
 
@@ -79,15 +78,7 @@ def run(folder: Path) -> None:
     judgements = RunJudgements(CONFIG, judged, tokenizer=tokenizer, folder=folder / "votes", note=progress.note)
     with (
         Cluster(CONFIG, run_id="last", folder=folder, model="", gpus=0) as cluster,
-        Actors(
-            cluster,
-            CONFIG,
-            model="",
-            preferences=preferences(),
-            checkpoints=folder / "checkpoints",
-            cold_start_samples=None,
-            note=progress.note,
-        ) as progress.actors,
+        fake_actors(cluster, CONFIG, folder, kind=Actors, note=progress.note) as progress.actors,
     ):
         training(CONFIG, progress.actors, folder, progress, judgements).run()
 

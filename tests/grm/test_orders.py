@@ -34,7 +34,7 @@ def test_after_each_pair_two_responses_stood_both_ways_round(n: int) -> None:
 def test_the_orders_of_a_block_differ_and_the_next_block_is_drawn_anew(n: int) -> None:
     orders = balanced_orders(n, 4 * n, random.Random(0))
     assert len(set(orders[: 2 * n])) == 2 * n
-    assert orders[: 2 * n] != orders[2 * n :]
+    assert set(orders[: 2 * n]) != set(orders[2 * n :]) or n == 3  # which has six orders in all
 
 
 def test_orders_depend_on_the_generator_alone_and_more_of_them_begin_with_the_fewer() -> None:

@@ -31,7 +31,8 @@ def of_size(n: int) -> Question:
         (2, ["rollout.orders=4"], [4, 4]),  # of two responses there are two orders
         (2, ["rollout.orders=1"], [8]),
         (3, ["rollout.orders=4"], [2, 2, 2, 2]),
-        (3, ["rollout.samples=6", "rollout.orders=3", "meta_rm.batch=60"], [2, 2, 2]),
+        (3, ["rollout.samples=6", "rollout.orders=6", "meta_rm.batch=60"], [1, 1, 1, 1, 1, 1]),
+        (2, ["rollout.samples=6", "rollout.orders=6", "meta_rm.batch=60"], [3, 3]),
         (1, [], [8]),
     ],
 )

@@ -6,7 +6,7 @@ A group asks one preference in several orders. Of its judgements that pick a sin
     first_excess   mean of [the picked response stood first] - 1/n
 
 A judge that goes by what it reads has consistency 1, one that guesses 1/n; one that says "the second" with probability p,
-whatever it reads, has 2p(1 - p) in the two orders of n = 2. Orders are balanced, so that only a position bias moves the excess from 0.
+whatever it reads, has 2p(1 - p) in the two orders of n = 2. Orders are balanced, so a position bias alone moves the excess.
 """
 
 from dataclasses import dataclass

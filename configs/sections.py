@@ -188,7 +188,7 @@ class MetaRMConfig(Section):
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
     batch: Count = 512
-    """Completions per optimiser step, whole groups (paper: 512)."""
+    """Parsed completions per optimiser step, of whole groups (paper: 512). What is not parsed never votes and is left out."""
     max_backlog: Count = 1024
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384

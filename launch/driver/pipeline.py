@@ -220,8 +220,8 @@ class Pipeline:
         guide = guiding_meta_rm(self.folder / "checkpoints" / "meta-rm", self._results.training.meta_examples)
         if guide is None:
             self._progress.note(
-                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} completions came"
-                " together, so it guides no votes"
+                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} parsed"
+                " completions came together, so it guides no votes"
             )
         return guide
 

@@ -54,9 +54,9 @@ class DataConfig(Section):
     heldout: list[str] = Field(min_length=1)
     """Sources to evaluate on, of the same kinds. No preference may stand in both."""
     train_limit: Natural = 0
-    """Training preferences to use at most. 0: all."""
+    """Training preferences to use at most, a fair sample of all sources together. 0: all."""
     heldout_limit: Natural = 0
-    """Held-out preferences to use at most, which is also the size of the evaluations before and after. 0: all."""
+    """Held-out preferences to use at most, likewise; also the size of the evaluations before and after. 0: all."""
 
 
 class PromptsConfig(Section):

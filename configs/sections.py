@@ -109,7 +109,9 @@ class RolloutConfig(Section):
     resource: str = ""
     """Custom Ray resource of which each worker takes one, to place workers on certain nodes. Empty: any node."""
     samples: Count = 4
-    """G, completions per prompt, at least 2 (paper: 4)."""
+    """G, completions per preference, at least 2 (paper: 4)."""
+    orders: Count = 2
+    """Different orders of the responses in one group, 1 or an even number; `samples` are spread evenly over them (paper: 1)."""
     temperature: Positive = 1.0
     """Sampling temperature; the learner computes its log-probabilities at the same one."""
     max_new_tokens: Count = 1024

@@ -2,7 +2,8 @@
 
     sampled.jsonl ─parsed, without hinted─▶ in the order of a hash ─▶ batches of whole groups, decoded when they are trained on
 
-The file is the cold start's `sampled.jsonl`: a line per group with prompt_ids and completions [{ids, reward, failure, ...}].
+The file is the cold start's `sampled.jsonl`: a line per group with views [{prompt_ids, ...}], one for each order in which the
+responses were shown, and completions [{view, ids, reward, failure, ...}], those of a view together.
 Hinted judgements are left out: knowing the answer, they take shortcuts in their reasoning, and so would teach the meta-RM the
 wrong thing (arXiv:2504.02495). Those that could not be parsed are left out as they are of the stream (`learner/parsed.py`).
 The order is that of a hash of the preference's id: by the ids themselves a batch would hold one source, and the last would win.
@@ -13,7 +14,7 @@ from array import array
 from pathlib import Path
 
 from buffer.json_lines import JsonLines, Row, rows
-from learner.parsed import ParsedCompletions
+from learner.parsed import ParsedCompletions, parsed
 
 
 class ColdStartBatches:
@@ -47,7 +48,7 @@ class ColdStartBatches:
 
 
 def _order(preference: str) -> tuple[bytes, str]:
-    return hashlib.sha256(preference.encode()).digest()[:8], preference
+    return hashlib.sha256(preference.encode("utf-8", "surrogatepass")).digest()[:8], preference
 
 
 def _parsed(row: Row) -> list[Row]:
@@ -56,9 +57,8 @@ def _parsed(row: Row) -> list[Row]:
 
 def _group(row: Row) -> ParsedCompletions:
     completions = _parsed(row)
-    return ParsedCompletions(
-        preference=row["preference"],
-        prompt_ids=tuple(row["prompt_ids"]),
-        completion_ids=tuple(tuple(completion["ids"]) for completion in completions),
-        rewards=tuple(completion["reward"] for completion in completions),
+    return parsed(
+        row["preference"],
+        [view["prompt_ids"] for view in row["views"]],
+        [(completion["view"], completion["ids"], completion["reward"]) for completion in completions],
     )

@@ -26,6 +26,7 @@ from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
 from learner.parsed import ParsedCompletions, parsed_completions
+from learner.prompt_groups import by_prompt
 from learner.ranks import Ranks
 from learner.shared_prefix import hidden_states, supports_shared_prefix
 
@@ -77,7 +78,7 @@ class MetaRMUpdate:
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
         micro_batches = batching.micro_batches_of_rank(
-            ((group.prompt_ids, group.completion_ids) for group in groups),
+            by_prompt(groups),
             self._config.meta_rm.micro_tokens,
             share=supports_shared_prefix(self.engine.module.model.config),
             rank=self._ranks.rank,

@@ -4,7 +4,9 @@
 
 `sampled.jsonl` holds a line per group and is the truth: a group that is in it is never sampled again, and the streams of an
 interrupted try are not needed. Each group has a seed of its own, so a try that goes on samples what the first would have.
-A line keeps the prompt *without* the hint: that, and nothing else, is what the policy is fine-tuned on (I6).
+A line keeps the prompts *without* the hint: those, and nothing else, are what the policy is fine-tuned on (I6). The judgements
+of a preference read `rollout.orders` orders of its responses in turn, the hinted one the second of them: rejection alone keeps
+what a judge with a habit of place said where the best stood in the favoured place.
 """
 
 import random
@@ -46,8 +48,6 @@ class Planned:
     """The prompt without a hint, which the completions are learnt under."""
     hinted: bool
     """Whether `asked` holds the hint."""
-    samples: int
-    """Completions to sample."""
     seed: int
     """Of the sampling."""
 
@@ -72,13 +72,13 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
     for index in order[: cold.preferences or None]:
         preference = preferences[index]
         name = preference.question.id
-        plain = prompts.draft(index, f"cold-start/{seed}/{name}")
-        if plain is None:
-            continue
-        if cold.samples:
-            planned.append(Planned(asked=plain, plain=plain, hinted=False, samples=cold.samples, seed=_seed(seed, name, False)))
-        if cold.hinted and (hinted := prompts.draft(index, f"cold-start/{seed}/{name}", best=preference.label)):
-            planned.append(Planned(asked=hinted, plain=plain, hinted=True, samples=1, seed=_seed(seed, name, True)))
+        salt = f"cold-start/{seed}/{name}"
+        if cold.samples and (plain := prompts.draft(index, salt, samples=cold.samples)):
+            planned.append(Planned(asked=plain, plain=plain, hinted=False, seed=_seed(seed, name, False)))
+        # The second order: fewer of an odd number of plain judgements have read it.
+        plain, hinted = prompts.draft(index, salt, start=1), prompts.draft(index, salt, start=1, best=preference.label)
+        if cold.hinted and plain and hinted:
+            planned.append(Planned(asked=hinted, plain=plain, hinted=True, seed=_seed(seed, name, True)))
     return planned
 
 
@@ -170,10 +170,8 @@ class Sampling:
         prompt = Prompt(
             group=number,
             preference=group.asked.preference,
-            permutation=group.asked.permutation,
-            token_ids=group.asked.token_ids,
+            views=group.asked.views,
             issued_at=0,
-            samples=group.samples,
             seed=group.seed,
         )
         payload = encode(prompt, max_bytes=self._config.max_entry_bytes)
@@ -211,15 +209,22 @@ class Sampling:
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
         group = self._groups[scored.group]
         verdicts = (hinted_verdicts if group.hinted else plain_verdicts)(scored.rewards)
+        views = [number for number, view in enumerate(group.plain.views) for _ in range(view.samples)]
         return {
             "preference": scored.preference,
             "hinted": group.hinted,
-            "permutation": group.plain.permutation,
-            "prompt_ids": group.plain.token_ids,
+            "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in group.plain.views],
             "completions": [
-                {"ids": ids, "text": self._tokenizer.decode(ids), "reward": reward, "failure": failure, "verdict": verdict}
-                for ids, reward, failure, verdict in zip(
-                    scored.completion_ids, scored.rewards, scored.failures, verdicts, strict=True
+                {
+                    "view": view,
+                    "ids": ids,
+                    "text": self._tokenizer.decode(ids),
+                    "reward": reward,
+                    "failure": failure,
+                    "verdict": verdict,
+                }
+                for view, ids, reward, failure, verdict in zip(
+                    views, scored.completion_ids, scored.rewards, scored.failures, verdicts, strict=True
                 )
             ],
         }

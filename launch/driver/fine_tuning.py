@@ -64,12 +64,13 @@ def _kept(sampled: Path, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
     for group in JsonLines(sampled, (offset for _, _, offset in order)):
         for completion in group["completions"]:
             if is_kept(completion["verdict"]):
+                prompt_ids = group["views"][completion["view"]]["prompt_ids"]
                 yield {
                     "kind": "hinted" if group["hinted"] else "plain",
                     "preference": group["preference"],
-                    "prompt": tokenizer.decode(group["prompt_ids"]),
+                    "prompt": tokenizer.decode(prompt_ids),
                     "completion": completion["text"],
-                    "prompt_ids": group["prompt_ids"],
+                    "prompt_ids": prompt_ids,
                     "completion_ids": completion["ids"],
                 }
 

@@ -1,6 +1,6 @@
 """The prompts of a run as a pure function of the seed and the position, for training and for evaluation.
 
-    (epoch, index) ─▶ (preference, permutation) ─▶ text ─▶ token ids
+    (epoch, index) ─▶ preference ─▶ orders of its responses ─▶ texts ─▶ token ids
 
 Only `Question`s enter: no label is in reach (I6). The position is the ledger's data cursor (I7), so a resumed run goes
 on with the prompt that would have come next. A prompt is rendered and tokenized when it is due, never before.
@@ -8,17 +8,20 @@ on with the prompt that would have come next. A prompt is rendered and tokenized
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from buffer.ledger import Cursor
+from buffer.messages import View
 from configs.load import ConfigError
 from configs.paths import expanded
 from configs.schema import Config
 from grm.judgement import ScoreRange
+from grm.orders import orders_of_group
 from grm.preferences import Question
-from grm.prompts import Template, load_template, render, shuffled, template
+from grm.prompts import Template, load_template, render, template
 from launch.setup.tokenizer import Tokenizer
 
 SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever `run.seed` is
@@ -26,14 +29,12 @@ SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A prompt before it is issued."""
+    """What a group is asked, before it is issued."""
 
     preference: str
     """Id of the preference."""
-    permutation: tuple[int, ...]
-    """`permutation[shown position]` is the index in the preference's own order of responses."""
-    token_ids: tuple[int, ...]
-    """The prompt, up to where the completion begins."""
+    views: tuple[View, ...]
+    """The preference in each order that the group reads, up to where the completion begins."""
 
 
 def sampling_seed(name: str) -> int:
@@ -42,11 +43,31 @@ def sampling_seed(name: str) -> int:
 
 
 class PromptSource:
-    """Training prompts by position: each epoch is a fresh order, each visit a fresh permutation of the responses."""
+    """Training prompts by position: each epoch asks in a fresh order, each visit draws the orders of the responses."""
 
     def __init__(
-        self, questions: Iterable[Question], *, tokenizer: Tokenizer, template: Template, seed: int, max_tokens: int
+        self,
+        questions: Iterable[Question],
+        *,
+        tokenizer: Tokenizer,
+        template: Template,
+        seed: int,
+        max_tokens: int,
+        orders: int = 1,
+        samples: int = 1,
     ) -> None:
+        """Renders nothing yet.
+
+        Args:
+            questions: All of them, in their own order.
+            tokenizer: The policy's.
+            template: Of the prompts.
+            seed: The run's.
+            max_tokens: Longest prompt, in tokens.
+            orders: Orders of the responses in one group.
+            samples: Completions of one training group.
+        """
+        self._orders, self._samples = orders, samples
         self._questions = list(questions)
         self._tokenizer = tokenizer
         self._template = template
@@ -58,8 +79,8 @@ class PromptSource:
     def take(self, cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
         """Returns the next `count` prompts from the cursor on, each with the cursor that follows it.
 
-        A prompt over `max_tokens` is passed over, whole, and counted by the cursor: text is never cut. ConfigError when no
-        prompt fits.
+        A prompt with a view over `max_tokens` is passed over, whole, and counted by the cursor: text is never cut. ConfigError
+        when no prompt fits.
         """
         taken: list[tuple[Draft, Cursor]] = []
         misses = 0
@@ -80,7 +101,7 @@ class PromptSource:
             order = list(range(len(self._questions)))
             random.Random(f"order/{self._seed}/{epoch}").shuffle(order)
             self._order = (epoch, order)
-        return self.draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}")
+        return self.draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}", samples=self._samples)
 
     def _after(self, cursor: Cursor, *, issued: bool) -> Cursor:
         wraps = cursor.index + 1 == len(self._questions)
@@ -92,7 +113,7 @@ class PromptSource:
         )
 
     def heldout(self, limit: int) -> list[Draft]:
-        """Returns the evaluation prompts: the first `limit` that fit, in order. Permutations depend on the seed alone, so all
+        """Returns the evaluation prompts, of one view each: the first `limit` that fit. Orders depend on the seed alone, so all
         evaluations of a run use the same prompts."""
         drafts = (self.draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
         return list(islice((draft for draft in drafts if draft is not None), limit))
@@ -107,17 +128,39 @@ class PromptSource:
             self.skipped = None  # nothing is issued yet
         return too_long, looked_at
 
-    def draft(self, index: int, salt: str, *, scale: ScoreRange | None = None, best: int | None = None) -> Draft | None:
-        """Returns the prompt of one question, or None when it is too long.
+    def draft(
+        self,
+        index: int,
+        salt: str,
+        *,
+        samples: int = 1,
+        start: int = 0,
+        scale: ScoreRange | None = None,
+        best: int | None = None,
+    ) -> Draft | None:
+        """Returns the prompt of one question, or None when one of its views is too long.
 
         Args:
             index: Which question.
-            salt: Seed of the permutation of the responses.
+            salt: Seed of the orders of the responses.
+            samples: Completions, which are spread over the orders.
+            start: As in `orders_of_group`.
             scale: As in `render`.
             best: The label, which the prompt then names; for hinted sampling in the cold start only (I6).
         """
         question = self._questions[index]
-        permutation = shuffled(len(question.responses), random.Random(salt))
+        shown = orders_of_group(len(question.responses), self._orders, samples, random.Random(salt), start=start)
+        views = []
+        for permutation, count in Counter(shown).items():
+            token_ids = self._token_ids(question, permutation, scale, best)
+            if len(token_ids) > self._max_tokens:
+                return None
+            views.append(View(permutation=permutation, token_ids=token_ids, samples=count))
+        return Draft(preference=question.id, views=tuple(views))
+
+    def _token_ids(
+        self, question: Question, permutation: tuple[int, ...], scale: ScoreRange | None, best: int | None
+    ) -> tuple[int, ...]:
         hint = best if best is None or len(permutation) == 1 else permutation.index(best)
         message = render(
             question,
@@ -127,10 +170,7 @@ class PromptSource:
             score_range=scale,
             escape_special_tokens=self._tokenizer.escape_special_tokens,
         )
-        token_ids = self._tokenizer.encode(message)
-        if len(token_ids) > self._max_tokens:
-            return None
-        return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)
+        return self._tokenizer.encode(message)
 
 
 def prompt_template(config: Config) -> Template:
@@ -148,4 +188,6 @@ def prompt_source(config: Config, questions: Sequence[Question], tokenizer: Toke
         template=prompt_template(config),
         seed=config.run.seed,
         max_tokens=config.max_prompt_tokens,
+        orders=config.rollout.orders,
+        samples=config.rollout.samples,
     )

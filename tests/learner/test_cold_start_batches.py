@@ -14,10 +14,11 @@ def line(
     number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False, failures: Sequence[str] = ("",) * 3
 ) -> dict[str, Any]:
     completions = [
-        {"ids": [number, i], "text": "t", "reward": reward, "failure": failure}
+        {"view": i // 2, "ids": [number, i], "text": "t", "reward": reward, "failure": failure}
         for i, (reward, failure) in enumerate(zip(rewards, failures, strict=True))
     ]
-    return {"preference": f"p{number}", "hinted": hinted, "prompt_ids": [number, 7], "completions": completions}
+    views = [{"permutation": [0, 1], "prompt_ids": [number, 7]}, {"permutation": [1, 0], "prompt_ids": [number, 8]}]
+    return {"preference": f"p{number}", "hinted": hinted, "views": views, "completions": completions}
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -31,13 +32,17 @@ def batches(path: Path, size: int) -> list[list[ParsedCompletions]]:
 
 
 def numbers(path: Path, size: int) -> list[list[int]]:
-    return [[group.prompt_ids[0] for group in batch] for batch in batches(path, size)]
+    return [[group.prompt_ids[0][0] for group in batch] for batch in batches(path, size)]
 
 
 def test_a_group_is_what_stands_in_the_file(tmp_path: Path) -> None:
     ((group,),) = batches(write(tmp_path / "s.jsonl", [line(4)]), 3)
     assert group == ParsedCompletions(
-        preference="p4", prompt_ids=(4, 7), completion_ids=((4, 0), (4, 1), (4, 2)), rewards=(1.0, -1.0, -1.0)
+        preference="p4",
+        prompt_ids=((4, 7), (4, 8)),
+        samples=(2, 1),
+        completion_ids=((4, 0), (4, 1), (4, 2)),
+        rewards=(1.0, -1.0, -1.0),
     )
 
 

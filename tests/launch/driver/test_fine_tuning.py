@@ -54,12 +54,12 @@ def row(group: Planned, tokenizer: Tokenizer, verdicts: list[Verdict]) -> dict[s
     completions = []
     for i, verdict in enumerate(verdicts):
         text = f"Analysis: {verdict} {i}. Scores: \\boxed{{1, {i}}}"
-        completions.append({"ids": tokenizer.completion(text), "text": text, "verdict": verdict, "reward": 0, "failure": ""})
+        ids, view = tokenizer.completion(text), i % len(group.plain.views)
+        completions.append({"view": view, "ids": ids, "text": text, "verdict": verdict, "reward": 0, "failure": ""})
     return {
         "preference": group.plain.preference,
         "hinted": group.hinted,
-        "permutation": group.plain.permutation,
-        "prompt_ids": group.plain.token_ids,
+        "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in group.plain.views],
         "completions": completions,
     }
 
@@ -82,9 +82,11 @@ def test_only_what_was_kept_is_trained_on_and_under_the_plain_prompt(
     assert counts == {"plain": 4, "hinted": 4, "general": 0, "too_long": 0}
     rows = jsonl_log.repair_and_read(path)
     assert len(rows) == 8
-    plain = {group.plain.preference: group.plain.token_ids for group in groups}
+    shown = {(group.hinted, group.plain.preference): group.plain.views for group in groups}
     for example in rows:
-        assert tuple(example["prompt_ids"]) == plain[example["preference"]]
+        views = shown[example["kind"] == "hinted", example["preference"]]
+        number = int(example["completion"].split()[2].rstrip("."))
+        assert tuple(example["prompt_ids"]) == views[number % len(views)].token_ids, "under the order that it was written for"
         assert example["prompt"] == tokenizer.decode(example["prompt_ids"])
         assert example["completion"] == tokenizer.decode(example["completion_ids"])
         verdict = example["completion"].split()[1]
@@ -168,11 +170,11 @@ def test_writing_it_takes_a_small_part_of_the_size_of_the_samples(tmp_path: Path
     with sampled.open("w") as file:
         for number in range(200):
             completions = [
-                {"ids": rng.choices(range(1000, 150_000), k=350), "text": "t", "verdict": "kept", "reward": 1, "failure": ""}
+                {"view": 0, "ids": rng.choices(range(1000, 150_000), k=350), "text": "t", "verdict": "kept", "reward": 1}
                 for _ in range(8)
             ]
             name = f"p{rng.randrange(10**6)}-{number}"
-            group = {"preference": name, "hinted": False, "prompt_ids": [1, 2], "completions": completions}
+            group = {"preference": name, "hinted": False, "views": [{"prompt_ids": [1, 2]}], "completions": completions}
             file.write(json.dumps(group) + "\n")
     assert sampled.stat().st_size > 4e6
     tokenizer: Any = FastTokenizer()

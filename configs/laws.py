@@ -7,6 +7,7 @@ from configs.paths import expanded
 from configs.redis_url import RedisUrl
 from configs.sections import (
     ColdStartConfig,
+    DataConfig,
     EvalConfig,
     GRPOConfig,
     LearnerConfig,
@@ -53,9 +54,14 @@ def rollout_laws(rollout: RolloutConfig) -> list[str]:
     return out
 
 
-def cold_start_laws(cold: ColdStartConfig) -> list[str]:
-    """Something must be sampled, and something must be kept."""
+def cold_start_laws(cold: ColdStartConfig, data: DataConfig) -> list[str]:
+    """Something must be sampled, something must be kept, and what is easy must be known."""
     out = []
+    if data.skip_easy and not (cold.enabled and cold.samples):
+        out.append(
+            "data.skip_easy = true: the cold start's judgements without a hint say what is easy; set cold_start.enabled=true"
+            " and cold_start.samples above 0, or data.skip_easy=false"
+        )
     if cold.enabled and not cold.samples and not cold.hinted:
         out.append("cold_start.samples = 0 and cold_start.hinted = false: nothing would be sampled; set one of them")
     if cold.enabled and cold.samples == 1:

@@ -55,6 +55,8 @@ class DataConfig(Section):
     """Sources to evaluate on, of the same kinds. No preference may stand in both."""
     train_limit: Natural = 0
     """Training preferences to use at most, a fair sample of all sources together. 0: all."""
+    skip_easy: bool = False
+    """Leave out of online RL what the cold start's judgements without a hint all got right (as the paper's 3 of 3)."""
     heldout_limit: Natural = 0
     """Held-out preferences to use at most, likewise; also the size of the evaluations before and after. 0: all."""
 

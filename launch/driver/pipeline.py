@@ -28,6 +28,7 @@ from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.driver.cold_start import ColdStart
+from launch.driver.easy_preferences import without_easy
 from launch.driver.issue import reopen
 from launch.driver.online_rl import Training
 from launch.driver.own_streams import require_own_streams
@@ -172,6 +173,8 @@ class Pipeline:
         """GRPO and the meta-RM on the live stream until `grpo.steps`; the policy is judged before and after."""
         enabled = self._config.cold_start.enabled
         start: When = "cold_start" if enabled else "before"
+        if enabled:
+            self._leave_out_easy()
         actors = TrainingActors(
             self._cluster,
             self._config,
@@ -198,6 +201,14 @@ class Pipeline:
                 training.run()
             self._run_state.save()
             self._judge(actors, "after", version=self._run_state.totals.version)
+
+    def _leave_out_easy(self) -> None:
+        before, self._inputs = self._inputs, without_easy(self._config, self._inputs, self._cold_start.samples)
+        if left_out := before.prompts.questions - self._inputs.prompts.questions:
+            self._progress.note(
+                f"online RL leaves out {left_out} of {before.prompts.questions} training preferences, which the cold start"
+                " always got right (data.skip_easy)"
+            )
 
     def _reopen_round(self) -> None:
         address = self._cluster.address()

@@ -88,7 +88,7 @@ class Config(Section):
         """Check what no single leaf can check; all problems come in one error."""
         problems = [
             *laws.rollout_laws(self.rollout),
-            *laws.cold_start_laws(self.cold_start),
+            *laws.cold_start_laws(self.cold_start, self.data),
             *laws.judging_laws(self.prompts, self.eval),
             *laws.batch_laws(self.grpo, self.rollout, self.learner, self.meta_rm),
             *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),

@@ -28,6 +28,7 @@ from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.driver.cold_start import ColdStart
+from launch.driver.easy_preferences import without_easy
 from launch.driver.issue import reopen
 from launch.driver.online_rl import Training
 from launch.driver.own_streams import require_own_streams
@@ -45,7 +46,7 @@ from launch.monitoring.wandb_check import require_usable
 from launch.page.scaling import vote_metrics
 from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
-from launch.setup.preflight import format_notes, format_skipped, prepare_run
+from launch.setup.preflight import format_notes, format_skipped, format_used, prepare_run
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
@@ -118,7 +119,8 @@ class Pipeline:
         if not self._resumed:
             files.write(self.folder / "config.yaml", dump(config))
         described = resource_plan.describe(config, inputs.processes)
-        print(f"run        {self.folder}\n{described}{format_skipped(inputs.skipped)}{format_notes(notes)}", flush=True)
+        data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
+        print(f"run        {self.folder}\n{described}{data}{format_notes(notes)}", flush=True)
 
     def _make_cluster(self) -> Cluster:
         gpus = resource_plan.gpus_needed(self._config)
@@ -171,6 +173,8 @@ class Pipeline:
         """GRPO and the meta-RM on the live stream until `grpo.steps`; the policy is judged before and after."""
         enabled = self._config.cold_start.enabled
         start: When = "cold_start" if enabled else "before"
+        if enabled:
+            self._leave_out_easy()
         actors = TrainingActors(
             self._cluster,
             self._config,
@@ -198,6 +202,14 @@ class Pipeline:
             self._run_state.save()
             self._judge(actors, "after", version=self._run_state.totals.version)
 
+    def _leave_out_easy(self) -> None:
+        before, self._inputs = self._inputs, without_easy(self._config, self._inputs, self._cold_start.samples)
+        if left_out := before.prompts.questions - self._inputs.prompts.questions:
+            self._progress.note(
+                f"online RL leaves out {left_out} of {before.prompts.questions} training preferences, which the cold start"
+                " always got right (data.skip_easy)"
+            )
+
     def _reopen_round(self) -> None:
         address = self._cluster.address()
         with connect(address, timeout_s=self._config.waits.server_s) as client:
@@ -220,8 +232,8 @@ class Pipeline:
         guide = guiding_meta_rm(self.folder / "checkpoints" / "meta-rm", self._results.training.meta_examples)
         if guide is None:
             self._progress.note(
-                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} completions came"
-                " together, so it guides no votes"
+                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} parsed"
+                " completions came together, so it guides no votes"
             )
         return guide
 

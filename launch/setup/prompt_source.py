@@ -76,6 +76,11 @@ class PromptSource:
         self._order: tuple[int, list[int]] = (-1, [])
         self.skipped: int | None = None  # prompts that the last cursor given out counts as too long; None before `take`
 
+    @property
+    def questions(self) -> int:
+        """How many there are."""
+        return len(self._questions)
+
     def take(self, cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
         """Returns the next `count` prompts from the cursor on, each with the cursor that follows it.
 

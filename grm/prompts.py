@@ -6,11 +6,16 @@ A template is a text file. Every placeholder is written in double braces and sta
     {{responses}}  [The Begin of Response 1] ... [The End of Response 1], and so on, on own lines   required
     {{scores}}     \\boxed{s1, s2} with one place per response                                      required
     {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes  optional
+    {{example}}    a short judgement of n responses, of which the one at a drawn place is best      optional
     {{count}}      the number of responses                                                          optional
 
 `NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves n = 1 in training.
 Shipped templates have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and responses pass through
 `grm.escaping.escape_frame`, and placeholders are filled in one pass, so that no text of others can become frame.
+
+A weak model copies the order of an example. So the example's best place is drawn for each prompt (`example_place`) and tells
+nothing of the label (I6). In hinted sampling it is the label's: the example is then right, and the judgement is learnt under
+the plain prompt, whose example was drawn.
 """
 
 import random
@@ -21,12 +26,12 @@ from importlib import resources
 from pathlib import Path
 
 from grm.escaping import escape_frame
-from grm.judgement import ScoreRange, training_score_range
+from grm.judgement import Judgement, ScoreRange, training_score_range, write
 from grm.preferences import Question
 
 STYLES = ("full", "compact", "example")
 REQUIRED = frozenset({"query", "responses", "scores"})
-KNOWN = REQUIRED | {"hint", "count"}
+KNOWN = REQUIRED | {"hint", "example", "count"}
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}(\n?)")
 
@@ -77,12 +82,23 @@ def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
     return tuple(rng.sample(range(n), n))
 
 
+def example_place(n: int, salt: str) -> int:
+    """Return the shown place, from 0, of the best response in an example of n; n = 1: whether it is right, 0 or 1.
+
+    Args:
+        n: Number of responses, at least 1.
+        salt: What the draw depends on; never the label (I6).
+    """
+    return random.Random(f"example/{salt}").randrange(max(2, n))
+
+
 def render(
     question: Question,
     permutation: Sequence[int],
     template: Template,
     *,
     hint: int | None = None,
+    example: int | None = None,
     score_range: ScoreRange | None = None,
     escape_special_tokens: Callable[[str], str] = str,
 ) -> str:
@@ -93,6 +109,7 @@ def render(
         permutation: permutation[shown position] = index of the response.
         template: The template.
         hint: In the cold start only. n >= 2: shown position of the best response, from 0; n = 1: the label, 0 or 1.
+        example: The `example_place`, for a template with {{example}}. With a hint, the example is the hint's instead.
         score_range: By default that of training: 0/1 for n = 1 and 1..10 otherwise. Votes use GRADED for every n.
         escape_special_tokens: Escapes the special tokens of the tokenizer that will read the message. It is applied after
             `escape_frame`, which may remove characters that kept a token apart.
@@ -109,9 +126,12 @@ def render(
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
     }
-    text = _text(template, n, score_range or training_score_range(n))
-    if hint is not None and "{{hint}}" not in text:
+    score_range = score_range or training_score_range(n)
+    text = _text(template, n, score_range)
+    if hint is not None and "{{hint}}" not in text and "{{example}}" not in text:
         raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
+    if "{{example}}" in text:
+        values["example"] = _example(example if hint is None else hint, n, score_range)
     hint_line = "" if hint is None else _hint(hint, n) + "\n"
 
     def filled(match: re.Match[str]) -> str:
@@ -130,6 +150,16 @@ def _hint(hint: int, n: int) -> str:
     if n == 1:
         return f"Hint: the response is {'right' if hint else 'wrong'}."
     return f"Hint: Response {hint + 1} is the best."
+
+
+def _example(place: int | None, n: int, score_range: ScoreRange) -> str:
+    """Return a judgement without principles: `Analysis: Response 1 is wrong. Response 2 is right.`, `Scores: \\boxed{2, 9}`."""
+    if place is None:
+        raise ValueError("the template shows an example: draw its best place (example_place)")
+    right = [place == 1] if n == 1 else [shown == place for shown in range(n)]
+    high, low = (9, 2) if score_range is ScoreRange.GRADED else (1, 0)
+    critique = " ".join(f"Response {i} is {'right' if each else 'wrong'}." for i, each in enumerate(right, start=1))
+    return write(Judgement(principles="", critique=critique, scores=tuple(high if each else low for each in right)))
 
 
 def _text(template: Template, n: int, score_range: ScoreRange) -> str:

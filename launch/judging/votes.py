@@ -22,7 +22,7 @@ from configs.schema import Config
 from grm.benchmarks import Item, Sample
 from grm.judgement import Judgement, ParseFailure, ScoreRange, parse, unshuffle
 from grm.preferences import Preference, Question
-from grm.prompts import Template, render, shuffled
+from grm.prompts import Template, example_place, render, shuffled
 from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
 from launch.monitoring import jsonl_log
 from launch.setup.prompt_source import sampling_seed
@@ -76,9 +76,17 @@ class VotePlan:
         return asked
 
     def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
-        """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`."""
+        """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`.
+
+        All prompts of a question show one example: a judge that copies its order favours a place, which other orders undo.
+        """
         return render(
-            question, permutation, self.template, score_range=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
+            question,
+            permutation,
+            self.template,
+            example=example_place(len(permutation), f"{self.seed}/{question.id}"),
+            score_range=ScoreRange.GRADED,
+            escape_special_tokens=escape_special_tokens,
         )
 
     def _request(

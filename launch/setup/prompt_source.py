@@ -18,7 +18,7 @@ from configs.paths import expanded
 from configs.schema import Config
 from grm.judgement import ScoreRange
 from grm.preferences import Question
-from grm.prompts import Template, load_template, render, shuffled, template
+from grm.prompts import Template, example_place, load_template, render, shuffled, template
 from launch.setup.tokenizer import Tokenizer
 
 SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever `run.seed` is
@@ -112,7 +112,7 @@ class PromptSource:
 
         Args:
             index: Which question.
-            salt: Seed of the permutation of the responses.
+            salt: Seed of the permutation of the responses, and of the order of the example that the template may show.
             scale: As in `render`.
             best: The label, which the prompt then names; for hinted sampling in the cold start only (I6).
         """
@@ -124,6 +124,7 @@ class PromptSource:
             permutation,
             self._template,
             hint=hint,
+            example=example_place(len(permutation), f"{salt}/{permutation}"),
             score_range=scale,
             escape_special_tokens=self._tokenizer.escape_special_tokens,
         )

@@ -56,10 +56,10 @@ def test_compact_without_principles_to_the_letter() -> None:
 @pytest.mark.parametrize("question", [THREE, SINGLE])
 def test_a_prompt_without_principles_mentions_none(style: str, question: Question) -> None:
     order = range(len(question.responses))
-    prompt = render(question, order, template(style, principles=False))
+    prompt = render(question, order, template(style, principles=False), example=0)
     assert not re.search("criteri|principle", prompt, re.IGNORECASE)
     assert re.findall(r"^(Specific Criteria|Analysis|Scores):", prompt, re.MULTILINE) == ["Analysis", "Scores"]
-    assert len(prompt) < len(render(question, order, template(style)))
+    assert len(prompt) < len(render(question, order, template(style), example=0))
 
 
 @BOTH
@@ -88,8 +88,8 @@ def test_sections_stand_in_the_agreed_order(style: str, principles: bool) -> Non
 @pytest.mark.parametrize("style", STYLES)
 def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
-    training = render(SINGLE, (0,), chosen)
-    evaluation = render(SINGLE, (0,), chosen, score_range=ScoreRange.GRADED)
+    training = render(SINGLE, (0,), chosen, example=0)
+    evaluation = render(SINGLE, (0,), chosen, example=0, score_range=ScoreRange.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -106,7 +106,7 @@ def test_the_0_1_scale_is_for_single_responses() -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_a_hint_adds_one_line_and_changes_nothing_else(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
-    plain = render(THREE, (1, 2, 0), chosen).split("\n")
+    plain = render(THREE, (1, 2, 0), chosen, example=0).split("\n")
     hinted = render(THREE, (1, 2, 0), chosen, hint=0).split("\n")
     hinted.remove("Hint: Response 1 is the best.")
     assert hinted == plain
@@ -184,7 +184,7 @@ def test_own_template_without_one_for_single_responses(tmp_path: Path) -> None:
         (OWN.replace("{{query}}", "{query}"), r"\{\{query\}\} is missing; add it \(double braces\)"),
         (OWN.replace("{{responses}}", ""), r"\{\{responses\}\} is missing"),
         (OWN.replace("{{scores}}", ""), r"\{\{scores\}\} is missing"),
-        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{hint\}\}"),
+        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{example\}\}"),
         (OWN + "{{ query }}", r"unknown placeholder \{\{ query \}\}"),
         (OWN + "{{query}}", r"\{\{query\}\} stands twice"),
         (OWN.replace("{{hint}}", "So: {{hint}}"), "must stand alone on its line"),

@@ -2,12 +2,13 @@
 
 A template is a text file. Every placeholder is written in double braces and stands at most once:
 
-    {{query}}      the query (escaped)                                                             required
+    {{query}}      the query                                                                       required
     {{responses}}  [The Begin of Response 1] ... [The End of Response 1], and so on, on own lines   required
-    {{scores}}     \\boxed{s1, s2} with one place per response                                      required
-    {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes  optional
-    {{example}}    a short judgement of n responses, of which the one at a drawn place is best      optional
-    {{count}}      the number of responses                                                          optional
+    {{response}}   in NAME_single.txt, for {{responses}}: the text alone, between frame lines of yours
+    {{scores}}     \\boxed{s1, s2} with one place per response; or write a \\boxed{x, x} of your own
+    {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes
+    {{example}}    a short judgement of n responses, of which the one at a drawn place is best
+    {{count}}      the number of responses
 
 `NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves n = 1 in training.
 Shipped templates have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and responses pass through
@@ -30,10 +31,13 @@ from grm.judgement import Judgement, ScoreRange, training_score_range, write
 from grm.preferences import Question
 
 STYLES = ("full", "compact", "example")
-REQUIRED = frozenset({"query", "responses", "scores"})
-KNOWN = REQUIRED | {"hint", "example", "count"}
+REQUIRED = frozenset({"query", "responses"})
+KNOWN = REQUIRED | {"scores", "hint", "example", "count"}
+LONE = "response"  # may stand in a template for a single response
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}(\n?)")
+_FRAMED = re.compile(r"^\[The Begin of [^\n\]]*\]\n\{\{response\}\}\n\[The End of [^\n\]]*\]$", re.MULTILINE)
+_ASKS_FOR_A_BOX = re.compile(r"\\boxed|\{\{(?:scores|example)\}\}")
 
 
 class TemplateError(ValueError):
@@ -66,15 +70,24 @@ def template(style: str, *, principles: bool = True) -> Template:
     folder = resources.files("grm") / "templates"
     graded = (folder / f"{name}.txt").read_text(encoding="utf-8")
     verdict = (folder / f"{name}_single.txt").read_text(encoding="utf-8")
-    return Template(name=name, graded=_checked(graded, name), verdict=_checked(verdict, f"{name}_single"))
+    return Template(name=name, graded=_checked(graded, name), verdict=_checked(verdict, f"{name}_single", single=True))
 
 
 def load_template(path: str | Path) -> Template:
     """Return your own template: `path`, and `<stem>_single<suffix>` beside it for training on n = 1."""
     path = Path(path)
     single = path.with_name(f"{path.stem}_single{path.suffix}")
-    verdict = _checked(_read(single), str(single)) if single.exists() else None
+    verdict = _checked(_read(single), str(single), single=True) if single.exists() else None
     return Template(name=str(path), graded=_checked(_read(path), str(path)), verdict=verdict)
+
+
+def template_notes(template: Template) -> list[str]:
+    """Return what is odd about a template and may be meant, a sentence each."""
+    return [
+        f"{template.name}: the template{kind} asks for no \\boxed{{...}}, from which scores are read; add {{{{scores}}}}"
+        for kind, text in (("", template.graded), (" for a single response", template.verdict))
+        if text is not None and not _ASKS_FOR_A_BOX.search(text)
+    ]
 
 
 def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
@@ -117,12 +130,11 @@ def render(
     n = len(question.responses)
     if sorted(permutation) != list(range(n)):
         raise ValueError(f"{tuple(permutation)} is not an order of {n} responses")
-    blocks = [
-        _block(i, escape_special_tokens(escape_frame(question.responses[own]))) for i, own in enumerate(permutation, start=1)
-    ]
+    shown = [escape_special_tokens(escape_frame(question.responses[own])) for own in permutation]
     values = {
         "query": escape_special_tokens(escape_frame(question.query)),
-        "responses": "\n".join(blocks),
+        "responses": "\n".join(_block(i, response) for i, response in enumerate(shown, start=1)),
+        LONE: shown[0],
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
     }
@@ -185,17 +197,26 @@ def _read(path: Path) -> str:
         raise TemplateError(f"{path}: cannot be read ({error.strerror}); give a text file") from None
 
 
-def _checked(text: str, name: str) -> str:
-    """Return `text` without its last newline, after checking its placeholders."""
+def _checked(text: str, name: str, *, single: bool = False) -> str:
+    """Return `text` without its last newline, after checking its placeholders; `single`: it is for a single response."""
     placeholders = [match[1] for match in _PLACEHOLDER.finditer(text)]
+    lone = single and LONE in placeholders
     for placeholder in placeholders:
-        if placeholder not in KNOWN:
+        if placeholder == LONE and not single:
+            raise TemplateError(
+                f"{name}: {{{{response}}}} is for a single response, in a file NAME_single; write {{{{responses}}}}"
+            )
+        if placeholder not in KNOWN | {LONE}:
             known = ", ".join(f"{{{{{known}}}}}" for known in sorted(KNOWN))
-            raise TemplateError(f"{name}: unknown placeholder {{{{{placeholder}}}}}; known are {known}")
-        if placeholders.count(placeholder) > 1:
+            braces = "; text has single braces, as \\boxed{x, x}" if f"boxed{{{{{placeholder}}}}}" in text else ""
+            raise TemplateError(f"{name}: unknown placeholder {{{{{placeholder}}}}}; known are {known}{braces}")
+        if placeholders.count(placeholder) > 1 or (lone and placeholder == "responses"):
             raise TemplateError(f"{name}: {{{{{placeholder}}}}} stands twice; keep one")
-    for required in sorted(REQUIRED - set(placeholders)):
+    for required in sorted(REQUIRED - set(placeholders) - ({"responses"} if lone else set())):
         raise TemplateError(f"{name}: {{{{{required}}}}} is missing; add it (double braces)")
+    if lone and not _FRAMED.search(text):
+        frame = "[The Begin of Response] and [The End of Response]"
+        raise TemplateError(f"{name}: {{{{response}}}} must stand alone between the lines {frame}, which no response can write")
     if "hint" in placeholders and "{{hint}}" not in text.split("\n"):
         raise TemplateError(f"{name}: {{{{hint}}}} must stand alone on its line: it vanishes without a hint")
     return text.removesuffix("\n")

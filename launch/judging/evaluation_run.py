@@ -18,6 +18,7 @@ from configs.load import ConfigError
 from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import Preference
+from grm.prompts import template_notes
 from launch.cluster.failures import RunFailed
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
@@ -65,6 +66,8 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     _make_folder(target.out)
     ks = config.eval.votes
     plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
+    for note in template_notes(plan.template):
+        _note(f"note       {note}")
     path = target.out / "judgements.jsonl"
     settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts

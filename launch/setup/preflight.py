@@ -14,6 +14,7 @@ from grm import instructions
 from grm.instructions import Instruction
 from grm.judgement import training_score_range
 from grm.preferences import Preference
+from grm.prompts import template_notes
 from launch.setup import fingerprints, resource_plan
 from launch.setup.fingerprints import Fingerprint
 from launch.setup.hub import cached_folder
@@ -129,7 +130,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         mixed=[example for _, examples in general for example in examples],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
-        notes=small_data_notes(config, **sizes),
+        notes=[*template_notes(prompt_template(config)), *small_data_notes(config, **sizes)],
         fingerprints=found,
         known=fingerprints.require_same(folder, found),
         folder=folder,

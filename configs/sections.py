@@ -193,6 +193,8 @@ class MetaRMConfig(Section):
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384
     """Tokens of a micro-batch, padding included; at least `model.context`."""
+    template_path: str = ""
+    """Template of what another's meta-RM reads before a judgement (`evaluate.py --meta-rm`). Empty: the judge's prompt."""
 
 
 class EvalConfig(Section):

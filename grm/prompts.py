@@ -81,6 +81,17 @@ def load_template(path: str | Path) -> Template:
     return Template(name=str(path), graded=_checked(_read(path), str(path)), verdict=verdict)
 
 
+def load_meta_template(path: str | Path) -> Template:
+    """Return the template of a meta-RM's user message: query and responses alone. The judgement is the assistant's turn."""
+    text = _checked(_read(Path(path)), str(path))
+    for placeholder in ("scores", "hint", "example"):
+        if f"{{{{{placeholder}}}}}" in text:
+            raise TemplateError(
+                f"{path}: {{{{{placeholder}}}}} is for a judge, and a meta-RM reads what a judge wrote; remove it"
+            )
+    return Template(name=str(path), graded=text, verdict=None)
+
+
 def template_notes(template: Template) -> list[str]:
     """Return what is odd about a template and may be meant, a sentence each."""
     return [
@@ -190,7 +201,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise TemplateError(f"{path}: no such template; check prompts.template_path") from None
+        raise TemplateError(f"{path}: no such template; check the path") from None
     except UnicodeDecodeError:
         raise TemplateError(f"{path}: not UTF-8; save the template as UTF-8") from None
     except OSError as error:

@@ -8,17 +8,18 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from buffer import files
 from buffer.streams import ServerError
 from configs.load import ConfigError
+from configs.paths import expanded
 from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import Preference
-from grm.prompts import template_notes
+from grm.prompts import load_meta_template, template_notes
 from launch.cluster.failures import RunFailed
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
@@ -68,6 +69,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
     for note in template_notes(plan.template):
         _note(f"note       {note}")
+    meta_plan = _meta_plan(config, plan)
     path = target.out / "judgements.jsonl"
     settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts
@@ -75,7 +77,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
         with _judge(config, cluster, target, tokenizer) as judge:
             rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=_note)
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
-        meta = _meta(config, cluster, meta_rm, plan, preferences, rows, target.out) if meta_rm else {}
+        meta = _meta(config, cluster, meta_rm, meta_plan, preferences, rows, target.out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
     items = votes.items(preferences, rows, meta)
     if not items:
@@ -225,6 +227,12 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
+def _meta_plan(config: Config, plan: votes.VotePlan) -> votes.VotePlan:
+    """Returns how the meta-RM is asked: as the judge, or with a template of its own. TemplateError when that cannot be used."""
+    path = config.meta_rm.template_path
+    return replace(plan, template=load_meta_template(expanded(path))) if path else plan
+
+
 def _meta(
     config: Config,
     cluster: Any,
@@ -237,7 +245,9 @@ def _meta(
     """Returns the meta scores of every judgement by preference id, those on disk included."""
     from launch.judging.meta_scores import meta_scores, start_scorer
 
-    digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
+    digest = fingerprint(meta_rm)  # the meta-RMs of two runs may well have one name
+    if config.meta_rm.template_path:
+        digest = votes.mark([digest, plan.template.graded])
     scorer, tokenizer = start_scorer(cluster, config, meta_rm)
     return meta_scores(
         scorer,
@@ -246,5 +256,5 @@ def _meta(
         preferences,
         rows,
         timeout_s=config.waits.judge_s,
-        path=out / f"meta-{short_name(meta_rm)}-{digest}.jsonl",
+        path=out / f"meta-{short_name(meta_rm)}-{digest[:8]}.jsonl",
     )

@@ -98,6 +98,11 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
     """
     scratch_root()
+    if config.meta_rm.template_path:
+        raise ConfigError(
+            "meta_rm.template_path is for evaluate.py --meta-rm: the meta-RM of a run learns from the token ids of the policy's"
+            " own prompts, and is asked about votes with the same; leave it out"
+        )
     model = resolve(config.model.path)
     check_model_folder(model, trained=True)
     processes = resource_plan.planned_processes(config, model)

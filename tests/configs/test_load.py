@@ -92,6 +92,7 @@ def test_derived_values() -> None:
         ("rollout.max_new_tokens=256", r"rollout.max_new_tokens = 256 leaves no room for a prompt in model.context = 256"),
         ("learner.micro_tokens=100", r"learner.micro_tokens = 100 cannot hold one sequence of model.context = 256"),
         ("prompts.template_path=nowhere.txt", r"prompts.template_path = 'nowhere.txt': no such file"),
+        ("meta_rm.template_path=nowhere.txt", r"meta_rm.template_path = 'nowhere.txt': no such file"),
         ("run.id=../escape", "run.id: "),
         ("learner.zero_stage=4", "learner.zero_stage: .*0, 1, 2 or 3"),
         ("data.train=[]", "data.train: "),

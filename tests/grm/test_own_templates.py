@@ -80,7 +80,7 @@ def test_a_broken_template_is_refused_when_loaded(tmp_path: Path, text: str, mes
 
 
 def test_templates_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=r"no such template; check prompts\.template_path"):
+    with pytest.raises(TemplateError, match=r"no such template; check the path"):
         load_template(tmp_path / "none.txt")
     with pytest.raises(TemplateError, match="cannot be read"):
         load_template(tmp_path)

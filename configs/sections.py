@@ -68,6 +68,8 @@ class PromptsConfig(Section):
     """Template file of your own, in place of `style`. Empty: none."""
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
+    show: list[Literal["reference", "criteria"]] = []
+    """Fields of a row to show to the judge: `reference` (a gold answer), `criteria` (what to judge by). Empty: none."""
 
 
 class ColdStartConfig(Section):

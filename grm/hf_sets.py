@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeGuard
 
-from grm.preference_files import JsonRow, messages
+from grm.json_rows import JsonRow, messages
 from grm.preferences import (
     EMPTY_RESPONSE,
     TWO_BEST,

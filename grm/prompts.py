@@ -9,6 +9,10 @@ A template is a text file. Every placeholder is written in double braces and sta
     {{hint}}       alone on its line: the best response in hinted sampling, else the line vanishes
     {{example}}    a short judgement of n responses, of which the one at a drawn place is best
     {{count}}      the number of responses
+    {{reference}}  alone on its line: [The Begin of Reference] ... [The End of Reference]; without one the line vanishes
+    {{criteria}}   the same of the criteria to judge by
+
+A question's reference and criteria stand behind the query in a template that has no place for them.
 
 `NAME.txt` asks for scores 1..10 and serves every n; `NAME_single.txt` beside it asks for 0 or 1 and serves n = 1 in training.
 Shipped templates have a twin, `NAME_unprincipled.txt`, that asks for no principles. Query and responses pass through
@@ -32,7 +36,8 @@ from grm.preferences import Question
 
 STYLES = ("full", "compact", "example")
 REQUIRED = frozenset({"query", "responses"})
-KNOWN = REQUIRED | {"scores", "hint", "example", "count"}
+VANISHING = ("hint", "reference", "criteria")  # alone on its line, and without it where there is nothing
+KNOWN = REQUIRED | {"scores", "example", "count", *VANISHING}
 LONE = "response"  # may stand in a template for a single response
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}(\n?)")
@@ -141,10 +146,14 @@ def render(
     n = len(question.responses)
     if sorted(permutation) != list(range(n)):
         raise ValueError(f"{tuple(permutation)} is not an order of {n} responses")
-    shown = [escape_special_tokens(escape_frame(question.responses[own])) for own in permutation]
+
+    def escaped(text: str) -> str:
+        return escape_special_tokens(escape_frame(text))
+
+    shown = [escaped(question.responses[own]) for own in permutation]
     values = {
-        "query": escape_special_tokens(escape_frame(question.query)),
-        "responses": "\n".join(_block(i, response) for i, response in enumerate(shown, start=1)),
+        "query": escaped(question.query),
+        "responses": "\n".join(_block(f"Response {i}", response) for i, response in enumerate(shown, start=1)),
         LONE: shown[0],
         "scores": "\\boxed{" + ", ".join(f"s{i}" for i in range(1, n + 1)) + "}",
         "count": str(n),
@@ -155,16 +164,32 @@ def render(
         raise TemplateError(f"{template.name}: has no {{{{hint}}}}; add it, alone on a line, for hints")
     if "{{example}}" in text:
         values["example"] = _example(example if hint is None else hint, n, score_range)
-    hint_line = "" if hint is None else _hint(hint, n) + "\n"
+    values["hint"] = "" if hint is None else _hint(hint, n)
+    for name, block in _beside_the_query(question, escaped).items():
+        if f"{{{{{name}}}}}" in text:
+            values[name] = block
+        elif block:
+            values["query"] += f"\n{block}"
 
     def filled(match: re.Match[str]) -> str:
-        return hint_line if match[1] == "hint" else values[match[1]] + match[2]
+        value = values[match[1]]
+        return value + match[2] if value or match[1] not in VANISHING else ""
 
     return _PLACEHOLDER.sub(filled, text)
 
 
-def _block(position: int, response: str) -> str:
-    return f"[The Begin of Response {position}]\n{response}\n[The End of Response {position}]"
+def _block(name: str, text: str) -> str:
+    return f"[The Begin of {name}]\n{text}\n[The End of {name}]"
+
+
+def _beside_the_query(question: Question, escaped: Callable[[str], str]) -> dict[str, str]:
+    """Return the framed reference and criteria; "" where there is none. More than one criterion are numbered."""
+    items = [escaped(criterion) for criterion in question.criteria]
+    criteria = "\n".join(f"{i}. {item}" for i, item in enumerate(items, start=1)) if len(items) > 1 else "".join(items)
+    return {
+        "reference": _block("Reference", escaped(question.reference)) if question.reference else "",
+        "criteria": _block("Criteria", criteria) if criteria else "",
+    }
 
 
 def _hint(hint: int, n: int) -> str:
@@ -228,6 +253,9 @@ def _checked(text: str, name: str, *, single: bool = False) -> str:
     if lone and not _FRAMED.search(text):
         frame = "[The Begin of Response] and [The End of Response]"
         raise TemplateError(f"{name}: {{{{response}}}} must stand alone between the lines {frame}, which no response can write")
-    if "hint" in placeholders and "{{hint}}" not in text.split("\n"):
-        raise TemplateError(f"{name}: {{{{hint}}}} must stand alone on its line: it vanishes without a hint")
+    for vanishing in VANISHING:
+        if vanishing in placeholders and f"{{{{{vanishing}}}}}" not in text.split("\n"):
+            raise TemplateError(
+                f"{name}: {{{{{vanishing}}}}} must stand alone on its line: the line vanishes where there is none"
+            )
     return text.removesuffix("\n")

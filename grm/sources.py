@@ -9,7 +9,7 @@ hf:<name>@<revision>            the set as it was at a commit, branch or tag
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from grm import hf_sets, preference_files, tiny_world
@@ -18,7 +18,7 @@ from grm.preferences import DataError, Loaded
 TINY = ("tiny:", "tinyheld:")
 
 
-def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
+def load(source: str, *, limit: int | None = None, name: str = "", show: Collection[str] = ()) -> Loaded:
     """Return the preferences of a source (see the module's head), or its first `limit`.
 
     A public set has a fixed random order, so that `limit` takes a fair sample of it.
@@ -27,6 +27,7 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
         source: What to load.
         limit: Most preferences; None: all.
         name: What rows without an id are called by, before their number (see `default_names`); "": the source's own.
+        show: Of a file's rows, which of `reference` and `criteria` become part of the question.
 
     Raises:
         DataError: The source cannot be used.
@@ -36,7 +37,7 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
         return _tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
     if colon and kind == "hf":
         return hf_sets.load(rest, limit=limit, name=name)
-    return preference_files.load(Path(source), limit=limit, name=name)
+    return preference_files.load(Path(source), limit=limit, name=name, show=show)
 
 
 def default_names(sources: Iterable[str]) -> dict[str, str]:

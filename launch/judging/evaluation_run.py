@@ -35,6 +35,7 @@ from launch.setup.preference_data import load_heldout, require_unique_ids
 from launch.setup.preflight import check_hub_model, format_skipped
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
+from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.signals import end_on_signals
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -113,6 +114,9 @@ def labelled_preferences(config: Config) -> list[Preference]:
     if any(preference.subset == OVERALL for preference in loaded.preferences):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
     require_unique_ids(loaded)
+    require_shown(config, loaded)
+    for note in shown_notes(config, [loaded]):
+        _note(f"note       {note}")
     if loaded.skipped:
         print(format_skipped(loaded.skipped).strip())
     return loaded.preferences

@@ -222,7 +222,9 @@ def _holds(row: Row, preference: Preference, k: int) -> bool:
 
 
 def _mark_of(preference: Preference) -> str:
-    return mark([preference.question.query, preference.question.responses])
+    question = preference.question
+    more = [question.reference, question.criteria] if question.reference or question.criteria else []
+    return mark([question.query, question.responses, *more])
 
 
 def mark(value: Any) -> str:

@@ -46,7 +46,7 @@ class PreferenceData:
 def load_training(config: Config) -> PreferenceData:
     """Load the training preferences. DataError names file, line and field; ConfigError when there is none."""
     ids = default_names([*config.data.train, *config.data.heldout])
-    return _load("data.train", config.data.train, config.data.train_limit, ids)
+    return _load("data.train", config.data.train, config.data.train_limit, ids, config.prompts.show)
 
 
 def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
@@ -57,14 +57,14 @@ def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
         beside: The sources that their ids must be told from: those of the training preferences, if these are used too.
     """
     ids = default_names([*beside, *config.data.heldout])
-    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids)
+    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids, config.prompts.show)
 
 
-def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str]) -> PreferenceData:
+def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str], show: Sequence[str]) -> PreferenceData:
     """Load all sources in order, up to `limit` preferences (0: all). Every source is checked, those beyond the limit too."""
     sources, skipped, left = list[SourceData](), Counter[str](), limit
     for name in names:
-        loaded = load(name, limit=limit or None, name=ids.get(name, ""))
+        loaded = load(name, limit=limit or None, name=ids.get(name, ""), show=show)
         used = loaded.preferences[:left] if limit else loaded.preferences
         left -= len(used)
         sources.append(SourceData(name=name, preferences=used))

@@ -30,6 +30,7 @@ from launch.setup.preference_data import (
 )
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
 from launch.setup.run_folder import create_run_folder, find_run_folder
+from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
 
 SAMPLE = 64  # training prompts that are rendered before anything starts
@@ -109,6 +110,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     resource_plan.check_object_store(config, model)
     train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
     require_unique_ids(train, heldout)
+    require_shown(config, train)
     general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
     sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
     require_enough(config, **sizes)
@@ -135,7 +137,11 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         mixed=[example for _, examples in general for example in examples],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
-        notes=[*template_notes(prompt_template(config)), *small_data_notes(config, **sizes)],
+        notes=[
+            *template_notes(prompt_template(config)),
+            *shown_notes(config, [train, heldout]),
+            *small_data_notes(config, **sizes),
+        ],
         fingerprints=found,
         known=fingerprints.require_same(folder, found),
         folder=folder,

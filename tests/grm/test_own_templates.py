@@ -65,7 +65,7 @@ def test_own_template_without_one_for_single_responses(tmp_path: Path) -> None:
         (OWN.replace("{{query}}", ""), r"\{\{query\}\} is missing"),
         (OWN.replace("{{query}}", "{query}"), r"\{\{query\}\} is missing; add it \(double braces\)"),
         (OWN.replace("{{responses}}", ""), r"\{\{responses\}\} is missing"),
-        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{example\}\}"),
+        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{criteria\}\}, "),
         (OWN + "{{ query }}", r"unknown placeholder \{\{ query \}\}"),
         (OWN + "\\boxed{{x, x}}", r"unknown placeholder \{\{x, x\}\}; .*; text has single braces, as \\boxed\{x, x\}"),
         (OWN + "{{query}}", r"\{\{query\}\} stands twice"),

@@ -145,7 +145,7 @@ def test_shuffling_is_fair_and_seeded() -> None:
 
 
 def test_no_label_can_reach_a_prompt() -> None:
-    assert {field.name for field in dataclasses.fields(Question)} == {"id", "query", "responses"}
+    assert {field.name for field in dataclasses.fields(Question)} == {"id", "query", "responses", "reference", "criteria"}
     first, second = (Preference(question=THREE, label=label, subset="math") for label in (0, 2))
     assert render(first.question, (1, 0, 2), template("full")) == render(second.question, (1, 0, 2), template("full"))
     renamed = dataclasses.replace(THREE, id="label-2")

@@ -22,6 +22,7 @@ from typing import Any, TypeGuard
 
 from grm.json_rows import JsonRow, messages
 from grm.preferences import (
+    CONTEXTS_DIFFER,
     EMPTY_RESPONSE,
     TWO_BEST,
     DataError,
@@ -37,7 +38,6 @@ from grm.preferences import (
 EMPTY_QUERY = "empty query"
 NO_SCORE = "response without a score"
 FEW_RESPONSES = "fewer than two responses"
-CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 OTHER_SPLIT = "row of the validation split"
 
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, branch or tag; a path has a `/` in it, or is there

@@ -3,10 +3,13 @@
     {"prompt": query, "responses": [text, ...], "preferred": index}       index of the single best response
     {"prompt": query, "responses": [text, ...], "scores": [number, ...]}  the maximum is best; n = 1: 1 or 0
     {"prompt": query, "chosen": text, "rejected": text}                   rewardbench; chosen has index 0
+    {"chosen": [{"role", "content"}, ...], "rejected": [...]}             TRL: conversations that differ in the last answer
 
 Optional: "id" (text or integer, unique; by default file name and line number: `grm.sources.default_names`), "subset" (text),
-and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt". A run that shows them to the judge reads
-"reference" (text: a gold answer) and "criteria" (text, or a list of texts) as well. Other fields are ignored.
+and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt"; "prompt" may be such a list itself. It ends
+with what the responses answer. Where "chosen" and "rejected" are lists of more than the answer, the query is theirs. A run that
+shows them to the judge reads "reference" (text: a gold answer) and "criteria" (text, or a list of texts). Other fields are
+ignored.
 """
 
 from collections.abc import Collection
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from grm.json_rows import JsonRow, messages, printable, rows, shown, wrong
 from grm.preferences import (
+    CONTEXTS_DIFFER,
     NOT_VERIFIABLE,
     TWO_BEST,
     DataError,
@@ -29,6 +33,9 @@ from grm.preferences import (
 
 MOST_RESPONSES = 1000  # of a row
 
+ANSWERING = ("assistant", "gpt", "model", "bot")  # roles whose turns are answers
+
+Turns = list[tuple[str, str]]  # (role, content)
 Placed = tuple[str, Preference | Skipped]  # "file:line" and what stands there
 
 
@@ -55,11 +62,13 @@ def to_preference(row: JsonRow, show: Collection[str] = ()) -> Preference | Skip
     """Return the preference in a row, or why it has no usable one. DataError for a malformed row. `show`: as in `load`."""
     subset = row.subset()
     is_pair = "chosen" in row.fields or "rejected" in row.fields
-    responses = _pair(row) if is_pair else _responses(row)
+    turns, responses = _pair(row) if is_pair else ([], _responses(row))
+    if turns is None:
+        return Skipped(reason=CONTEXTS_DIFFER)
     label = 0 if is_pair else _label(row, len(responses))
     question = Question(
         id=row.id(),
-        query=_query(row),
+        query=_asked(row, "chosen", turns) if turns else _query(row),
         responses=responses,
         reference=_reference(row) if "reference" in show else "",
         criteria=_criteria(row) if "criteria" in show else (),
@@ -67,8 +76,24 @@ def to_preference(row: JsonRow, show: Collection[str] = ()) -> Preference | Skip
     return label if isinstance(label, Skipped) else Preference(question=question, label=label, subset=subset)
 
 
-def _pair(row: JsonRow) -> tuple[str, ...]:
-    return row.filled("chosen", "give a response"), row.filled("rejected", "give a response")
+def _pair(row: JsonRow) -> tuple[Turns | None, tuple[str, str]]:
+    """Return the turns before the answers `chosen` and `rejected`, and these. [] where the query stands elsewhere, None where
+    they answer different conversations."""
+    if not isinstance(row.fields.get("chosen"), list) and not isinstance(row.fields.get("rejected"), list):
+        return [], (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
+    chosen, rejected = (_answered(row, field) for field in ("chosen", "rejected"))
+    return chosen[:-1] if chosen[:-1] == rejected[:-1] else None, (chosen[-1][1], rejected[-1][1])
+
+
+def _answered(row: JsonRow, field: str) -> Turns:
+    """Return a conversation that ends in an answer."""
+    items = row.fields.get(field)
+    if not isinstance(items, list) or not items:
+        raise row.error(field, wrong(items, field in row.fields), "give both as texts, or both as lists of {role, content}")
+    turns = messages(row, field, items)
+    if turns[-1][0].lower() not in ANSWERING or not turns[-1][1].strip():
+        raise row.error(field, "does not end in an answer", "let an assistant's turn with text stand last, or remove the row")
+    return turns
 
 
 def _reference(row: JsonRow) -> str:
@@ -90,14 +115,23 @@ def _criteria(row: JsonRow) -> tuple[str, ...]:
 
 
 def _query(row: JsonRow) -> str:
-    items = row.fields.get("messages")
-    if items is None:
+    field = "prompt" if row.fields.get("messages") is None else "messages"
+    items = row.fields.get(field)
+    if field == "prompt" and not isinstance(items, list):
         return row.filled("prompt", "give the query as text")
     if not isinstance(items, list) or not items:
-        raise row.error("messages", wrong(items, True), "give a non-empty list of {role, content}")
-    query = conversation(messages(row, "messages", items))
+        raise row.error(field, wrong(items, True), "give a non-empty list of {role, content}")
+    return _asked(row, field, messages(row, field, items))
+
+
+def _asked(row: JsonRow, field: str, turns: Turns) -> str:
+    """Return the query of a conversation up to what is to be answered."""
+    if turns[-1][0].lower() in ANSWERING:
+        problem = "ends the query with an assistant's turn, which may be one of the responses and give the label away"
+        raise row.error(field, problem, "end the conversation with what the responses answer")
+    query = conversation(turns)
     if not query.strip():
-        raise row.error("messages", "are empty", "give the conversation, or remove the row")
+        raise row.error(field, "has no text", "give the conversation, or remove the row")
     return query
 
 

@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from grm.escaping import escape_turn
+
 TWO_BEST = "two best labels"
 NOT_VERIFIABLE = "single response without a 0/1 score"
 EMPTY_RESPONSE = "empty response"
+CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 
+LONGEST_ROLE = 32  # characters
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -106,8 +110,17 @@ def clean(text: str) -> str:
 
 
 def conversation(messages: Iterable[tuple[str, str]]) -> str:
-    """Return a conversation of (role, content) as one query: a lone message is its content, more are named turns."""
-    turns = list(messages)
+    """Return a conversation of (role, content) as one query: a lone message is its content, more are named turns.
+
+    No content can pretend to be a further turn: a line that begins like one is escaped (`escape_turn`).
+    """
+    turns = [(_label(role), content) for role, content in messages]
     if len(turns) == 1:
         return turns[0][1]
-    return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in turns)
+    roles = {role for role, _ in turns}
+    return "\n\n".join(f"{role}: {escape_turn(content, roles)}" for role, content in turns)
+
+
+def _label(role: str) -> str:
+    """Return a role as the name of its turns: words alone, since a role is text of others, too."""
+    return " ".join(re.findall(r"\w+", role))[:LONGEST_ROLE].capitalize() or "Unnamed"

@@ -8,6 +8,7 @@ import pytest
 
 from configs.load import ConfigError, load
 from configs.schema import Config
+from launch.judging import votes
 from launch.judging.evaluation_run import labelled_preferences
 from launch.judging.votes import vote_plan
 from launch.setup import fingerprints
@@ -44,6 +45,14 @@ def test_a_run_that_does_not_ask_has_the_inputs_of_a_file_without_them(tmp_path:
     assert digest({"reference": "It is 4."}, show="[]") == digest({}, show="[]")
     first, second = (digest({"reference": text}, show="[reference]") for text in ("It is 4.", "It is 5."))
     assert len({first, second, digest({}, show="[]")}) == 3
+
+
+def test_a_judgement_with_another_reference_is_not_used_again(tmp_path: Path) -> None:
+    marks = set()
+    for row in ({}, {"reference": "It is 4."}, {"reference": "It is 5."}):
+        (preference,) = load_training(config_of(tmp_path, row, show="[reference]")).preferences
+        marks.add(votes._mark_of(preference))
+    assert len(marks) == 3
 
 
 def test_what_no_row_has_is_refused(tmp_path: Path) -> None:

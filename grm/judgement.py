@@ -38,7 +38,7 @@ _LABEL = re.compile(  # at a line's head, with a colon or alone on its line
     re.IGNORECASE | re.MULTILINE | re.ASCII,
 )
 _BOX = re.compile(r"[\s>#*_$`(\[\\\-]*+(?<=\\)boxed[ \t]*+\\*+\{")  # with what may stand between the label and it
-_CLOSERS = " \t\r\n\f\v$*_.`)]}\\"  # what may close a box's line: nothing has been said with it
+CLOSERS = " \t\r\n\f\v$*_.`)]}\\"  # what may close a box's line: nothing has been said with it
 _BRACE = re.compile(r"[{}]")
 _SPACING = re.compile(r"\\[,;:! ]|~|\s")
 _WRAPPER = re.compile(r"\\(?:text|mathrm|mathbf|textbf)\\?\{([^{}]*+)\}")
@@ -105,10 +105,11 @@ def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement
     text = without_thoughts(completion)
     if not text.strip():
         return ParseFailure(reason="empty")
-    labels = [match for match in _LABEL.finditer(text) if match.group(1).lower() == "scores"]
-    if not labels:
+    labels = [(match.group(1).lower().split()[0], match) for match in _LABEL.finditer(text)]
+    ends = [match.end() for name, match in labels if name == "scores"]
+    if not ends:
         return ParseFailure(reason="no_scores")
-    box = _BOX.match(text, labels[-1].end())
+    box = _BOX.match(text, ends[-1])
     if box is None:
         return ParseFailure(reason="no_box")
     content = closed(text, box.end())
@@ -117,10 +118,10 @@ def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement
     scores = _scores(content, n, low, high)
     if isinstance(scores, ParseFailure):
         return scores
-    principles, critique = _sections(text[: box.start()])
-    first = next(match for label in labels if (match := _BOX.match(text, label.end())))
+    principles, critique = sections(text[: box.start()], labels)
+    first = next(match for end in ends if (match := _BOX.match(text, end)))
     behind = first.end() + len(closed(text, first.end()) or "")  # its brace is a closing mark
-    return Judgement(principles=principles, critique=critique, scores=scores, rest=completion[behind:].strip(_CLOSERS))
+    return Judgement(principles=principles, critique=critique, scores=scores, rest=completion[behind:].strip(CLOSERS))
 
 
 def parse_training(completion: str, n: int, *, cut_short: bool) -> Judgement | ParseFailure:
@@ -201,13 +202,16 @@ def _scores(content: str, n: int, low: int, high: int) -> tuple[int, ...] | Pars
     return tuple(int(item) for item in items)
 
 
-def _sections(text: str) -> tuple[str, str]:
-    """Return (principles, critique) of the text before the box.
+def sections(text: str, labels: Sequence[tuple[str, re.Match[str]]]) -> tuple[str, str]:
+    """Return (principles, critique) of the text before a verdict.
 
-    The principles end at the first `Analysis:` behind them, the critique at the last `Scores:`, as a critique may mention
-    scores on the way.
+    The principles end at the first `Analysis` behind them, the critique at the last `Scores`, as a critique may mention scores
+    on the way.
+
+    Args:
+        text: Up to the verdict, or longer.
+        labels: Those in it: (specific, analysis or scores, its match).
     """
-    labels = [(match.group(1).lower().split()[0], match) for match in _LABEL.finditer(text)]
     end = next((match.start() for name, match in reversed(labels) if name == "scores"), len(text))
     inside = [(name, match) for name, match in labels if match.end() <= end]
     criteria = next((match for name, match in inside if name == "specific"), None)

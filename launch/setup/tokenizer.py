@@ -12,7 +12,7 @@ from launch.setup.chat_frame import PLAIN, ChatFrame, Message, chat_frame
 
 Loaded = TypeVar("Loaded")
 
-SPELLED = "\\boxed{8, 2}"  # the one text that a judge must be able to write
+SPELLED = "Scores: \\boxed{8, 2}"  # the one text that a judge must be able to write
 # What chat templates write, by template and special tokens: a process forks for each of them once, and not while Ray runs in it
 # (the meta-RM's is its policy's, or was looked at by the preflight of the evaluation).
 _FRAMES: dict[tuple[str, str], ChatFrame] = {}

@@ -65,7 +65,7 @@ class FakeJudge:
         scores = ", ".join(str(SCORES[text]) for text in SHOWN.findall(request.message))
         box = "no scores" if self.broken in request.message else f"\\boxed{{{scores}}}"
         return tuple(
-            Answer(text=f"{digest(request.message)} {request.seed} {i} {box}", tokens=5 + i, finish="stop")
+            Answer(text=f"{digest(request.message)} {request.seed} {i}\nScores: {box}", tokens=5 + i, finish="stop")
             for i in range(request.samples)
         )
 

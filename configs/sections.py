@@ -206,6 +206,8 @@ class EvalConfig(Section):
     """k of the votes measured at the end, ascending. Empty: greedy judgements only."""
     votes_limit: Natural = 0
     """Held-out preferences that are voted on. 0: all."""
+    both_orders: bool = True
+    """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
 

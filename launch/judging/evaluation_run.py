@@ -23,6 +23,7 @@ from launch.judging import votes
 from launch.judging.endpoint import Endpoint
 from launch.judging.protocol import Judge, NotJudged
 from launch.judging.results import print_table, rewardbench_rows, tracked_id, write_evaluation
+from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.monitoring.plain_text import clean
 from launch.monitoring.wandb_check import require_usable
 from launch.setup import resource_plan
@@ -64,7 +65,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     meta_rm, tokenizer = _checked(config, target)
     _make_folder(target.out)
     ks = config.eval.votes
-    plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
+    plan = vote_plan(config, prompt_template(config), max(ks, default=0))
     path = target.out / "judgements.jsonl"
     settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts
@@ -159,7 +160,7 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 
 
-def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *, begun: str) -> dict[str, Any]:
+def _settings(config: Config, target: EvaluationTarget, plan: VotePlan, *, begun: str) -> dict[str, Any]:
     """What must be the same for judgements on disk to be used again. `begun` is the model's fingerprint in them, if any: it
     stands for the same model's later commits on a hub, too."""
     digest = "" if target.endpoint else fingerprint(resolve(config.model.path))
@@ -170,10 +171,8 @@ def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *,
         "endpoint": target.endpoint,
         "fingerprint": digest,
         "template": plan.template.graded,
-        "k": plan.k,
-        "temperature": plan.temperature,
         "max_new_tokens": plan.max_new_tokens,
-        "seed": plan.seed,
+        **plan.settings(),
     }
 
 
@@ -226,7 +225,7 @@ def _meta(
     config: Config,
     cluster: Any,
     meta_rm: str,
-    plan: votes.VotePlan,
+    plan: VotePlan,
     preferences: Sequence[Preference],
     rows: Sequence[votes.Row],
     out: Path,

@@ -113,6 +113,7 @@ METRICS: Mapping[str, Metric] = {
             "eval/newest_version": ("newest policy version that contributed a token to the evaluation", "versions"),
             "eval/accuracy@k": ("held-out accuracy of k summed votes; k = 1 is one greedy judgement", "0..1"),
             "eval/auc@k": ("held-out ROC-AUC of the scores of single responses", "0..1"),
+            "eval/consistency@k": ("share of held-out preferences judged for the same response in both orders", "0..1"),
             "eval/parse_rate@k": ("share of held-out judgements that parsed", "0..1"),
             "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM selects the votes", "0..1"),
         },

@@ -12,7 +12,7 @@ from grm.preferences import Preference, Question
 from grm.prompts import template
 from launch.judging import votes
 from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
-from launch.judging.votes import VotePlan
+from launch.judging.vote_plan import VotePlan
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
 SCORES = {f"answer {i}": i + 1 for i in range(10)}

@@ -31,7 +31,7 @@ from launch.setup.model_files import architecture, fingerprint, is_same, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
-from launch.setup.preflight import check_hub_model, format_skipped
+from launch.setup.preflight import check_hub_model, format_skipped, format_used
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
 from launch.setup.signals import end_on_signals
@@ -109,6 +109,8 @@ def labelled_preferences(config: Config) -> list[Preference]:
     if any(preference.subset == OVERALL for preference in loaded.preferences):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
     require_unique_ids(loaded)
+    if len(loaded.sources) > 1:
+        print(format_used([loaded.describe()]).strip())
     if loaded.skipped:
         print(format_skipped(loaded.skipped).strip())
     return loaded.preferences

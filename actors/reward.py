@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.heartbeat import Heartbeat
-from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
-from grm.judgement import ParseFailure, parse, training_score_range, unshuffle
+from grm.judgement import ParseFailure, parse_training, unshuffle
 from grm.preferences import Preference
 from grm.rewards import rule_reward
 
@@ -102,7 +102,7 @@ class RewardActor:
         if preference is None:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
-        results = [_apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
+        results = [_apply_rule(preference, prompt.permutation, c) for c in rollout.completions]
         return ExperienceGroup(
             group=prompt.group,
             preference=prompt.preference,
@@ -126,11 +126,10 @@ class RewardActor:
             return None
 
 
-def _apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
+def _apply_rule(preference: Preference, permutation: tuple[int, ...], completion: Completion) -> tuple[float, str]:
     """Returns the rule's reward of a completion, and why it was not parsed ("" where it was)."""
     n = len(preference.question.responses)
-    scale = training_score_range(n)
-    read = parse(text, n, low=scale.low, high=scale.high)
+    read = parse_training(completion.text, n, cut_short=completion.finish == "length")
     if isinstance(read, ParseFailure):
         return rule_reward(None, preference.label, n), read.reason
     return rule_reward(unshuffle(read.scores, permutation), preference.label, n), ""

@@ -54,9 +54,9 @@ class DataConfig(Section):
     heldout: list[str] = Field(min_length=1)
     """Sources to evaluate on, of the same kinds. No preference may stand in both."""
     train_limit: Natural = 0
-    """Training preferences to use at most. 0: all."""
+    """Training preferences to use at most, a fair sample of all sources together. 0: all."""
     heldout_limit: Natural = 0
-    """Held-out preferences to use at most, which is also the size of the evaluations before and after. 0: all."""
+    """Held-out preferences to use at most, likewise; also the size of the evaluations before and after. 0: all."""
 
 
 class PromptsConfig(Section):
@@ -190,7 +190,7 @@ class MetaRMConfig(Section):
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
     batch: Count = 512
-    """Completions per optimiser step, whole groups (paper: 512)."""
+    """Parsed completions per optimiser step, of whole groups (paper: 512). What is not parsed never votes and is left out."""
     max_backlog: Count = 1024
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384
@@ -210,6 +210,8 @@ class EvalConfig(Section):
     """k of the votes measured at the end, ascending. Empty: greedy judgements only."""
     votes_limit: Natural = 0
     """Held-out preferences that are voted on. 0: all."""
+    both_orders: bool = True
+    """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
 

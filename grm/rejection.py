@@ -3,13 +3,14 @@
     plain    N_RFT judgements per preference; the wrong ones are rejected, and all of them if all are right: too easy
     hinted   the prompt names the best response; only wrong judgements are rejected, however easy the preference is
 
-A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one is wrong.
+A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one, or one that was cut
+short, is wrong. One that rambles (`grm.judgement.Judgement.rambles`) is as right as others, but no example to imitate.
 """
 
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-Verdict = Literal["kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong"]
+Verdict = Literal["kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong", "rambling"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -31,3 +32,8 @@ def hinted_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
 def is_kept(verdict: Verdict) -> bool:
     """Return whether the cold start learns from a judgement of this verdict."""
     return verdict in ("kept", "hinted_kept")
+
+
+def without_rambling(verdicts: Sequence[Verdict], rambles: Sequence[bool]) -> tuple[Verdict, ...]:
+    """Return the verdicts with "rambling" on those that would be kept, but went on behind their scores."""
+    return tuple("rambling" if is_kept(v) and on else v for v, on in zip(verdicts, rambles, strict=True))

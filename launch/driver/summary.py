@@ -45,6 +45,7 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         "finished": finished,
         "accuracy": _each(results.evaluations, "accuracy"),
         "parse_rate": _each(results.evaluations, "parse_rate"),
+        "consistency": _each(results.evaluations, "consistency"),
         "baselines": _baselines(results.judged),
         "heldout": {"rows": len(results.judged), "n": sorted(Counter(len(p.question.responses) for p in results.judged))},
         "votes": {when: _scaling(row) for when, row in results.votes.items()},
@@ -63,6 +64,7 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         },
         "meta_rm": {
             "auc": fmean(totals.meta_auc[-WINDOW:]) if totals.meta_auc else None,
+            "auc_within": fmean(totals.meta_auc_within[-WINDOW:]) if totals.meta_auc_within else None,
             "accuracy": fmean(totals.meta_accuracy[-WINDOW:]) if totals.meta_accuracy else None,
             "examples": totals.meta_examples,
         },

@@ -25,6 +25,7 @@ from launch.judging import votes
 from launch.judging.endpoint import Endpoint
 from launch.judging.protocol import Judge, NotJudged
 from launch.judging.results import print_table, rewardbench_rows, tracked_id, write_evaluation
+from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.monitoring.plain_text import clean
 from launch.monitoring.wandb_check import require_usable
 from launch.setup import resource_plan
@@ -32,7 +33,7 @@ from launch.setup.model_files import architecture, fingerprint, is_same, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
-from launch.setup.preflight import check_hub_model, format_skipped
+from launch.setup.preflight import check_hub_model, format_skipped, format_used
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
 from launch.setup.shown_fields import require_shown, shown_notes
@@ -67,7 +68,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     meta_rm, tokenizer = _checked(config, target)
     _make_folder(target.out)
     ks = config.eval.votes
-    plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
+    plan = vote_plan(config, prompt_template(config), max(ks, default=0))
     for note in template_notes(plan.template):
         _note(f"note       {note}")
     meta_plan = _meta_plan(config, plan)
@@ -117,6 +118,8 @@ def labelled_preferences(config: Config) -> list[Preference]:
     require_shown(config, loaded)
     for note in shown_notes(config, [loaded]):
         _note(f"note       {note}")
+    if len(loaded.sources) > 1:
+        print(format_used([loaded.describe()]).strip())
     if loaded.skipped:
         print(format_skipped(loaded.skipped).strip())
     return loaded.preferences
@@ -168,7 +171,7 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 
 
-def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *, begun: str) -> dict[str, Any]:
+def _settings(config: Config, target: EvaluationTarget, plan: VotePlan, *, begun: str) -> dict[str, Any]:
     """What must be the same for judgements on disk to be used again. `begun` is the model's fingerprint in them, if any: it
     stands for the same model's later commits on a hub, too."""
     digest = "" if target.endpoint else fingerprint(resolve(config.model.path))
@@ -179,10 +182,8 @@ def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *,
         "endpoint": target.endpoint,
         "fingerprint": digest,
         "template": plan.template.graded,
-        "k": plan.k,
-        "temperature": plan.temperature,
         "max_new_tokens": plan.max_new_tokens,
-        "seed": plan.seed,
+        **plan.settings(),
     }
 
 
@@ -231,7 +232,7 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
-def _meta_plan(config: Config, plan: votes.VotePlan) -> votes.VotePlan:
+def _meta_plan(config: Config, plan: VotePlan) -> VotePlan:
     """Returns how the meta-RM is asked: as the judge, or with a template of its own. TemplateError when that cannot be used."""
     path = config.meta_rm.template_path
     return replace(plan, template=load_meta_template(expanded(path))) if path else plan
@@ -241,7 +242,7 @@ def _meta(
     config: Config,
     cluster: Any,
     meta_rm: str,
-    plan: votes.VotePlan,
+    plan: VotePlan,
     preferences: Sequence[Preference],
     rows: Sequence[votes.Row],
     out: Path,

@@ -17,7 +17,8 @@ from grm.preferences import Preference, Question
 from launch.cluster import calls
 from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
-from launch.judging.votes import Row, VotePlan, mark
+from launch.judging.vote_plan import VotePlan
+from launch.judging.votes import Row, mark
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint

@@ -60,6 +60,8 @@ class RunInputs:
     """The policy's tokenizer."""
     mixed: Sequence[Instruction]
     """General instruction data for the cold start."""
+    used: Sequence[str]
+    """How many preferences are used of each source, a line for each leaf that names several."""
     unusable: Mapping[str, int]
     """Rows and held-out prompts that are passed over, by reason."""
     sample: tuple[int, int]
@@ -135,6 +137,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         prompts=prompts,
         tokenizer=tokenizer,
         mixed=[example for _, examples in general for example in examples],
+        used=[data.describe() for data in (train, heldout) if len(data.sources) > 1],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
         notes=[
@@ -174,6 +177,11 @@ def require_templates(preferences: Sequence[Preference], prompts: PromptSource, 
     needed = {training_score_range(len(p.question.responses)): index for index, p in enumerate(preferences)}
     for index in needed.values():
         prompts.draft(index, "template", best=preferences[index].label if hinted else None)
+
+
+def format_used(used: Sequence[str]) -> str:
+    """Returns a line for each leaf, with a line break before it."""
+    return "".join(f"\nused       {line}" for line in used)
 
 
 def format_skipped(skipped: Mapping[str, int]) -> str:

@@ -87,7 +87,6 @@ def test_derived_values() -> None:
         ("rollout.top_p=1.0", r"rollout.top_p: truncated sampling biases the importance weight"),
         ("rollout.top_k=50", r"rollout.top_k: truncated sampling biases the importance weight.*top_k -1"),
         ("learner.ranks=3", r"8 x 8 = 64 completions cannot be divided evenly among learner.ranks = 3"),
-        ("meta_rm.batch=60", r"meta_rm.batch = 60 must be whole groups: a multiple of rollout.samples = 8"),
         ("meta_rm.max_backlog=4", r"meta_rm.max_backlog = 4 groups hold fewer completions than meta_rm.batch = 64"),
         ("rollout.max_new_tokens=256", r"rollout.max_new_tokens = 256 leaves no room for a prompt in model.context = 256"),
         ("learner.micro_tokens=100", r"learner.micro_tokens = 100 cannot hold one sequence of model.context = 256"),

@@ -48,8 +48,8 @@ def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
     lines = judgements(out)
     assert len(lines) == 1 + COUNT
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines[1:]]
-    assert all(len(row["samples"]) == 1 + 4 for row in rows)
-    votes = {tuple(sample["text"] for sample in row["samples"][1:]) for row in rows}
+    assert all(len(row["samples"]) == 2 + 4 for row in rows)
+    votes = {tuple(sample["text"] for sample in row["samples"][2:]) for row in rows}
     assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
     figures = json.loads((out / "table.json").read_text())["subsets"]["overall"]["figures"]
     assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"

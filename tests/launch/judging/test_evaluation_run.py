@@ -14,7 +14,7 @@ from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.judging import evaluation_run, meta_scores
 from launch.judging.evaluation_run import EvaluationTarget
-from launch.judging.votes import VotePlan, vote_plan
+from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.setup.prompt_source import prompt_template
 
 

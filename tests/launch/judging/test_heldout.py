@@ -21,6 +21,7 @@ def sample(permutation: tuple[int, ...], scores: tuple[int, ...] | None, **chang
     text = "Specific Criteria: brevity\nAnalysis: Response 2 is best.\nScores: "
     text += f"\\boxed{{{', '.join(str(scores[own]) for own in permutation)}}}" if scores else "none"
     base = {
+        "kind": "greedy",
         "permutation": list(permutation),
         "text": text,
         "tokens": 10,
@@ -108,3 +109,20 @@ def test_the_first_preferences_are_shown_at_every_evaluation(tmp_path: Path) -> 
     rows = collect(tmp_path, FakeJudge())
     shown = sample_judgements(PREFERENCES, rows, when="during", version=1, count=3)
     assert [judgement.preference for judgement in shown] == list("abc")
+
+
+def test_both_orders_are_counted_and_the_first_is_shown() -> None:
+    both = row(ABC, sample((0, 1, 2), (9, 2, 3)), sample((2, 1, 0), (2, 3, 9)))
+    result = evaluation([ABC], [both], when="after", version=4)
+    assert (result.accuracy, result.consistency) == (0.5, 0.0)
+    assert result.metrics()["eval/consistency@1"] == 0.0
+    assert "same best in both orders 0.0%" in result.describe()
+    (shown,) = sample_judgements([ABC], [both], when="after", version=4, count=1)
+    assert shown.responses == ("a", "b", "c")
+
+
+def test_a_row_of_a_run_before_there_was_a_consistency_is_read() -> None:
+    result = evaluation([ABC], [row(ABC, sample((0, 1, 2), (9, 2, 3)))], when="after", version=4)
+    older = {name: value for name, value in result.row().items() if name != "consistency"}
+    assert Evaluation.from_row(older) == result
+    assert result.consistency is None

@@ -40,6 +40,7 @@ DOCUMENTED = [
     "eval/auc@k",
     "eval/newest_version",
     "eval/parse_rate@k",
+    "eval/consistency@k",
     "eval/meta_accuracy@k",
     *(
         f"{noun}/{detail}"

@@ -10,7 +10,7 @@ from buffer.ledger import Cursor
 from configs.load import load
 from grm.preferences import Question
 from grm.tiny_world import preferences
-from launch.judging.votes import vote_plan
+from launch.judging.vote_plan import vote_plan
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
 from launch.setup.tokenizer import Tokenizer

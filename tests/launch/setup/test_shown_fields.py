@@ -10,7 +10,7 @@ from configs.load import ConfigError, load
 from configs.schema import Config
 from launch.judging import votes
 from launch.judging.evaluation_run import labelled_preferences
-from launch.judging.votes import vote_plan
+from launch.judging.vote_plan import vote_plan
 from launch.setup import fingerprints
 from launch.setup.model_files import TINY
 from launch.setup.preference_data import load_training

@@ -111,9 +111,7 @@ def _shares(token: TokenChoice, before: str, following: Sequence[tuple[str, floa
 def _number(text: str, before: str) -> tuple[str, bool]:
     """Return the digits that a token's text has behind `before`, of which blanks do not matter, and whether more text follows
     them in it; "" where the text does not begin with that, or no digit follows."""
-    if before.strip():
-        rest = text.removeprefix(before) if text.startswith(before) else ""
-    else:
-        rest = text.lstrip()
-    digits = _NUMBER.match(rest)
+    begins = text.startswith(before) or not before.strip()
+    rest = text[len(before) :] if before.strip() else text.lstrip()
+    digits = _NUMBER.match(rest) if begins else None
     return (digits.group(), digits.end() < len(rest)) if digits else ("", False)

@@ -67,8 +67,20 @@ def _table(*columns: str) -> Table:
 def _main(overall: TableRow) -> list[str]:
     """Returns the figures that tell a judge from a trivial one: parse rate, baselines, greedy, how many verdicts are the same
     in both orders, the most votes, plain and guided."""
-    always = ("parse_rate", "chance", "longest", "shortest", "greedy", "consistency", "auc_greedy")
+    always = (
+        "parse_rate",
+        "strict_parse_rate",
+        "chance",
+        "longest",
+        "shortest",
+        "greedy",
+        "expected",
+        "consistency",
+        "auc_greedy",
+    )
     names = [name for name in always if name in overall.figures]
+    if names[:2] == list(always[:2]) and overall.figures[names[0]].value == overall.figures[names[1]].value:
+        names.remove("strict_parse_rate")  # all of it was read strictly
     for kind in ("vote", "guided", "auc_vote", "auc_guided"):
         counted = [name for name in overall.figures if re.fullmatch(rf"{kind}@\d+", name)]
         names += counted[-1:]
@@ -103,7 +115,8 @@ def write_evaluation(
     files.write(out / "report.html", _page(str(named["model"]), rows, failed))
     tracker = Tracker(out, tracked_id(out), config.model_dump(), config.tracking.project, config.tracking.mode)
     overall = rows[-1]
-    greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1", "consistency": "eval/consistency@1"}
+    names = ("parse_rate", "strict_parse_rate", "consistency")
+    greedy = {"greedy": "eval/accuracy@1", **{name: f"eval/{name}@1" for name in names}}
     metrics = {metric: overall.figures[name].value for name, metric in greedy.items() if name in overall.figures}
     tracker.log({"eval/version": 0, **metrics, **vote_metrics(overall)})
     tracker.finish({"finished": "completed", **whole})

@@ -64,10 +64,10 @@ class RunJudgements:
         """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
         preferences = self._preferences[: self._config.eval.during_limit]
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
-        plan = replace(self._greedy, both_orders=False)  # training waits for the engines
+        plan = replace(self._greedy, both_orders=False, expected_scores=False)  # training waits for the engines
         asked = votes.requests_of(plan, preferences, judge.escape_special_tokens, {})
         pending = judge.begin([each.request for each in asked])
-        return RunningEvaluation(preferences, asked, pending, version=version, samples=self._config.tracking.samples)
+        return RunningEvaluation(plan, preferences, asked, pending, version=version, samples=self._config.tracking.samples)
 
     def vote(self, actors: StageActors, when: When, *, version: int) -> None:
         """Sample the votes of the stage's policy that are not on disk."""

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from configs.schema import Config
-from grm.judgement import ScoreRange
+from grm.judgement import Judgement, ParseFailure, ScoreRange
+from grm.lenient import read
 from grm.orders import balanced_orders
 from grm.preferences import Question
 from grm.prompts import Template, example_place, render, shuffled
-from launch.judging.protocol import JudgeRequest
+from launch.judging.protocol import Answer, JudgeRequest
 from launch.setup.prompt_source import sampling_seed
 
 EscapeTokens = Callable[[str], str]
 Kind = Literal["greedy", "vote"]
+ALTERNATIVES = 20  # of a score's token: what vLLM and OpenAI's API give at most, and above the ten scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,10 @@ class VotePlan:
     """Preferences asked at a time."""
     both_orders: bool = True
     """Whether a greedy judgement of two responses or more is asked for in the opposite order, too."""
+    expected_scores: bool = False
+    """Whether greedy judgements are asked for with the alternatives of their score tokens."""
+    clip_scores: bool = False
+    """Whether scores outside of 1..10 are taken as the nearest inside."""
 
     def settings(self) -> dict[str, Any]:
         """Returns what the judgements depend on, beside the judge and the prompt."""
@@ -60,7 +66,15 @@ class VotePlan:
             "seed": self.seed,
             "orders": "balanced",  # older files hold votes whose orders were drawn one by one
             "both_orders": self.both_orders,
+            "expected_scores": self.expected_scores,
+            "reading": "strict, then lenient",  # older files hold what was read strictly alone
+            "clip_scores": self.clip_scores,
         }
+
+    def read(self, answer: Answer, n: int) -> tuple[Judgement | ParseFailure, bool]:
+        """Returns the judgement of n responses in an answer, and whether the strict parser read it (`grm.lenient.read`)."""
+        cut_short, scale = answer.finish == "length", ScoreRange.GRADED
+        return read(answer.text, n, low=scale.low, high=scale.high, cut_short=cut_short, clip=self.clip_scores)
 
     def requests(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
         """Returns what is asked for the greedy judgements, then for the votes."""
@@ -114,6 +128,7 @@ class VotePlan:
                 temperature=temperature,
                 max_new_tokens=self.max_new_tokens,
                 seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
+                alternatives=ALTERNATIVES if self.expected_scores and kind == "greedy" else 0,
             )
             asked.append(Asked(id=question.id, kind=kind, permutation=permutation, places=places, request=request))
         return asked
@@ -130,4 +145,6 @@ def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
         seed=config.run.seed,
         wave=max(1, 2 * sequences // (k + 1 + config.eval.both_orders)),
         both_orders=config.eval.both_orders,
+        expected_scores=config.eval.expected_scores,
+        clip_scores=config.eval.clip_scores,
     )

@@ -1,14 +1,17 @@
 """The votes of a judge: what is asked, what is on disk, what is asked again, and what the benchmarks get of it."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from math import log
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from configs.load import ConfigError, load
+from grm.expected_scores import TokenChoice
 from grm.prompts import template
 from grm.vote_estimates import are_balanced
 from launch.judging import votes
@@ -258,6 +261,67 @@ def test_settings_can_be_checked_before_a_judge_is_there(tmp_path: Path) -> None
     votes.require_same_settings(path, SETTINGS)
     with pytest.raises(ConfigError, match="was begun with another model"):
         votes.require_same_settings(path, {**SETTINGS, "model": "n"})
+
+
+# ---- how answers are read -------------------------------------------------------------------------------------------
+
+
+class Writes(FakeJudge):
+    """Ends every answer with the same words, in shown order, and knows the alternatives of its tokens."""
+
+    def __init__(self, words: str, *, finish: str = "stop", top: dict[str, dict[str, float]] | None = None) -> None:
+        super().__init__()
+        self.words, self.finish, self.top = words, finish, top or {}
+
+    def _answer(self, request: JudgeRequest) -> tuple[Answer, ...]:
+        choices = [
+            TokenChoice(text=text, top=tuple((name, log(share)) for name, share in self.top.get(text, {text: 1.0}).items()))
+            for text in re.findall(r"\d+|\D+", self.words)
+        ]
+        told = tuple(choices) if request.alternatives else ()
+        finish: Any = self.finish
+        return (Answer(text=self.words, tokens=5, finish=finish, choices=told),) * request.samples
+
+
+def test_what_other_judges_write_is_read_and_told_apart(tmp_path: Path) -> None:
+    (row,) = collect(tmp_path, Writes("**Final scores**: Response 1: 7.5, Response 2: 8"), PREFERENCES[:1])
+    assert {(sample["failure"], sample["strict"]) for sample in row["samples"]} == {("", False)}
+    assert {tuple(sample["scores"][own] for own in sample["permutation"]) for sample in row["samples"]} == {(7.5, 8)}
+    (item,) = votes.items(PREFERENCES[:1], [row], {})
+    assert item.greedy is not None
+    assert item.greedy.strict is False
+    (cut,) = collect(tmp_path, Writes("Final scores: Response 1: 7, Response 2: 8", finish="length"), [preference("z")])
+    assert {sample["scores"] for sample in cut["samples"]} == {None}, "nobody knows what would have followed"
+
+
+def test_scores_out_of_range_are_clipped_where_that_is_asked(tmp_path: Path) -> None:
+    judge = Writes("Scores: \\boxed{11, 8}")
+    (row,) = collect(tmp_path, judge, [preference("a")])
+    assert {sample["failure"] for sample in row["samples"]} == {"out_of_range"}
+    (row,) = collect(tmp_path, judge, [preference("b")], clip_scores=True)
+    assert {tuple(sorted(sample["scores"])) for sample in row["samples"]} == {(8, 10)}
+
+
+def test_greedy_judgements_are_asked_for_the_alternatives_of_their_scores(tmp_path: Path) -> None:
+    judge = Writes("Scores: \\boxed{7, 8}", top={"7": {"7": 0.5, "9": 0.5}})
+    rows = collect(tmp_path, judge, PREFERENCES[:1], expected_scores=True)
+    assert [(request.temperature > 0, request.alternatives) for request in judge.asked] == [
+        (False, 20),
+        (False, 20),
+        (True, 0),
+        (True, 0),
+    ]
+    (first, second), voted = votes.judgements(rows[0], "greedy"), votes.judgements(rows[0], "vote")
+    assert [first["expected"][own] for own in first["permutation"]] == pytest.approx([8.0, 8.0]), "in the own order, on disk"
+    assert second["permutation"] == first["permutation"][::-1]
+    assert not any("expected" in sample for sample in voted)
+    (item,) = votes.items(PREFERENCES[:1], collect(tmp_path, FakeJudge(), PREFERENCES[:1], expected_scores=True), {})
+    assert item.greedy is not None
+    assert item.greedy.expected == pytest.approx((8.0, 8.0))
+    (none,) = collect(tmp_path, Writes("no idea"), [preference("z")], expected_scores=True)
+    assert not any("expected" in sample for sample in none["samples"])
+    decimals = collect(tmp_path, Writes("Scores: 7.5, 8"), [preference("y")], expected_scores=True)[0]["samples"][0]
+    assert decimals["expected"] == decimals["scores"], "what is not written as asked stands for itself"
 
 
 # ---- items -----------------------------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ def test_the_27b_preset_is_the_papers_recipe() -> None:
     assert (config.meta_rm.lr, config.meta_rm.batch) == (1e-5, 512)
 
 
+@pytest.mark.parametrize("name", ["gemma2-27b", "qwen3-8b"])
+def test_the_large_presets_have_pairs_and_single_responses_of_mathematics(name: str) -> None:
+    assert {"hf:nvidia/OpenMathInstruct-1:pairs", "hf:nvidia/OpenMathInstruct-1:singles"} < {*load(name).data.train}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
     for source in load(name).data.train:

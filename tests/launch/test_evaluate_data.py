@@ -12,12 +12,15 @@ from tests.launch.test_evaluate import ROWS, rows, server, started
 __all__ = ["server", "started"]  # fixtures
 
 
-def test_two_files_of_one_name_are_judged(started: Callable[..., int], tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_judged(
+    started: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = [{name: value for name, value in row.items() if name != "id"} for row in ROWS[:2]]
     files = [rows(tmp_path / folder / "d.jsonl", row) for folder, row in zip("ab", plain, strict=True)]
     assert started("--data", *files) == 0
     judged = [json.loads(line) for line in (tmp_path / "out" / "judgements.jsonl").read_text().splitlines()[1:]]
-    assert [row["id"] for row in judged] == ["a/d.jsonl:1", "b/d.jsonl:1"]
+    assert sorted(row["id"] for row in judged) == ["a/d.jsonl:1", "b/d.jsonl:1"]
+    assert f"used       data.heldout: 1 of {files[0]}, 1 of {files[1]}\n" in capsys.readouterr().out
 
 
 def test_rows_that_have_changed_are_judged_again_and_no_others(

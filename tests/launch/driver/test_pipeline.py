@@ -91,6 +91,17 @@ def test_a_meta_rm_that_took_no_step_guides_no_votes(
     assert (note in capsys.readouterr().out) is not guides
 
 
+def test_it_says_how_much_it_uses_of_each_source(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with begin("data.train=[tiny:1:40:2, tiny:2:20:2]", "data.train_limit=30") as run:
+        counts = [sum(p.question.id.startswith(f"tiny-train-{seed}-") for p in run._inputs.train) for seed in (1, 2)]
+    assert sum(counts) == 30
+    assert min(counts) > 0
+    said = f"used       data.train: {counts[0]} of tiny:1:40:2, {counts[1]} of tiny:2:20:2\n"
+    assert said in f"{capsys.readouterr().out}\n"
+
+
 def test_it_records_its_inputs_before_its_config_and_says_when_nobody_can_tell(
     cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,7 +69,7 @@ class PromptsConfig(Section):
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
     show: list[Literal["reference", "criteria"]] = []
-    """Fields of a row to show to the judge: `reference` (a gold answer), `criteria` (what to judge by). Empty: none."""
+    """Fields of a row to show to the judge: `reference` (a right answer), `criteria` (what to judge by). Empty: none."""
 
 
 class ColdStartConfig(Section):

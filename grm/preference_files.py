@@ -8,7 +8,7 @@
 Optional: "id" (text or integer, unique; by default file name and line number: `grm.sources.default_names`), "subset" (text),
 and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt"; "prompt" may be such a list itself. It ends
 with what the responses answer. Where "chosen" and "rejected" are lists of more than the answer, the query is theirs. A run that
-shows them to the judge reads "reference" (text: a gold answer) and "criteria" (text, or a list of texts). Other fields are
+shows them to the judge reads "reference" (text: a right answer) and "criteria" (text, or a list of texts). Other fields are
 ignored.
 """
 
@@ -96,8 +96,8 @@ def _answered(row: JsonRow, field: str) -> Turns:
 
 
 def _reference(row: JsonRow) -> str:
-    """Return the gold answer; "" where there is none."""
-    return row.filled("reference", "give the gold answer as text") if row.fields.get("reference") is not None else ""
+    """Return the reference answer; "" where there is none."""
+    return row.filled("reference", "give the reference answer as text") if row.fields.get("reference") is not None else ""
 
 
 def _criteria(row: JsonRow) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class Question:
     responses: tuple[str, ...]
     """n >= 1 responses, in the preference's own order."""
     reference: str = ""
-    """A gold answer that the judge is shown; "": none. It is no label, but where it is one of the responses it names it."""
+    """A right answer that the judge is shown; "": none. It is no label, but where it is one of the responses it names it."""
     criteria: tuple[str, ...] = ()
     """What to judge by, one or more texts that the judge is shown; (): the judge chooses."""
 

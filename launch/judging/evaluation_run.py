@@ -71,7 +71,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     plan = vote_plan(config, prompt_template(config), max(ks, default=0))
     for note in template_notes(plan.template):
         _note(f"note       {note}")
-    meta_plan = _meta_plan(config, plan)
+    meta_plan = _meta_plan(config, plan, target.meta_rm)
     path = target.out / "judgements.jsonl"
     settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts
@@ -232,9 +232,12 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
-def _meta_plan(config: Config, plan: VotePlan) -> VotePlan:
-    """Returns how the meta-RM is asked: as the judge, or with a template of its own. TemplateError when that cannot be used."""
+def _meta_plan(config: Config, plan: VotePlan, meta_rm: str) -> VotePlan:
+    """Returns how the meta-RM is asked: as the judge, or with a template of its own. TemplateError when that cannot be used,
+    ConfigError when there is no meta-RM."""
     path = config.meta_rm.template_path
+    if path and not meta_rm:
+        raise ConfigError("meta_rm.template_path: there is no meta-RM to read it; name one with --meta-rm, or leave it out")
     return replace(plan, template=load_meta_template(expanded(path))) if path else plan
 
 

@@ -92,8 +92,8 @@ def test_fields_that_are_not_shown_may_hold_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("reference", 42, "field 'reference': is 42; give the gold answer as text"),
-        ("reference", " ", "field 'reference': is empty; give the gold answer as text, or remove the row"),
+        ("reference", 42, "field 'reference': is 42; give the reference answer as text"),
+        ("reference", " ", "field 'reference': is empty; give the reference answer as text, or remove the row"),
         ("criteria", 7, "field 'criteria': holds 7; give text, or a list of texts"),
         ("criteria", ["be right", {"text": "be brief"}], "field 'criteria': holds {'text': 'be brief'}"),
         ("criteria", [""], "field 'criteria': holds ''"),

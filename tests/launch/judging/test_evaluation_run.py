@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 
-from configs.load import load
+from configs.load import ConfigError, load
 from grm.preferences import Question
 from grm.prompts import TemplateError
 from launch.cluster import stage_actors
@@ -69,7 +69,7 @@ def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, m
     (tmp_path / "meta.txt").write_text("Score.\n#### Context ####\n{{query}}\n\n{{responses}}\n")
     for overrides in ([], [f"meta_rm.template_path={tmp_path / 'meta.txt'}"]):
         config = load("tiny", overrides)
-        plan = evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4))
+        plan = evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
         evaluation_run._meta(config, None, "meta", plan, [], [], tmp_path)
     judges, own = (plan.message(question, (1, 0)) for plan in scores.plans)
     shown = (
@@ -81,8 +81,10 @@ def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, m
     assert scores.files[1] != scores.files[0]
 
 
-def test_a_template_of_a_meta_rm_that_asks_for_a_judgement_is_refused(tmp_path: Path) -> None:
+def test_a_template_that_no_meta_rm_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.txt").write_text("{{query}}\n{{responses}}\n{{scores}}\n")
     config = load("tiny", [f"meta_rm.template_path={tmp_path / 'meta.txt'}"])
     with pytest.raises(TemplateError, match=r"meta\.txt: \{\{scores\}\} is for a judge.* remove it"):
-        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4))
+        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
+    with pytest.raises(ConfigError, match=r"there is no meta-RM to read it; name one with --meta-rm"):
+        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "")

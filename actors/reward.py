@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.heartbeat import Heartbeat
-from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
-from grm.judgement import ParseFailure, parse, training_score_range, unshuffle
+from grm.judgement import ParseFailure, parse_training, unshuffle
 from grm.preferences import Preference
 from grm.rewards import pick, rule_reward
 
@@ -103,7 +103,7 @@ class RewardActor:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
         judged = [
-            _apply_rule(preference, permutation, completion.text)
+            _apply_rule(preference, permutation, completion)
             for permutation, completion in zip(prompt.permutations, rollout.completions, strict=True)
         ]
         return ExperienceGroup(
@@ -147,11 +147,10 @@ class _Verdict:
     """Where that response was shown."""
 
 
-def _apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> _Verdict:
+def _apply_rule(preference: Preference, permutation: tuple[int, ...], completion: Completion) -> _Verdict:
     """Returns what a completion comes to that has read the responses in this order."""
     n = len(preference.question.responses)
-    scale = training_score_range(n)
-    read = parse(text, n, low=scale.low, high=scale.high)
+    read = parse_training(completion.text, n, cut_short=completion.finish == "length")
     if isinstance(read, ParseFailure):
         return _Verdict(reward=rule_reward(None, preference.label, n), failure=read.reason)
     scores = unshuffle(read.scores, permutation)

@@ -84,6 +84,12 @@ def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
     return out
 
 
+def meta_template_laws(meta: MetaRMConfig) -> list[str]:
+    """The template of a meta-RM is there."""
+    path = meta.template_path
+    return [f"meta_rm.template_path = {path!r}: no such file"] if path and not os.path.isfile(expanded(path)) else []
+
+
 def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
     """The policy's batches divide evenly among ranks, and a batch of the meta-RM can wait for it.
 

@@ -140,7 +140,7 @@ def _value(kind: Any, text: str) -> Any:
         return config_yaml.read(text) if text else ""
     if not text:
         return []
-    if get_args(kind) != (str,):
+    if not _is_text(get_args(kind)[0]):
         return config_yaml.read(text)
     return config_yaml.read_texts(text) if text.lstrip().startswith("[") else [config_yaml.unquoted(text)]
 

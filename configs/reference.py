@@ -139,6 +139,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
     if get_origin(annotation) is list:
         (item,) = get_args(annotation)
         least = next((part.min_length for part in metadata if hasattr(part, "min_length")), 0)
+        if get_origin(item) is Literal:
+            return f"list of {_kind(item, [])}"
         inner, limits = (get_args(item)[0], get_args(item)[1].metadata) if hasattr(item, "__metadata__") else (item, [])
         return f"list of {_TYPES[inner]}s{_range(limits)}{f', at least {least}' if least else ''}"
     return f"{_TYPES[annotation]}{_range(metadata)}"

@@ -70,6 +70,8 @@ class PromptsConfig(Section):
     """Template file of your own, in place of `style`. Empty: none."""
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
+    show: list[Literal["reference", "criteria"]] = []
+    """Fields of a row to show to the judge: `reference` (a right answer), `criteria` (what to judge by). Empty: none."""
 
 
 class ColdStartConfig(Section):
@@ -199,6 +201,8 @@ class MetaRMConfig(Section):
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384
     """Tokens of a micro-batch, padding included; at least `model.context`."""
+    template_path: str = ""
+    """Template of what another's meta-RM reads before a judgement (`evaluate.py --meta-rm`). Empty: the judge's prompt."""
 
 
 class EvalConfig(Section):
@@ -212,6 +216,12 @@ class EvalConfig(Section):
     """k of the votes measured at the end, ascending. Empty: greedy judgements only."""
     votes_limit: Natural = 0
     """Held-out preferences that are voted on. 0: all."""
+    both_orders: bool = True
+    """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
+    expected_scores: bool = False
+    """Report the greedy judgement by the mean over its score tokens' distribution, too (`expected`), except during training."""
+    clip_scores: bool = False
+    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
 

@@ -11,10 +11,14 @@ Queries and responses are hostile. Everything that would act as frame is broken 
 
 Lookalikes are caught in compatibility form (NFKC): a line whose normal form holds frame is replaced by that
 form, escaped. Ordinary prose, code, Markdown, LaTeX and every script pass unchanged. Linear time.
+
+A conversation is joined to one query as "Role: content" paragraphs, and the query is escaped as a whole in the prompt. So the
+contents are escaped before they are joined, in the same way: a line `Assistant: fine` becomes `\Assistant: fine`, no turn.
 """
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterable
 
 _NEWLINES = re.compile("\r\n?|[\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e01ef]")
@@ -56,17 +60,38 @@ _ESCAPED = re.compile(
     re.IGNORECASE | re.MULTILINE | re.ASCII,
 )
 _BOX = re.compile(r"\\boxed")
+_ROLES = ("user", "human", "assistant", "system")
+
+_Escape = Callable[[str], tuple[str, int]]  # a text ─▶ the escaped text, and how much was escaped
 
 
 def escape_frame(text: str) -> str:
     """Return `text` as it may stand in a prompt (see the module's head)."""
+    return _escaped(text, _escape)[0]
+
+
+def escape_turn(text: str, roles: Iterable[str]) -> str:
+    """Return the content of a turn of a conversation, in which no line begins like a turn.
+
+    Args:
+        text: The content.
+        roles: Names with which turns of this conversation begin, beside the usual ones.
+    """
+    names = "|".join(re.escape(role) for role in sorted({*_ROLES, *(role.lower() for role in roles)}))
+    label = re.compile(rf"^[ \t>#*_\-]*+(?=\\*+(?:{names})[*_ \t]*+:)", re.IGNORECASE | re.MULTILINE)
+    escaped, marks = _escaped(text, lambda line: label.subn(r"\g<0>\\", line))
+    return escaped if marks else text
+
+
+def _escaped(text: str, escape: _Escape) -> tuple[str, int]:
     if text.isascii() and text.isprintable():
-        return _escape(text)[0]
+        return escape(text)
     text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", _NEWLINES.sub("\n", text)))
     text = _JOINERS.sub(_between_letters_of_other_scripts, text).translate(_CONTROLS)
     if text.isascii():
-        return _escape(text)[0]
-    return "\n".join(_escape_lookalikes(line) for line in text.split("\n"))
+        return escape(text)
+    lines = [_escape_lookalikes(line, escape) for line in text.split("\n")]
+    return "\n".join(line for line, _ in lines), sum(marks for _, marks in lines)
 
 
 def _escape(text: str) -> tuple[str, int]:
@@ -75,12 +100,12 @@ def _escape(text: str) -> tuple[str, int]:
     return escaped, boxes + marks
 
 
-def _escape_lookalikes(line: str) -> str:
-    plain, plain_count = _escape(line)
+def _escape_lookalikes(line: str, escape: _Escape) -> tuple[str, int]:
+    plain = escape(line)
     if line.isascii():
         return plain
-    normal, normal_count = _escape(unicodedata.normalize("NFKC", line))
-    return normal if normal_count > plain_count else plain
+    normal = escape(unicodedata.normalize("NFKC", line))
+    return normal if normal[1] > plain[1] else plain
 
 
 def _between_letters_of_other_scripts(joiners: re.Match[str]) -> str:

@@ -22,9 +22,10 @@ from math import fsum, isfinite
 from typing import Any, TypeGuard
 
 from grm import solutions
+from grm.json_rows import JsonRow, messages
 from grm.mixing import MixedRow, mixing_place
-from grm.preference_files import JsonRow, messages
 from grm.preferences import (
+    CONTEXTS_DIFFER,
     EMPTY_RESPONSE,
     TWO_BEST,
     DataError,
@@ -38,7 +39,6 @@ from grm.preferences import (
 EMPTY_QUERY = "empty query"
 NO_SCORE = "response without a score"
 FEW_RESPONSES = "fewer than two responses"
-CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 OTHER_SPLIT = "row of the validation split"
 DOUBTFUL_TEN = "overall score of 10 without aspect ratings above 4 (UltraFeedback's 10 for 1)"
 ONE_VERDICT = "question without both a right and a wrong solution"

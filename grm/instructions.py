@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.preference_files import JsonRow, messages, printable, rows
+from grm.json_rows import JsonRow, messages, printable, rows
 from grm.preferences import DataError, conversation
 
 

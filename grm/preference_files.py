@@ -3,21 +3,22 @@
     {"prompt": query, "responses": [text, ...], "preferred": index}       index of the single best response
     {"prompt": query, "responses": [text, ...], "scores": [number, ...]}  the maximum is best; n = 1: 1 or 0
     {"prompt": query, "chosen": text, "rejected": text}                   rewardbench; chosen has index 0
+    {"chosen": [{"role", "content"}, ...], "rejected": [...]}             TRL: conversations that differ in the last answer
 
 Optional: "id" (text or integer, unique; by default file name and line number: `grm.sources.default_names`), "subset" (text),
-and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt". Other fields are ignored.
+and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt"; "prompt" may be such a list itself. It ends
+with what the responses answer. Where "chosen" and "rejected" are lists of more than the answer, the query is theirs. A run that
+shows them to the judge reads "reference" (text: a right answer) and "criteria" (text, or a list of texts). Other fields are
+ignored.
 """
 
-import json
-import os
-import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from math import isfinite
 from pathlib import Path
-from typing import BinaryIO
 
+from grm.json_rows import JsonRow, messages, printable, rows, shown, wrong
 from grm.preferences import (
+    CONTEXTS_DIFFER,
     NOT_VERIFIABLE,
     TWO_BEST,
     DataError,
@@ -30,179 +31,118 @@ from grm.preferences import (
     conversation,
 )
 
-# What no row of preferences needs, and what would fill the memory or never end
-LONGEST_LINE = 16 << 20  # bytes of a row
 MOST_RESPONSES = 1000  # of a row
-LONGEST_NAME = 1000  # characters of an id or a subset
 
+ANSWERING = ("assistant", "gpt", "model", "bot")  # roles whose turns are answers
+
+Turns = list[tuple[str, str]]  # (role, content)
 Placed = tuple[str, Preference | Skipped]  # "file:line" and what stands there
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonRow:
-    """One JSON object of a file, with checked access to its fields."""
-
-    fields: Mapping[str, object]
-    """Its fields."""
-    where: str
-    """`file:line`."""
-    default_id: str
-    """Its id if it has no field `id`."""
-
-    def error(self, field: str, problem: str, remedy: str) -> DataError:
-        """Return the error about one field."""
-        return DataError(f"{self.where}: field {field!r}: {problem}; {remedy}")
-
-    def text(self, field: str, remedy: str, default: str | None = None) -> str:
-        """Return the field as a string; a missing one is `default`."""
-        value = self.fields.get(field, default)
-        if not isinstance(value, str):
-            raise self.error(field, _wrong(value, field in self.fields), remedy)
-        return clean(value)
-
-    def filled(self, field: str, remedy: str) -> str:
-        """Return the field as a string that is not blank."""
-        value = self.text(field, remedy)
-        if not value.strip():
-            raise self.error(field, "is empty", f"{remedy}, or remove the row")
-        return value
-
-    def id(self) -> str:
-        """Return the field `id` as text, or the default id."""
-        value = self.fields.get("id")
-        if value is None:
-            return self.default_id
-        if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-            raise self.error("id", _wrong(value, True), "give text or an integer, unique in the file")
-        return self._short("id", clean(str(value)))
-
-    def subset(self) -> str:
-        """Return the field `subset`; "" where it is missing."""
-        return self._short("subset", self.text("subset", "give text or leave it out", default=""))
-
-    def _short(self, field: str, value: str) -> str:
-        if len(value) > LONGEST_NAME:
-            raise self.error(field, f"has {len(value)} characters, {LONGEST_NAME} are the most", "give a shorter one")
-        return value
-
-
-def load(path: Path, *, name: str = "") -> Loaded:
+def load(path: Path, *, name: str = "", show: Collection[str] = ()) -> Loaded:
     """Return the preferences of a file (see the module's head). Every row is checked.
 
     Args:
         path: The file.
         name: What stands before the line number in the id of a row that has none; "": the file's name.
+        show: Which of `reference` and `criteria` become part of the question. The others are not even looked at.
 
     Raises:
         DataError: The file cannot be used; names file, line, field and remedy.
     """
-    placed = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path, name)])
+    placed = _without_rated_singles([(row.where, to_preference(row, show)) for row in rows(path, name)])
     loaded = collect(placed)
     if not loaded.preferences and not loaded.skipped:
         raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
     return loaded
 
 
-def to_preference(row: JsonRow) -> Preference | Skipped:
-    """Return the preference in a row, or why it has no usable one. DataError for a malformed row."""
+def to_preference(row: JsonRow, show: Collection[str] = ()) -> Preference | Skipped:
+    """Return the preference in a row, or why it has no usable one. DataError for a malformed row. `show`: as in `load`."""
     subset = row.subset()
-    if "chosen" in row.fields or "rejected" in row.fields:
-        pair = (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
-        return Preference(question=Question(id=row.id(), query=_query(row), responses=pair), label=0, subset=subset)
-    question = Question(id=row.id(), query=_query(row), responses=_responses(row))
-    label = _label(row, len(question.responses))
-    if isinstance(label, Skipped):
-        return label
-    return Preference(question=question, label=label, subset=subset)
+    is_pair = "chosen" in row.fields or "rejected" in row.fields
+    turns, responses = _pair(row) if is_pair else ([], _responses(row))
+    if turns is None:
+        return Skipped(reason=CONTEXTS_DIFFER)
+    label = 0 if is_pair else _label(row, len(responses))
+    question = Question(
+        id=row.id(),
+        query=_asked(row, "chosen", turns) if turns else _query(row),
+        responses=responses,
+        reference=_reference(row) if "reference" in show else "",
+        criteria=_criteria(row) if "criteria" in show else (),
+    )
+    return label if isinstance(label, Skipped) else Preference(question=question, label=label, subset=subset)
 
 
-def messages(row: JsonRow, field: str, items: list[object]) -> list[tuple[str, str]]:
-    """Return a field's list of {role, content} as pairs."""
-    turns = []
-    for message in items:
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (0, 0)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise row.error(field, f"holds {_shown(message)}", "each message is {role: text, content: text}")
-        turns.append((clean(role), clean(content)))
+def _pair(row: JsonRow) -> tuple[Turns | None, tuple[str, str]]:
+    """Return the turns before the answers `chosen` and `rejected`, and these. [] where the query stands elsewhere, None where
+    they answer different conversations."""
+    if not isinstance(row.fields.get("chosen"), list) and not isinstance(row.fields.get("rejected"), list):
+        return [], (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
+    chosen, rejected = (_answered(row, field) for field in ("chosen", "rejected"))
+    return chosen[:-1] if chosen[:-1] == rejected[:-1] else None, (chosen[-1][1], rejected[-1][1])
+
+
+def _answered(row: JsonRow, field: str) -> Turns:
+    """Return a conversation that ends in an answer."""
+    items = row.fields.get(field)
+    if not isinstance(items, list) or not items:
+        raise row.error(field, wrong(items, field in row.fields), "give both as texts, or both as lists of {role, content}")
+    turns = messages(row, field, items)
+    if turns[-1][0].lower() not in ANSWERING or not turns[-1][1].strip():
+        raise row.error(field, "does not end in an answer", "let an assistant's turn with text stand last, or remove the row")
     return turns
 
 
-def rows(path: Path, default_name: str = "") -> Iterator[JsonRow]:
-    """Yield the objects of a file in turn. DataError if it cannot be read, or a line is not an object."""
-    name = printable(path)
-    for number, line in enumerate(_lines(path, name), start=1):
-        if line.strip():
-            where = f"{name}:{number}"
-            yield JsonRow(fields=_object(line, where), where=where, default_id=f"{default_name or path.stem}:{number}")
+def _reference(row: JsonRow) -> str:
+    """Return the reference answer; "" where there is none."""
+    return row.filled("reference", "give the reference answer as text") if row.fields.get("reference") is not None else ""
 
 
-def printable(path: Path) -> str:
-    """Return a path for an error message, in which characters that a terminal would act on are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
-
-
-def _lines(path: Path, name: str) -> Iterator[bytes]:
-    """Yield the lines of a file, none of which is longer than LONGEST_LINE."""
-    with _opened(path, name) as file:
-        number, line = 1, file.readline(LONGEST_LINE + 1).removeprefix(b"\xef\xbb\xbf")
-        while line:
-            if len(line) > LONGEST_LINE:
-                raise DataError(f"{name}:{number}: longer than {LONGEST_LINE:,} bytes; give one JSON object per line")
-            yield line.removesuffix(b"\n")
-            number, line = number + 1, file.readline(LONGEST_LINE + 1)
-
-
-def _opened(path: Path, name: str) -> BinaryIO:
-    """Open a regular file: a device may never end, and a pipe can be read once only."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait for one
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"{name}: cannot be read ({_reason(error)}); give a readable .jsonl file") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DataError(f"{name}: cannot be read (not a regular file); give a readable .jsonl file")
-    return open(descriptor, "rb")
-
-
-def _reason(error: OSError | ValueError) -> str | None:
-    return error.strerror if isinstance(error, OSError) else str(error)
-
-
-def _object(line: bytes, where: str) -> Mapping[str, object]:
-    try:
-        value: object = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 at byte {error.start} of the line; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # broken JSON, a number of absurd length, absurd nesting
-        raise DataError(f"{where}: not JSON ({error}); give one JSON object per line") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: {_wrong(value, True)}, not an object; give one JSON object per line")
-    return value
+def _criteria(row: JsonRow) -> tuple[str, ...]:
+    """Return what to judge by; () where it is not said."""
+    values = row.fields.get("criteria")
+    if values is None:
+        return ()
+    criteria = []
+    for item in values if isinstance(values, list) else [values]:
+        if not isinstance(item, str) or not item.strip():
+            raise row.error("criteria", f"holds {shown(item)}", "give text, or a list of texts")
+        criteria.append(clean(item))
+    return tuple(criteria)
 
 
 def _query(row: JsonRow) -> str:
-    items = row.fields.get("messages")
-    if items is None:
+    field = "prompt" if row.fields.get("messages") is None else "messages"
+    items = row.fields.get(field)
+    if field == "prompt" and not isinstance(items, list):
         return row.filled("prompt", "give the query as text")
     if not isinstance(items, list) or not items:
-        raise row.error("messages", _wrong(items, True), "give a non-empty list of {role, content}")
-    query = conversation(messages(row, "messages", items))
+        raise row.error(field, wrong(items, True), "give a non-empty list of {role, content}")
+    return _asked(row, field, messages(row, field, items))
+
+
+def _asked(row: JsonRow, field: str, turns: Turns) -> str:
+    """Return the query of a conversation up to what is to be answered."""
+    if turns[-1][0].lower() in ANSWERING:
+        problem = "ends the query with an assistant's turn, which may be one of the responses and give the label away"
+        raise row.error(field, problem, "end the conversation with what the responses answer")
+    query = conversation(turns)
     if not query.strip():
-        raise row.error("messages", "are empty", "give the conversation, or remove the row")
+        raise row.error(field, "has no text", "give the conversation, or remove the row")
     return query
 
 
 def _responses(row: JsonRow) -> tuple[str, ...]:
     values = row.fields.get("responses")
     if not isinstance(values, list) or not values:
-        raise row.error("responses", _wrong(values, "responses" in row.fields), "give a list of texts")
+        raise row.error("responses", wrong(values, "responses" in row.fields), "give a list of texts")
     if len(values) > MOST_RESPONSES:
         raise row.error("responses", f"has {len(values)} texts, {MOST_RESPONSES} are the most", "remove some, or the row")
     for index, value in enumerate(values):
         if not isinstance(value, str):
-            raise row.error(f"responses[{index}]", _wrong(value, True), "give the response as text")
+            raise row.error(f"responses[{index}]", wrong(value, True), "give the response as text")
         if not value.strip():
             raise row.error(f"responses[{index}]", "is empty", "give the response as text, or remove the row")
     return tuple(clean(value) for value in values)
@@ -220,25 +160,25 @@ def _preferred(row: JsonRow, value: object, n: int) -> int:
     if n == 1:
         raise row.error("preferred", "has no meaning for a single response", "give scores: [1] or [0] (right, wrong)")
     if isinstance(value, list):
-        raise row.error("preferred", f"is {_shown(value)}", "name the one best; ties go into 'scores'")
+        raise row.error("preferred", f"is {shown(value)}", "name the one best; ties go into 'scores'")
     if isinstance(value, bool) or not isinstance(value, int):
-        raise row.error("preferred", _wrong(value, True), f"give the index of the best response, 0..{n - 1}")
+        raise row.error("preferred", wrong(value, True), f"give the index of the best response, 0..{n - 1}")
     if not 0 <= value < n:
-        raise row.error("preferred", f"is {_shown(value)}, out of range", f"{n} responses: give 0..{n - 1}")
+        raise row.error("preferred", f"is {shown(value)}, out of range", f"{n} responses: give 0..{n - 1}")
     return value
 
 
 def _best_score(row: JsonRow, values: object, n: int) -> int | Skipped:
     if not isinstance(values, list):
         remedy = "give one number per response, or 'preferred'"
-        raise row.error("scores", _wrong(values, "scores" in row.fields), remedy)
+        raise row.error("scores", wrong(values, "scores" in row.fields), remedy)
     if len(values) != n:
         raise row.error("scores", f"has {len(values)} numbers for {n} responses", "give one per response")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise row.error("scores", f"holds {_shown(value)}", "give numbers")
+            raise row.error("scores", f"holds {shown(value)}", "give numbers")
         if isinstance(value, float) and not isfinite(value):
-            raise row.error("scores", f"holds {_shown(value)}", "give finite numbers")
+            raise row.error("scores", f"holds {shown(value)}", "give finite numbers")
     if n == 1:
         return int(values[0]) if values[0] in (0, 1) else Skipped(reason=NOT_VERIFIABLE)
     best = max(values)
@@ -255,16 +195,3 @@ def _without_rated_singles(placed: list[Placed]) -> list[Placed]:
 
 def _is_single(item: Preference | Skipped) -> bool:
     return isinstance(item, Preference) and len(item.question.responses) == 1
-
-
-def _wrong(value: object, present: bool) -> str:
-    return f"is {_shown(value)}" if present else "is missing"
-
-
-def _shown(value: object) -> str:
-    """Return a value for an error message, cut to a readable length."""
-    try:
-        text = ascii(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of absurd size"
-    except RecursionError:  # it could be read, from fewer calls deep
-        text = "nested absurdly deep"
-    return text if len(text) <= 60 else f"{text[:57]}..."

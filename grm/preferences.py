@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from grm.escaping import escape_turn
+
 TWO_BEST = "two best labels"
 NOT_VERIFIABLE = "single response without a 0/1 score"
 EMPTY_RESPONSE = "empty response"
+CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 
+LONGEST_ROLE = 32  # characters
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -30,6 +34,10 @@ class Question:
     """The query, or a whole conversation."""
     responses: tuple[str, ...]
     """n >= 1 responses, in the preference's own order."""
+    reference: str = ""
+    """A right answer that the judge is shown; "": none. It is no label, but where it is one of the responses it names it."""
+    criteria: tuple[str, ...] = ()
+    """What to judge by, one or more texts that the judge is shown; (): the judge chooses."""
 
     def __post_init__(self) -> None:
         if not self.responses:
@@ -100,8 +108,17 @@ def clean(text: str) -> str:
 
 
 def conversation(messages: Iterable[tuple[str, str]]) -> str:
-    """Return a conversation of (role, content) as one query: a lone message is its content, more are named turns."""
-    turns = list(messages)
+    """Return a conversation of (role, content) as one query: a lone message is its content, more are named turns.
+
+    No content can pretend to be a further turn: a line that begins like one is escaped (`escape_turn`).
+    """
+    turns = [(_label(role), content) for role, content in messages]
     if len(turns) == 1:
         return turns[0][1]
-    return "\n\n".join(f"{role.capitalize()}: {content}" for role, content in turns)
+    roles = {role for role, _ in turns}
+    return "\n\n".join(f"{role}: {escape_turn(content, roles)}" for role, content in turns)
+
+
+def _label(role: str) -> str:
+    """Return a role as the name of its turns: words alone, since a role is text of others, too."""
+    return " ".join(re.findall(r"\w+", role))[:LONGEST_ROLE].capitalize() or "Unnamed"

@@ -8,14 +8,15 @@
 Of a judge with a position bias the first two rules keep what it said where the best stood in its favoured place, so what is
 learnt has the bias, too.
 
-A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one is wrong.
+A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one, or one that was cut
+short, is wrong. One that rambles (`grm.judgement.Judgement.rambles`) is as right as others, but no example to imitate.
 """
 
 import random
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-Verdict = Literal["kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong"]
+Verdict = Literal["kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong", "rambling"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -57,3 +58,8 @@ def surplus(shown: Sequence[tuple[int, int]]) -> set[int]:
         for place, indices in enumerate(places):
             out.update(random.Random(f"surplus/{n}/{place}").sample(indices, len(indices) - fewest))
     return out
+
+
+def without_rambling(verdicts: Sequence[Verdict], rambles: Sequence[bool]) -> tuple[Verdict, ...]:
+    """Return the verdicts with "rambling" on those that would be kept, but went on behind their scores."""
+    return tuple("rambling" if is_kept(v) and on else v for v, on in zip(verdicts, rambles, strict=True))

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 CORRECT, WRONG = 1.0, -1.0
 
 
-def rule_reward(scores: Sequence[int] | None, label: int, n: int) -> float:
+def rule_reward(scores: Sequence[float] | None, label: int, n: int) -> float:
     """Return +1 if the scores agree with the label, else -1 (arXiv:2504.02495, rule-based online RL).
 
         n >= 2:  S_j > S_i for all i != j, where j is the label: a tie for the best is wrong
         n = 1:   S_1 = r_1, where r_1 in {0, 1} is the label
 
     Args:
-        scores: n integers in the preference's own order, or None for an unparsable completion, which is wrong.
+        scores: n scores in the preference's own order, or None for an unparsable completion, which is wrong.
         label: n >= 2: index of the best response; n = 1: 1 right, 0 wrong.
         n: Number of responses.
     """
@@ -27,7 +27,7 @@ def rule_reward(scores: Sequence[int] | None, label: int, n: int) -> float:
     return CORRECT if all(scores[label] > score for i, score in enumerate(scores) if i != label) else WRONG
 
 
-def pick(scores: Sequence[int] | None) -> int | None:
+def pick(scores: Sequence[float] | None) -> int | None:
     """Return the index of the one highest score; None for a tie, for a single response, and where there are no scores.
 
     For n >= 2 the rule's reward is +1 where this is the label.

@@ -10,7 +10,7 @@ hf:<name>:pairs, :singles       one pair, or one single response, of each questi
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from grm import hf_sets, preference_files, tiny_world
@@ -20,40 +20,42 @@ from grm.preferences import DataError, Loaded
 TINY = ("tiny:", "tinyheld:")
 
 
-def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
+def load(source: str, *, limit: int | None = None, name: str = "", show: Collection[str] = ()) -> Loaded:
     """Return the preferences of a source (see the module's head) in their mixed order, or the first `limit`.
 
     Args:
         source: What to load.
         limit: Most preferences; None: all.
         name: What rows without an id are called by, before their number (see `default_names`); "": the source's own.
+        show: Of a file's rows, which of `reference` and `criteria` become part of the question.
 
     Raises:
         DataError: The source cannot be used.
     """
-    return load_mixed([(source, name)], limit=limit)[0]
+    return load_mixed([(source, name)], limit=limit, show=show)[0]
 
 
-def load_mixed(sources: Sequence[tuple[str, str]], *, limit: int | None = None) -> list[Loaded]:
+def load_mixed(sources: Sequence[tuple[str, str]], *, limit: int | None = None, show: Collection[str] = ()) -> list[Loaded]:
     """Return the preferences of each source, up to `limit` of all together, which are a fair sample of them (`grm.mixing`).
 
     Args:
         sources: Each with the name as in `load`.
         limit: Most preferences; None: all.
+        show: As in `load`.
 
     Raises:
         DataError: A source cannot be used.
     """
-    return mix([_rows(source, name) for source, name in sources], limit=limit)
+    return mix([_rows(source, name, show) for source, name in sources], limit=limit)
 
 
-def _rows(source: str, name: str) -> MixedRows:
+def _rows(source: str, name: str, show: Collection[str]) -> MixedRows:
     kind, colon, rest = source.partition(":")
     if colon and kind in ("tiny", "tinyheld"):
         return mixed(_tiny(source, rest, held_out=kind == "tinyheld"))
     if colon and kind == "hf":
         return MixedRows(rows=hf_sets.mixed_rows(rest, name=name))
-    return mixed(preference_files.load(Path(source), name=name))
+    return mixed(preference_files.load(Path(source), name=name, show=show))
 
 
 def default_names(sources: Iterable[str]) -> dict[str, str]:

@@ -2,19 +2,21 @@
 
     vote                sums the scores per response: their range widens k-fold
     guided_vote         sums the k_meta judgements with the highest meta scores
+    weighted            sums all of them, each times the meta-RM's probability that it is right
     average, majority   to compare with
+    votes_needed        of k votes in turn, those after which the best cannot change
 
 Scores are in the preference's own order (`grm.judgement.unshuffle`). None is an unparsable judgement: it casts no vote. If no
 judgement parses there is no result, which earns no credit. Pure functions.
 """
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import combinations
-from math import comb, isnan, lcm
+from collections.abc import Callable, Sequence
+from math import exp, fsum, isnan, lcm
+from operator import add
 from typing import NamedTuple
 
-Scores = tuple[int, ...]
+Scores = tuple[float, ...]  # integers where the strict reader read them
+EXACT = 9  # decimals of a sum of scores that are no integers: 7.1 + 7.4 and 7.2 + 7.3 are a tie
 # (k judgements, their k meta scores) -> a total per response; None if no judgement may vote
 Rule = Callable[[Sequence[Scores | None], Sequence[float]], tuple[float, ...] | None]
 
@@ -31,16 +33,16 @@ class Credit(NamedTuple):
 NO_CREDIT = Credit(lost=0.0, split=0.0)
 
 
-def vote(judgements: Sequence[Scores | None]) -> tuple[int, ...] | None:
+def vote(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
     """Return S*_i = sum over the parsed judgements of S_i. ValueError if they differ in their number of scores."""
     parsed = _parsed(judgements)
-    return tuple(map(sum, zip(*parsed, strict=True))) if parsed else None
+    return tuple(round(sum(column), EXACT) for column in zip(*parsed, strict=True)) if parsed else None
 
 
 def average(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
     """Return the mean score per response over the parsed judgements: the order of `vote`, in the range of one judgement."""
-    parsed = _parsed(judgements)
-    return tuple(sum(column) / len(parsed) for column in zip(*parsed, strict=True)) if parsed else None
+    totals = vote(judgements)
+    return tuple(total / len(_parsed(judgements)) for total in totals) if totals else None
 
 
 def majority(judgements: Sequence[Scores | None]) -> tuple[float, ...] | None:
@@ -65,16 +67,24 @@ def default_k_meta(k: int) -> int:
 def chosen(meta: Sequence[float], parsed: Sequence[bool], k_meta: int) -> list[int]:
     """Return the indices, ascending, of the k_meta highest meta scores among the parsed judgements; of equals, the earlier.
 
-    All the parsed ones are chosen if they are fewer. The meta score of an unparsable judgement is not read.
+    All the parsed ones are chosen if they are fewer.
     """
     if k_meta < 1:
         raise ValueError(f"k_meta = {k_meta}: let at least one judgement vote")
+    return sorted(ranked(meta, parsed)[:k_meta])
+
+
+def ranked(meta: Sequence[float], parsed: Sequence[bool]) -> list[int]:
+    """Return the indices of the parsed judgements, that with the highest meta score first; of equals, the earlier.
+
+    The meta score of an unparsable judgement is not read.
+    """
     if len(meta) != len(parsed):
         raise ValueError(f"{len(meta)} meta scores for {len(parsed)} judgements: give one for each")
     eligible = [index for index, is_parsed in enumerate(parsed) if is_parsed]
     if any(isnan(meta[index]) for index in eligible):
         raise ValueError("a meta score is NaN, which has no rank")
-    return sorted(sorted(eligible, key=lambda index: -meta[index])[:k_meta])
+    return sorted(eligible, key=lambda index: -meta[index])
 
 
 def voters(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> list[Scores | None]:
@@ -82,9 +92,41 @@ def voters(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: i
     return [judgements[index] for index in chosen(meta, [scores is not None for scores in judgements], k_meta)]
 
 
-def guided_vote(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> tuple[int, ...] | None:
+def guided_vote(judgements: Sequence[Scores | None], meta: Sequence[float], k_meta: int) -> tuple[float, ...] | None:
     """Return the vote of the k_meta parsed judgements with the highest meta scores."""
     return vote(voters(judgements, meta, k_meta))
+
+
+def weighted(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
+    """Return S*_i = sum over the parsed judgements of sigma(z) S_i, where z is the meta score, as a rule."""
+    order = ranked(meta, [scores is not None for scores in judgements])
+    parsed = _parsed([judgements[index] for index in order])
+    weights = [_sigmoid(meta[index]) for index in order]
+    columns = zip(*parsed, strict=True)
+    return tuple(fsum(w * s for w, s in zip(weights, column, strict=True)) for column in columns) if parsed else None
+
+
+def votes_needed(judgements: Sequence[Scores | None], *, low: float = 1, high: float = 10) -> int:
+    """Return after how many of k votes, cast in turn, no votes in low..high that are left can change the single best response.
+
+        decided after j of k:   S*_best - S*_i > (k - j) (high - low)   for each i other than the best
+
+    An unparsable judgement takes its turn and changes nothing. k is returned where the last vote decides, or none.
+    """
+    k, totals = len(judgements), tuple[float, ...]()
+    for cast, scores in enumerate(judgements, start=1):
+        if scores is not None:
+            totals = tuple(map(add, totals, scores)) if totals else scores
+        if len(totals) > 1:
+            first, second, *_ = sorted(totals, reverse=True)
+            if first - second > (k - cast) * (high - low):
+                return cast
+    return k
+
+
+def agree(one: Scores, other: Scores) -> bool:
+    """Return whether two judgements name the same single best response. A tie for the best names none, and agrees with none."""
+    return best(one) == best(other) and len(best(one)) == 1
 
 
 def best(totals: Sequence[float]) -> tuple[int, ...]:
@@ -124,59 +166,13 @@ def guided_average(judgements: Sequence[Scores | None], meta: Sequence[float]) -
     return average(voters(judgements, meta, default_k_meta(len(judgements))))
 
 
-def expected_credit(
-    judgements: Sequence[Scores | None],
-    meta: Sequence[float],
-    label: int,
-    k: int,
-    rule: Rule,
-    draws: int,
-    rng: random.Random,
-) -> Credit:
-    """Return the expected credit of `rule` at k, estimated from K >= k judgements of one preference, n >= 2.
-
-        E_k = mean over subsets of k of the K judgements, without replacement, of credit(rule(subset), label)
-
-    The unparsable ones are among the K and are drawn like any other. `subsets` chooses the subsets.
-    """
-    earned = [credit(totals, label) for totals in outcomes(judgements, meta, k, rule, draws, rng)]
-    lost, split = (sum(column) / len(earned) for column in zip(*earned, strict=True))
-    return Credit(lost=lost, split=split)
-
-
-def outcomes(
-    judgements: Sequence[Scores | None],
-    meta: Sequence[float],
-    k: int,
-    rule: Rule,
-    draws: int,
-    rng: random.Random,
-) -> Iterator[tuple[float, ...] | None]:
-    """Yield the result of `rule` for each of the `subsets` of k judgements of one preference."""
-    if len(meta) != len(judgements):
-        raise ValueError(f"{len(meta)} meta scores for {len(judgements)} judgements: give one for each")
-    for subset in subsets(len(judgements), k, draws, rng):
-        yield rule([judgements[index] for index in subset], [meta[index] for index in subset])
-
-
-def subsets(size: int, k: int, draws: int, rng: random.Random) -> Iterable[Sequence[int]]:
-    """Return subsets of k of the indices 0..size-1, each ascending.
-
-    These are `draws` random ones, or all of them, each once, if there are no more than that or k = 1. In that case nothing
-    is drawn from `rng`.
-    """
-    if not 1 <= k <= size:
-        raise ValueError(f"k = {k} of {size} judgements: give 1 <= k <= {size}")
-    if draws < 1:
-        raise ValueError(f"draws = {draws}: draw at least one subset")
-    if k == 1 or comb(size, k) <= draws:
-        return combinations(range(size), k)
-    return (sorted(rng.sample(range(size), k)) for _ in range(draws))
-
-
 def _parsed(judgements: Sequence[Scores | None]) -> list[Scores]:
     parsed = [scores for scores in judgements if scores is not None]
     lengths = set(map(len, parsed))
     if len(lengths) > 1:
         raise ValueError(f"judgements of {sorted(lengths)} scores cannot vote together: all must be of one preference")
     return parsed
+
+
+def _sigmoid(z: float) -> float:
+    return 1 / (1 + exp(-z)) if z >= 0 else exp(z) / (1 + exp(z))

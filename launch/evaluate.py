@@ -1,6 +1,6 @@
 """Measures a judge on labelled preferences: one table, greedy and k votes, with and without the meta-RM.
 
-    preferences ─▶ 1 greedy + K sampled judgements each ─▶ judgements.jsonl ─▶ table, plot, rewardbench's file, W&B
+    preferences ─▶ greedy + K sampled judgements each ─▶ judgements.jsonl ─▶ table, plot, rewardbench's file, W&B
                               vLLM, or --endpoint             (+ meta.jsonl)
 
     python launch/evaluate.py --model DIR --data FILE... --k 1,2,4,8,16,32

@@ -5,7 +5,7 @@ One iteration makes policy version v + 1 out of version v:
     1. Sample.     For the next preferences of the data, shuffle the responses, and sample G judgements from the policy: half
                    of them with the responses in one order, half in the other (`rollout.orders`).
     2. Reward.     Parse each judgement's scores and compare them with the label: +1 if the labelled response is strictly
-                   the best, else -1; a judgement that does not parse is wrong.
+                   the best, else -1; a judgement that does not parse, or was cut short, is wrong.
     3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one.
     4. Advantage.  Within each group, whatever order was read, A_i = (r_i - mean r) / std r. Who always prefers the second
                    response is right half of the time, and gains nothing.
@@ -48,7 +48,7 @@ from buffer.ledger import Cursor
 from buffer.messages import Completion, ExperienceGroup
 from configs.load import load as load_config
 from configs.schema import Config
-from grm.judgement import Judgement, parse, training_score_range, unshuffle
+from grm.judgement import Judgement, parse_training, unshuffle
 from grm.rewards import rule_reward
 from grm.sources import load as load_preferences
 from launch.setup.model_files import resolve
@@ -157,18 +157,16 @@ class Sampler:
             failures=("",) * len(completions),
             truncated=tuple(completion.finish == "length" for completion in completions),
             rewards=tuple(
-                self._reward(draft.preference, order, completion.text)
-                for order, completion in zip(orders, completions, strict=True)
+                self._reward(draft.preference, order, completion) for order, completion in zip(orders, completions, strict=True)
             ),
             picks=(None,) * len(completions),
             places=(None,) * len(completions),
         )
 
-    def _reward(self, preference: str, order: tuple[int, ...], judgement: str) -> float:
+    def _reward(self, preference: str, order: tuple[int, ...], completion: Completion) -> float:
         """Apply the rule to the scores, in the preference's own order."""
         n = len(order)
-        scale = training_score_range(n)
-        parsed = parse(judgement, n, low=scale.low, high=scale.high)
+        parsed = parse_training(completion.text, n, cut_short=completion.finish == "length")
         scores = unshuffle(parsed.scores, order) if isinstance(parsed, Judgement) else None
         return rule_reward(scores, self._labels[preference], n)
 

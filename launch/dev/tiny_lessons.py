@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from grm import prompts, tiny_world
-from grm.judgement import Judgement, ScoreRange, parse, training_score_range, unshuffle
+from grm.judgement import Judgement, ScoreRange, parse_training, training_score_range, unshuffle
 from grm.preferences import Preference, Question
 from grm.rewards import rule_reward
 
@@ -68,7 +68,7 @@ def _correctness(completion: str, order: tuple[int, ...], label: int, scale: Sco
     n = len(order)
     if scale is not training_score_range(n):
         return ""
-    parsed = parse(completion, n, low=scale.low, high=scale.high)
+    parsed = parse_training(completion, n, cut_short=False)
     assert isinstance(parsed, Judgement)  # the teacher keeps the format
     return "+" if rule_reward(unshuffle(parsed.scores, order), label, n) > 0 else "-"
 

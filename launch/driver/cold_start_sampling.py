@@ -22,8 +22,9 @@ from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
+from grm.judgement import Judgement, parse_training
 from grm.preferences import Preference
-from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts
+from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts, without_rambling
 from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import SamplingActors
@@ -210,6 +211,8 @@ class Sampling:
         group = self._groups[scored.group]
         verdicts = (hinted_verdicts if group.hinted else plain_verdicts)(scored.rewards)
         views = [number for number, view in enumerate(group.plain.views) for _ in range(view.samples)]
+        texts = [self._tokenizer.decode(ids) for ids in scored.completion_ids]
+        verdicts = without_rambling(verdicts, [_rambles(text, scored.responses) for text in texts])
         return {
             "preference": scored.preference,
             "hinted": group.hinted,
@@ -218,13 +221,13 @@ class Sampling:
                 {
                     "view": view,
                     "ids": ids,
-                    "text": self._tokenizer.decode(ids),
+                    "text": text,
                     "reward": reward,
                     "failure": failure,
                     "verdict": verdict,
                 }
-                for view, ids, reward, failure, verdict in zip(
-                    views, scored.completion_ids, scored.rewards, scored.failures, verdicts, strict=True
+                for view, ids, text, reward, failure, verdict in zip(
+                    views, scored.completion_ids, texts, scored.rewards, scored.failures, verdicts, strict=True
                 )
             ],
         }
@@ -237,6 +240,11 @@ class Sampling:
                 f"the cold start waited {limit:.0f} s for a scored group (waits.progress_s); {self._written} of {self._all} are"
                 f" on disk\n{report}"
             )
+
+
+def _rambles(text: str, n: int) -> bool:
+    read = parse_training(text, n, cut_short=False)
+    return isinstance(read, Judgement) and read.rambles
 
 
 def _ignore_report(report: object) -> None:

@@ -8,21 +8,24 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from buffer import files
 from buffer.streams import ServerError
 from configs.load import ConfigError
+from configs.paths import expanded
 from configs.schema import Config
 from grm.benchmarks import OVERALL, table
 from grm.preferences import Preference
+from grm.prompts import load_meta_template, template_notes
 from launch.cluster.failures import RunFailed
 from launch.judging import votes
 from launch.judging.endpoint import Endpoint
 from launch.judging.protocol import Judge, NotJudged
 from launch.judging.results import print_table, rewardbench_rows, tracked_id, write_evaluation
+from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.monitoring.plain_text import clean
 from launch.monitoring.wandb_check import require_usable
 from launch.setup import resource_plan
@@ -33,6 +36,7 @@ from launch.setup.preference_data import load_heldout, require_unique_ids
 from launch.setup.preflight import check_hub_model, format_skipped, format_used
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
+from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.signals import end_on_signals
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -64,7 +68,10 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
     meta_rm, tokenizer = _checked(config, target)
     _make_folder(target.out)
     ks = config.eval.votes
-    plan = votes.vote_plan(config, prompt_template(config), max(ks, default=0))
+    plan = vote_plan(config, prompt_template(config), max(ks, default=0))
+    for note in template_notes(plan.template):
+        _note(f"note       {note}")
+    meta_plan = _meta_plan(config, plan, target.meta_rm)
     path = target.out / "judgements.jsonl"
     settings = _settings(config, target, plan, begun=str(votes.settings_of(path).get("fingerprint", "")))
     votes.require_same_settings(path, settings)  # before an engine starts
@@ -72,7 +79,7 @@ def evaluate(config: Config, target: EvaluationTarget) -> int:
         with _judge(config, cluster, target, tokenizer) as judge:
             rows = votes.collect(judge, plan, preferences, path=path, settings=settings, note=_note)
         # the engines are gone by now: on one GPU there is room for the meta-RM only then
-        meta = _meta(config, cluster, meta_rm, plan, preferences, rows, target.out) if meta_rm else {}
+        meta = _meta(config, cluster, meta_rm, meta_plan, preferences, rows, target.out) if meta_rm else {}
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
     items = votes.items(preferences, rows, meta)
     if not items:
@@ -108,6 +115,9 @@ def labelled_preferences(config: Config) -> list[Preference]:
     if any(preference.subset == OVERALL for preference in loaded.preferences):
         raise ConfigError(f"data: a subset is named {OVERALL!r}, as the table's last row is; rename it")
     require_unique_ids(loaded)
+    require_shown(config, loaded)
+    for note in shown_notes(config, [loaded]):
+        _note(f"note       {note}")
     if len(loaded.sources) > 1:
         print(format_used([loaded.describe()]).strip())
     if loaded.skipped:
@@ -161,7 +171,7 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(f"--out: cannot make {out}: {error.strerror}; choose another folder") from None
 
 
-def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *, begun: str) -> dict[str, Any]:
+def _settings(config: Config, target: EvaluationTarget, plan: VotePlan, *, begun: str) -> dict[str, Any]:
     """What must be the same for judgements on disk to be used again. `begun` is the model's fingerprint in them, if any: it
     stands for the same model's later commits on a hub, too."""
     digest = "" if target.endpoint else fingerprint(resolve(config.model.path))
@@ -172,10 +182,8 @@ def _settings(config: Config, target: EvaluationTarget, plan: votes.VotePlan, *,
         "endpoint": target.endpoint,
         "fingerprint": digest,
         "template": plan.template.graded,
-        "k": plan.k,
-        "temperature": plan.temperature,
         "max_new_tokens": plan.max_new_tokens,
-        "seed": plan.seed,
+        **plan.settings(),
     }
 
 
@@ -224,11 +232,20 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 
+def _meta_plan(config: Config, plan: VotePlan, meta_rm: str) -> VotePlan:
+    """Returns how the meta-RM is asked: as the judge, or with a template of its own. TemplateError when that cannot be used,
+    ConfigError when there is no meta-RM."""
+    path = config.meta_rm.template_path
+    if path and not meta_rm:
+        raise ConfigError("meta_rm.template_path: there is no meta-RM to read it; name one with --meta-rm, or leave it out")
+    return replace(plan, template=load_meta_template(expanded(path))) if path else plan
+
+
 def _meta(
     config: Config,
     cluster: Any,
     meta_rm: str,
-    plan: votes.VotePlan,
+    plan: VotePlan,
     preferences: Sequence[Preference],
     rows: Sequence[votes.Row],
     out: Path,
@@ -236,7 +253,9 @@ def _meta(
     """Returns the meta scores of every judgement by preference id, those on disk included."""
     from launch.judging.meta_scores import meta_scores, start_scorer
 
-    digest = fingerprint(meta_rm)[:8]  # the meta-RMs of two runs may well have one name
+    digest = fingerprint(meta_rm)  # the meta-RMs of two runs may well have one name
+    if config.meta_rm.template_path:
+        digest = votes.mark([digest, plan.template.graded])
     scorer, tokenizer = start_scorer(cluster, config, meta_rm)
     return meta_scores(
         scorer,
@@ -245,5 +264,5 @@ def _meta(
         preferences,
         rows,
         timeout_s=config.waits.judge_s,
-        path=out / f"meta-{short_name(meta_rm)}-{digest}.jsonl",
+        path=out / f"meta-{short_name(meta_rm)}-{digest[:8]}.jsonl",
     )

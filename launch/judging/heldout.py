@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from grm import lenient
 from grm.benchmarks import MIDDLE, TableRow, table
 from grm.judgement import Judgement
 from grm.preferences import Preference
 from grm.rewards import CORRECT, WRONG, rule_reward
 from launch.cluster.failures import RunFailed
 from launch.judging.engine_judge import PendingRequests
-from launch.judging.votes import Asked, Row, items, read_graded, rows_of
+from launch.judging.vote_plan import Asked, VotePlan
+from launch.judging.votes import Row, items, judgements, rows_of
 from launch.monitoring.tracker import SampleJudgement
 
 When = Literal["before", "cold_start", "during", "after"]
@@ -39,16 +41,27 @@ class Evaluation:
     auc: float | None
     """ROC-AUC, 0..1, of the scores of single responses (n = 1); None where there are none of both labels."""
     parse_rate: float
-    """Share of `rows` whose judgement parsed, 0..1."""
+    """Share of the judgements that were read, 0..1."""
+    strict_parse_rate: float | None = None
+    """Share, 0..1, that the strict parser of training read, too; None in rows of older runs, which knew no other."""
+    consistency: float | None = None
+    """Share of the preferences, 0..1, whose judgements in both orders name the same single best response; None where only one
+    order was asked."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Evaluation":
-        """Returns what `row` wrote. Older runs wrote fields that no longer exist; they are passed over."""
-        return cls(**{field.name: row[field.name] for field in fields(cls)})
+        """Returns what `row` wrote. Older runs wrote fields that no longer exist; they are passed over. Newer fields have a
+        default."""
+        return cls(**{field.name: row[field.name] for field in fields(cls) if field.name in row})
 
     def metrics(self) -> dict[str, float]:
         """Returns the figures by the names of `METRICS`."""
-        values = {"eval/accuracy@1": self.accuracy, "eval/auc@1": self.auc}
+        values = {
+            "eval/accuracy@1": self.accuracy,
+            "eval/auc@1": self.auc,
+            "eval/consistency@1": self.consistency,
+            "eval/strict_parse_rate@1": self.strict_parse_rate,
+        }
         return {
             "eval/version": self.version,
             "eval/newest_version": self.newest_version,
@@ -63,12 +76,13 @@ class Evaluation:
     def describe(self) -> str:
         """Returns its figures as a sentence."""
         known = {"accuracy": self.accuracy, "AUC of single responses": self.auc, "parsed": self.parse_rate}
+        known["same best in both orders"] = self.consistency
         figures = ", ".join(f"{name} {value:.1%}" for name, value in known.items() if value is not None)
         return f"{figures} of {self.rows} held-out preferences"
 
 
 def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int) -> Evaluation:
-    """Count the greedy judgements, the first sample of each row.
+    """Count the greedy judgements of each row.
 
     Args:
         preferences: The judged ones.
@@ -79,7 +93,7 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
     Raises:
         RunFailed: None of them got an answer.
     """
-    greedy = [{**row, "samples": row["samples"][:1]} if "samples" in row else row for row in rows]
+    greedy = [{**row, "samples": judgements(row, "greedy")} if "samples" in row else row for row in rows]
     judged = [replace(item, subset="") for item in items(preferences, greedy, {})]
     if not judged:
         raise RunFailed(f"the {when} evaluation got no answer to {len(rows)} preferences; the first error: {rows[0]['error']}")
@@ -87,11 +101,13 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
     return Evaluation(
         when=when,
         version=version,
-        newest_version=max(row["samples"][0]["version"] for row in greedy if "samples" in row),
+        newest_version=max(sample["version"] for row in greedy for sample in judgements(row, "greedy")),
         rows=len(judged),
         accuracy=_value(figures, "greedy"),
         auc=_value(figures, "auc_greedy"),
         parse_rate=figures.figures["parse_rate"].value,
+        strict_parse_rate=_value(figures, "strict_parse_rate"),
+        consistency=_value(figures, "consistency"),
     )
 
 
@@ -102,15 +118,16 @@ def _value(row: TableRow, name: str) -> float | None:
 def sample_judgements(
     preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int, count: int
 ) -> list[SampleJudgement]:
-    """Returns the first `count` greedy judgements as samples to show: the same preferences at every evaluation."""
+    """Returns the greedy judgements of the first `count` preferences, each in its first order, as samples to show: the same
+    ones at every evaluation."""
     pairs = list(zip(preferences, rows, strict=True))[:count]
-    return [_sample(p, row["samples"][0], when, version) for p, row in pairs if "samples" in row]
+    return [_sample(p, sample, when, version) for p, row in pairs for sample in judgements(row, "greedy")[:1]]
 
 
 def _sample(preference: Preference, sample: Mapping[str, Any], when: When, version: int) -> SampleJudgement:
     """Returns it in shown order, as the policy's own words number the responses."""
     order, scores, question = sample["permutation"], sample["scores"], preference.question
-    read = read_graded(sample["text"], len(order))
+    read = None if sample["failure"] else lenient.read(sample["text"], len(order), clip=True)[0]
     return SampleJudgement(
         when=when,
         version=version,
@@ -140,18 +157,26 @@ class RunningEvaluation:
     """An evaluation while training goes on: the rollout actors judge beside the groups that they roll out."""
 
     def __init__(
-        self, preferences: Sequence[Preference], asked: Sequence[Asked], pending: PendingRequests, *, version: int, samples: int
+        self,
+        plan: VotePlan,
+        preferences: Sequence[Preference],
+        asked: Sequence[Asked],
+        pending: PendingRequests,
+        *,
+        version: int,
+        samples: int,
     ) -> None:
         """Takes over requests that were begun.
 
         Args:
+            plan: How it is judged.
             preferences: What is judged.
             asked: What was asked about them.
             pending: The requests.
             version: Policy version at the start.
             samples: Judgements to keep as samples.
         """
-        self._preferences, self._asked, self._pending = preferences, asked, pending
+        self._plan, self._preferences, self._asked, self._pending = plan, preferences, asked, pending
         self._version, self._samples = version, samples
 
     def advance(self) -> tuple[Evaluation, list[SampleJudgement]] | None:
@@ -160,7 +185,7 @@ class RunningEvaluation:
         answers = self._pending.advance(0.0)
         if answers is None:
             return None
-        by_id = rows_of(self._preferences, self._asked, answers, {})
+        by_id = rows_of(self._plan, self._preferences, self._asked, answers, {})
         rows = [by_id[p.question.id] for p in self._preferences]
         return (
             evaluation(self._preferences, rows, when="during", version=self._version),

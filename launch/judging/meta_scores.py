@@ -1,6 +1,11 @@
 """What the meta-RM thinks of judgements: a logit for each, on disk as they come.
 
 rows of judgements ─ by permutation, so that a prompt is computed once ─▶ MetaScorer ─▶ meta.jsonl
+
+It reads the user's message and then a judgement, whole, as the assistant's turn, in its own chat format. The message is the
+judge's prompt, on which a run's meta-RM is trained; or that of `meta_rm.template_path`, for one that was trained elsewhere. A
+single response is asked about on the scale 1..10, as its judge was: a prompt for 0 or 1 before a judgement of 1..10 would be
+another mismatch with training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +17,8 @@ from grm.preferences import Preference, Question
 from launch.cluster import calls
 from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
-from launch.judging.votes import Row, VotePlan, mark
+from launch.judging.vote_plan import VotePlan
+from launch.judging.votes import Row, mark
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
@@ -72,7 +78,7 @@ def meta_scores(
     Args:
         scorer: A `MetaScorer` actor (`start_scorer`).
         tokenizer: The meta-RM's own; all texts are read with it, whichever model wrote them.
-        plan: What the judge was asked.
+        plan: How it is asked: as the judge was, or with a template of its own.
         preferences: The judged ones.
         rows: Their rows, in the same order; those with an error are passed over.
         path: A row for each preference. A score counts as long as it is of the same judgements of the same question.

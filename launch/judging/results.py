@@ -25,7 +25,7 @@ from launch.page.number_format import percent
 from launch.page.run_page import TEMPLATE
 from launch.page.scaling import scaling_card, vote_metrics
 
-COUNTS = ("tokens", "vote_tokens")  # figures that are no shares
+COUNTS = ("tokens", "vote_tokens", "votes_needed", "k_meta")  # figures that are no shares, with or without @k
 LOG_WIDTH = 2000  # characters of a line that no terminal breaks
 
 
@@ -65,10 +65,22 @@ def _table(*columns: str) -> Table:
 
 
 def _main(overall: TableRow) -> list[str]:
-    """Returns the figures that tell a judge from a trivial one: parse rate, baselines, greedy, the most votes, plain and
-    guided."""
-    always = ("parse_rate", "chance", "longest", "shortest", "greedy", "auc_greedy")
+    """Returns the figures that tell a judge from a trivial one: parse rate, baselines, greedy, how many verdicts are the same
+    in both orders, the most votes, plain and guided."""
+    always = (
+        "parse_rate",
+        "strict_parse_rate",
+        "chance",
+        "longest",
+        "shortest",
+        "greedy",
+        "expected",
+        "consistency",
+        "auc_greedy",
+    )
     names = [name for name in always if name in overall.figures]
+    if names[:2] == list(always[:2]) and overall.figures[names[0]].value == overall.figures[names[1]].value:
+        names.remove("strict_parse_rate")  # all of it was read strictly
     for kind in ("vote", "guided", "auc_vote", "auc_guided"):
         counted = [name for name in overall.figures if re.fullmatch(rf"{kind}@\d+", name)]
         names += counted[-1:]
@@ -76,7 +88,11 @@ def _main(overall: TableRow) -> list[str]:
 
 
 def _cell(name: str, value: float) -> str:
-    return f"{value:.1f}" if name in COUNTS else f"{100 * value:.1f}"
+    return f"{value:.1f}" if _is_count(name) else f"{100 * value:.1f}"
+
+
+def _is_count(name: str) -> bool:
+    return name.partition("@")[0] in COUNTS
 
 
 def write_evaluation(
@@ -99,7 +115,8 @@ def write_evaluation(
     files.write(out / "report.html", _page(str(named["model"]), rows, failed))
     tracker = Tracker(out, tracked_id(out), config.model_dump(), config.tracking.project, config.tracking.mode)
     overall = rows[-1]
-    greedy = {"greedy": "eval/accuracy@1", "parse_rate": "eval/parse_rate@1"}
+    names = ("parse_rate", "strict_parse_rate", "consistency")
+    greedy = {"greedy": "eval/accuracy@1", **{name: f"eval/{name}@1" for name in names}}
     metrics = {metric: overall.figures[name].value for name, metric in greedy.items() if name in overall.figures}
     tracker.log({"eval/version": 0, **metrics, **vote_metrics(overall)})
     tracker.finish({"finished": "completed", **whole})
@@ -126,13 +143,13 @@ def _shown(name: str, row: TableRow) -> Markup | str:
     figure = row.figures.get(name)
     if figure is None:
         return ""
-    show = (lambda value: f"{value:.1f}") if name in COUNTS else percent
+    show = (lambda value: f"{value:.1f}") if _is_count(name) else percent
     return join([show(figure.value), tag("small", f" {show(figure.low)} – {show(figure.high)}")])
 
 
 def rewardbench_rows(preferences: Sequence[Preference], items: Sequence[Item]) -> Iterator[dict[str, Any]]:
-    """Yields the rows of rewardbench's `<model>_outputs.jsonl` for the pairs: greedy scores, a tie counts as wrong there. An
-    unparsable judgement scores 0 for both."""
+    """Yields the rows of rewardbench's `<model>_outputs.jsonl` for the pairs: greedy scores of the first order, a tie counts as
+    wrong there. An unparsable judgement scores 0 for both."""
     by_id = {item.id: item for item in items}
     for preference in preferences:
         item = by_id.get(preference.question.id)

@@ -1,6 +1,6 @@
 """The held-out judgements of a run: each policy judges while its engines are up, and is counted once the meta-RM is trained.
 
-votes/<when>.jsonl       ◀─ a greedy judgement of each held-out preference; K votes on the first `eval.votes_limit`
+votes/<when>.jsonl       ◀─ greedy judgements of each held-out preference; K votes on the first `eval.votes_limit`
 votes/meta-<when>.jsonl  ◀─ the meta-RM's scores of those that are voted on
 """
 
@@ -18,6 +18,7 @@ from launch.judging import votes
 from launch.judging.engine_judge import EngineJudge
 from launch.judging.heldout import Evaluation, RunningEvaluation, When, evaluation, sample_judgements
 from launch.judging.meta_scores import meta_scores, start_scorer
+from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.judging.votes import Notify, Row
 from launch.monitoring import jsonl_log
 from launch.monitoring.tracker import SampleJudgement
@@ -44,8 +45,8 @@ class RunJudgements:
         self._preferences = list(preferences)
         self._voted = self._preferences[: config.eval.votes_limit or None]
         template = prompt_template(config)
-        self._greedy = votes.vote_plan(config, template, 0)
-        self._votes = votes.vote_plan(config, template, max(config.eval.votes, default=0))
+        self._greedy = vote_plan(config, template, 0)
+        self._votes = vote_plan(config, template, max(config.eval.votes, default=0))
 
     def evaluate(self, actors: StageActors, when: When, *, version: int) -> tuple[Evaluation, list[SampleJudgement]]:
         """Judge all preferences greedily under the stage's policy, but those that are on disk; with samples to show.
@@ -63,9 +64,10 @@ class RunJudgements:
         """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
         preferences = self._preferences[: self._config.eval.during_limit]
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
-        asked = votes.requests_of(self._greedy, preferences, judge.escape_special_tokens, {})
-        pending = judge.begin([request for _, _, request in asked])
-        return RunningEvaluation(preferences, asked, pending, version=version, samples=self._config.tracking.samples)
+        plan = replace(self._greedy, both_orders=False, expected_scores=False)  # training waits for the engines
+        asked = votes.requests_of(plan, preferences, judge.escape_special_tokens, {})
+        pending = judge.begin([each.request for each in asked])
+        return RunningEvaluation(plan, preferences, asked, pending, version=version, samples=self._config.tracking.samples)
 
     def vote(self, actors: StageActors, when: When, *, version: int) -> None:
         """Sample the votes of the stage's policy that are not on disk."""
@@ -95,19 +97,18 @@ class RunJudgements:
         return counted
 
     def _collect(
-        self, actors: StageActors, plan: votes.VotePlan, preferences: Sequence[Preference], when: When, version: int
+        self, actors: StageActors, plan: VotePlan, preferences: Sequence[Preference], when: When, version: int
     ) -> list[Row]:
         self._folder.mkdir(exist_ok=True)
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
-        most = self._votes
-        settings = {"version": version, "k": most.k, "temperature": most.temperature, "seed": most.seed}
+        settings = {"version": version, **self._votes.settings()}
         return votes.collect(judge, plan, preferences, path=self._file(when), settings=settings, note=self._note)
 
     def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> dict[str, TableRow]:
         """Returns {when: figures}, or nothing where no preference has votes."""
         known = {row["id"]: row for row in jsonl_log.repair_and_read(self._file(when))[1:]}
         rows = [known.get(p.question.id, {}) for p in self._voted]
-        voted = any(len(row.get("samples", ())) > 1 for row in rows)
+        voted = any(votes.judgements(row, "vote") for row in rows)
         if not voted and not all("error" in row for row in rows):
             return {}  # this policy was not judged, or greedily only
         meta: Mapping[str, Sequence[float]] = {}

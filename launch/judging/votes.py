@@ -1,115 +1,32 @@
-"""Judgements of labelled preferences: one greedy and K sampled ones each, on disk as they come, then counted.
+"""Judgements of labelled preferences: greedy ones and K sampled ones each, on disk as they come, then counted.
 
-    preference ─▶ 1 greedy + K sampled, responses re-shuffled before each ─▶ judge ─▶ judgements.jsonl
-                                         meta-RM (meta_scores.py) ─▶ meta.jsonl ──┴──▶ items of grm.benchmarks
+    preference ─▶ greedy (both orders) + K sampled (balanced orders) ─▶ judge ─▶ judgements.jsonl
+                                               meta-RM (meta_scores.py) ─▶ meta.jsonl ──┴──▶ items of grm.benchmarks
 
 This is the one way of judging: an evaluation is K = 0. A line per preference, of which the last one counts; what a file holds
-is not asked again, as long as it is of the same question, and a preference with a greedy judgement is asked for its votes
+is not asked again, as long as it is of the same question, and a preference with its greedy judgements is asked for its votes
 alone. A preference that got no answer is there with its error: it is reported, and asked again when the evaluation is started
 again.
 """
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from configs.load import ConfigError
-from configs.schema import Config
-from grm.benchmarks import Item, Sample
-from grm.judgement import Judgement, ParseFailure, ScoreRange, parse, unshuffle
-from grm.preferences import Preference, Question
-from grm.prompts import Template, render, shuffled
-from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
+from grm.expected_scores import expected_scores
+from grm.judged import Item, Sample
+from grm.judgement import Judgement, ParseFailure, unshuffle
+from grm.preferences import Preference
+from launch.judging.protocol import Answer, Judge, NotJudged
+from launch.judging.vote_plan import Asked, EscapeTokens, Kind, VotePlan
 from launch.monitoring import jsonl_log
-from launch.setup.prompt_source import sampling_seed
 
 Notify = Callable[[str], None]
-EscapeTokens = Callable[[str], str]
 Row = Mapping[str, Any]  # of one preference, as it is on disk
-Asked = tuple[str, tuple[int, ...], JudgeRequest]  # preference, permutation, request
 NOTES = 5  # log lines on the way
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VotePlan:
-    """How preferences are judged."""
-
-    template: Template
-    """The prompt."""
-    k: int
-    """Sampled judgements of each preference, beside the greedy one; 0: the greedy one alone."""
-    temperature: float
-    """Of the sampled ones, above 0."""
-    max_new_tokens: int
-    """Tokens of a judgement at most."""
-    seed: int
-    """Of the permutations and of the sampling."""
-    wave: int
-    """Preferences asked at a time."""
-
-    def requests(
-        self, question: Question, escape_special_tokens: EscapeTokens = str
-    ) -> list[tuple[tuple[int, ...], JudgeRequest]]:
-        """Returns (permutation, request) of the greedy judgement, then of the votes."""
-        return [self.greedy(question, escape_special_tokens), *self.votes(question, escape_special_tokens)]
-
-    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> tuple[tuple[int, ...], JudgeRequest]:
-        """Returns the permutation and the request for the greedy judgement; they depend on the seed and the question alone."""
-        permutation = shuffled(len(question.responses), random.Random(f"greedy/{self.seed}/{question.id}"))
-        return permutation, self._request(question, permutation, escape_special_tokens, samples=1, temperature=0.0)
-
-    def votes(
-        self, question: Question, escape_special_tokens: EscapeTokens = str
-    ) -> list[tuple[tuple[int, ...], JudgeRequest]]:
-        """Returns (permutation, request) of the votes; those that share a permutation are asked together."""
-        n = len(question.responses)
-        drawn = [shuffled(n, random.Random(f"vote/{self.seed}/{question.id}/{j}")) for j in range(self.k)]
-        asked = []
-        for permutation in dict.fromkeys(drawn):
-            count = drawn.count(permutation)
-            request = self._request(question, permutation, escape_special_tokens, samples=count, temperature=self.temperature)
-            asked.append((permutation, request))
-        return asked
-
-    def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
-        """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`."""
-        return render(
-            question, permutation, self.template, score_range=ScoreRange.GRADED, escape_special_tokens=escape_special_tokens
-        )
-
-    def _request(
-        self,
-        question: Question,
-        permutation: Sequence[int],
-        escape_special_tokens: EscapeTokens,
-        *,
-        samples: int,
-        temperature: float,
-    ) -> JudgeRequest:
-        return JudgeRequest(
-            message=self.message(question, permutation, escape_special_tokens),
-            samples=samples,
-            temperature=temperature,
-            max_new_tokens=self.max_new_tokens,
-            seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
-        )
-
-
-def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
-    """Returns the plan of the config; a wave fills every engine twice over."""
-    sequences = config.rollout.workers * config.rollout.max_groups * config.rollout.samples
-    return VotePlan(
-        template=template,
-        k=k,
-        temperature=config.eval.temperature,
-        max_new_tokens=config.rollout.max_new_tokens,
-        seed=config.run.seed,
-        wave=max(1, 2 * sequences // (k + 1)),
-    )
 
 
 def collect(
@@ -132,14 +49,14 @@ def collect(
         ConfigError: The file was begun with other settings.
     """
     rows = _opened(path, settings)
-    missing = [p for p in preferences if not _holds(rows.get(p.question.id, {}), p, plan.k)]
+    missing = [p for p in preferences if not _holds(rows.get(p.question.id, {}), p, plan, plan.k)]
     if rows and missing and len(missing) < len(preferences):
         note(f"{len(preferences) - len(missing)} of {len(preferences)} preferences are in {path.name} already")
     for start in range(0, len(missing), plan.wave):
         wave = missing[start : start + plan.wave]
-        begun = {p.question.id: rows[p.question.id] for p in wave if _holds(rows.get(p.question.id, {}), p, 0)}
+        begun = {p.question.id: rows[p.question.id] for p in wave if _holds(rows.get(p.question.id, {}), p, plan, 0)}
         asked = requests_of(plan, wave, judge.escape_special_tokens, begun)
-        fresh = rows_of(wave, asked, judge.judge([request for _, _, request in asked]), begun)
+        fresh = rows_of(plan, wave, asked, judge.judge([each.request for each in asked]), begun)
         jsonl_log.append(path, fresh.values())
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
@@ -153,29 +70,42 @@ def requests_of(
 ) -> list[Asked]:
     """Returns what is asked about the preferences, one after the other; about those in `begun` the votes alone."""
     return [
-        (p.question.id, permutation, request)
+        asked
         for p in preferences
-        for permutation, request in (plan.votes if p.question.id in begun else plan.requests)(p.question, escape_special_tokens)
+        for asked in (plan.votes if p.question.id in begun else plan.requests)(p.question, escape_special_tokens)
     ]
 
 
 def rows_of(
+    plan: VotePlan,
     preferences: Sequence[Preference],
     asked: Sequence[Asked],
     answers: Sequence[tuple[Answer, ...] | NotJudged],
     begun: Mapping[str, Row],
 ) -> dict[str, dict[str, Any]]:
     """Returns {id: row} of what `requests_of` asked; a preference of which one request failed has no samples but the error."""
+    samples: dict[str, dict[tuple[Kind, int], dict[str, Any]]] = {}
+    errors: dict[str, str] = {}
+    for p in preferences:
+        known = judgements(begun[p.question.id], "greedy") if p.question.id in begun else []
+        samples[p.question.id] = {("greedy", place): dict(sample) for place, sample in enumerate(known)}
+    for each, answered in zip(asked, answers, strict=True):
+        if isinstance(answered, NotJudged):
+            errors[each.id] = str(answered)
+            continue
+        for place, answer in zip(each.places, answered, strict=True):
+            samples[each.id][each.kind, place] = _sampled(plan, each, answer)
     rows: dict[str, dict[str, Any]] = {}
     for p in preferences:
         name = p.question.id
-        rows[name] = {"id": name, "question": _mark_of(p), "samples": list(begun[name]["samples"][:1]) if name in begun else []}
-    for (name, permutation, _), answered in zip(asked, answers, strict=True):
-        if isinstance(answered, NotJudged):
-            rows[name] = {"id": name, "question": rows[name]["question"], "error": str(answered)}
-        elif "samples" in rows[name]:
-            rows[name]["samples"] += [_sampled(answer, permutation) for answer in answered]
+        found = {"error": errors[name]} if name in errors else {"samples": [s for _, s in sorted(samples[name].items())]}
+        rows[name] = {"id": name, "question": _mark_of(p), **found}
     return rows
+
+
+def judgements(row: Row, kind: Kind) -> list[Mapping[str, Any]]:
+    """Returns the judgements of a kind in a row, in the order in which they were asked for; none in a row with an error."""
+    return [sample for sample in row.get("samples", ()) if sample.get("kind") == kind]
 
 
 def settings_of(path: Path) -> dict[str, Any]:
@@ -207,14 +137,18 @@ def _check(path: Path, lines: Sequence[Mapping[str, Any]], settings: Mapping[str
         raise ConfigError(f"{path} was begun with another {', '.join(other)}: use another folder, or remove the file")
 
 
-def _holds(row: Row, preference: Preference, k: int) -> bool:
-    """Returns whether a row holds a greedy judgement and k votes of this very question: ids are often line numbers, and
+def _holds(row: Row, preference: Preference, plan: VotePlan, k: int) -> bool:
+    """Returns whether a row holds the greedy judgements and k votes of this very question: ids are often line numbers, and
     files change."""
-    return len(row.get("samples", ())) > k and row.get("question") == _mark_of(preference)
+    greedy, voted = judgements(row, "greedy"), judgements(row, "vote")
+    enough = len(greedy) >= plan.greedy_judgements(preference.question) and len(voted) >= k
+    return enough and row.get("question") == _mark_of(preference)
 
 
 def _mark_of(preference: Preference) -> str:
-    return mark([preference.question.query, preference.question.responses])
+    question = preference.question
+    more = [question.reference, question.criteria] if question.reference or question.criteria else []
+    return mark([question.query, question.responses, *more])
 
 
 def mark(value: Any) -> str:
@@ -222,9 +156,11 @@ def mark(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _sampled(answer: Answer, permutation: tuple[int, ...]) -> dict[str, Any]:
-    read = read_graded(answer.text, len(permutation))
-    return {
+def _sampled(plan: VotePlan, asked: Asked, answer: Answer) -> dict[str, Any]:
+    permutation = asked.permutation
+    read, strict = plan.read(answer, len(permutation))
+    sample = {
+        "kind": asked.kind,
         "permutation": permutation,
         "text": answer.text,
         "tokens": answer.tokens,
@@ -232,12 +168,13 @@ def _sampled(answer: Answer, permutation: tuple[int, ...]) -> dict[str, Any]:
         "version": answer.version,
         "scores": unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None,
         "failure": read.reason if isinstance(read, ParseFailure) else "",
+        "strict": strict,
     }
-
-
-def read_graded(text: str, n: int) -> Judgement | ParseFailure:
-    """Returns the judgement in a completion, on the scale that a `VotePlan` asks for."""
-    return parse(text, n, low=ScoreRange.GRADED.low, high=ScoreRange.GRADED.high)
+    if asked.request.alternatives and isinstance(read, Judgement):
+        # where the scores are not written as the prompt asks, e.g. with decimals, they stand for themselves
+        expected = expected_scores(answer.choices, read.scores) or read.scores
+        sample["expected"] = unshuffle(expected, permutation)
+    return sample
 
 
 def items(
@@ -256,15 +193,17 @@ def items(
             continue
         name = preference.question.id
         logits = meta.get(name, [None] * len(row["samples"]))
-        greedy, *votes = (_sample(sample, logit) for sample, logit in zip(row["samples"], logits, strict=True))
+        read = [(each["kind"], _sample(each, logit)) for each, logit in zip(row["samples"], logits, strict=True)]
+        greedy = [sample for kind, sample in read if kind == "greedy"]
         judged.append(
             Item(
                 id=name,
                 subset=preference.subset,
                 label=preference.label,
                 lengths=tuple(len(response) for response in preference.question.responses),
-                greedy=greedy,
-                votes=tuple(votes),
+                greedy=greedy[0],
+                opposite=greedy[1] if len(greedy) > 1 else None,
+                votes=tuple(sample for kind, sample in read if kind == "vote"),
             )
         )
     return judged
@@ -278,4 +217,6 @@ def _sample(sample: Mapping[str, Any], meta: float | None) -> Sample:
         tokens=sample["tokens"],
         failure=sample["failure"],
         meta=meta,
+        strict=sample["strict"],
+        expected=tuple(sample["expected"]) if "expected" in sample else None,
     )

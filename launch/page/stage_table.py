@@ -24,9 +24,13 @@ def stages(summary: Summary) -> Markup | None:
     ks = [k for _, when in judged if (k := largest_k(_votes(summary, when), "vote@"))]
     guided = any(largest_k(_votes(summary, when), "guided@") for _, when in judged)
     kinds = {"vote": "votes", **({"guided": "meta-guided votes"} if guided else {})} if ks else {}
-    columns = ["greedy", *(f"{name}@{max(ks)}" for name in kinds.values())]
+    consistent = any(summary.figure("consistency", when) is not None for _, when in judged)
+    columns = ["greedy", *(f"{name}@{max(ks)}" for name in kinds.values()), *(["same in both orders"] if consistent else [])]
     head = tag("tr", tag("th", "policy"), *(tag("th", column) for column in columns))
-    lines = [tag("tr", tag("th", name), *map(_table_cell, _cells(summary, when, kinds, ks))) for name, when in judged]
+    rows = {
+        name: _cells(summary, when, kinds, ks) + [_share(summary, "consistency", when)] * consistent for name, when in judged
+    }
+    lines = [tag("tr", tag("th", name), *map(_table_cell, cells)) for name, cells in rows.items()]
     cards = [
         scaling_card(_votes(summary, when), title=f"Votes of the {name} policy", what=_votes_text(summary, when))
         for name, when in judged
@@ -35,7 +39,7 @@ def stages(summary: Summary) -> Markup | None:
     return tag(
         "section",
         tag("h2", "Stage by stage"),
-        tag("p", _introduction(summary, voted=bool(ks), guided=guided)),
+        tag("p", _introduction(summary, voted=bool(ks), guided=guided, consistent=consistent)),
         tag("div", tag("table", head, *lines, class_="figures"), class_="wide"),
         grid,
     )
@@ -49,9 +53,16 @@ def _votes(summary: Summary, when: str) -> Mapping[str, Any]:
 
 def _cells(summary: Summary, when: str, kinds: Iterable[str], ks: list[int]) -> list[Cell]:
     """Returns the greedy accuracy and those of the most votes of each kind, plain or guided."""
-    rows, greedy = summary.figure("heldout", "rows"), summary.figure("accuracy", when)
-    cells: list[Cell] = [(greedy, *wilson(greedy, rows)) if greedy is not None and rows else None]
-    return cells + [_interval(_votes(summary, when), f"{kind}@{max(ks)}") for kind in kinds]
+    return [
+        _share(summary, "accuracy", when),
+        *(_interval(_votes(summary, when), f"{kind}@{max(ks)}") for kind in kinds),
+    ]
+
+
+def _share(summary: Summary, name: str, when: str) -> Cell:
+    """Returns a share of the held-out preferences with its interval."""
+    rows, share = summary.figure("heldout", "rows"), summary.figure(name, when)
+    return (share, *wilson(share, rows)) if share is not None and rows else None
 
 
 def _interval(figures: Mapping[str, Any], name: str) -> Cell:
@@ -70,12 +81,14 @@ def _votes_text(summary: Summary, when: str) -> str:
     rows = value(_votes(summary, when), "vote@1", "rows")
     where = f" on {number(rows)} held-out preferences" if rows is not None else ""
     guided = " Guided: the meta-RM picks half of them." if largest_k(_votes(summary, when), "guided@") else ""
-    return f"Scores of k judgements are summed{where}, each with the responses reshuffled.{guided}"
+    return f"Scores of k judgements are summed{where}, in balanced orders of the responses.{guided}"
 
 
-def _introduction(summary: Summary, *, voted: bool, guided: bool) -> str:
+def _introduction(summary: Summary, *, voted: bool, guided: bool, consistent: bool) -> str:
     text = "Accuracy on held-out preferences, with 95 % intervals"
     text += ". Votes may cover fewer of them than greedy judgements." if voted else "."
+    if consistent:
+        text += " Same in both orders: the share whose greedy judgements in both orders name the same single best response."
     if voted and not guided:
         text += " No votes are guided by a meta-RM: none was trained in this run."
     cold_start = summary.values.get("cold_start")

@@ -77,7 +77,8 @@ def fingerprints(
 
 def _content(preference: Preference) -> list[Any]:
     question = preference.question
-    return [question.id, question.query, question.responses, preference.label, preference.subset]
+    more = [question.reference, question.criteria] if question.reference or question.criteria else []
+    return [question.id, question.query, question.responses, preference.label, preference.subset, *more]
 
 
 def _digest(values: Iterable[Any]) -> str:

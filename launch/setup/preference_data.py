@@ -53,7 +53,7 @@ class PreferenceData:
 def load_training(config: Config) -> PreferenceData:
     """Load the training preferences. DataError names file, line and field; ConfigError when there is none."""
     ids = default_names([*config.data.train, *config.data.heldout])
-    return _load("data.train", config.data.train, config.data.train_limit, ids)
+    return _load("data.train", config.data.train, config.data.train_limit, ids, config.prompts.show)
 
 
 def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
@@ -64,12 +64,12 @@ def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
         beside: The sources that their ids must be told from: those of the training preferences, if these are used too.
     """
     ids = default_names([*beside, *config.data.heldout])
-    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids)
+    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids, config.prompts.show)
 
 
-def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str]) -> PreferenceData:
+def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str], show: Sequence[str]) -> PreferenceData:
     """Load all sources, mixed, up to `limit` preferences (0: all). Of a source beyond the limit one row at least is checked."""
-    loaded = load_mixed([(name, ids.get(name, "")) for name in names], limit=limit or None)
+    loaded = load_mixed([(name, ids.get(name, "")) for name in names], limit=limit or None, show=show)
     sources = [SourceData(name=name, preferences=own.preferences) for name, own in zip(names, loaded, strict=True)]
     skipped = sum((Counter(own.skipped) for own in loaded), Counter[str]())
     if not any(source.preferences for source in sources):

@@ -14,6 +14,7 @@ from grm import instructions
 from grm.instructions import Instruction
 from grm.judgement import training_score_range
 from grm.preferences import Preference
+from grm.prompts import template_notes
 from launch.setup import fingerprints, resource_plan
 from launch.setup.fingerprints import Fingerprint
 from launch.setup.hub import cached_folder
@@ -29,6 +30,7 @@ from launch.setup.preference_data import (
 )
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
 from launch.setup.run_folder import create_run_folder, find_run_folder
+from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
 
 SAMPLE = 64  # training prompts that are rendered before anything starts
@@ -99,12 +101,18 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
     """
     scratch_root()
+    if config.meta_rm.template_path:
+        raise ConfigError(
+            "meta_rm.template_path is for evaluate.py --meta-rm: the meta-RM of a run learns from the token ids of the policy's"
+            " own prompts, and is asked about votes with the same; leave it out"
+        )
     model = resolve(config.model.path)
     check_model_folder(model, trained=True)
     processes = resource_plan.planned_processes(config, model)
     resource_plan.check_object_store(config, model)
     train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
     require_unique_ids(train, heldout)
+    require_shown(config, train)
     general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
     sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
     require_enough(config, **sizes)
@@ -132,7 +140,11 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         used=[data.describe() for data in (train, heldout) if len(data.sources) > 1],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
-        notes=small_data_notes(config, **sizes),
+        notes=[
+            *template_notes(prompt_template(config)),
+            *shown_notes(config, [train, heldout]),
+            *small_data_notes(config, **sizes),
+        ],
         fingerprints=found,
         known=fingerprints.require_same(folder, found),
         folder=folder,

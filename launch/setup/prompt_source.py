@@ -21,7 +21,7 @@ from configs.schema import Config
 from grm.judgement import ScoreRange
 from grm.orders import orders_of_group
 from grm.preferences import Question
-from grm.prompts import Template, load_template, render, template
+from grm.prompts import Template, example_place, load_template, render, template
 from launch.setup.tokenizer import Tokenizer
 
 SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever `run.seed` is
@@ -147,7 +147,7 @@ class PromptSource:
 
         Args:
             index: Which question.
-            salt: Seed of the orders of the responses.
+            salt: Seed of the orders of the responses, and of the order of the example that the template may show.
             samples: Completions, which are spread over the orders.
             start: As in `orders_of_group`.
             scale: As in `render`.
@@ -157,14 +157,14 @@ class PromptSource:
         shown = orders_of_group(len(question.responses), self._orders, samples, random.Random(salt), start=start)
         views = []
         for permutation, count in Counter(shown).items():
-            token_ids = self._token_ids(question, permutation, scale, best)
+            token_ids = self._token_ids(question, permutation, f"{salt}/{permutation}", scale, best)
             if len(token_ids) > self._max_tokens:
                 return None
             views.append(View(permutation=permutation, token_ids=token_ids, samples=count))
         return Draft(preference=question.id, views=tuple(views))
 
     def _token_ids(
-        self, question: Question, permutation: tuple[int, ...], scale: ScoreRange | None, best: int | None
+        self, question: Question, permutation: tuple[int, ...], salt: str, scale: ScoreRange | None, best: int | None
     ) -> tuple[int, ...]:
         hint = best if best is None or len(permutation) == 1 else permutation.index(best)
         message = render(
@@ -172,6 +172,7 @@ class PromptSource:
             permutation,
             self._template,
             hint=hint,
+            example=example_place(len(permutation), salt),
             score_range=scale,
             escape_special_tokens=self._tokenizer.escape_special_tokens,
         )

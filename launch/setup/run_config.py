@@ -69,7 +69,7 @@ def with_absolute_paths(config: Config) -> Config:
     Raises:
         ConfigError: run.dir is relative in a Ray job whose user has no home folder.
     """
-    prompts, model, cold = config.prompts, config.model, config.cold_start
+    model, cold = config.model, config.cold_start
     try:
         runs = str(output_path(config.run.dir))
     except NoHomeFolder as error:
@@ -81,8 +81,9 @@ def with_absolute_paths(config: Config) -> Config:
         ),
         "cold_start": cold.model_copy(update={"general": [_absolute(path) for path in cold.general]}),
     }
-    if prompts.template_path:
-        changed["prompts"] = prompts.model_copy(update={"template_path": _absolute(prompts.template_path)})
+    for name, section in (("prompts", config.prompts), ("meta_rm", config.meta_rm)):
+        if section.template_path:
+            changed[name] = section.model_copy(update={"template_path": _absolute(section.template_path)})
     if is_folder(expanded(model.path)):
         changed["model"] = model.model_copy(update={"path": _absolute(model.path)})
     return config.model_copy(update=changed)

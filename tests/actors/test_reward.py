@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 import redis
@@ -15,6 +16,7 @@ from configs.load import load
 from grm.preferences import Preference, Question
 
 CONFIG = load("tiny")
+CUT = "…"
 PREFERENCES = [
     Preference(question=Question(id="two", query="q", responses=("a", "b")), label=1, subset="s"),
     Preference(question=Question(id="three", query="q", responses=("a", "b", "c")), label=0, subset="s"),
@@ -27,7 +29,10 @@ def judgement(*scores: int) -> str:
 
 
 def completion(text: str) -> Completion:
-    return Completion(token_ids=(5, 6), logprobs=(-0.1, -0.2), versions=(4, 4), text=text, finish="stop")
+    """A text that ends with CUT was cut there."""
+    finish: Literal["stop", "length"] = "length" if text.endswith(CUT) else "stop"
+    text = text.removesuffix(CUT)
+    return Completion(token_ids=(5, 6), logprobs=(-0.1, -0.2), versions=(4, 4), text=text, finish=finish)
 
 
 def roll(client: redis.Redis, address: Address, preference: str, permutation: tuple[int, ...], *texts: str) -> int:
@@ -72,8 +77,8 @@ def scored(client: redis.Redis, address: Address) -> list[ExperienceGroup]:
 
 def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, address: Address) -> None:
     # label 1; shown (1, 0): the first score belongs to response 1
-    roll(client, address, "two", (1, 0), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
-    roll(client, address, "two", (0, 1), judgement(9, 2), judgement(2, 9), judgement(5, 5), "no box")
+    roll(client, address, "two", (1, 0), judgement(9, 2), judgement(2, 9), judgement(5, 5), "Scores: none")
+    roll(client, address, "two", (0, 1), judgement(9, 2), judgement(2, 9), judgement(5, 5), "Scores: none")
     reports = score_all(actor(address), client, address)
     first, second = scored(client, address)
     assert first.rewards == (1.0, -1.0, -1.0, -1.0)
@@ -123,9 +128,20 @@ def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address
     assert sum(report.completions for report in reports) == 3
 
 
+def test_a_completion_that_was_cut_is_a_failure_whatever_it_says(client: redis.Redis, address: Address) -> None:
+    """Cut before the scores it may hold another box; behind them it is right, but no example to follow."""
+    midway = "Analysis: x - 1 = 0, so the answer is \\boxed{1}. Now the resp"
+    roll(client, address, "one", (0,), midway, judgement(0) + CUT, judgement(0) + "\nmore" + CUT, judgement(0) + "\nmore")
+    score_all(actor(address), client, address)
+    (group,) = scored(client, address)
+    assert group.rewards == (-1.0, -1.0, -1.0, 1.0)
+    assert group.failures == ("no_scores", "cut_short", "cut_short", "")
+    assert group.truncated == (False, True, True, False)
+
+
 def test_groups_of_one_reward_carry_no_gradient(client: redis.Redis, address: Address) -> None:
     roll(client, address, "two", (0, 1), judgement(1, 2), judgement(3, 9))
-    roll(client, address, "two", (0, 1), judgement(2, 1), "…")
+    roll(client, address, "two", (0, 1), judgement(2, 1), "?")
     score_all(actor(address), client, address)
     groups = scored(client, address)
     assert [group.rewards for group in groups] == [(1.0, 1.0), (-1.0, -1.0)]

@@ -35,9 +35,9 @@ def check_frame(text: str, template: Template, position: int) -> None:
     """Only the block of the hostile response differs from a prompt in which that response is benign."""
     responses = ["first", "second", "third"]
     responses[position] = MARK
-    before, after = render(question(*responses), (2, 0, 1), template).split(MARK)
+    before, after = render(question(*responses), (2, 0, 1), template, example=0).split(MARK)
     responses[position] = text
-    prompt = render(question(*responses), (2, 0, 1), template)
+    prompt = render(question(*responses), (2, 0, 1), template, example=0)
     assert prompt == before + escape_frame(text) + after
     for form in (prompt, unicodedata.normalize("NFKC", prompt)):
         assert len(FRAME_LINE.findall(form)) == 2 * 3

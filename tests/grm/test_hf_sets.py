@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from grm import hf_sets
-from grm.preference_files import JsonRow
+from grm.json_rows import JsonRow
 from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
 from grm.sources import load
 

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.judgement import Judgement, ParseFailure, Reason, ScoreRange, parse, training_score_range, unshuffle, write
+from grm.judgement import (
+    Judgement,
+    ParseFailure,
+    Reason,
+    ScoreRange,
+    parse,
+    parse_training,
+    training_score_range,
+    unshuffle,
+    without_thoughts,
+    write,
+)
 
 GOOD = "Specific Criteria: accuracy 70%, brevity 30%\nAnalysis: Response 1 is right.\nScores: \\boxed{9, 2}"
 PIECES = [
@@ -24,6 +35,8 @@ PIECES = [
     "\\text{",
     "Scores:",
     "Analysis:",
+    "<think>",
+    "</think>",
     "\n",
     "**",
     " ",
@@ -60,8 +73,10 @@ def test_reads_the_three_parts() -> None:
         (r"\boxed{[8, 3]}", (8, 3)),
         (r"\boxed{(8, 3)}", (8, 3)),
         (r"\boxed{08, 3}", (8, 3)),
-        (r"\boxed{1, 1} no, rather \boxed{10, 1}, done", (10, 1)),
         (r"**\boxed{8, 3}**", (8, 3)),
+        ("\n\n- > `\\boxed{8, 3}`", (8, 3)),
+        ("\\[ \\boxed{8, 3} \\]", (8, 3)),
+        (r"\boxed{8, 3} and no other box, such as \boxed{1, 1}", (8, 3)),
     ],
 )
 def test_reads_boxes(box: str, expected: tuple[int, ...]) -> None:
@@ -76,33 +91,42 @@ def test_reads_boxes(box: str, expected: tuple[int, ...]) -> None:
         ("", "empty"),
         (" \n\t", "empty"),
         ("Scores: 8, 3", "no_box"),
-        ("boxed{8, 3}", "no_box"),
-        ("\\fbox{8, 3}", "no_box"),
-        ("\\boxed 8, 3", "no_box"),
-        ("\\boxed{8, 3", "unclosed_box"),
-        ("\\boxed{8, 3} and \\boxed{", "unclosed_box"),
-        ("\\boxed{}", "empty_box"),
-        ("\\boxed{ \\, }", "empty_box"),
-        ("\\boxed{\\text{}}", "empty_box"),
-        ("\\boxed{s1, s2}", "not_integers"),
-        ("\\boxed{8.0, 3}", "not_integers"),
-        ("\\boxed{8/10, 3/10}", "not_integers"),
-        ("\\boxed{8 3}", "not_integers"),
-        ("\\boxed{8, 3,}", "not_integers"),
-        ("\\boxed{8;3}", "not_integers"),
-        ("\\boxed{+8, 3}", "not_integers"),
-        ("\\boxed{1e1, 3}", "not_integers"),
-        ("\\boxed{1_0, 3}", "not_integers"),
-        ("\\boxed{８, 3}", "not_integers"),
-        ("\\boxed{٨, 3}", "not_integers"),
-        ("\\boxed{², 3}", "not_integers"),
-        ("\\boxed{8, 3} then \\boxed{none}", "not_integers"),
-        ("\\boxed{8}", "wrong_count"),
-        ("\\boxed{8, 3, 1}", "wrong_count"),
-        ("\\boxed{11, 3}", "out_of_range"),
-        ("\\boxed{0, 3}", "out_of_range"),
-        ("\\boxed{-1, 3}", "out_of_range"),
-        ("\\boxed{" + "9" * 5000 + ", 3}", "out_of_range"),
+        ("Scores: boxed{8, 3}", "no_box"),
+        ("Scores: \\fbox{8, 3}", "no_box"),
+        ("Scores: \\boxed 8, 3", "no_box"),
+        ("Scores: \\boxed{8, 3", "unclosed_box"),
+        ("Scores: \\boxed{8, 3}\nScores: \\boxed{", "unclosed_box"),
+        ("\\boxed{8, 3}", "no_scores"),
+        ("My scores: \\boxed{8, 3}", "no_scores"),
+        ("The Scores: \\boxed{8, 3}", "no_scores"),
+        ("Scores \\boxed{8, 3}", "no_scores"),
+        ("Score: \\boxed{8, 3}", "no_scores"),
+        ("Scores: I say \\boxed{8, 3}", "no_box"),
+        ("Scores: 8, 3 \\boxed{8, 3}", "no_box"),
+        ("Scores: {\\boxed{8, 3}}", "no_box"),
+        ("Scores: \\boxed{8, 3}\nScores: as above", "no_box"),
+        ("Scores: \\boxed{}", "empty_box"),
+        ("Scores: \\boxed{ \\, }", "empty_box"),
+        ("Scores: \\boxed{\\text{}}", "empty_box"),
+        ("Scores: \\boxed{s1, s2}", "not_integers"),
+        ("Scores: \\boxed{8.0, 3}", "not_integers"),
+        ("Scores: \\boxed{8/10, 3/10}", "not_integers"),
+        ("Scores: \\boxed{8 3}", "not_integers"),
+        ("Scores: \\boxed{8, 3,}", "not_integers"),
+        ("Scores: \\boxed{8;3}", "not_integers"),
+        ("Scores: \\boxed{+8, 3}", "not_integers"),
+        ("Scores: \\boxed{1e1, 3}", "not_integers"),
+        ("Scores: \\boxed{1_0, 3}", "not_integers"),
+        ("Scores: \\boxed{８, 3}", "not_integers"),
+        ("Scores: \\boxed{٨, 3}", "not_integers"),
+        ("Scores: \\boxed{², 3}", "not_integers"),
+        ("Scores: \\boxed{8, 3}\nScores: \\boxed{none}", "not_integers"),
+        ("Scores: \\boxed{8}", "wrong_count"),
+        ("Scores: \\boxed{8, 3, 1}", "wrong_count"),
+        ("Scores: \\boxed{11, 3}", "out_of_range"),
+        ("Scores: \\boxed{0, 3}", "out_of_range"),
+        ("Scores: \\boxed{-1, 3}", "out_of_range"),
+        ("Scores: \\boxed{" + "9" * 5000 + ", 3}", "out_of_range"),
     ],
 )
 def test_refuses_with_a_reason(completion: str, reason: str) -> None:
@@ -115,9 +139,9 @@ def test_score_ranges() -> None:
     assert training_score_range(1) is ScoreRange.VERDICT
     assert training_score_range(2) is ScoreRange.GRADED
     low, high = ScoreRange.VERDICT.low, ScoreRange.VERDICT.high
-    assert parse("\\boxed{0}", 1, low=low, high=high) == Judgement(principles="", critique="", scores=(0,))
-    assert isinstance(parse("\\boxed{2}", 1, low=low, high=high), ParseFailure)
-    assert isinstance(parse("\\boxed{0}", 1), ParseFailure)
+    assert parse("Scores: \\boxed{0}", 1, low=low, high=high) == Judgement(principles="", critique="", scores=(0,))
+    assert parse("Scores: \\boxed{2}", 1, low=low, high=high) == ParseFailure(reason="out_of_range")
+    assert parse("Scores: \\boxed{0}", 1) == ParseFailure(reason="out_of_range")
 
 
 @pytest.mark.parametrize(
@@ -129,11 +153,11 @@ def test_score_ranges() -> None:
         ("specific  criteria: a\nANALYSIS: b\nscores: \\boxed{1}", "a", "b"),
         ("Analysis: b\nScores: \\boxed{1}", "", "b"),
         ("Specific Criteria: a\nScores: \\boxed{1}", "a", ""),
-        ("Specific Criteria: a\nAnalysis: b \\boxed{1}", "a", "b"),
+        ("## Specific Criteria\na\n## Analysis\r\nb\n## Scores\n\\boxed{1}", "a", "b"),
         ("Analysis: b\nScores: too early\nmore\nScores: \\boxed{1}", "", "b\nScores: too early\nmore"),
         ("Analysis: first\nSpecific Criteria: a\nAnalysis: b\nScores: \\boxed{1}", "a", "b"),
-        ("My analysis: none. \\boxed{1}", "", ""),
-        ("\\boxed{1}", "", ""),
+        ("My analysis: none.\nScores: \\boxed{1}", "", ""),
+        ("Scores: \\boxed{1}", "", ""),
     ],
 )
 def test_sections_are_read_leniently(completion: str, principles: str, critique: str) -> None:
@@ -157,11 +181,66 @@ def test_parse_inverts_write(principles: str, critique: str, scores: tuple[int, 
 
 
 @given(before=noise, scores=scores)
-def test_only_the_last_box_counts(before: str, scores: tuple[int, ...]) -> None:
+def test_only_the_last_label_counts(before: str, scores: tuple[int, ...]) -> None:
     judgement = Judgement(principles="", critique="", scores=scores)
-    result = parse(before + "\n" + write(judgement), len(scores))
+    result = parse(before.replace("<", "") + "\n" + write(judgement), len(scores))
     assert isinstance(result, Judgement)
     assert result.scores == scores
+
+
+@pytest.mark.parametrize(
+    ("completion", "rest"),
+    [
+        (GOOD, ""),
+        (GOOD + " \n", ""),
+        ("Scores: $**\\boxed{9, 2}**$.\n```\n", ""),
+        ("Scores: \\[\\boxed{9, 2}\\]", ""),
+        (GOOD + "\n\nUser: more", "User: more"),
+        (GOOD + " 1", "1"),
+        (GOOD + "<think>was it", "<think>was it"),
+        ("Scores: \\boxed{4, 4}\n" + GOOD, GOOD.removesuffix("}")),
+        ("Scores: \\boxed{4, 4\nScores: \\boxed{9, 2}", "4, 4\nScores: \\boxed{9, 2"),
+        ("Scores: none yet\n" + GOOD, ""),
+        ("<think>Scores: \\boxed{4, 4}</think>\n" + GOOD, ""),
+    ],
+)
+def test_a_judgement_that_goes_on_behind_its_first_verdict_rambles(completion: str, rest: str) -> None:
+    judgement = parse(completion, 2)
+    assert isinstance(judgement, Judgement)
+    assert (judgement.scores, judgement.rest, judgement.rambles) == ((9, 2), rest, bool(rest))
+
+
+@pytest.mark.parametrize(
+    ("completion", "spoken"),
+    [
+        ("<think>a</think>b", "b"),
+        ("<THINKING>a</thinking>b", "b"),
+        ("a</think>b", "b"),
+        ("a</think>b</think>c", "c"),
+        ("<think>a<think>b</think>c", "c"),
+        ("<think>a<think>b</think>c</think>d", "d"),
+        ("a<think>b</think>c<think>d</think>e", "a c e"),
+        ("a<think>b", "a"),
+        ("a<think>b</think>c<think>d", "a c"),
+        ("a</think>b<think>c", "b"),
+        ("a < think > b", "a < think > b"),
+        ("<thinker>a</thinker>", "<thinker>a</thinker>"),
+        ("<think></think>", ""),
+    ],
+)
+def test_thoughts_are_blanked_and_all_else_keeps_its_place(completion: str, spoken: str) -> None:
+    blanked = without_thoughts(completion)
+    assert blanked.split() == spoken.split()
+    assert len(blanked) == len(completion)
+    assert all(new in (old, " ") for old, new in zip(completion, blanked, strict=True))
+
+
+def test_in_training_a_completion_that_was_cut_is_a_failure_whatever_it_says() -> None:
+    assert parse_training(GOOD, 2, cut_short=False) == parse(GOOD, 2)
+    assert parse_training(GOOD, 2, cut_short=True) == ParseFailure(reason="cut_short")
+    assert parse_training("", 2, cut_short=True) == ParseFailure(reason="cut_short")
+    assert parse_training("Scores: \\boxed{0}", 1, cut_short=False) == Judgement(principles="", critique="", scores=(0,))
+    assert parse_training("Scores: \\boxed{9}", 1, cut_short=False) == ParseFailure(reason="out_of_range")
 
 
 @given(scores=scores, seed=st.integers())
@@ -199,10 +278,19 @@ def test_unshuffle_refuses_what_is_no_permutation(permutation: tuple[int, ...]) 
         "Scores:",
         "\nScores",
         "\\boxed{}",
+        "\nScores:\\boxed{",
+        "\nScores: \\boxed{1, 2}",
+        "<think>",
+        "</think>",
+        "<think></think>",
+        "<think",
+        "\n- ",
+        "(",
     ],
 )
 def test_long_hostile_completions_take_linear_time(unit: str) -> None:
-    for completion in (unit * (300_000 // len(unit)), "\\boxed{" + unit * (300_000 // len(unit)) + "}"):
+    many = unit * (100_000 // len(unit))
+    for completion in (many, "Scores:" + many + "\\boxed{1, 2}", "Scores: \\boxed{" + many + "}"):
         start = time.thread_time()
         parse(completion, 2)
         assert time.thread_time() - start < 2.0  # quadratic time would be minutes

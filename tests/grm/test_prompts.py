@@ -4,7 +4,6 @@ import dataclasses
 import random
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,11 +11,10 @@ from hypothesis import strategies as st
 
 from grm.judgement import ScoreRange
 from grm.preferences import Preference, Question
-from grm.prompts import STYLES, Template, TemplateError, load_template, render, shuffled, template
+from grm.prompts import STYLES, render, shuffled, template
 
 THREE = Question(id="q", query="Why?", responses=("zero", "one", "two"))
 SINGLE = Question(id="s", query="2 + 2?", responses=("4",))
-OWN = "Rate.\n{{query}}\n{{responses}}\n{{hint}}\nGive {{scores}} for {{count}}.\n"
 BOTH = pytest.mark.parametrize("principles", [True, False], ids=["principled", "unprincipled"])
 
 
@@ -56,10 +54,10 @@ def test_compact_without_principles_to_the_letter() -> None:
 @pytest.mark.parametrize("question", [THREE, SINGLE])
 def test_a_prompt_without_principles_mentions_none(style: str, question: Question) -> None:
     order = range(len(question.responses))
-    prompt = render(question, order, template(style, principles=False))
+    prompt = render(question, order, template(style, principles=False), example=0)
     assert not re.search("criteri|principle", prompt, re.IGNORECASE)
     assert re.findall(r"^(Specific Criteria|Analysis|Scores):", prompt, re.MULTILINE) == ["Analysis", "Scores"]
-    assert len(prompt) < len(render(question, order, template(style)))
+    assert len(prompt) < len(render(question, order, template(style), example=0))
 
 
 @BOTH
@@ -88,8 +86,8 @@ def test_sections_stand_in_the_agreed_order(style: str, principles: bool) -> Non
 @pytest.mark.parametrize("style", STYLES)
 def test_single_responses_are_scored_0_or_1_in_training_and_1_to_10_in_evaluation(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
-    training = render(SINGLE, (0,), chosen)
-    evaluation = render(SINGLE, (0,), chosen, score_range=ScoreRange.GRADED)
+    training = render(SINGLE, (0,), chosen, example=0)
+    evaluation = render(SINGLE, (0,), chosen, example=0, score_range=ScoreRange.GRADED)
     assert "0 if it is wrong" in training
     assert "1 to 10" not in training
     assert "from 1 to 10" in evaluation
@@ -106,7 +104,7 @@ def test_the_0_1_scale_is_for_single_responses() -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_a_hint_adds_one_line_and_changes_nothing_else(style: str, principles: bool) -> None:
     chosen = template(style, principles=principles)
-    plain = render(THREE, (1, 2, 0), chosen).split("\n")
+    plain = render(THREE, (1, 2, 0), chosen, example=0).split("\n")
     hinted = render(THREE, (1, 2, 0), chosen, hint=0).split("\n")
     hinted.remove("Hint: Response 1 is the best.")
     assert hinted == plain
@@ -147,64 +145,8 @@ def test_shuffling_is_fair_and_seeded() -> None:
 
 
 def test_no_label_can_reach_a_prompt() -> None:
-    assert {field.name for field in dataclasses.fields(Question)} == {"id", "query", "responses"}
+    assert {field.name for field in dataclasses.fields(Question)} == {"id", "query", "responses", "reference", "criteria"}
     first, second = (Preference(question=THREE, label=label, subset="math") for label in (0, 2))
     assert render(first.question, (1, 0, 2), template("full")) == render(second.question, (1, 0, 2), template("full"))
     renamed = dataclasses.replace(THREE, id="label-2")
     assert render(renamed, (0, 1, 2), template("full")) == render(THREE, (0, 1, 2), template("full"))
-
-
-def own(folder: Path, text: str, single: str | None = None) -> Template:
-    (folder / "own.txt").write_text(text, encoding="utf-8")
-    if single is not None:
-        (folder / "own_single.txt").write_text(single, encoding="utf-8")
-    return load_template(folder / "own.txt")
-
-
-def test_own_template(tmp_path: Path) -> None:
-    loaded = own(tmp_path, OWN, "Right?\n{{query}}\n{{responses}}\n{{scores}}")
-    assert render(THREE, (0, 1, 2), loaded).startswith("Rate.\nWhy?\n[The Begin of Response 1]\nzero\n")
-    assert render(THREE, (0, 1, 2), loaded).endswith("[The End of Response 3]\nGive \\boxed{s1, s2, s3} for 3.")
-    assert render(SINGLE, (0,), loaded).startswith("Right?\n2 + 2?\n")
-    with pytest.raises(TemplateError, match=r"has no \{\{hint\}\}"):
-        render(SINGLE, (0,), loaded, hint=1)
-
-
-def test_own_template_without_one_for_single_responses(tmp_path: Path) -> None:
-    loaded = own(tmp_path, OWN)
-    assert render(SINGLE, (0,), loaded, score_range=ScoreRange.GRADED).startswith("Rate.\n2 + 2?")
-    with pytest.raises(TemplateError, match=r"add own_single\.txt beside it"):
-        render(SINGLE, (0,), loaded)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (OWN.replace("{{query}}", ""), r"\{\{query\}\} is missing"),
-        (OWN.replace("{{query}}", "{query}"), r"\{\{query\}\} is missing; add it \(double braces\)"),
-        (OWN.replace("{{responses}}", ""), r"\{\{responses\}\} is missing"),
-        (OWN.replace("{{scores}}", ""), r"\{\{scores\}\} is missing"),
-        (OWN + "{{label}}", r"unknown placeholder \{\{label\}\}; known are \{\{count\}\}, \{\{hint\}\}"),
-        (OWN + "{{ query }}", r"unknown placeholder \{\{ query \}\}"),
-        (OWN + "{{query}}", r"\{\{query\}\} stands twice"),
-        (OWN.replace("{{hint}}", "So: {{hint}}"), "must stand alone on its line"),
-        ("", "missing"),
-    ],
-)
-def test_a_broken_template_is_refused_when_loaded(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(TemplateError, match=message):
-        own(tmp_path, text)
-    with pytest.raises(TemplateError, match=message):
-        own(tmp_path, OWN, text)
-
-
-def test_templates_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=r"no such template; check prompts\.template_path"):
-        load_template(tmp_path / "none.txt")
-    with pytest.raises(TemplateError, match="cannot be read"):
-        load_template(tmp_path)
-    (tmp_path / "latin.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(TemplateError, match="not UTF-8"):
-        load_template(tmp_path / "latin.txt")
-    with pytest.raises(TemplateError, match="choose one of full, compact"):
-        template("long")

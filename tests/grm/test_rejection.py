@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_verdicts, surplus
+from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_verdicts, surplus, without_rambling
 from grm.rewards import rule_reward
 
 
@@ -45,8 +45,15 @@ def test_what_is_kept_is_right_and_never_everything(rewards: tuple[float, ...]) 
     assert [is_kept(verdict) for verdict in hinted_verdicts(rewards)] == [reward > 0 for reward in rewards]
 
 
+def test_what_would_be_kept_is_not_when_it_rambles() -> None:
+    verdicts = plain_verdicts((1, -1, 1)) + hinted_verdicts((1, 1, -1))
+    rambles = (True, True, False, True, False, True)
+    assert without_rambling(verdicts, rambles) == ("rambling", "wrong", "kept", "rambling", "hinted_kept", "hinted_wrong")
+    assert without_rambling(plain_verdicts((1, 1)), (True, True)) == ("too_easy", "too_easy")
+
+
 def test_two_verdicts_keep() -> None:
-    assert VERDICTS == ("kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong")
+    assert VERDICTS == ("kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong", "rambling")
     assert [verdict for verdict in VERDICTS if is_kept(verdict)] == ["kept", "hinted_kept"]
 
 

@@ -24,7 +24,7 @@ def reply(body: dict[str, Any]) -> Reply:
     message = body["messages"][0]["content"]
     scores = ", ".join("9" if "good" in shown else "2" for shown in SHOWN.findall(message))
     broken = [body["temperature"] > 0 and (body["seed"] + i) % 5 == 0 for i in range(body["n"])]
-    return completion(*("?" if bad else f"\\boxed{{{scores}}}" for bad in broken), tokens=7 * body["n"])
+    return completion(*("?" if bad else f"Scores: \\boxed{{{scores}}}" for bad in broken), tokens=7 * body["n"])
 
 
 def rows(file: Path, *dicts: dict[str, Any]) -> str:

@@ -174,14 +174,14 @@ def test_an_evaluation_to_its_end(
     assert figures["parse_rate"]["value"] == 1.0
     assert 0 < figures["vote_parse_rate"]["value"] < 1
     assert {name for name in figures if "@" in name and "vote" in name and "lost" not in name} == {
-        f"{kind}@{k}" for kind in ("vote", "auc_vote") for k in (1, 2, 4)
+        f"{kind}@{k}" for kind in ("vote", "auc_vote", "votes_needed") for k in (1, 2, 4)
     }
     (record,) = [json.loads(line)["metrics"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert (record["eval/accuracy@1"], record["eval/parse_rate@1"]) == (0.75, 1.0)
+    assert (record["eval/accuracy@1"], record["eval/parse_rate@1"], record["eval/consistency@1"]) == (0.75, 1.0, 1.0)
     assert {"eval/accuracy@2", "eval/accuracy@4"} < record.keys()
     asked = [json.loads(line) for line in (out / "judge_outputs.jsonl").read_text().splitlines()]
     assert sorted((row["prompt"], row["results"]) for row in asked) == [("q one", 1), ("q three", 0), ("q two", 1)]
-    assert sum(body["n"] for body in server.asked) == 6 * (1 + 4)
+    assert sum(body["n"] for body in server.asked) == 6 * 4 + 4 * 2 + 2, "pairs and more are judged greedily in both orders"
     assert {body["max_tokens"] for body in server.asked} == {1024}
 
 
@@ -203,6 +203,22 @@ def test_a_second_start_with_other_settings_is_refused(
     asked = len(server.asked)
     assert started("eval.temperature=0.9", "--k", "1,2") == 2
     assert "judgements.jsonl was begun with another k, temperature: use another folder" in capsys.readouterr().err
+    assert started("eval.both_orders=false") == 2
+    assert "judgements.jsonl was begun with another both_orders: use another folder" in capsys.readouterr().err
+    assert len(server.asked) == asked
+
+
+def test_judgements_whose_orders_were_drawn_one_by_one_are_not_mixed_with_balanced_ones(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As older versions wrote them, without a word about orders."""
+    assert started() == 0
+    head, *lines = (tmp_path / "out" / "judgements.jsonl").read_text().splitlines()
+    settings = {name: value for name, value in json.loads(head)["settings"].items() if "orders" not in name}
+    (tmp_path / "out" / "judgements.jsonl").write_text("\n".join([json.dumps({"settings": settings}), *lines]) + "\n")
+    asked = len(server.asked)
+    assert started() == 2
+    assert "judgements.jsonl was begun with another both_orders, orders: use another folder" in capsys.readouterr().err
     assert len(server.asked) == asked
 
 
@@ -239,7 +255,7 @@ def test_data_in_a_partition_folder_is_judged(
 
 
 def test_one_greedy_judgement_without_votes(started: Callable[..., int], server: FakeServer, tmp_path: Path) -> None:
-    assert started("--k", "0") == 0
+    assert started("--k", "0", "eval.both_orders=false") == 0
     assert len(server.asked) == 6
     figures = json.loads((tmp_path / "out" / "table.json").read_text())["subsets"]["overall"]["figures"]
     assert not any("vote" in name for name in figures)

@@ -33,9 +33,9 @@ def test_rows_that_have_changed_are_judged_again_and_no_others(
     first = len(server.asked)
     rows(tmp_path / "d.jsonl", *plain[:2], plain[2] | {"prompt": "another"})
     assert started("--data", data, "--k", "0") == 0
-    assert len(server.asked) == first + 1
+    assert len(server.asked) == first + 2
     rows(tmp_path / "d.jsonl", plain[2], *plain[:2])
     assert started("--data", data, "--k", "0") == 0
-    assert len(server.asked) == first + 1 + 3
+    assert len(server.asked) == first + 2 * (1 + 3)
     table = json.loads((tmp_path / "out" / "table.json").read_text())["subsets"]["overall"]
     assert (table["rows"], table["figures"]["greedy"]["value"]) == (3, pytest.approx(2 / 3))

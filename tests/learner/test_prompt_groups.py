@@ -6,13 +6,15 @@ import pytest
 
 from buffer.messages import CodecError
 from learner.batching import pack_rows
-from learner.cold_start_batches import SampledGroup
 from learner.experience import GroupLimits
+from learner.parsed import ParsedCompletions
 from learner.prompt_groups import by_prompt
 from tests.learner.run_by_hand import experience
 
-TWO = SampledGroup(prompt_ids=((1, 2), (3,)), samples=(2, 1), completion_ids=((10,), (11, 12), (13,)), rewards=(1.0, -1.0, 1.0))
-ONE = SampledGroup(prompt_ids=((4,),), samples=(1,), completion_ids=((14,),), rewards=(1.0,))
+TWO = ParsedCompletions(
+    preference="p", prompt_ids=((1, 2), (3,)), samples=(2, 1), completion_ids=((10,), (11, 12), (13,)), rewards=(1.0, -1.0, 1.0)
+)
+ONE = ParsedCompletions(preference="p", prompt_ids=((4,),), samples=(1,), completion_ids=((14,),), rewards=(1.0,))
 
 
 def test_each_prompt_comes_with_its_completions_in_the_order_of_the_batch() -> None:

@@ -12,7 +12,7 @@ from grm.preferences import Preference, Question
 from grm.prompts import template
 from launch.judging import votes
 from launch.judging.protocol import Answer, Judge, JudgeRequest, NotJudged
-from launch.judging.votes import VotePlan
+from launch.judging.vote_plan import VotePlan
 
 SHOWN = re.compile(r"\[The Begin of Response \d+\]\n(.*)\n\[The End of Response")
 SCORES = {f"answer {i}": i + 1 for i in range(10)}
@@ -65,7 +65,7 @@ class FakeJudge:
         scores = ", ".join(str(SCORES[text]) for text in SHOWN.findall(request.message))
         box = "no scores" if self.broken in request.message else f"\\boxed{{{scores}}}"
         return tuple(
-            Answer(text=f"{digest(request.message)} {request.seed} {i} {box}", tokens=5 + i, finish="stop")
+            Answer(text=f"{digest(request.message)} {request.seed} {i}\nScores: {box}", tokens=5 + i, finish="stop")
             for i in range(request.samples)
         )
 

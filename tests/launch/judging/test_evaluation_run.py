@@ -1,4 +1,4 @@
-"""What an evaluation prints while our own engines judge is clean, whatever a worker's error quotes."""
+"""What an evaluation prints while our own engines judge, and how it asks a meta-RM."""
 
 import inspect
 from pathlib import Path
@@ -6,12 +6,16 @@ from typing import Any, Self
 
 import pytest
 
-from configs.load import load
+from configs.load import ConfigError, load
+from grm.preferences import Question
+from grm.prompts import TemplateError
 from launch.cluster import stage_actors
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
-from launch.judging import evaluation_run
+from launch.judging import evaluation_run, meta_scores
 from launch.judging.evaluation_run import EvaluationTarget
+from launch.judging.vote_plan import VotePlan, vote_plan
+from launch.setup.prompt_source import prompt_template
 
 
 class Noisy:
@@ -42,3 +46,45 @@ def test_what_a_stage_notes_is_printed_without_control_characters(
 @pytest.mark.parametrize("stage", [StageActors, SamplingActors, TrainingActors])
 def test_a_stage_prints_nothing_by_itself(stage: type) -> None:
     assert inspect.signature(stage).parameters["note"].default is inspect.Parameter.empty
+
+
+class FakeScores:
+    """In place of `meta_scores`: keeps what it was asked with."""
+
+    def __init__(self) -> None:
+        self.plans, self.files = list[VotePlan](), list[str]()
+
+    def __call__(self, scorer: Any, tokenizer: Any, plan: VotePlan, *_: Any, path: Path, **__: Any) -> dict[str, list[float]]:
+        self.plans.append(plan)
+        self.files.append(path.name)
+        return {}
+
+
+def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Query and responses as its user's message; scores by another template are not used again."""
+    scores, question = FakeScores(), Question(id="a", query="Why?", responses=("so", "because"))
+    monkeypatch.setattr(meta_scores, "meta_scores", scores)
+    monkeypatch.setattr(meta_scores, "start_scorer", lambda *_: (None, None))
+    monkeypatch.setattr(evaluation_run, "fingerprint", lambda folder: "0123456789abcdef")
+    (tmp_path / "meta.txt").write_text("Score.\n#### Context ####\n{{query}}\n\n{{responses}}\n")
+    for overrides in ([], [f"meta_rm.template_path={tmp_path / 'meta.txt'}"]):
+        config = load("tiny", overrides)
+        plan = evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
+        evaluation_run._meta(config, None, "meta", plan, [], [], tmp_path)
+    judges, own = (plan.message(question, (1, 0)) for plan in scores.plans)
+    shown = (
+        "[The Begin of Response 1]\nbecause\n[The End of Response 1]\n[The Begin of Response 2]\nso\n[The End of Response 2]"
+    )
+    assert own == f"Score.\n#### Context ####\nWhy?\n\n{shown}"
+    assert "\\boxed" in judges
+    assert scores.files[0] == "meta-meta-01234567.jsonl"
+    assert scores.files[1] != scores.files[0]
+
+
+def test_a_template_that_no_meta_rm_can_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "meta.txt").write_text("{{query}}\n{{responses}}\n{{scores}}\n")
+    config = load("tiny", [f"meta_rm.template_path={tmp_path / 'meta.txt'}"])
+    with pytest.raises(TemplateError, match=r"meta\.txt: \{\{scores\}\} is for a judge.* remove it"):
+        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
+    with pytest.raises(ConfigError, match=r"there is no meta-RM to read it; name one with --meta-rm"):
+        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "")

@@ -1,5 +1,6 @@
 """A held-out evaluation: counted as any judge is, and shown in the order in which its critique numbers the responses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def sample(permutation: tuple[int, ...], scores: tuple[int, ...] | None, **chang
     text = "Specific Criteria: brevity\nAnalysis: Response 2 is best.\nScores: "
     text += f"\\boxed{{{', '.join(str(scores[own]) for own in permutation)}}}" if scores else "none"
     base = {
+        "kind": "greedy",
         "permutation": list(permutation),
         "text": text,
         "tokens": 10,
@@ -28,6 +30,7 @@ def sample(permutation: tuple[int, ...], scores: tuple[int, ...] | None, **chang
         "version": 4,
         "scores": list(scores) if scores else None,
         "failure": "" if scores else "no_box",
+        "strict": bool(scores),
     }
     return base | changes
 
@@ -77,6 +80,7 @@ def test_it_is_asked_at_one_version_and_reports_the_newest_that_contributed() ->
         "eval/newest_version": 7,
         "eval/accuracy@1": 1.0,
         "eval/parse_rate@1": 1.0,
+        "eval/strict_parse_rate@1": 1.0,
     }
 
 
@@ -108,3 +112,20 @@ def test_the_first_preferences_are_shown_at_every_evaluation(tmp_path: Path) -> 
     rows = collect(tmp_path, FakeJudge())
     shown = sample_judgements(PREFERENCES, rows, when="during", version=1, count=3)
     assert [judgement.preference for judgement in shown] == list("abc")
+
+
+def test_both_orders_are_counted_and_the_first_is_shown() -> None:
+    both = row(ABC, sample((0, 1, 2), (9, 2, 3)), sample((2, 1, 0), (2, 3, 9)))
+    result = evaluation([ABC], [both], when="after", version=4)
+    assert (result.accuracy, result.consistency) == (0.5, 0.0)
+    assert result.metrics()["eval/consistency@1"] == 0.0
+    assert "same best in both orders 0.0%" in result.describe()
+    (shown,) = sample_judgements([ABC], [both], when="after", version=4, count=1)
+    assert shown.responses == ("a", "b", "c")
+
+
+def test_a_row_of_a_run_before_there_was_a_consistency_is_read() -> None:
+    result = evaluation([ABC], [row(ABC, sample((0, 1, 2), (9, 2, 3)))], when="after", version=4)
+    older = {name: value for name, value in result.row().items() if name not in {"consistency", "strict_parse_rate"}}
+    assert Evaluation.from_row(older) == replace(result, strict_parse_rate=None)
+    assert result.consistency is None

@@ -123,7 +123,7 @@ def test_a_completion_that_was_cut_is_scored_without_an_end(tmp_path: Path) -> N
         path=tmp_path / "m",
         timeout_s=1,  # type: ignore[arg-type]
     )
-    assert Counter(scorer.ended) == {True: 8, False: 1}
+    assert Counter(scorer.ended) == {True: 9, False: 1}
 
 
 @pytest.mark.usefixtures("no_ray")
@@ -135,7 +135,7 @@ def test_what_was_scored_is_not_scored_again(tmp_path: Path) -> None:
         meta(tmp_path, first, rows)
     scores = meta(tmp_path, second, rows)
     assert list(scores) == list("abcd"), "what has no judgement has no score"
-    assert len(first.asked) == 2 * 9
+    assert len(first.asked) == 2 * 10
     assert second.asked == [sample["text"] for row in rows[2:4] for sample in in_turn(row)]
     assert meta(tmp_path, third, rows) == scores
     assert third.asked == []

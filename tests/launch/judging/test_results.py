@@ -85,6 +85,7 @@ def test_table_json_holds_every_figure_with_its_interval(tmp_path: Path) -> None
         "eval/version": 0,
         "eval/accuracy@1": 0.5,
         "eval/parse_rate@1": 1.0,
+        "eval/strict_parse_rate@1": 1.0,
         "eval/accuracy@2": 0.5,
         "eval/meta_accuracy@2": 0.5,
     }
@@ -94,7 +95,7 @@ def test_single_responses_alone_have_no_accuracy(tmp_path: Path) -> None:
     items = [item(str(i), (score,), label=i, n=1) for i, score in enumerate((2, 9))]
     left(tmp_path, table(items, ks=[1], resamples=10))
     (record,) = (json.loads(line)["metrics"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
-    assert record == {"eval/version": 0, "eval/parse_rate@1": 1.0}
+    assert record == {"eval/version": 0, "eval/parse_rate@1": 1.0, "eval/strict_parse_rate@1": 1.0}
     page = Page((tmp_path / "report.html").read_text())
     assert "auc_vote@1" in page.text
     assert "Inference-time scaling" not in page.text, "the curve is of accuracies"

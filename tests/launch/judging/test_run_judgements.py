@@ -11,6 +11,7 @@ import pytest
 from configs.load import load
 from launch.judging import run_judgements
 from launch.judging.run_judgements import RunJudgements
+from launch.judging.votes import judgements
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
 
 NO_CLUSTER: Any = None  # no meta-RM scores here
@@ -47,9 +48,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def test_votes_do_not_repeat_the_greedy_judgements_of_the_evaluation(run: Run) -> None:
     result, samples = run.judgements.evaluate(NO_ACTORS, "after", version=3)
-    assert run.asked() == (5, 0)
+    assert run.asked() == (9, 0)
     run.judgements.vote(NO_ACTORS, "after", version=3)
-    assert run.asked() == (5, 2 * 2)
+    assert run.asked() == (9, 2 * 2)
     assert (result.accuracy, result.rows, len(samples)) == (1.0, 5, 2)
     counted = run.judgements.count(NO_CLUSTER, None)
     assert counted.keys() == {"after"}
@@ -82,7 +83,7 @@ def test_an_interrupted_vote_goes_on(run: Run) -> None:
     run.judgements.evaluate(NO_ACTORS, "after", version=3)
     with pytest.raises(KeyboardInterrupt):
         run.judgements.vote(NO_ACTORS, "after", version=3)
-    voted = [row for row in lines(run.folder / "after.jsonl")[1:] if len(row["samples"]) > 1]
+    voted = [row for row in lines(run.folder / "after.jsonl")[1:] if judgements(row, "vote")]
     run.judge = FakeJudge()
     run.judgements.vote(NO_ACTORS, "after", version=3)
     assert run.asked() == (0, 2 * (len(PREFERENCES) - len(voted)))
@@ -97,7 +98,7 @@ def test_without_votes_a_run_is_evaluated_and_nothing_is_counted(run: Run) -> No
     run.overrides = ("eval.votes=[]",)
     run.judgements.evaluate(NO_ACTORS, "before", version=0)
     run.judgements.vote(NO_ACTORS, "before", version=0)
-    assert run.asked() == (5, 0)
+    assert run.asked() == (9, 0)
     assert run.judgements.count(NO_CLUSTER, None) == {}
 
 

@@ -42,6 +42,8 @@ DOCUMENTED = [
     "eval/auc@k",
     "eval/newest_version",
     "eval/parse_rate@k",
+    "eval/consistency@k",
+    "eval/strict_parse_rate@k",
     "eval/meta_accuracy@k",
     *(
         f"{noun}/{detail}"

@@ -30,6 +30,7 @@ def summary(**changes: Any) -> dict[str, Any]:
         "finished": "completed",
         "accuracy": {"before": 0.5575, "cold_start": 0.64, "after": 0.9125},
         "parse_rate": {"before": 0.945, "cold_start": 0.98, "after": 0.9975},
+        "consistency": {"before": 0.35, "cold_start": 0.52, "after": 0.8875},
         "votes": {"cold_start": votes(0.61), "after": votes(0.88)},
         "cold_start": {"verdicts": {"kept": 820, "wrong": 512, "too_easy": 204, "hinted_kept": 430, "hinted_wrong": 82}},
         "baselines": {"chance": 0.5, "longest_answer": 0.5325, "shortest_answer": 0.4675},

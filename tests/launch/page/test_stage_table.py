@@ -35,11 +35,18 @@ def test_greedy_judgements_alone() -> None:
     )
 
 
+def test_consistency_is_a_column_where_both_orders_were_asked() -> None:
+    shares: dict[str, Any] = {"accuracy": {"before": 0.5, "after": 0.75}, "heldout": {"rows": 100}}
+    text = text_of(**shares, consistency={"before": None, "after": 0.9})
+    assert "name the same single best response. policy greedy same in both orders" in text
+    assert "base 50 % 40.4 % – 59.6 % — online RL 75 % 65.7 % – 82.5 % 90 % 82.6 % – 94.5 %" in text
+
+
 def test_votes_alone() -> None:
     text = text_of(votes={"after": votes(0.6)})
     assert "Votes may cover fewer of them than greedy judgements. policy greedy votes@32 meta-guided votes@32" in text
     assert "online RL — 66 % 63 % – 69 % 70 % 67 % – 73 %" in text
-    assert "Votes of the online RL policy Scores of k judgements are summed on 200 held-out preferences, each with" in text
+    assert "Votes of the online RL policy Scores of k judgements are summed on 200 held-out preferences, in balanced" in text
 
 
 def test_votes_without_a_meta_rm() -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi, ModelInfo, constants
 
 from configs.load import ConfigError, dump, load
 from launch.judging.evaluation_run import EvaluationTarget, _checked, _settings
-from launch.judging.votes import vote_plan
+from launch.judging.vote_plan import vote_plan
 from launch.setup import fingerprints
 from launch.setup.model_files import TINY
 from launch.setup.preflight import prepare_run

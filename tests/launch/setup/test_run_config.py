@@ -23,6 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("train", "heldout"):
         (folder / "dt=2026" / f"{name}.jsonl").write_text(json.dumps(PAIR | {"id": name}) + "\n")
     (folder / "general.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    (folder / "meta.txt").write_text("{{query}}\n{{responses}}\n")
     (folder / "mine.txt").write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
     (folder / "model").symlink_to(TINY)
     monkeypatch.chdir(folder)
@@ -39,7 +40,7 @@ RELATIVE = (
 
 
 def test_paths_become_absolute_and_names_stay(project: Path) -> None:
-    config = load_run_config("tiny", RELATIVE)
+    config = load_run_config("tiny", [*RELATIVE, "meta_rm.template_path=meta.txt"])
     assert config.data.train == [
         str(project / "dt=2026" / "train.jsonl"),
         "tiny:1:5:2",
@@ -49,6 +50,7 @@ def test_paths_become_absolute_and_names_stay(project: Path) -> None:
     assert config.data.heldout == [str(project / "dt=2026" / "heldout.jsonl")]
     assert config.cold_start.general == [str(project / "general.jsonl")]
     assert config.prompts.template_path == str(project / "mine.txt")
+    assert config.meta_rm.template_path == str(project / "meta.txt")
     assert config.model.path == str(project / "model")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from buffer.ledger import Cursor
-from configs.load import load
+from configs.load import ConfigError, load
 from launch.setup.preflight import SAMPLE, prepare_run
 from launch.setup.tokenizer import Tokenizer
 from tests.launch.setup.test_preflight import GOOD, rows
@@ -41,3 +41,21 @@ def test_the_preflight_tokenizes_a_sample_of_the_training_prompts_and_each_held_
     assert len(inputs.drafts) == 40
     assert len(encoded) <= 40 + SAMPLE + 2 + 1, "the hints take one prompt for each scale, the check of the tokenizer one"
     assert inputs.skipped == {}
+
+
+def test_a_template_that_asks_for_no_scores_is_noted(tmp_path: Path) -> None:
+    template = tmp_path / "own.txt"
+    template.write_text("{{query}}\n{{responses}}\n{{hint}}\nWhich is better?")
+    (tmp_path / "own_single.txt").write_text("{{query}}\n{{responses}}\n{{hint}}\nRight? {{scores}}")
+    config = load("tiny", [f"prompts.template_path={template}", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
+    (note, *_) = prepare_run(config, preset="tiny").notes
+    assert "own.txt: the template asks for no \\boxed{...}" in note
+
+
+def test_a_run_whose_meta_rm_would_vote_on_other_prompts_than_it_learns_from_is_refused(tmp_path: Path) -> None:
+    template = tmp_path / "meta.txt"
+    template.write_text("{{query}}\n{{responses}}\n")
+    config = load("tiny", [f"meta_rm.template_path={template}", f"run.dir={tmp_path / 'runs'}", "run.id=x"])
+    with pytest.raises(ConfigError, match=r"meta_rm\.template_path is for evaluate\.py --meta-rm: .* leave it out"):
+        prepare_run(config, preset="tiny")
+    assert not (tmp_path / "runs").exists()

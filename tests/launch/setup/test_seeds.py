@@ -9,7 +9,7 @@ from grm import sources, tiny_world
 from launch.cluster.stage_actors import StageActors
 from launch.driver.cold_start_sampling import plan
 from launch.driver.issue import _seed as group_seed
-from launch.judging.votes import vote_plan
+from launch.judging.vote_plan import vote_plan
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import SEEDS, prompt_source, prompt_template
 from launch.setup.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def test_every_derived_seed_is_in_range(seed: int, tokenizer: Tokenizer) -> None
         "engines": engine_seeds(config),
         "groups": [group_seed(config, group) for group in (0, 1, 2**40)],
         "cold start": [group.seed for group in plan(config, prompts, DATA)],
-        "votes": [request.seed for p in DATA for _, request in votes.requests(p.question)],
+        "votes": [asked.request.seed for p in DATA for asked in votes.requests(p.question)],
     }
     for name, derived in seeds.items():
         assert derived, name

@@ -1,0 +1,150 @@
+"""What a judge is asked about a preference: greedy judgements in both orders, and votes in balanced orders."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from configs.schema import Config
+from grm.judgement import Judgement, ParseFailure, ScoreRange
+from grm.lenient import read
+from grm.orders import balanced_orders
+from grm.preferences import Question
+from grm.prompts import Template, example_place, render, shuffled
+from launch.judging.protocol import Answer, JudgeRequest
+from launch.setup.prompt_source import sampling_seed
+
+EscapeTokens = Callable[[str], str]
+Kind = Literal["greedy", "vote"]
+ALTERNATIVES = 20  # of a score's token: what vLLM and OpenAI's API give at most, and above the ten scores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """One request about a preference, and what its answers are."""
+
+    id: str
+    """Id of the preference."""
+    kind: Kind
+    """A greedy judgement, or votes."""
+    permutation: tuple[int, ...]
+    """permutation[shown position] = index of the response in the preference's own order."""
+    places: tuple[int, ...]
+    """Where the answers stand among the row's judgements of their kind."""
+    request: JudgeRequest
+    """What the judge gets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VotePlan:
+    """How preferences are judged."""
+
+    template: Template
+    """The prompt."""
+    k: int
+    """Sampled judgements of each preference, beside the greedy ones; 0: the greedy ones alone."""
+    temperature: float
+    """Of the sampled ones, above 0."""
+    max_new_tokens: int
+    """Tokens of a judgement at most."""
+    seed: int
+    """Of the permutations and of the sampling."""
+    wave: int
+    """Preferences asked at a time."""
+    both_orders: bool = True
+    """Whether a greedy judgement of two responses or more is asked for in the opposite order, too."""
+    expected_scores: bool = False
+    """Whether greedy judgements are asked for with the alternatives of their score tokens."""
+    clip_scores: bool = False
+    """Whether scores outside of 1..10 are taken as the nearest inside."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what the judgements depend on, beside the judge and the prompt."""
+        return {
+            "k": self.k,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "orders": "balanced",  # older files hold votes whose orders were drawn one by one
+            "both_orders": self.both_orders,
+            "expected_scores": self.expected_scores,
+            "reading": "strict, then lenient",  # older files hold what was read strictly alone
+            "clip_scores": self.clip_scores,
+        }
+
+    def read(self, answer: Answer, n: int) -> tuple[Judgement | ParseFailure, bool]:
+        """Returns the judgement of n responses in an answer, and whether the strict parser read it (`grm.lenient.read`)."""
+        cut_short, scale = answer.finish == "length", ScoreRange.GRADED
+        return read(answer.text, n, low=scale.low, high=scale.high, cut_short=cut_short, clip=self.clip_scores)
+
+    def requests(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
+        """Returns what is asked for the greedy judgements, then for the votes."""
+        return [*self.greedy(question, escape_special_tokens), *self.votes(question, escape_special_tokens)]
+
+    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
+        """Returns what is asked for the greedy judgement, and for that of the opposite order; the orders depend on the seed
+        and the question alone."""
+        drawn = shuffled(len(question.responses), random.Random(f"greedy/{self.seed}/{question.id}"))
+        orders = [drawn, drawn[::-1]][: self.greedy_judgements(question)]
+        return self._asked(question, "greedy", orders, 0.0, escape_special_tokens)
+
+    def greedy_judgements(self, question: Question) -> int:
+        """Returns how many greedy judgements a preference gets."""
+        return 1 + (self.both_orders and len(question.responses) > 1)
+
+    def votes(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
+        """Returns what is asked for the votes, in balanced orders; those that share an order are asked for together. The first
+        votes have the same orders whatever k is."""
+        orders = balanced_orders(len(question.responses), self.k, random.Random(f"vote/{self.seed}/{question.id}"))
+        return self._asked(question, "vote", orders, self.temperature, escape_special_tokens)
+
+    def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
+        """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`.
+
+        All prompts of a question show one example: a judge that copies its order favours a place, which other orders undo.
+        """
+        return render(
+            question,
+            permutation,
+            self.template,
+            example=example_place(len(permutation), f"{self.seed}/{question.id}"),
+            score_range=ScoreRange.GRADED,
+            escape_special_tokens=escape_special_tokens,
+        )
+
+    def _asked(
+        self,
+        question: Question,
+        kind: Kind,
+        orders: Sequence[tuple[int, ...]],
+        temperature: float,
+        escape_special_tokens: EscapeTokens,
+    ) -> list[Asked]:
+        asked = []
+        for permutation in dict.fromkeys(orders):
+            places = tuple(place for place, order in enumerate(orders) if order == permutation)
+            request = JudgeRequest(
+                message=self.message(question, permutation, escape_special_tokens),
+                samples=len(places),
+                temperature=temperature,
+                max_new_tokens=self.max_new_tokens,
+                seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
+                alternatives=ALTERNATIVES if self.expected_scores and kind == "greedy" else 0,
+            )
+            asked.append(Asked(id=question.id, kind=kind, permutation=permutation, places=places, request=request))
+        return asked
+
+
+def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
+    """Returns the plan of the config; a wave fills every engine twice over."""
+    sequences = config.rollout.workers * config.rollout.max_groups * config.rollout.samples
+    return VotePlan(
+        template=template,
+        k=k,
+        temperature=config.eval.temperature,
+        max_new_tokens=config.rollout.max_new_tokens,
+        seed=config.run.seed,
+        wave=max(1, 2 * sequences // (k + 1 + config.eval.both_orders)),
+        both_orders=config.eval.both_orders,
+        expected_scores=config.eval.expected_scores,
+        clip_scores=config.eval.clip_scores,
+    )

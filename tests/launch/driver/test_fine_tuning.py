@@ -55,7 +55,7 @@ def row(group: Planned, tokenizer: Tokenizer, verdicts: list[Verdict]) -> dict[s
     completions = []
     for i, verdict in enumerate(verdicts):
         text = f"Analysis: {verdict} {i}. Scores: \\boxed{{1, {i}}}"
-        ids, view = tokenizer.completion(text), i % len(group.plain.views)
+        ids, view = tokenizer.completion(text), (i + 1) % len(group.plain.views)
         completions.append({"view": view, "ids": ids, "text": text, "verdict": verdict, "reward": 0, "failure": ""})
     return {
         "preference": group.plain.preference,
@@ -87,7 +87,9 @@ def test_only_what_was_kept_is_trained_on_and_under_the_plain_prompt(
     for example in rows:
         views = shown[example["kind"] == "hinted", example["preference"]]
         number = int(example["completion"].split()[2].rstrip("."))
-        assert tuple(example["prompt_ids"]) == views[number % len(views)].token_ids, "under the order that it was written for"
+        assert tuple(example["prompt_ids"]) == views[(number + 1) % len(views)].token_ids, (
+            "under the order that it was written for"
+        )
         assert example["prompt"] == tokenizer.decode(example["prompt_ids"])
         assert example["completion"] == tokenizer.decode(example["completion_ids"])
         verdict = example["completion"].split()[1]

@@ -81,6 +81,8 @@ class ColdStartConfig(Section):
     """N_RFT, judgements per preference without a hint (paper: 3)."""
     hinted: bool = True
     """Sample one more judgement per preference from a prompt that names the best response."""
+    balance: bool = False
+    """Leave out kept judgements until the best response stood equally often in each place: no position bias is learnt."""
     preferences: Natural = 0
     """Training preferences to sample. 0: all."""
     general: list[str] = []

@@ -6,7 +6,7 @@ A group asks one preference in several orders. Of its judgements that pick a sin
     first_excess   mean of [the picked response stood first] - 1/n
 
 A judge that goes by what it reads has consistency 1, one that guesses 1/n; one that says "the second" with probability p,
-whatever it reads, has 2p(1 - p) in the two orders of n = 2. Orders are balanced, so that only a habit moves the excess from 0.
+whatever it reads, has 2p(1 - p) in the two orders of n = 2. Orders are balanced, so a position bias alone moves the excess.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class PositionStats:
     pairs: int = 0
     """Pairs of picks from different orders."""
     first: float = 0.0
-    """Picks that stood first, less those expected without a habit."""
+    """Picks that stood first, less those expected without a position bias."""
     picks: int = 0
     """Judgements that pick a single best response."""
 

@@ -6,7 +6,7 @@
 interrupted try are not needed. Each group has a seed of its own, so a try that goes on samples what the first would have.
 A line keeps the prompts *without* the hint: those, and nothing else, are what the policy is fine-tuned on (I6). The judgements
 of a preference read `rollout.orders` orders of its responses in turn, the hinted one the second of them: rejection alone keeps
-what a judge with a habit of place said where the best stood in the favoured place.
+what a judge with a position bias said where the best stood in the favoured place.
 """
 
 import random

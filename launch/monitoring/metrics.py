@@ -40,7 +40,7 @@ METRICS: Mapping[str, Metric] = {
                 "0..1",
             ),
             "position/first_excess": (
-                "share of arrived judgements that pick the response shown first, less the 1/n of a judge without a habit",
+                "share of arrived judgements that pick the response shown first, less the 1/n without a position bias",
                 "-1..1",
             ),
             "staleness/mean": ("learner's version minus version at issue, mean over the trained groups", "versions"),

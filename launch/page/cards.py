@@ -148,7 +148,7 @@ CARDS = (
     Card(
         title="Position",
         what="Judgements of one preference in different orders: how often two pick the same response,"
-        " and how much more often than without a habit it is the one shown first.",
+        " and how much more often than by chance it is the one shown first.",
         traces=(
             Trace(metric="position/consistency", name="same pick"),
             Trace(metric="position/first_excess", name="first, above chance"),

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ def test_only_what_was_kept_is_trained_on_and_under_the_plain_prompt(
         verdict = example["completion"].split()[1]
         assert (example["kind"], verdict) in {("plain", "kept"), ("hinted", "hinted_kept")}
     assert "Hint" not in path.read_text()
+
+
+def test_balanced_the_best_stood_equally_often_in_each_place(
+    groups: list[Planned], sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    for row in sampled:
+        for completion in row["completions"]:
+            completion["verdict"] = "hinted_kept" if row["hinted"] else "kept"
+    labels = {p.question.id: p.label for p in TRAIN}
+    source, path = tmp_path / "sampled.jsonl", tmp_path / "dataset.jsonl"
+    jsonl_log.append(source, sampled)
+    whole = write_dataset(path, source, [], tokenizer, 256)
+    counts = write_dataset(path, source, [], tokenizer, 256, balanced=labels)
+    assert counts["surplus"] == whole["plain"] + whole["hinted"] - counts["plain"] - counts["hinted"] > 0
+    orders = {view.token_ids: view.permutation for group in groups for view in group.plain.views}
+    read = [(row["preference"], orders[tuple(row["prompt_ids"])]) for row in jsonl_log.repair_and_read(path)]
+    places = Counter((len(order), order.index(labels[name]) if len(order) > 1 else 0) for name, order in read)
+    assert places[2, 0] == places[2, 1] > 0
+    assert places[3, 0] == places[3, 1] == places[3, 2]
+    assert places[1, 0] == 4 * sum(len(p.question.responses) == 1 for p in TRAIN)
 
 
 def test_general_data_is_mixed_in_as_chat(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -193,6 +214,8 @@ def test_nothing_kept_is_an_error_with_its_remedy() -> None:
     require_examples({"plain": 1, "hinted": 0, "general": 0, "too_long": 0}, {})
     with pytest.raises(RunFailed, match=r"kept none of its judgements \(\{'wrong': 9\}\): .*cold_start\.hinted=true"):
         require_examples({"plain": 0, "hinted": 0, "general": 5, "too_long": 0}, {"wrong": 9})
+    with pytest.raises(RunFailed, match=r"cold_start\.balance=false: all that were kept favour one place"):
+        require_examples({"plain": 0, "hinted": 0, "general": 5, "too_long": 0, "surplus": 7}, {"kept": 7})
 
 
 # ---- the best model --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from grm.mixing import mixing_place
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """The drawn rows of one question; None where there is none."""
 
@@ -38,17 +38,19 @@ def drawn(verdicts: Iterable[tuple[str, bool]], name: str) -> list[Problem]:
         verdicts: Question and "is it correct" of each row.
         name: What the rows are called by: the draw depends on it.
     """
-    problems: dict[bytes, Problem] = {}
+    best: dict[bytes, dict[bool, tuple[int, int]]] = {}  # by question and verdict: the lowest (place, row)
     for row, (question, is_correct) in enumerate(verdicts):
         digest = hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[:16]
-        problem = problems.setdefault(digest, Problem(coin=bool(digest[0] & 1)))
-        before = problem.right if is_correct else problem.wrong
-        if before is None or mixing_place(f"{name}:{row}") < mixing_place(f"{name}:{before}"):
-            if is_correct:
-                problem.right = row
-            else:
-                problem.wrong = row
-    return list(problems.values())
+        rows, candidate = best.setdefault(digest, {}), (mixing_place(f"{name}:{row}"), row)
+        rows[is_correct] = min(rows.get(is_correct, candidate), candidate)
+    return [
+        Problem(
+            right=rows[True][1] if True in rows else None,
+            wrong=rows[False][1] if False in rows else None,
+            coin=bool(digest[0] & 1),
+        )
+        for digest, rows in best.items()
+    ]
 
 
 def pairs(problems: Sequence[Problem]) -> list[tuple[int, ...]]:

@@ -53,7 +53,7 @@ DOCUMENTED = [
             "off_policy": "mismatch_kl ess clip_fraction tis_truncated_fraction",
             "time": "step_s wait_for_experience_s train_s publish_s pull_s pause_s",
             "queue": "prompts rollouts experience",
-            "meta_rm": "loss accuracy auc backlog skipped",
+            "meta_rm": "loss accuracy auc auc_within backlog skipped",
         }.items()
         for detail in details.split()
     ),

@@ -102,7 +102,7 @@ class RewardActor:
         if preference is None:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
-        results = [_apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
+        results = [apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
         return ExperienceGroup(
             group=prompt.group,
             preference=prompt.preference,
@@ -126,8 +126,11 @@ class RewardActor:
             return None
 
 
-def _apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
-    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was)."""
+def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
+    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was).
+
+    Whoever wrote it: the cold start's teacher is judged by it as well.
+    """
     n = len(preference.question.responses)
     scale = training_score_range(n)
     read = parse(text, n, low=scale.low, high=scale.high)

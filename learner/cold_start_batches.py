@@ -36,7 +36,11 @@ class ColdStartBatches:
             path: the cold start's `sampled.jsonl`.
             batch: completions of a batch; the last group of each may exceed it. A rest of fewer is left out.
         """
-        plain = sorted((row["preference"], offset, len(row["completions"])) for offset, row in rows(path) if not row["hinted"])
+        plain = sorted(
+            (row["preference"], offset, len(row["completions"]))
+            for offset, row in rows(path)
+            if not row["hinted"] and row["completions"]  # of a teacher's, those that are too long are left out
+        )
         self._groups = JsonLines(path, (offset for _, offset, _ in plain))
         self._ends = array("Q")  # index of the group behind each batch
         completions = 0

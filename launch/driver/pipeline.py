@@ -73,8 +73,7 @@ class Pipeline:
         self._began = time.monotonic()
         require_usable(config.tracking, config.run.id, os.environ)
         self._config, self._preset = config, preset
-        if not resume:  # one that goes on may have asked it all already
-            require_teacher(config)
+        require_teacher(config)
         self._inputs = prepare_run(config, preset=preset, resume=resume)
         self.folder = self._inputs.folder
         data = config.data

@@ -18,6 +18,7 @@ from typing import Any
 
 from actors.reward import apply_rule
 from configs.load import ConfigError
+from configs.paths import output_path
 from configs.schema import Config
 from grm.preferences import Preference
 from grm.rejection import Verdict, given_verdicts, hinted_verdicts
@@ -77,8 +78,9 @@ def connect(config: Config) -> Endpoint:
 
 
 def require_teacher(config: Config) -> None:
-    """ConfigError unless the teacher's endpoint, if the cold start asks one, answers and serves the model."""
-    if not (config.cold_start.enabled and config.cold_start.asks_endpoint):
+    """ConfigError unless the teacher's endpoint answers and serves the model, where the run has still to ask one."""
+    sampled = output_path(config.run.dir) / config.run.id / "cold_start" / "verdicts.json"  # of an earlier try
+    if not (config.cold_start.enabled and config.cold_start.asks_endpoint) or sampled.exists():
         return
     with closing(connect(config)) as endpoint:
         try:

@@ -142,6 +142,15 @@ def test_an_endpoint_that_does_not_serve_the_model_is_refused_before_anything_st
         require_teacher(settings("cold_start.teacher=http://", "cold_start.teacher_model=judge"))
 
 
+def test_a_run_that_has_asked_it_all_needs_no_teacher_any_more(tmp_path: Path) -> None:
+    gone = ("cold_start.teacher=http://127.0.0.1:1/v1", "cold_start.teacher_model=judge", f"run.dir={tmp_path}", "run.id=x")
+    with pytest.raises(ConfigError, match=r"cold_start\.teacher, .*no connection"):
+        require_teacher(settings(*gone))
+    (tmp_path / "x" / "cold_start").mkdir(parents=True)
+    (tmp_path / "x" / "cold_start" / "verdicts.json").write_text("{}")
+    require_teacher(settings(*gone))
+
+
 def test_what_is_too_long_is_left_out_and_counted_after_the_verdicts(
     server: FakeServer, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

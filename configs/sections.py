@@ -95,10 +95,12 @@ class ColdStartConfig(Section):
     """Learning rate after the warm-up; it stays there."""
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
+    select: Literal["loss", "accuracy", "last"] = "loss"
+    """Which version is kept: of the lowest held-out loss, of the highest judging accuracy, or the `last` (the paper's)."""
     eval_every: Count = 50
-    """Optimiser steps between two measurements of the held-out loss."""
+    """Optimiser steps between two measurements of what `select` goes by."""
     patience: Count = 3
-    """Measurements in a row without a better held-out loss after which fine-tuning stops."""
+    """Measurements in a row without a better one after which fine-tuning stops; never with `last`."""
 
     @property
     def asks_endpoint(self) -> bool:

@@ -16,6 +16,7 @@ from launch.cluster.training_actors import SamplingActors
 from launch.driver import teacher_sampling
 from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, verdict_counts
 from launch.driver.fine_tuning import fine_tune, require_examples, write_dataset
+from launch.driver.sft_judging import JudgedPrompts, judged_prompts
 from launch.driver.teacher_sampling import Taught
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
@@ -115,9 +116,11 @@ class ColdStart:
         def on_report(report: SFTReport) -> None:
             log({"sft/step": report.version, **report.metrics})
             if report.heldout_loss is not None:
+                accuracy = report.metrics.get("sft/heldout_accuracy")
+                judged = "" if accuracy is None else f", judged right {accuracy:.1%}"
                 self._progress.note(
                     f"cold start: fine-tuned {report.version} steps, loss {report.loss:.4f}, held out"
-                    f" {report.heldout_loss:.4f} (best at {report.best})"
+                    f" {report.heldout_loss:.4f}{judged} (best at {report.best})"
                 )
 
         _, status = fine_tune(
@@ -125,12 +128,18 @@ class ColdStart:
             self._config,
             model=self._inputs.model,
             folder=self._folder,
+            judged=self._judged() if self._config.cold_start.select == "accuracy" else None,
             on_report=on_report,
             note=self._progress.note,
         )
         outcome = {**counts, "steps": status.version, "best_step": status.best, "heldout_loss": status.best_loss}
+        if status.best_accuracy is not None:
+            outcome["heldout_accuracy"] = status.best_accuracy
         files.write(self._folder / "outcome.json", json.dumps(outcome))
         return outcome
+
+    def _judged(self) -> JudgedPrompts:
+        return judged_prompts(self._config, self._inputs, sampled=self.samples, dataset=self._folder / "dataset.jsonl")
 
     def load(self) -> dict[str, Any]:
         """Returns what came of a cold start that ended in an earlier try."""

@@ -170,21 +170,19 @@ def _run_to_end(
         what = f"{ASKED[method]} of the fine-tuning (waits.progress_s)"
         return calls.answers([getattr(rank, method).remote(*arguments) for rank in ranks], limit_s=limit_s, what=what)
 
-    def settled() -> tuple[float, SFTStatus]:
-        if judged is None:
-            raise ValueError("the fine-tuning waits to be judged, and nothing to judge was given")
-        accuracy = judged.accuracy(in_order(asked("judge", judged.request()), len(judged.drafts)))
+    def settled(prompts: JudgedPrompts) -> tuple[float, SFTStatus]:
+        accuracy = prompts.accuracy(in_order(asked("judge", prompts.request()), len(prompts.drafts)))
         return accuracy, asked("settle", accuracy)[0]
 
-    if asked("status")[0].unsettled:
-        settled()
+    if judged is not None and asked("status")[0].unsettled:
+        settled(judged)
     while (report := asked("step")[0]) is not None:
-        if report.unsettled:
-            accuracy, status = settled()
+        if judged is not None and report.unsettled:
+            accuracy, status = settled(judged)
             report = replace(report, best=status.best, metrics=report.metrics | {"sft/heldout_accuracy": accuracy})
         on_report(report)
-    status = asked("status")[0]
-    return status
+    ended: SFTStatus = asked("status")[0]
+    return ended
 
 
 def _link_best_model(folder: Path) -> Path:

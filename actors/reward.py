@@ -1,6 +1,6 @@
 """The reward actor: joins rollouts with labels and scores them by the rule. It alone joins labels to training rollouts (I6).
 
-[rollouts] ─claim─▶ parse, map the scores back through the permutation, rule ±1 ─hand off─▶ [experience]
+[rollouts] ─claim─▶ parse, map the scores back through the permutation that was read, rule ±1 ─hand off─▶ [experience]
 """
 
 import time
@@ -13,7 +13,7 @@ from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entr
 from configs.schema import Config
 from grm.judgement import ParseFailure, parse, training_score_range, unshuffle
 from grm.preferences import Preference
-from grm.rewards import rule_reward
+from grm.rewards import pick, rule_reward
 
 CLAIM = 64  # groups taken at a time
 BLOCK_S = 0.5  # longest wait for a group
@@ -102,18 +102,25 @@ class RewardActor:
         if preference is None:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
-        results = [apply_rule(preference, prompt.permutation, c.text) for c in rollout.completions]
+        judged = [
+            apply_rule(preference, permutation, completion.text)
+            for permutation, completion in zip(prompt.permutations, rollout.completions, strict=True)
+        ]
         return ExperienceGroup(
             group=prompt.group,
             preference=prompt.preference,
             issued_at=prompt.issued_at,
-            prompt_ids=prompt.token_ids,
+            responses=len(preference.question.responses),
+            prompt_ids=tuple(view.token_ids for view in prompt.views),
+            samples=tuple(view.samples for view in prompt.views),
             completion_ids=tuple(c.token_ids for c in rollout.completions),
             logprobs=tuple(c.logprobs for c in rollout.completions),
             versions=tuple(c.versions for c in rollout.completions),
-            rewards=tuple(reward for reward, _ in results),
-            failures=tuple(failure for _, failure in results),
+            rewards=tuple(verdict.reward for verdict in judged),
+            failures=tuple(verdict.failure for verdict in judged),
             truncated=tuple(c.finish == "length" for c in rollout.completions),
+            picks=tuple(verdict.pick for verdict in judged),
+            places=tuple(verdict.place for verdict in judged),
         )
 
     def _encode(self, entry: Entry, group: ExperienceGroup) -> bytes | None:
@@ -126,8 +133,22 @@ class RewardActor:
             return None
 
 
-def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> tuple[float, str]:
-    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleVerdict:
+    """What a completion comes to."""
+
+    reward: float
+    """The rule's."""
+    failure: str = ""
+    """Why it was not parsed; "" where it was."""
+    pick: int | None = None
+    """The response with the one highest score, in the preference's own order; None where there is none."""
+    place: int | None = None
+    """Where that response was shown."""
+
+
+def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) -> RuleVerdict:
+    """Returns what a completion comes to that has read the responses in this order.
 
     Whoever wrote it: the cold start's teacher is judged by it as well.
     """
@@ -135,5 +156,8 @@ def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str) 
     scale = training_score_range(n)
     read = parse(text, n, low=scale.low, high=scale.high)
     if isinstance(read, ParseFailure):
-        return rule_reward(None, preference.label, n), read.reason
-    return rule_reward(unshuffle(read.scores, permutation), preference.label, n), ""
+        return RuleVerdict(reward=rule_reward(None, preference.label, n), failure=read.reason)
+    scores = unshuffle(read.scores, permutation)
+    best = pick(scores)
+    place = None if best is None else permutation.index(best)
+    return RuleVerdict(reward=rule_reward(scores, preference.label, n), pick=best, place=place)

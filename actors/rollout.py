@@ -1,4 +1,4 @@
-"""The rollout actor: claims prompts, samples a group of G for each, hands the groups on.
+"""The rollout actor: claims prompts, samples a group of G completions for each, hands the groups on.
 
     [prompts] ─claim─▶ engine (many groups at once) ─hand off─▶ [rollouts]
                        ▲  ▲ pull: newest weights, between two decode steps
@@ -13,11 +13,12 @@ back, and leaves.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from actors.generator import Request, SamplingEngine
 from actors.rollout_report import RolloutReport, Tally
+from actors.running_group import RunningGroup, requests
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
@@ -26,15 +27,6 @@ from configs.schema import Config
 
 POLL_S = 0.05  # how long finished groups and newer weights may go unnoticed
 BLOCK_S = 0.5  # longest wait for a prompt
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Running:
-    """A group in the engine."""
-
-    entry: Entry
-    prompt: Prompt
-    submitted_at: float
 
 
 class RolloutActor:
@@ -70,7 +62,7 @@ class RolloutActor:
             claim_timeout_s=config.redis.claim_timeout_s,
             max_deliveries=config.redis.max_deliveries,
         )
-        self._running: dict[Future[tuple[Completion, ...]], _Running] = {}
+        self._running: list[RunningGroup] = []
         self._awaiting_weights: list[tuple[Entry, Prompt]] = []  # issued at a version that is not published (again) yet
         self._judging: list[Future[tuple[Completion, ...]]] = []
         self._answers_announced = False  # a slice has ended early for the answers
@@ -212,10 +204,12 @@ class RolloutActor:
         due = [pair for pair in self._awaiting_weights if pair[1].issued_at <= self._engine.edition.version]
         if not due:
             return
-        futures = self._engine.submit([self._request(prompt) for _, prompt in due])
+        futures = iter(self._engine.submit([request for _, prompt in due for request in self._requests(prompt)]))
         now = time.monotonic()
-        for future, (entry, prompt) in zip(futures, due, strict=True):
-            self._running[future] = _Running(entry=entry, prompt=prompt, submitted_at=now)
+        self._running += [
+            RunningGroup(entry=entry, prompt=prompt, futures=[*islice(futures, len(prompt.views))], submitted_at=now)
+            for entry, prompt in due
+        ]
         self._awaiting_weights = [pair for pair in self._awaiting_weights if pair not in due]
 
     def _read(self, entry: Entry) -> Prompt | None:
@@ -225,30 +219,28 @@ class RolloutActor:
             self._inbox.dead_letter(entry, f"prompt not readable: {error}")
             return None
 
-    def _request(self, prompt: Prompt) -> Request:
-        return Request(
-            token_ids=prompt.token_ids,
-            samples=prompt.samples,
-            temperature=self._config.rollout.temperature,
-            max_new_tokens=self._config.rollout.max_new_tokens,
-            seed=prompt.seed,
-        )
+    def _requests(self, prompt: Prompt) -> list[Request]:
+        rollout = self._config.rollout
+        return requests(prompt, temperature=rollout.temperature, max_new_tokens=rollout.max_new_tokens)
 
     def _collect_finished(self, *, timeout_s: float) -> None:
-        """Hand on what is finished (waiting a moment for it), keep what is running."""
+        """Hand on the groups that are finished (waiting a moment for them), keep what is running."""
         if self._awaiting_weights and not self._running:
             time.sleep(timeout_s)  # until there are weights for them
-        done, _ = wait(self._running, timeout=timeout_s, return_when=FIRST_COMPLETED)
-        # in group order, not in a set's: what follows (and at eta = 0 the whole run) is then reproducible
-        for future in sorted(done, key=lambda f: self._running[f].prompt.group):
-            running = self._running.pop(future)
-            self._tally.latencies_s.append(time.monotonic() - running.submitted_at)
-            self._hand_on(running, future.result())
+        undone = [future for group in self._running for future in group.futures if not future.done()]
+        wait(undone, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        # in group order, not in that of their ends: what follows (and at eta = 0 the whole run) is then reproducible
+        done = sorted((group for group in self._running if group.done), key=lambda group: group.prompt.group)
+        self._running = [group for group in self._running if group not in done]
+        for group in done:
+            self._tally.latencies_s.append(time.monotonic() - group.submitted_at)
+            self._hand_on(group)
         if done:
             self._hold()
         self._note_progress()
 
-    def _hand_on(self, running: _Running, completions: tuple[Completion, ...]) -> None:
+    def _hand_on(self, running: RunningGroup) -> None:
+        completions = running.completions
         try:
             group = RolloutGroup(prompt=running.prompt, completions=completions)
             payload = encode(group, max_bytes=self._config.max_entry_bytes)
@@ -270,7 +262,7 @@ class RolloutActor:
             self._heartbeat.progressed()
 
     def _hold(self) -> None:
-        running = [group.entry.id for group in self._running.values()]
+        running = [group.entry.id for group in self._running]
         self._held = running + [entry.id for entry, _ in self._awaiting_weights]
 
     def _renew(self) -> None:

@@ -88,6 +88,11 @@ def integer(where: str, value: object) -> int:
     return cast(int, value)
 
 
+def optional(where: str, value: object) -> int | None:
+    """Return an integer 0..2**63 - 1, or None."""
+    return None if value is None else integer(where, value)
+
+
 def number(where: str, value: object) -> float:
     """Return a finite float."""
     require(type(value) is float and math.isfinite(value), where, "a finite float", value)

@@ -1,4 +1,4 @@
-"""The wire: three message types and their codec (msgpack with a schema version; never pickle, I5).
+"""The wire: the codec of the three message types (msgpack with a schema version; never pickle, I5).
 
 A payload is the map `{"v": SCHEMA, "t": type, field: value, ...}` with exactly the fields of its type. Long sequences travel
 as bytes: token ids as int32 and log-probs as float32, both little-endian; policy versions as runs
@@ -7,13 +7,13 @@ messages have equal payloads. `decode` trusts nothing: it checks the size, then 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgpack
 
 from buffer import fields
 from buffer.fields import MAX_ITEMS, MAX_TOTAL, CodecError, each, exactly, require
+from buffer.message_types import Completion, ExperienceGroup, Prompt, RolloutGroup, View
 
 __all__ = [
     "MAX_BYTES",
@@ -23,130 +23,23 @@ __all__ = [
     "ExperienceGroup",
     "Prompt",
     "RolloutGroup",
+    "View",
     "decode",
     "encode",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_BYTES = 64 * 2**20  # in one payload
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prompt:
-    """One group to roll out. It has no label, so a worker that reads it can leak none (I6)."""
-
-    group: int
-    """Number of the group in this run: consecutive, >= 0."""
-    preference: str
-    """Id of the preference, by which the reward actor finds the label."""
-    permutation: tuple[int, ...]
-    """permutation[shown position] = index of the response in the preference's own order."""
-    token_ids: tuple[int, ...]
-    """What the policy reads."""
-    issued_at: int
-    """Policy version u at issue."""
-    samples: int
-    """Number of completions to sample, G >= 1."""
-    seed: int | None = None
-    """Seed of the sampling: the same prompt gives the same completions on any worker. None: the engine's own stream."""
-
-    def __post_init__(self) -> None:
-        shown = len(self.permutation)
-        require(0 < shown <= MAX_ITEMS, "permutation", f"1..{MAX_ITEMS} responses, not {shown}")
-        good = sorted(self.permutation) == list(range(shown))
-        require(good, "permutation", f"a permutation of 0..{shown - 1}", self.permutation)
-        require(len(self.token_ids) > 0, "token_ids", "at least one token")
-        require(0 < self.samples <= MAX_ITEMS, "samples", f"1..{MAX_ITEMS} completions, not {self.samples}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Completion:
-    """One completion of T >= 1 tokens."""
-
-    token_ids: tuple[int, ...]
-    """T token ids."""
-    logprobs: tuple[float, ...]
-    """T log-probs of the behaviour policy at the sampling temperature: finite, float32 on the wire."""
-    versions: tuple[int, ...]
-    """The policy version that produced each of the T tokens."""
-    text: str
-    """The decoded tokens."""
-    finish: Literal["stop", "length"]
-    """`stop`, or `length` if it was cut off."""
-
-    def __post_init__(self) -> None:
-        _per_token("", self.token_ids, self.logprobs, self.versions)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutGroup:
-    """A prompt with its completions."""
-
-    prompt: Prompt
-    """The prompt as issued."""
-    completions: tuple[Completion, ...]
-    """G = `prompt.samples` completions."""
-
-    def __post_init__(self) -> None:
-        samples, count = self.prompt.samples, len(self.completions)
-        require(count == samples, "completions", f"{samples} completions, one per sample of the prompt, not {count}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExperienceGroup:
-    """A scored group of G >= 1 completions, as the learners read it: numbers only, no text and no label."""
-
-    group: int
-    """Number of the group in this run."""
-    preference: str
-    """Id of the preference."""
-    issued_at: int
-    """Policy version u at issue."""
-    prompt_ids: tuple[int, ...]
-    """Token ids of the prompt."""
-    completion_ids: tuple[tuple[int, ...], ...]
-    """G sequences of T_i >= 1 token ids."""
-    logprobs: tuple[tuple[float, ...], ...]
-    """G sequences of T_i behaviour log-probs."""
-    versions: tuple[tuple[int, ...], ...]
-    """G sequences of T_i policy versions."""
-    rewards: tuple[float, ...]
-    """G finite numbers; the rule gives -1 or +1."""
-    failures: tuple[str, ...]
-    """G reasons why a completion could not be parsed; "" where it could."""
-    truncated: tuple[bool, ...]
-    """G times whether the completion ended at the token limit."""
-
-    def __post_init__(self) -> None:
-        require(len(self.prompt_ids) > 0, "prompt_ids", "at least one token")
-        samples = len(self.completion_ids)
-        require(0 < samples <= MAX_ITEMS, "completion_ids", f"1..{MAX_ITEMS} completions, not {samples}")
-        for name in ("logprobs", "versions", "rewards", "failures", "truncated"):
-            count = len(getattr(self, name))
-            require(count == samples, name, f"{samples} values, one per completion, not {count}")
-        for i in range(samples):
-            _per_token(f"[{i}]", self.completion_ids[i], self.logprobs[i], self.versions[i])
-
-    @property
-    def informative(self) -> bool:
-        """Whether the rewards differ: a group with std r = 0 carries no policy gradient."""
-        return max(self.rewards) != min(self.rewards)
-
-
-def _per_token(at: str, ids: tuple[int, ...], logprobs: tuple[float, ...], versions: tuple[int, ...]) -> None:
-    tokens = len(ids)
-    require(tokens > 0, f"token ids{at}", "at least one token in each completion")
-    require(len(logprobs) == tokens, f"logprobs{at}", f"{tokens} values, one per token, not {len(logprobs)}")
-    require(len(versions) == tokens, f"versions{at}", f"{tokens} values, one per token, not {len(versions)}")
 
 
 Message = TypeVar("Message", Prompt, RolloutGroup, ExperienceGroup)
 _Body = dict[str, object]
-_PROMPT = ("group", "preference", "permutation", "token_ids", "issued_at", "samples", "seed")
+_PROMPT = ("group", "preference", "views", "issued_at", "seed")
+_VIEW = ("permutation", "token_ids", "samples")
 _COMPLETION = ("token_ids", "logprobs", "versions", "text", "finish")
 _ROLLOUTS = ("prompt", "completions")
-_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures", "truncated")
-_EXPERIENCE = ("group", "preference", "issued_at", "prompt_ids", *_SCORED)
+_SCORED = ("completion_ids", "logprobs", "versions", "rewards", "failures", "truncated", "picks", "places")
+_EXPERIENCE = ("group", "preference", "issued_at", "responses", "prompt_ids", "samples", *_SCORED)
 
 
 def encode(message: Prompt | RolloutGroup | ExperienceGroup, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -192,11 +85,17 @@ def _write_prompt(prompt: Prompt) -> _Body:
     return {
         "group": fields.integer("group", prompt.group),
         "preference": fields.name("preference", prompt.preference),
-        "permutation": each("permutation", prompt.permutation, fields.integer),
-        "token_ids": fields.pack_ids("token_ids", prompt.token_ids),
+        "views": [_write_view(f"views[{i}].", view) for i, view in enumerate(prompt.views)],
         "issued_at": fields.integer("issued_at", prompt.issued_at),
-        "samples": fields.integer("samples", prompt.samples),
-        "seed": None if prompt.seed is None else fields.integer("seed", prompt.seed),
+        "seed": fields.optional("seed", prompt.seed),
+    }
+
+
+def _write_view(at: str, view: View) -> _Body:
+    return {
+        "permutation": each(f"{at}permutation", view.permutation, fields.integer),
+        "token_ids": fields.pack_ids(f"{at}token_ids", view.token_ids),
+        "samples": fields.integer(f"{at}samples", view.samples),
     }
 
 
@@ -208,11 +107,18 @@ def _prompt(body: _Body) -> Prompt:
     return Prompt(
         group=fields.integer("group", body["group"]),
         preference=fields.name("preference", body["preference"]),
-        permutation=each("permutation", body["permutation"], fields.integer),
-        token_ids=fields.unpack_ids("token_ids", body["token_ids"]),
+        views=each("views", body["views"], _view),
         issued_at=fields.integer("issued_at", body["issued_at"]),
-        samples=fields.integer("samples", body["samples"]),
-        seed=None if body["seed"] is None else fields.integer("seed", body["seed"]),
+        seed=fields.optional("seed", body["seed"]),
+    )
+
+
+def _view(where: str, value: object) -> View:
+    body = exactly(value, _VIEW, where)
+    return View(
+        permutation=each(f"{where}.permutation", body["permutation"], fields.integer),
+        token_ids=fields.unpack_ids(f"{where}.token_ids", body["token_ids"]),
+        samples=fields.integer(f"{where}.samples", body["samples"]),
     )
 
 
@@ -254,13 +160,17 @@ def _write_experience(group: ExperienceGroup) -> _Body:
         "group": fields.integer("group", group.group),
         "preference": fields.name("preference", group.preference),
         "issued_at": fields.integer("issued_at", group.issued_at),
-        "prompt_ids": fields.pack_ids("prompt_ids", group.prompt_ids),
+        "responses": fields.integer("responses", group.responses),
+        "prompt_ids": each("prompt_ids", group.prompt_ids, fields.pack_ids),
+        "samples": each("samples", group.samples, fields.integer),
         "completion_ids": each("completion_ids", group.completion_ids, fields.pack_ids),
         "logprobs": each("logprobs", group.logprobs, fields.pack_logprobs),
         "versions": each("versions", group.versions, fields.pack_versions),
         "rewards": each("rewards", group.rewards, fields.number),
         "failures": each("failures", group.failures, fields.reason),
         "truncated": each("truncated", group.truncated, fields.flag),
+        "picks": each("picks", group.picks, fields.optional),
+        "places": each("places", group.places, fields.optional),
     }
 
 
@@ -275,13 +185,17 @@ def _read_experience(payload: bytes, max_bytes: int) -> ExperienceGroup:
         group=fields.integer("group", body["group"]),
         preference=fields.name("preference", body["preference"]),
         issued_at=fields.integer("issued_at", body["issued_at"]),
-        prompt_ids=fields.unpack_ids("prompt_ids", body["prompt_ids"]),
+        responses=fields.integer("responses", body["responses"]),
+        prompt_ids=each("prompt_ids", body["prompt_ids"], fields.unpack_ids),
+        samples=each("samples", body["samples"], fields.integer),
         completion_ids=completion_ids,
         logprobs=each("logprobs", body["logprobs"], fields.unpack_logprobs),
         versions=tuple(versions),
         rewards=each("rewards", body["rewards"], fields.number),
         failures=each("failures", body["failures"], fields.reason),
         truncated=each("truncated", body["truncated"], fields.flag),
+        picks=each("picks", body["picks"], fields.optional),
+        places=each("places", body["places"], fields.optional),
     )
 
 

@@ -38,6 +38,15 @@ def rollout_laws(rollout: RolloutConfig) -> list[str]:
     out = []
     if rollout.samples < 2:
         out.append(f"rollout.samples = {rollout.samples}: a group needs G >= 2 completions to have an advantage")
+    elif rollout.orders > 1 and rollout.orders % 2:
+        out.append(
+            f"rollout.orders = {rollout.orders} must be 1 or even: orders are balanced in pairs, each with its mirror image"
+        )
+    elif rollout.samples % rollout.orders:
+        out.append(
+            f"rollout.samples = {rollout.samples} completions cannot be spread evenly over rollout.orders = {rollout.orders}"
+            " orders of the responses; make samples a multiple of orders"
+        )
     low, high = rollout.autoscale_min, rollout.autoscale_max
     if low > high:
         out.append(f"rollout.autoscale_min = {low} is over rollout.autoscale_max = {high} (0: no autoscaling); raise that")

@@ -79,6 +79,8 @@ class ColdStartConfig(Section):
     """N_RFT, judgements per preference without a hint (paper: 3)."""
     hinted: bool = True
     """Sample one more judgement per preference from a prompt that names the best response."""
+    balance: bool = False
+    """Leave out kept judgements until the best response stood equally often in each place: no position bias is learnt."""
     preferences: Natural = 0
     """Training preferences to sample. 0: all."""
     teacher: str = ""
@@ -125,7 +127,9 @@ class RolloutConfig(Section):
     resource: str = ""
     """Custom Ray resource of which each worker takes one, to place workers on certain nodes. Empty: any node."""
     samples: Count = 4
-    """G, completions per prompt, at least 2 (paper: 4)."""
+    """G, completions per preference, at least 2 (paper: 4)."""
+    orders: Count = 2
+    """Different orders of the responses in one group, 1 or an even number; `samples` are spread evenly over them (paper: 1)."""
     temperature: Positive = 1.0
     """Sampling temperature; the learner computes its log-probabilities at the same one."""
     max_new_tokens: Count = 1024

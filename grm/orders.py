@@ -5,7 +5,7 @@ A permutation maps places to responses: permutation[shown place] = index in the 
 
 import random
 from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import chain, count, cycle, islice
 
 
 def balanced_orders(n: int, orders: int, rng: random.Random) -> list[tuple[int, ...]]:
@@ -24,6 +24,21 @@ def balanced_orders(n: int, orders: int, rng: random.Random) -> list[tuple[int, 
         rng: Of the random orders.
     """
     return list(islice(chain.from_iterable(_block(n, rng) for _ in count()), orders))
+
+
+def orders_of_group(n: int, orders: int, samples: int, rng: random.Random, *, start: int = 0) -> list[tuple[int, ...]]:
+    """Return the order that each of the `samples` judgements of one preference reads: balanced orders in turn.
+
+    Four judgements of n = 2 in two orders: p, its mirror image, p, its mirror image. n = 1 has one order, n = 2 has two.
+
+    Args:
+        n: Number of responses, at least 1.
+        orders: Number of orders to take in turn; 1 is one random order for all.
+        samples: Number of judgements.
+        rng: Of the random order.
+        start: Orders passed over at first, by which judgements of another group go on where these end.
+    """
+    return list(islice(cycle(balanced_orders(n, orders, rng)), start, start + samples))
 
 
 def _block(n: int, rng: random.Random) -> Iterator[tuple[int, ...]]:

@@ -3,9 +3,15 @@
     plain    N_RFT judgements per preference; the wrong ones are rejected, and all of them if all are right: too easy
     hinted   the prompt names the best response; only wrong judgements are rejected, however easy the preference is
 
+    surplus  optional: kept judgements beyond those whose best stood in the rarest place; without them no place is favoured
+
+Of a judge with a position bias the first two rules keep what it said where the best stood in its favoured place, so what is
+learnt has the bias, too.
+
 A judgement is given as its rule reward (`grm.rewards.rule_reward`): above 0 is right; an unparsable one is wrong.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -41,3 +47,23 @@ def hinted_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
 def is_kept(verdict: Verdict) -> bool:
     """Return whether the cold start learns from a judgement of this verdict."""
     return verdict in ("kept", "hinted_kept")
+
+
+def surplus(shown: Sequence[tuple[int, int]]) -> set[int]:
+    """Return which of the kept judgements to leave out, so that for each n the best stood equally often in each place.
+
+    Of two responses with 5 judgements whose best stood first and 2 whose best stood second, 3 of the first are drawn.
+
+    Args:
+        shown: (n, place) of each judgement: the number of responses, and where the best of them was shown, 0 <= place < n.
+            Single responses (n = 1) stay.
+    """
+    held: dict[int, list[list[int]]] = {}
+    for index, (n, place) in enumerate(shown):
+        held.setdefault(n, [[] for _ in range(n)])[place].append(index)
+    out: set[int] = set()
+    for n, places in held.items():
+        fewest = min(map(len, places))
+        for place, indices in enumerate(places):
+            out.update(random.Random(f"surplus/{n}/{place}").sample(indices, len(indices) - fewest))
+    return out

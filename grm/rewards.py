@@ -1,4 +1,4 @@
-"""The rule reward of a completion. Pure function."""
+"""The rule reward of a completion, and what a judgement picks. Pure functions."""
 
 from collections.abc import Sequence
 
@@ -25,3 +25,13 @@ def rule_reward(scores: Sequence[int] | None, label: int, n: int) -> float:
     if n == 1:
         return CORRECT if scores[0] == label else WRONG
     return CORRECT if all(scores[label] > score for i, score in enumerate(scores) if i != label) else WRONG
+
+
+def pick(scores: Sequence[int] | None) -> int | None:
+    """Return the index of the one highest score; None for a tie, for a single response, and where there are no scores.
+
+    For n >= 2 the rule's reward is +1 where this is the label.
+    """
+    if scores is None or len(scores) == 1 or scores.count(max(scores)) > 1:
+        return None
+    return scores.index(max(scores))

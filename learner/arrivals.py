@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, quantiles
 
 from buffer.messages import ExperienceGroup
+from learner.positions import PositionStats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,7 +17,7 @@ class ArrivalsReport:
     groups: int
     """Groups that arrived, all of them uninformative."""
     metrics: dict[str, float]
-    """`reward/*`, `parse/*` and `length/*` of these groups."""
+    """`reward/*`, `parse/*`, `length/*` and `position/*` of these groups."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class ArrivalStats:
     """Groups whose completions were all wrong."""
     dropped_lengths: list[int] = field(default_factory=list)
     """Tokens of each completion of the groups that were dropped as too stale."""
+    positions: PositionStats = field(default_factory=PositionStats)
+    """What was picked, and where it stood."""
 
     def add(self, group: ExperienceGroup) -> None:
         """Count a group that arrived."""
@@ -46,6 +49,7 @@ class ArrivalStats:
         self.rewards += group.rewards
         self.lengths += map(len, group.completion_ids)
         self.truncated += sum(group.truncated)
+        self.positions.add(group)
         self.failures += sum(1 for reason in group.failures if reason)
         if not group.informative:
             self.solved_all += group.rewards[0] > 0
@@ -57,10 +61,11 @@ class ArrivalStats:
         return self.groups - self.solved_all - self.solved_none
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics `reward/*`, `parse/*` and `length/*` of docs/design.md; those without data are missing."""
-        metrics = {}
+        """Return the metrics `reward/*`, `parse/*`, `length/*` and `position/*` of docs/design.md; those without data are
+        missing."""
+        metrics = self.positions.metrics()
         if self.groups:
-            metrics = {
+            metrics |= {
                 "reward/mean": fmean(self.rewards),
                 "reward/solved_all": self.solved_all / self.groups,
                 "reward/solved_none": self.solved_none / self.groups,

@@ -11,11 +11,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from learner.prompt_groups import PromptGroup as PromptGroup
+
 PAD = 0  # token id in padded places, which no real token attends to
-
-
-PromptGroup = tuple[Sequence[int], Sequence[Sequence[int]]]
-"""Token ids of a prompt and of its completions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +55,7 @@ class Tokens:
 
 
 def pack_rows(groups: Iterable[PromptGroup], limit: int, *, share: bool) -> list[PackedRow]:
-    """Return the rows of a batch: for each group as few as hold its completions within `limit` tokens a row.
+    """Return the rows of a batch: for each prompt as few as hold its completions within `limit` tokens a row.
 
     The prompt is computed once per row, which for G short completions of a long prompt is nearly G times less work.
 

@@ -2,12 +2,14 @@
 
     sampled.jsonl ─without hinted─▶ sorted by preference ─▶ batches of whole groups, decoded when they are trained on
 
-The file is the cold start's `sampled.jsonl`: a line per group with prompt_ids and completions [{ids, reward, ...}].
+The file is the cold start's `sampled.jsonl`: a line per group with views [{prompt_ids, ...}], one for each order in which the
+responses were shown, and completions [{view, ids, reward, ...}], those of a view together.
 Hinted judgements are left out: they are often cut short, and so would teach the meta-RM the wrong thing
 (arXiv:2504.02495).
 """
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from buffer.json_lines import JsonLines, Row, rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledGroup:
-    """The sampled completions of one prompt."""
+    """The sampled completions of one preference."""
 
-    prompt_ids: tuple[int, ...]
-    """Token ids of the prompt, without a hint."""
+    prompt_ids: tuple[tuple[int, ...], ...]
+    """Token ids of the prompt of each view, without a hint."""
+    samples: tuple[int, ...]
+    """Completions of each view."""
     completion_ids: tuple[tuple[int, ...], ...]
     """Token ids of each completion."""
     rewards: tuple[float, ...]
@@ -61,8 +65,10 @@ class ColdStartBatches:
 
 def _group(row: Row) -> SampledGroup:
     completions = row["completions"]
+    counts = Counter(completion["view"] for completion in completions)
     return SampledGroup(
-        prompt_ids=tuple(row["prompt_ids"]),
+        prompt_ids=tuple(tuple(row["views"][view]["prompt_ids"]) for view in counts),
+        samples=tuple(counts.values()),
         completion_ids=tuple(tuple(completion["ids"]) for completion in completions),
         rewards=tuple(completion["reward"] for completion in completions),
     )

@@ -7,6 +7,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from buffer.messages import CodecError, ExperienceGroup, decode
 from buffer.streams import Consumer, Entry
+from learner.prompt_groups import by_prompt
 
 CLAIM = 64  # entries claimed at a time, at most
 POLL_S = 1.0  # seconds that one claim blocks at most; then the intake looks at what else may have changed
@@ -25,10 +26,10 @@ class GroupLimits:
 
     def check(self, group: ExperienceGroup) -> None:
         """Raise CodecError with the first limit that the group breaks."""
-        longest = len(group.prompt_ids) + max(map(len, group.completion_ids))
+        longest = max(len(prompt) + max(map(len, completions)) for prompt, completions in by_prompt([group]))
         if longest > self.tokens:
             raise CodecError(f"completion_ids: a sequence of {longest} tokens, the limit is {self.tokens}")
-        largest = max(max(ids) for ids in (group.prompt_ids, *group.completion_ids))
+        largest = max(max(ids) for ids in (*group.prompt_ids, *group.completion_ids))
         if largest >= self.vocabulary:
             raise CodecError(f"token id {largest} is not in the vocabulary of {self.vocabulary}")
 

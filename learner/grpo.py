@@ -28,6 +28,7 @@ from learner.deepspeed_engine import Engine, Frozen, NotFinite, deepspeed_settin
 from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
 from learner.logprobs import TokenLogProbs
+from learner.prompt_groups import by_prompt
 from learner.ranks import Ranks
 from learner.shared_prefix import supports_shared_prefix
 from learner.weight_export import probe_token_ids, to_published_weights
@@ -86,7 +87,7 @@ class PolicyUpdate:
         grpo = self._config.grpo
         batch = _flatten(groups, losses.NORMALISATIONS[grpo.normalise])
         micro_batches = batching.micro_batches_of_rank(
-            ((group.prompt_ids, group.completion_ids) for group in groups),
+            by_prompt(groups),
             self._config.learner.micro_tokens,
             share=supports_shared_prefix(self.engine.module.model.config),
             rank=self._ranks.rank,

@@ -25,6 +25,7 @@ from learner.cold_start_batches import ColdStartBatches
 from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
+from learner.prompt_groups import Completions, by_prompt
 from learner.ranks import Ranks
 from learner.shared_prefix import hidden_states, supports_shared_prefix
 
@@ -44,13 +45,9 @@ class MetaRMReport:
     all wrong); on rank 0 also `meta_rm/{backlog,skipped}`, in groups."""
 
 
-class ScoredCompletions(Protocol):
-    """Completions of one prompt with their rewards: an `ExperienceGroup`, or a group of the cold start's samples."""
+class ScoredCompletions(Completions, Protocol):
+    """Completions of one preference with their rewards."""
 
-    @property
-    def prompt_ids(self) -> Sequence[int]: ...
-    @property
-    def completion_ids(self) -> Sequence[Sequence[int]]: ...
     @property
     def rewards(self) -> Sequence[float]: ...
 
@@ -86,7 +83,7 @@ class MetaRMUpdate:
         completions = [ids for group in groups for ids in group.completion_ids]
         correct = [reward > 0 for group in groups for reward in group.rewards]
         micro_batches = batching.micro_batches_of_rank(
-            ((group.prompt_ids, group.completion_ids) for group in groups),
+            by_prompt(groups),
             self._config.meta_rm.micro_tokens,
             share=supports_shared_prefix(self.engine.module.model.config),
             rank=self._ranks.rank,

@@ -2,11 +2,13 @@
 
 One iteration makes policy version v + 1 out of version v:
 
-    1. Sample.     For the next preferences of the data, shuffle the responses, and sample G judgements from the policy.
+    1. Sample.     For the next preferences of the data, shuffle the responses, and sample G judgements from the policy: half
+                   of them with the responses in one order, half in the other (`rollout.orders`).
     2. Reward.     Parse each judgement's scores and compare them with the label: +1 if the labelled response is strictly
                    the best, else -1; a judgement that does not parse is wrong.
     3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one.
-    4. Advantage.  Within each group, A_i = (r_i - mean r) / std r.
+    4. Advantage.  Within each group, whatever order was read, A_i = (r_i - mean r) / std r. Who always prefers the second
+                   response is right half of the time, and gains nothing.
     5. Step.       One optimiser step on the GRPO loss: the clipped surrogate, plus beta times KL(policy, reference). The
                    loss itself is close to 0, since advantages sum to 0 and all ratios are 1; its gradient is not.
     6. Publish.    Load the new weights into the sampling engine.
@@ -121,41 +123,54 @@ class Sampler:
         ]
 
     def _sample(self, numbers: Sequence[int], drafts: Sequence[Draft]) -> list[tuple[Completion, ...]]:
-        """Sample G judgements of each prompt; a group's seed depends on its number alone."""
-        rollout, seed = self._config.rollout, self._config.run.seed
-        requests = [
-            Request(
-                token_ids=draft.token_ids,
-                samples=rollout.samples,
-                temperature=rollout.temperature,
-                max_new_tokens=rollout.max_new_tokens,
-                seed=sampling_seed(f"group/{seed}/{number}"),
-            )
-            for number, draft in zip(numbers, drafts, strict=True)
-        ]
-        return [future.result() for future in self.engine.submit(requests)]
+        """Sample G judgements of each preference; a group's seeds, one a judgement, depend on its number alone."""
+        rollout = self._config.rollout
+        requests = []
+        for number, draft in zip(numbers, drafts, strict=True):
+            seed = sampling_seed(f"group/{self._config.run.seed}/{number}")
+            for view in draft.views:
+                requests.append(
+                    Request(
+                        token_ids=view.token_ids,
+                        samples=view.samples,
+                        temperature=rollout.temperature,
+                        max_new_tokens=rollout.max_new_tokens,
+                        seed=seed,
+                    )
+                )
+                seed += view.samples
+        sampled = (future.result() for future in self.engine.submit(requests))
+        return [tuple(completion for _ in draft.views for completion in next(sampled)) for draft in drafts]
 
     def _group(self, number: int, draft: Draft, completions: Sequence[Completion], version: int) -> ExperienceGroup:
+        orders = [view.permutation for view in draft.views for _ in range(view.samples)]
         return ExperienceGroup(
             group=number,
             preference=draft.preference,
             issued_at=version,
-            prompt_ids=draft.token_ids,
+            responses=len(orders[0]),
+            prompt_ids=tuple(view.token_ids for view in draft.views),
+            samples=tuple(view.samples for view in draft.views),
             completion_ids=tuple(completion.token_ids for completion in completions),
             logprobs=tuple(completion.logprobs for completion in completions),
             versions=tuple(completion.versions for completion in completions),
             failures=("",) * len(completions),
             truncated=tuple(completion.finish == "length" for completion in completions),
-            rewards=tuple(self._reward(draft, completion.text) for completion in completions),
+            rewards=tuple(
+                self._reward(draft.preference, order, completion.text)
+                for order, completion in zip(orders, completions, strict=True)
+            ),
+            picks=(None,) * len(completions),
+            places=(None,) * len(completions),
         )
 
-    def _reward(self, draft: Draft, judgement: str) -> float:
+    def _reward(self, preference: str, order: tuple[int, ...], judgement: str) -> float:
         """Apply the rule to the scores, in the preference's own order."""
-        n = len(draft.permutation)
+        n = len(order)
         scale = training_score_range(n)
         parsed = parse(judgement, n, low=scale.low, high=scale.high)
-        scores = unshuffle(parsed.scores, draft.permutation) if isinstance(parsed, Judgement) else None
-        return rule_reward(scores, self._labels[draft.preference], n)
+        scores = unshuffle(parsed.scores, order) if isinstance(parsed, Judgement) else None
+        return rule_reward(scores, self._labels[preference], n)
 
 
 def _engine_settings(config: Config, model: str) -> VllmSettings:

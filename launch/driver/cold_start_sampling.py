@@ -4,7 +4,9 @@
 
 `sampled.jsonl` holds a line per group and is the truth: a group that is in it is never sampled again, and the streams of an
 interrupted try are not needed. Each group has a seed of its own, so a try that goes on samples what the first would have.
-A line keeps the prompt *without* the hint: that, and nothing else, is what the policy is fine-tuned on (I6).
+A line keeps the prompts *without* the hint: those, and nothing else, are what the policy is fine-tuned on (I6). The judgements
+of a preference read `rollout.orders` orders of its responses in turn, the hinted one the second of them: rejection alone keeps
+what a judge with a position bias said where the best stood in the favoured place.
 """
 
 import random
@@ -35,8 +37,8 @@ CLAIM = 64  # scored groups taken at a time
 NOTES = 10  # log lines on the way
 NOTE_S = 30.0  # between two of them while no judgement is kept
 
-Judged = tuple[tuple[int, ...], str, float, str]
-"""A completion: token ids, text, reward, why it was not parsed ("" where it was)."""
+Judged = tuple[int, tuple[int, ...], str, float, str]
+"""A completion: number of the view that it read, token ids, text, reward, why it was not parsed ("" where it was)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +51,6 @@ class Planned:
     """The prompt without a hint, which the completions are learnt under."""
     hinted: bool
     """Whether `asked` holds the hint."""
-    samples: int
-    """Completions to sample."""
     seed: int
     """Of the sampling."""
 
@@ -75,13 +75,13 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
     for index in order[: cold.preferences or None]:
         preference = preferences[index]
         name = preference.question.id
-        plain = prompts.draft(index, f"cold-start/{seed}/{name}")
-        if plain is None:
-            continue
-        if cold.samples:
-            planned.append(Planned(asked=plain, plain=plain, hinted=False, samples=cold.samples, seed=_seed(seed, name, False)))
-        if cold.hinted and (hinted := prompts.draft(index, f"cold-start/{seed}/{name}", best=preference.label)):
-            planned.append(Planned(asked=hinted, plain=plain, hinted=True, samples=1, seed=_seed(seed, name, True)))
+        salt = f"cold-start/{seed}/{name}"
+        if cold.samples and (plain := prompts.draft(index, salt, samples=cold.samples)):
+            planned.append(Planned(asked=plain, plain=plain, hinted=False, seed=_seed(seed, name, False)))
+        # The second order: fewer of an odd number of plain judgements have read it.
+        plain, hinted = prompts.draft(index, salt, start=1), prompts.draft(index, salt, start=1, best=preference.label)
+        if cold.hinted and plain and hinted:
+            planned.append(Planned(asked=hinted, plain=plain, hinted=True, seed=_seed(seed, name, True)))
     return planned
 
 
@@ -98,19 +98,23 @@ def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
 
 def verdicts_of(group: Planned, judged: Sequence[Judged]) -> tuple[Verdict, ...]:
     """Returns the verdicts on all completions of a group, whoever wrote them."""
-    return (hinted_verdicts if group.hinted else plain_verdicts)([reward for _, _, reward, _ in judged])
+    return (hinted_verdicts if group.hinted else plain_verdicts)([reward for *_, reward, _ in judged])
+
+
+def views_of(plain: Draft) -> list[int]:
+    """Returns the number of the view that each completion of a group has read, in their order."""
+    return [number for number, view in enumerate(plain.views) for _ in range(view.samples)]
 
 
 def row(plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
-    """Returns a line of `sampled.jsonl`: completions of one prompt, under the prompt that they are learnt under."""
+    """Returns a line of `sampled.jsonl`: completions of one preference, under the prompts that they are learnt under."""
     return {
         "preference": plain.preference,
         "hinted": hinted,
-        "permutation": plain.permutation,
-        "prompt_ids": plain.token_ids,
+        "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in plain.views],
         "completions": [
-            {"ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
-            for (ids, text, reward, failure), verdict in zip(judged, verdicts, strict=True)
+            {"view": view, "ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
+            for (view, ids, text, reward, failure), verdict in zip(judged, verdicts, strict=True)
         ],
     }
 
@@ -192,10 +196,8 @@ class Sampling:
         prompt = Prompt(
             group=number,
             preference=group.asked.preference,
-            permutation=group.asked.permutation,
-            token_ids=group.asked.token_ids,
+            views=group.asked.views,
             issued_at=0,
-            samples=group.samples,
             seed=group.seed,
         )
         payload = encode(prompt, max_bytes=self._config.max_entry_bytes)
@@ -232,7 +234,7 @@ class Sampling:
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
         group, texts = self._groups[scored.group], map(self._tokenizer.decode, scored.completion_ids)
-        judged = list(zip(scored.completion_ids, texts, scored.rewards, scored.failures, strict=True))
+        judged = list(zip(views_of(group.plain), scored.completion_ids, texts, scored.rewards, scored.failures, strict=True))
         return row(group.plain, judged, verdicts_of(group, judged), hinted=group.hinted)
 
     def _check_progress(self) -> None:

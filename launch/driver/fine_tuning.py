@@ -6,7 +6,7 @@ general data ───────┘
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from buffer import json_lines
 from buffer.json_lines import JsonLines
 from configs.schema import Config
 from grm.instructions import Instruction
-from grm.rejection import is_kept
+from grm.rejection import is_kept, surplus
 from launch.cluster import calls
 from launch.cluster.failures import CallFailed, RunFailed
 from launch.cluster.ray_cluster import Cluster
@@ -31,7 +31,15 @@ from learner.sft import SFTLearner, SFTReport, SFTStatus
 ASKED = {"step": "a step", "judge": "the judgements", "settle": "a checkpoint", "status": "the status"}
 
 
-def write_dataset(path: Path, sampled: Path, mixed: Iterable[Instruction], tokenizer: Tokenizer, limit: int) -> dict[str, int]:
+def write_dataset(
+    path: Path,
+    sampled: Path,
+    mixed: Iterable[Instruction],
+    tokenizer: Tokenizer,
+    limit: int,
+    *,
+    balanced: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """Write the examples to train on, all or none; no file is in memory as a whole.
 
     Args:
@@ -40,12 +48,16 @@ def write_dataset(path: Path, sampled: Path, mixed: Iterable[Instruction], token
         mixed: General data.
         tokenizer: The policy's.
         limit: Most tokens of a prompt and its completion. A longer example is left out and counted.
+        balanced: Label of each preference, by which the places of the best responses are balanced. None: they are not.
 
     Returns:
-        The number of examples of each kind and, under `too_long`, of those left out.
+        The number of examples of each kind and of those left out: under `too_long`, and with `balanced` under `surplus`.
     """
     counts = dict.fromkeys(("plain", "hinted", "general", "too_long"), 0)
-    examples = chain(_kept(sampled, tokenizer), _general(mixed, tokenizer))
+    left_out = set() if balanced is None else _surplus(sampled, balanced)
+    if balanced is not None:
+        counts["surplus"] = len(left_out)
+    examples = chain(_kept(sampled, tokenizer, left_out), _general(mixed, tokenizer))
     draft = path.with_suffix(".unfinished")
     draft.unlink(missing_ok=True)
     jsonl_log.append(draft, _fitting(examples, limit, counts))
@@ -62,19 +74,34 @@ def _fitting(examples: Iterable[dict[str, Any]], limit: int, counts: dict[str, i
             yield example
 
 
-def _kept(sampled: Path, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+def _surplus(sampled: Path, labels: Mapping[str, int]) -> set[tuple[str, bool, int]]:
+    """Returns preference, hinted and number of the kept judgements to leave out, so that no place of the best is favoured."""
+    kept = []
+    for _, row in json_lines.rows(sampled):
+        orders, name = [view["permutation"] for view in row["views"]], row["preference"]
+        for number, completion in enumerate(row["completions"]):
+            order = orders[completion["view"]]
+            if is_kept(completion["verdict"]):
+                kept.append(((name, row["hinted"], number), (len(order), order.index(labels[name]) if len(order) > 1 else 0)))
+    kept.sort()
+    left_out = surplus([shown for _, shown in kept])
+    return {key for index, (key, _) in enumerate(kept) if index in left_out}
+
+
+def _kept(sampled: Path, tokenizer: Tokenizer, left_out: Container[tuple[str, bool, int]]) -> Iterator[dict[str, Any]]:
     """Yield the judgements that were kept. A hinted one stands under the plain prompt: the hint is in no training text."""
     # Sorted: the order in which groups came depends on the machine, and the batches must not.
     order = sorted((row["preference"], row["hinted"], offset) for offset, row in json_lines.rows(sampled))
     for group in JsonLines(sampled, (offset for _, _, offset in order)):
-        for completion in group["completions"]:
-            if is_kept(completion["verdict"]):
+        for number, completion in enumerate(group["completions"]):
+            if is_kept(completion["verdict"]) and (group["preference"], group["hinted"], number) not in left_out:
+                prompt_ids = group["views"][completion["view"]]["prompt_ids"]
                 yield {
                     "kind": "hinted" if group["hinted"] else "plain",
                     "preference": group["preference"],
-                    "prompt": tokenizer.decode(group["prompt_ids"]),
+                    "prompt": tokenizer.decode(prompt_ids),
                     "completion": completion["text"],
-                    "prompt_ids": group["prompt_ids"],
+                    "prompt_ids": prompt_ids,
                     "completion_ids": completion["ids"],
                 }
 
@@ -203,4 +230,5 @@ def require_examples(counts: Mapping[str, int], verdicts: Mapping[str, int]) -> 
         raise RunFailed(
             f"the cold start kept none of its judgements ({dict(verdicts)}): sample more preferences, set"
             " cold_start.hinted=true, or choose a prompts.style that the model can follow"
+            + (", or set cold_start.balance=false: all that were kept favour one place" if counts.get("surplus") else "")
         )

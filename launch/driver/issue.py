@@ -64,10 +64,8 @@ def _prompt(config: Config, draft: Draft, after: Cursor, version: int) -> Prompt
     return Prompt(
         group=group,
         preference=draft.preference,
-        permutation=draft.permutation,
-        token_ids=draft.token_ids,
+        views=draft.views,
         issued_at=version,
-        samples=config.rollout.samples,
         seed=_seed(config, group),
     )
 

@@ -29,7 +29,7 @@ class JudgedPrompts:
     """Prompts whose answers are judgements of known labels."""
 
     drafts: Sequence[Draft]
-    """The prompts, at least one."""
+    """The prompts, at least one, of one view each."""
     preferences: Sequence[Preference]
     """Their preferences, in the same order."""
     tokenizer: Tokenizer
@@ -40,14 +40,13 @@ class JudgedPrompts:
     def request(self) -> GreedyRequest:
         """Returns what the learner is asked."""
         (*_, end) = self.tokenizer.completion("")
-        return GreedyRequest(prompts=tuple(draft.token_ids for draft in self.drafts), limit=self.limit, end=end)
+        return GreedyRequest(prompts=tuple(draft.views[0].token_ids for draft in self.drafts), limit=self.limit, end=end)
 
     def accuracy(self, completions: Sequence[Sequence[int]]) -> float:
         """Returns the share of completions, in the order of the prompts, that the rule rewards."""
         right = 0
         for preference, draft, ids in zip(self.preferences, self.drafts, completions, strict=True):
-            reward, _ = apply_rule(preference, draft.permutation, self.tokenizer.decode(ids))
-            right += reward > 0
+            right += apply_rule(preference, draft.views[0].permutation, self.tokenizer.decode(ids)).reward > 0
         return right / len(self.drafts)
 
 

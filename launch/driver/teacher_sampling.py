@@ -10,7 +10,8 @@ behind its prompt is left out, and counted in the line's `too_long`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,11 @@ from grm.preferences import Preference
 from grm.rejection import Verdict, given_verdicts, hinted_verdicts
 from grm.teacher_files import TeacherJudgement
 from launch.cluster.failures import RunFailed
-from launch.driver.cold_start_sampling import Judged, Planned, missing, row, verdicts_of
+from launch.driver.cold_start_sampling import Judged, Planned, missing, row, verdicts_of, views_of
 from launch.judging.endpoint import Endpoint, EndpointError
-from launch.judging.protocol import JudgeRequest, NotJudged
+from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring import jsonl_log
-from launch.setup.prompt_source import Draft, PromptSource
+from launch.setup.prompt_source import SEEDS, Draft, PromptSource
 from launch.setup.tokenizer import Tokenizer
 
 WAVES = 4  # groups asked at a time, for each request that may be under way: a kill loses these at most
@@ -54,16 +55,19 @@ class Taught:
         """Returns the index of each preference by its id."""
         return {preference.question.id: index for index, preference in enumerate(self.train)}
 
-    def judged(self, preference: Preference, permutation: tuple[int, ...], text: str, *, ended: bool = True) -> Judged:
+    def judged(
+        self, preference: Preference, view: int, permutation: tuple[int, ...], text: str, *, ended: bool = True
+    ) -> Judged:
         """Returns a teacher's text as the policy would have written it, with the rule's reward."""
         ids = self.tokenizer.completion(text, ended=ended)
         learnt = self.tokenizer.decode(ids)
-        return ids, learnt, *apply_rule(preference, permutation, learnt)
+        verdict = apply_rule(preference, permutation, learnt)
+        return view, ids, learnt, verdict.reward, verdict.failure
 
     def line(self, plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
-        """Returns the line of completions of one prompt, without those that do not fit in the context behind it."""
-        limit = self.config.model.context - len(plain.token_ids)
-        fitting = [(each, verdict) for each, verdict in zip(judged, verdicts, strict=True) if len(each[0]) <= limit]
+        """Returns the line of a preference's completions, without those that do not fit in the context behind their prompts."""
+        room = [self.config.model.context - len(view.token_ids) for view in plain.views]
+        fitting = [pair for pair in zip(judged, verdicts, strict=True) if len(pair[0][1]) <= room[pair[0][0]]]
         line = row(plain, [each for each, _ in fitting], [verdict for _, verdict in fitting], hinted=hinted)
         return line | {"too_long": len(judged) - len(fitting)}
 
@@ -105,8 +109,7 @@ def ask(taught: Taught, planned: Sequence[Planned], path: Path) -> None:
         wave = WAVES * taught.config.rollout.workers * taught.config.rollout.max_groups
         for start in range(0, len(left), wave):
             groups = left[start : start + wave]
-            asked = [_request(taught, group, places[group.asked.preference], endpoint) for group in groups]
-            answers = list(zip(groups, endpoint.judge(asked), strict=True))
+            answers = list(zip(groups, _answers(taught, groups, places, endpoint), strict=True))
             errors = [answer for _, answer in answers if isinstance(answer, NotJudged)]
             if len(errors) == len(groups):
                 raise RunFailed(f"the teacher answered none of {len(groups)} prompts in a row; the first error: {errors[0]}")
@@ -124,30 +127,46 @@ def ask(taught: Taught, planned: Sequence[Planned], path: Path) -> None:
         taught.note(f"the teacher gave no answer for {len(failed)} groups; the first error: {failed[0]}")
 
 
-def _request(taught: Taught, group: Planned, index: int, endpoint: Endpoint) -> JudgeRequest:
-    return JudgeRequest(
-        message=taught.prompts.message(
-            index,
-            group.asked.permutation,
-            endpoint.escape_special_tokens,
-            best=taught.train[index].label if group.hinted else None,
-        ),
-        samples=group.samples,
-        temperature=taught.config.rollout.temperature,
-        max_new_tokens=taught.config.rollout.max_new_tokens,
-        seed=group.seed,
-    )
+def _answers(
+    taught: Taught, groups: Sequence[Planned], places: Mapping[str, int], endpoint: Endpoint
+) -> list[list[Answer] | NotJudged]:
+    """Returns the answers about each group, those of its views one after the other, or the first error that it met."""
+    asked = [_requests(taught, group, places[group.asked.preference], endpoint) for group in groups]
+    answered = iter(endpoint.judge([request for requests in asked for request in requests]))
+    found: list[list[Answer] | NotJudged] = []
+    for requests in asked:
+        views = [next(answered) for _ in requests]
+        error = next((view for view in views if isinstance(view, NotJudged)), None)
+        found.append(error or [answer for view in views if not isinstance(view, NotJudged) for answer in view])
+    return found
 
 
-def _answered(taught: Taught, group: Planned, preference: Preference, answers: Sequence[Any]) -> dict[str, Any]:
+def _requests(taught: Taught, group: Planned, index: int, endpoint: Endpoint) -> list[JudgeRequest]:
+    best, before, requests = taught.train[index].label if group.hinted else None, 0, []
+    for view in group.asked.views:
+        requests.append(
+            JudgeRequest(
+                message=taught.prompts.message(index, view.permutation, endpoint.escape_special_tokens, best=best),
+                samples=view.samples,
+                temperature=taught.config.rollout.temperature,
+                max_new_tokens=taught.config.rollout.max_new_tokens,
+                seed=(group.seed + before) % SEEDS,
+            )
+        )
+        before += view.samples
+    return requests
+
+
+def _answered(taught: Taught, group: Planned, preference: Preference, answers: Sequence[Answer]) -> dict[str, Any]:
     judged = [
-        taught.judged(preference, group.asked.permutation, answer.text, ended=answer.finish == "stop") for answer in answers
+        taught.judged(preference, view, group.plain.views[view].permutation, answer.text, ended=answer.finish == "stop")
+        for view, answer in zip(views_of(group.plain), answers, strict=True)
     ]
     return taught.line(group.plain, judged, verdicts_of(group, judged), hinted=group.hinted)
 
 
 def read(taught: Taught, judgements: Sequence[TeacherJudgement], path: Path) -> None:
-    """Write `path` anew from a teacher's file, all or nothing: a line for each preference and order, hinted or not.
+    """Write `path` anew from a teacher's file, all or nothing: a line for each preference, and one for its hinted judgements.
 
     A preference whose prompt is too long is passed over and noted.
     """
@@ -171,17 +190,16 @@ def read(taught: Taught, judgements: Sequence[TeacherJudgement], path: Path) -> 
 
 
 def _given(taught: Taught, index: int, judgements: Sequence[TeacherJudgement]) -> list[dict[str, Any]]:
-    """Returns the lines of one preference. Whether it is too easy is decided over all of its plain judgements, in whichever
-    order the responses were shown."""
+    """Returns the lines of one preference: of its plain judgements, which together decide whether it is too easy, and of the
+    hinted ones."""
     preference, rows = taught.train[index], []
     for hinted, decide in ((False, given_verdicts), (True, hinted_verdicts)):
-        orders: dict[tuple[int, ...], list[Judged]] = {}
-        for each in judgements:
-            if each.hinted is hinted:
-                orders.setdefault(each.permutation, []).append(taught.judged(preference, each.permutation, each.text))
-        verdicts = iter(decide([reward for judged in orders.values() for _, _, reward, _ in judged]))
-        for permutation, judged in orders.items():
-            plain, own = taught.prompts.shown(index, permutation), [next(verdicts) for _ in judged]
-            if plain is not None:
-                rows.append(taught.line(plain, judged, own, hinted=hinted))
+        given = [each for each in judgements if each.hinted is hinted]
+        orders = Counter(each.permutation for each in given)
+        plain = taught.prompts.shown(index, orders) if given else None
+        if plain is not None:
+            numbers = {permutation: number for number, permutation in enumerate(orders)}
+            by_view = sorted(given, key=lambda each: numbers[each.permutation])  # as readers of a group expect them
+            judged = [taught.judged(preference, numbers[each.permutation], each.permutation, each.text) for each in by_view]
+            rows.append(taught.line(plain, judged, decide([reward for *_, reward, _ in judged]), hinted=hinted))
     return rows

@@ -35,6 +35,14 @@ METRICS: Mapping[str, Metric] = {
             "reward/solved_all": ("share of arrived groups whose completions were all right: no gradient", "0..1"),
             "reward/solved_none": ("share of arrived groups whose completions were all wrong: no gradient", "0..1"),
             "parse/failure_rate": ("share of arrived completions that did not parse into a judgement", "0..1"),
+            "position/consistency": (
+                "share of pairs of arrived judgements that read one preference in different orders and pick the same response",
+                "0..1",
+            ),
+            "position/first_excess": (
+                "share of arrived judgements that pick the response shown first, less the 1/n without a position bias",
+                "-1..1",
+            ),
             "staleness/mean": ("learner's version minus version at issue, mean over the trained groups", "versions"),
             "staleness/max": ("the same, maximum over the trained groups; never above max_staleness", "versions"),
             "staleness/in_flight": ("part of staleness/mean that passed while groups were generated", "versions"),

@@ -142,6 +142,18 @@ CARDS = (
         smooth=True,
     ),
     Card(
+        title="Position",
+        what="Judgements of one preference in different orders: how often two pick the same response,"
+        " and how much more often than by chance it is the one shown first.",
+        traces=(
+            Trace(metric="position/consistency", name="same pick"),
+            Trace(metric="position/first_excess", name="first, above chance"),
+        ),
+        show=percent,
+        low=None,
+        smooth=True,
+    ),
+    Card(
         title="Off-policy drift",
         what="The cost of training on older tokens: 1 \u2212 ESS of the importance weights, and the share of tokens cut.",
         traces=(

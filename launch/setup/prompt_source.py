@@ -1,6 +1,6 @@
 """The prompts of a run as a pure function of the seed and the position, for training and for evaluation.
 
-    (epoch, index) ─▶ (preference, permutation) ─▶ text ─▶ token ids
+    (epoch, index) ─▶ preference ─▶ orders of its responses ─▶ texts ─▶ token ids
 
 Only `Question`s enter: no label is in reach (I6). The position is the ledger's data cursor (I7), so a resumed run goes
 on with the prompt that would have come next. A prompt is rendered and tokenized when it is due, never before.
@@ -8,17 +8,20 @@ on with the prompt that would have come next. A prompt is rendered and tokenized
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from buffer.ledger import Cursor
+from buffer.messages import View
 from configs.load import ConfigError
 from configs.paths import expanded
 from configs.schema import Config
 from grm.judgement import ScoreRange
+from grm.orders import orders_of_group
 from grm.preferences import Question
-from grm.prompts import Template, load_template, render, shuffled, template
+from grm.prompts import Template, load_template, render, template
 from launch.setup.tokenizer import Tokenizer
 
 SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever `run.seed` is
@@ -26,14 +29,12 @@ SEEDS = 1 << 31  # a seed for vLLM or for a served model is below this, whatever
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A prompt before it is issued."""
+    """What a group is asked, before it is issued."""
 
     preference: str
     """Id of the preference."""
-    permutation: tuple[int, ...]
-    """`permutation[shown position]` is the index in the preference's own order of responses."""
-    token_ids: tuple[int, ...]
-    """The prompt, up to where the completion begins."""
+    views: tuple[View, ...]
+    """The preference in each order that the group reads, up to where the completion begins."""
 
 
 def sampling_seed(name: str) -> int:
@@ -42,11 +43,31 @@ def sampling_seed(name: str) -> int:
 
 
 class PromptSource:
-    """Training prompts by position: each epoch is a fresh order, each visit a fresh permutation of the responses."""
+    """Training prompts by position: each epoch asks in a fresh order, each visit draws the orders of the responses."""
 
     def __init__(
-        self, questions: Iterable[Question], *, tokenizer: Tokenizer, template: Template, seed: int, max_tokens: int
+        self,
+        questions: Iterable[Question],
+        *,
+        tokenizer: Tokenizer,
+        template: Template,
+        seed: int,
+        max_tokens: int,
+        orders: int = 1,
+        samples: int = 1,
     ) -> None:
+        """Renders nothing yet.
+
+        Args:
+            questions: All of them, in their own order.
+            tokenizer: The policy's.
+            template: Of the prompts.
+            seed: The run's.
+            max_tokens: Longest prompt, in tokens.
+            orders: Orders of the responses in one group.
+            samples: Completions of one training group.
+        """
+        self._orders, self._samples = orders, samples
         self._questions = list(questions)
         self._tokenizer = tokenizer
         self._template = template
@@ -58,8 +79,8 @@ class PromptSource:
     def take(self, cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
         """Returns the next `count` prompts from the cursor on, each with the cursor that follows it.
 
-        A prompt over `max_tokens` is passed over, whole, and counted by the cursor: text is never cut. ConfigError when no
-        prompt fits.
+        A prompt with a view over `max_tokens` is passed over, whole, and counted by the cursor: text is never cut. ConfigError
+        when no prompt fits.
         """
         taken: list[tuple[Draft, Cursor]] = []
         misses = 0
@@ -80,7 +101,7 @@ class PromptSource:
             order = list(range(len(self._questions)))
             random.Random(f"order/{self._seed}/{epoch}").shuffle(order)
             self._order = (epoch, order)
-        return self.draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}")
+        return self.draft(self._order[1][index], f"permutation/{self._seed}/{epoch}/{index}", samples=self._samples)
 
     def _after(self, cursor: Cursor, *, issued: bool) -> Cursor:
         wraps = cursor.index + 1 == len(self._questions)
@@ -92,7 +113,7 @@ class PromptSource:
         )
 
     def heldout(self, limit: int) -> list[Draft]:
-        """Returns the evaluation prompts: the first `limit` that fit, in order. Permutations depend on the seed alone, so all
+        """Returns the evaluation prompts, of one view each: the first `limit` that fit. Orders depend on the seed alone, so all
         evaluations of a run use the same prompts."""
         drafts = (self.draft(index, f"heldout/{self._seed}/{index}") for index in range(len(self._questions)))
         return list(islice((draft for draft in drafts if draft is not None), limit))
@@ -107,28 +128,43 @@ class PromptSource:
             self.skipped = None  # nothing is issued yet
         return too_long, looked_at
 
-    def draft(self, index: int, salt: str, *, scale: ScoreRange | None = None, best: int | None = None) -> Draft | None:
-        """Returns the prompt of one question, or None when it is too long.
+    def draft(
+        self,
+        index: int,
+        salt: str,
+        *,
+        samples: int = 1,
+        start: int = 0,
+        scale: ScoreRange | None = None,
+        best: int | None = None,
+    ) -> Draft | None:
+        """Returns the prompt of one question, or None when one of its views is too long.
 
         Args:
             index: Which question.
-            salt: Seed of the permutation of the responses.
+            salt: Seed of the orders of the responses.
+            samples: Completions, which are spread over the orders.
+            start: As in `orders_of_group`.
             scale: As in `render`.
             best: The label, which the prompt then names; for hinted sampling in the cold start only (I6).
         """
         question = self._questions[index]
-        return self.shown(index, shuffled(len(question.responses), random.Random(salt)), scale=scale, best=best)
+        shown = orders_of_group(len(question.responses), self._orders, samples, random.Random(salt), start=start)
+        return self.shown(index, Counter(shown), scale=scale, best=best)
 
     def shown(
-        self, index: int, permutation: tuple[int, ...], *, scale: ScoreRange | None = None, best: int | None = None
+        self, index: int, orders: Mapping[tuple[int, ...], int], *, scale: ScoreRange | None = None, best: int | None = None
     ) -> Draft | None:
-        """Returns the prompt of one question in a given order of its responses; otherwise as `draft`."""
-        token_ids = self._tokenizer.encode(
-            self.message(index, permutation, self._tokenizer.escape_special_tokens, scale=scale, best=best)
-        )
-        if len(token_ids) > self._max_tokens:
-            return None
-        return Draft(preference=self._questions[index].id, permutation=permutation, token_ids=token_ids)
+        """Returns the prompt of one question in given orders of its responses, with the completions of each; or None, as
+        `draft`."""
+        views = []
+        for permutation, count in orders.items():
+            escape = self._tokenizer.escape_special_tokens
+            token_ids = self._tokenizer.encode(self.message(index, permutation, escape, scale=scale, best=best))
+            if len(token_ids) > self._max_tokens:
+                return None
+            views.append(View(permutation=permutation, token_ids=token_ids, samples=count))
+        return Draft(preference=self._questions[index].id, views=tuple(views))
 
     def message(
         self,
@@ -139,7 +175,7 @@ class PromptSource:
         scale: ScoreRange | None = None,
         best: int | None = None,
     ) -> str:
-        """Returns the text of that prompt, for whichever tokenizer the escape is of. Arguments as of `draft` and `render`."""
+        """Returns the text of a view, for whichever tokenizer the escape is of. Arguments as of `draft` and `render`."""
         return render(
             self._questions[index],
             permutation,
@@ -165,4 +201,6 @@ def prompt_source(config: Config, questions: Sequence[Question], tokenizer: Toke
         template=prompt_template(config),
         seed=config.run.seed,
         max_tokens=config.max_prompt_tokens,
+        orders=config.rollout.orders,
+        samples=config.rollout.samples,
     )

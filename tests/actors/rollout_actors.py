@@ -1,7 +1,7 @@
 """Rollout actors on a real server, with a fake engine that decides when a group is finished."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import redis
 from actors.rollout import RolloutActor
 from actors.rollout_report import RolloutReport
 from buffer.ledger import Cursor, Ledger, Offer
-from buffer.messages import Prompt, RolloutGroup, decode, encode
+from buffer.messages import Prompt, RolloutGroup, View, decode, encode
 from buffer.streams import REWARD, ROLLOUTS, Address, Consumer
 from buffer.weights import PublishedWeights, seal
 from configs.load import load
@@ -21,14 +21,22 @@ SMALL = ["rollout.max_groups=4", "redis.claim_timeout_s=0.4"]
 CONFIG = load("tiny", SMALL)
 
 
-def issue(client: redis.Redis, address: Address, count: int, *, version: int = 0) -> None:
+def issue(
+    client: redis.Redis,
+    address: Address,
+    count: int,
+    *,
+    version: int = 0,
+    more: Sequence[View] = (),
+    seed: int | None = None,
+) -> None:
+    """Prompts of a view with two samples, and of the views `more`."""
     ledger = Ledger(client, address.run_id)
     first = ledger.cursor().group
     offers = []
     for group in range(first, first + count):
-        prompt = Prompt(
-            group=group, preference=f"p{group}", permutation=(1, 0), token_ids=(7, 8, group + 1), issued_at=version, samples=2
-        )
+        views = (View(permutation=(1, 0), token_ids=(7, 8, group + 1), samples=2), *more)
+        prompt = Prompt(group=group, preference=f"p{group}", views=views, issued_at=version, seed=seed)
         offers.append(Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1)))
     assert ledger.issue(offers, version=version, limit=100) == count
 

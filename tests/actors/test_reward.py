@@ -1,6 +1,7 @@
 """The reward actor on a real server: labels join, the rule speaks, the permutation is undone."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -8,7 +9,7 @@ import redis
 from actors import reward
 from actors.reward import RewardActor, RewardReport
 from buffer.ledger import Cursor, Ledger, Offer
-from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, RolloutGroup, decode, encode
+from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, RolloutGroup, View, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from configs.load import load
 from grm.preferences import Preference, Question
@@ -30,16 +31,24 @@ def completion(text: str) -> Completion:
 
 
 def roll(client: redis.Redis, address: Address, preference: str, permutation: tuple[int, ...], *texts: str) -> int:
-    """Put a rollout group on the stream as a rollout actor would."""
+    """Put a rollout group on the stream as a rollout actor would: all its completions have read one order."""
+    return roll_views(client, address, preference, (permutation, texts))
+
+
+def roll_views(client: redis.Redis, address: Address, preference: str, *views: tuple[tuple[int, ...], Sequence[str]]) -> int:
+    """The same for a group of several orders, each with its completions."""
     ledger = Ledger(client, address.run_id)
     group = ledger.cursor().group
-    prompt = Prompt(
-        group=group, preference=preference, permutation=permutation, token_ids=(1,), issued_at=0, samples=len(texts)
+    asked = tuple(
+        View(permutation=permutation, token_ids=(number,), samples=len(texts))
+        for number, (permutation, texts) in enumerate(views, start=1)
     )
+    prompt = Prompt(group=group, preference=preference, views=asked, issued_at=0)
+    completions = tuple(completion(text) for _, texts in views for text in texts)
     ledger.issue([Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1))], version=0, limit=100)
     worker = Consumer(client, address.run_id, PROMPTS, ROLLOUT, "test", claim_timeout_s=60)
     (entry,) = worker.claim(1, block_s=0)
-    worker.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=tuple(map(completion, texts)))))
+    worker.hand_off(entry, ROLLOUTS, encode(RolloutGroup(prompt=prompt, completions=completions)))
     return group
 
 
@@ -76,12 +85,33 @@ def test_the_rule_is_applied_in_the_preferences_own_order(client: redis.Redis, a
     assert (sum(report.completions for report in reports), sum(report.lost for report in reports)) == (8, 0)
 
 
+def test_each_completion_is_mapped_back_through_the_order_that_it_read(client: redis.Redis, address: Address) -> None:
+    """Who says "the second" whatever it reads is right in one order and wrong in the other: on average nothing is gained."""
+    second, first = judgement(2, 9), judgement(9, 2)
+    roll_views(client, address, "two", ((0, 1), [second, second, first]), ((1, 0), [second, judgement(5, 5)]))
+    score_all(actor(address), client, address)
+    (group,) = scored(client, address)
+    assert group.rewards == (1.0, 1.0, -1.0, -1.0, -1.0)
+    assert group.picks == (1, 1, 0, 0, None)
+    assert group.places == (1, 1, 0, 1, None)
+    assert (group.responses, group.prompt_ids, group.samples) == (2, ((1,), (2,)), (3, 2))
+
+
+def test_three_responses_are_mapped_back_through_their_own_orders(client: redis.Redis, address: Address) -> None:
+    roll_views(client, address, "three", ((2, 0, 1), [judgement(1, 9, 2)]), ((1, 0, 2), [judgement(1, 2, 9)]))
+    score_all(actor(address), client, address)
+    (group,) = scored(client, address)
+    assert group.rewards == (1.0, -1.0)
+    assert (group.picks, group.places) == ((0, 2), (1, 2))
+
+
 def test_single_responses_are_scored_zero_or_one(client: redis.Redis, address: Address) -> None:
     roll(client, address, "one", (0,), judgement(0), judgement(1), judgement(7))
     score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert group.rewards == (1.0, -1.0, -1.0)
     assert group.failures == ("", "", "out_of_range")
+    assert group.picks == group.places == (None,) * 3
 
 
 def test_the_wrong_number_of_scores_is_no_judgement(client: redis.Redis, address: Address) -> None:
@@ -153,7 +183,8 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
 
 def test_a_completion_that_ended_at_the_token_limit_is_marked(client: redis.Redis, address: Address) -> None:
     ledger = Ledger(client, address.run_id)
-    prompt = Prompt(group=0, preference="two", permutation=(0, 1), token_ids=(1,), issued_at=0, samples=2)
+    views = (View(permutation=(0, 1), token_ids=(1,), samples=2),)
+    prompt = Prompt(group=0, preference="two", views=views, issued_at=0)
     ledger.issue([Offer(group=0, payload=encode(prompt), after=Cursor(group=1))], version=0, limit=100)
     worker = Consumer(client, address.run_id, PROMPTS, ROLLOUT, "test", claim_timeout_s=60)
     (entry,) = worker.claim(1, block_s=0)

@@ -6,8 +6,10 @@ import time
 import pytest
 import redis
 
+from actors.generator import Request
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
+from buffer.messages import View
 from buffer.stream_state import read_queues
 from buffer.streams import PROMPTS, Address, dead_letters, lengths
 from buffer.weights import Edition, PublishedWeights, WeightsRefused
@@ -207,6 +209,51 @@ def test_a_group_that_is_too_large_to_hand_on_is_a_dead_letter_that_names_the_se
     assert letter.group == 0
     assert "redis.max_entry_mb" in letter.reason
     assert Ledger(client, address.run_id).outstanding() == {1: 0}, "its credit refills"
+
+
+def test_a_group_is_handed_on_when_all_its_views_are_done_in_the_order_of_the_views(
+    client: redis.Redis, address: Address
+) -> None:
+    issue(client, address, 2, more=[View(permutation=(0, 1), token_ids=(9,), samples=1)])
+    engine = FakeEngine(text=lambda request, sample: f"{request.token_ids[-1]} {sample}")
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    work_until(worker, lambda: engine.batches)
+    assert engine.batches == [4], "a request for each view, all submitted together"
+    engine.finish(3)  # the first group, and the first view of the second
+    reports = work_until(worker, lambda: lengths(client, address.run_id)["rollouts"])
+    assert worker.work(0.2).in_flight == 1
+    engine.finish()
+    reports += work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 2)
+    first, second = handed_on(client, address)
+    assert [c.text for c in first.completions] == ["1 0", "1 1", "9 0"]
+    assert [c.text for c in second.completions] == ["2 0", "2 1", "9 0"]
+    assert first.prompt.permutations == ((1, 0), (1, 0), (0, 1))
+    assert sum(report.completions for report in reports) == 6
+
+
+def test_groups_that_end_together_are_handed_on_in_their_order(client: redis.Redis, address: Address) -> None:
+    issue(client, address, 4, more=[View(permutation=(0, 1), token_ids=(9,), samples=1)])
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    work_until(worker, lambda: engine.batches)
+    engine._running.reverse()
+    engine.finish()
+    work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 4)
+    assert [group.prompt.group for group in handed_on(client, address)] == [0, 1, 2, 3]
+
+
+def test_no_two_completions_of_a_seeded_group_share_a_seed(client: redis.Redis, address: Address) -> None:
+    """An engine seeds completion i of a request with its seed + i."""
+    others = [View(permutation=(0, 1), token_ids=(9,), samples=3)]
+    asked: list[Request] = []
+    engine = FakeEngine(text=lambda request, sample: asked.append(request) or "text")  # type: ignore[func-returns-value]
+    issue(client, address, 1, more=others, seed=70)
+    issue(client, address, 1, more=others)
+    work_until(actor(address, engine, LocalWeights()), lambda: lengths(client, address.run_id)["rollouts"] == 2)
+    seeds = list(dict.fromkeys((request.seed, request.samples) for request in asked))
+    assert seeds == [(70, 2), (72, 3), (None, 2), (None, 3)]
 
 
 def test_a_prompt_that_cannot_be_read_is_a_dead_letter_and_frees_its_credit(client: redis.Redis, address: Address) -> None:

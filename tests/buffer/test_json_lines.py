@@ -68,8 +68,9 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `sampled.jsonl` of 5 MB."""
 
     def row(number: int, rng: random.Random, tokens: int) -> dict[str, Any]:
-        completions = [{"ids": ids(rng, tokens // 8), "text": "", "reward": 1.0, "failure": ""} for _ in range(8)]
-        return {"preference": f"p{number:04}", "hinted": False, "prompt_ids": ids(rng, 100), "completions": completions}
+        completions = [{"view": 0, "ids": ids(rng, tokens // 8), "text": "", "reward": 1.0, "failure": ""} for _ in range(8)]
+        views = [{"prompt_ids": ids(rng, 100)}]
+        return {"preference": f"p{number:04}", "hinted": False, "views": views, "completions": completions}
 
     return fill(tmp_path_factory.mktemp("sampled") / "sampled.jsonl", row)
 

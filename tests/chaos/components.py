@@ -20,6 +20,7 @@ from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from buffer.heartbeat import Heartbeat
 from buffer.ledger import Cursor, Ledger
+from buffer.messages import View
 from buffer.streams import Address, connect
 from buffer.weights import NONE, Edition, PublishedWeights, WeightSink, seal
 from configs.schema import Config
@@ -93,9 +94,11 @@ class LatentEngine(FakeEngine):
 
 
 def judgement(request: Request, sample: int) -> str:
-    """Right by the first sample and wrong by the others, but for the dull groups; the token after the first is the group."""
-    right = sample == 0 or request.token_ids[1] % DULL == 0
-    return f"Specific Criteria: brevity 70%\nAnalysis: fine.\nScores: \\boxed{{{'9, 2' if right else '2, 9'}}}"
+    """Says that the best stands first, and in the dull groups that it stands where it does: first in the first of two views.
+    A prompt is 7, the group, and where the best stands."""
+    group, place = request.token_ids[1:3]
+    first = place == 0 or group % DULL != 0
+    return f"Specific Criteria: brevity 70%\nAnalysis: fine.\nScores: \\boxed{{{'9, 2' if first else '2, 9'}}}"
 
 
 def preferences(count: int = 40) -> list[Preference]:
@@ -107,7 +110,11 @@ def take(cursor: Cursor, count: int) -> list[tuple[Draft, Cursor]]:
     size = len(preferences())
     taken = []
     for _ in range(count):
-        draft = Draft(preference=f"p{cursor.index}", permutation=(0, 1), token_ids=(7, cursor.group, 8))
+        views = (
+            View(permutation=(0, 1), token_ids=(7, cursor.group, 0), samples=1),
+            View(permutation=(1, 0), token_ids=(7, cursor.group, 1), samples=1),
+        )
+        draft = Draft(preference=f"p{cursor.index}", views=views)
         wraps = cursor.index + 1 == size
         cursor = Cursor(group=cursor.group + 1, epoch=cursor.epoch + wraps, index=0 if wraps else cursor.index + 1)
         taken.append((draft, cursor))

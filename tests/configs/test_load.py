@@ -32,7 +32,7 @@ def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
 
 
 def test_the_schema_stays_small_and_two_deep() -> None:
-    assert len(leaves(load("tiny"))) <= 90  # the budget was about 80 before there were faults and scaling to set
+    assert len(leaves(load("tiny"))) <= 100  # the budget was about 80 before there were faults, scaling and a teacher to set
     assert not any(isinstance(value, dict) for value in leaves(load("tiny")).values())
 
 
@@ -85,6 +85,9 @@ def test_derived_values() -> None:
             r"rollout.top_p: truncated sampling biases the importance weight.*top_p 1.0.*leave the key out",
         ),
         ("rollout.top_p=1.0", r"rollout.top_p: truncated sampling biases the importance weight"),
+        ("rollout.orders=0", "rollout.orders: .*greater than or equal to 1, found 0"),
+        ("rollout.orders=3", r"rollout.orders = 3 must be 1 or even: orders are balanced in pairs"),
+        ("rollout.orders=6", r"rollout.samples = 8 completions cannot be spread evenly over rollout.orders = 6 .*multiple"),
         ("rollout.top_k=50", r"rollout.top_k: truncated sampling biases the importance weight.*top_k -1"),
         ("learner.ranks=3", r"8 x 8 = 64 completions cannot be divided evenly among learner.ranks = 3"),
         ("meta_rm.batch=60", r"meta_rm.batch = 60 must be whole groups: a multiple of rollout.samples = 8"),

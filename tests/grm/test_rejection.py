@@ -1,10 +1,12 @@
 """The rules of rejective fine-tuning, by hand and over all outcomes."""
 
+import random
+from collections import Counter
 from itertools import product
 
 import pytest
 
-from grm.rejection import VERDICTS, Verdict, given_verdicts, hinted_verdicts, is_kept, plain_verdicts
+from grm.rejection import VERDICTS, Verdict, given_verdicts, hinted_verdicts, is_kept, plain_verdicts, surplus
 from grm.rewards import rule_reward
 
 
@@ -53,3 +55,27 @@ def test_what_is_kept_is_right_and_never_everything(rewards: tuple[float, ...]) 
 def test_two_verdicts_keep() -> None:
     assert VERDICTS == ("kept", "wrong", "too_easy", "hinted_kept", "hinted_wrong")
     assert [verdict for verdict in VERDICTS if is_kept(verdict)] == ["kept", "hinted_kept"]
+
+
+def test_of_five_first_and_two_second_three_first_are_surplus() -> None:
+    shown = [(2, 0)] * 5 + [(2, 1)] * 2
+    left_out = surplus(shown)
+    assert len(left_out) == 3
+    assert left_out < set(range(5))
+    assert surplus(shown) == left_out
+
+
+def test_what_stays_favours_no_place_for_any_number_of_responses_and_single_ones_stay() -> None:
+    rng = random.Random(0)
+    shown = [(n, min(rng.randrange(n), rng.randrange(n))) for n in rng.choices([1, 2, 3, 4], k=400)]
+    stays = Counter(pair for index, pair in enumerate(shown) if index not in surplus(shown))
+    before = Counter(shown)
+    for n in (1, 2, 3, 4):
+        fewest = min(before[n, place] for place in range(n))
+        assert [stays[n, place] for place in range(n)] == [fewest] * n
+    assert stays[1, 0] == before[1, 0]
+
+
+def test_of_a_judge_that_always_says_the_second_nothing_stays() -> None:
+    assert surplus([(2, 1)] * 3) == {0, 1, 2}
+    assert surplus([]) == set()

@@ -36,20 +36,25 @@ END = 2  # token id that ends a completion, in the random models
 
 
 def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), vocabulary: int = 250) -> ExperienceGroup:
-    """Return a random group, the same for the same number; informative unless `rewards` are equal."""
+    """Return a random group in two orders, the same for the same number; informative unless `rewards` are equal."""
     rng = random.Random(group)
+    prompts = [tuple(rng.randrange(vocabulary) for _ in range(rng.randint(2, 30))) for _ in range(2)]
     lengths = [rng.randint(1, 20) for _ in range(SAMPLES)]
     return ExperienceGroup(
         group=group,
         preference=f"p{group}",
         issued_at=issued_at,
-        prompt_ids=tuple(rng.randrange(vocabulary) for _ in range(rng.randint(2, 30))),
+        responses=2,
+        prompt_ids=tuple(prompts),
+        samples=(1, SAMPLES - 1),
         completion_ids=tuple((*(rng.randrange(4, vocabulary) for _ in range(length - 1)), END) for length in lengths),
         logprobs=tuple(tuple(-5.0 - rng.random() for _ in range(length)) for length in lengths),
         versions=tuple((issued_at,) * length for length in lengths),
         rewards=tuple(rewards) or (1.0, -1.0, *(rng.choice([1.0, -1.0]) for _ in range(SAMPLES - 2))),
         failures=("",) * SAMPLES,
         truncated=tuple(length == 20 for length in lengths),
+        picks=(None,) * SAMPLES,
+        places=(None,) * SAMPLES,
     )
 
 

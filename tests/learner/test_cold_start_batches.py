@@ -10,8 +10,9 @@ from learner.cold_start_batches import ColdStartBatches, SampledGroup
 
 
 def line(number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False) -> dict[str, Any]:
-    completions = [{"ids": [number, i], "text": "t", "reward": r, "failure": ""} for i, r in enumerate(rewards)]
-    return {"preference": f"p{number}", "hinted": hinted, "prompt_ids": [number, 7], "completions": completions}
+    completions = [{"ids": [number, i], "text": "t", "reward": r, "failure": "", "view": i // 2} for i, r in enumerate(rewards)]
+    views = [{"permutation": [0, 1], "prompt_ids": [number, 7]}, {"permutation": [1, 0], "prompt_ids": [number, 8]}]
+    return {"preference": f"p{number}", "hinted": hinted, "views": views, "completions": completions}
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -25,12 +26,17 @@ def batches(path: Path, size: int) -> list[list[SampledGroup]]:
 
 
 def numbers(path: Path, size: int) -> list[list[int]]:
-    return [[group.prompt_ids[0] for group in batch] for batch in batches(path, size)]
+    return [[group.prompt_ids[0][0] for group in batch] for batch in batches(path, size)]
 
 
 def test_a_group_is_what_stands_in_the_file(tmp_path: Path) -> None:
     ((group,),) = batches(write(tmp_path / "s.jsonl", [line(4)]), 3)
-    assert group == SampledGroup(prompt_ids=(4, 7), completion_ids=((4, 0), (4, 1), (4, 2)), rewards=(1.0, -1.0, -1.0))
+    assert group == SampledGroup(
+        prompt_ids=((4, 7), (4, 8)),
+        samples=(2, 1),
+        completion_ids=((4, 0), (4, 1), (4, 2)),
+        rewards=(1.0, -1.0, -1.0),
+    )
 
 
 def test_right_and_wrong_are_in_and_hinted_ones_are_not(tmp_path: Path) -> None:

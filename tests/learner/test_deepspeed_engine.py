@@ -60,9 +60,10 @@ class Plain:
         for group in groups:
             rewards = torch.tensor(group.rewards)
             advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
-            for i, completion in enumerate(group.completion_ids):
-                new = self.logprobs(self.policy, group.prompt_ids, completion)
-                reference = self.logprobs(self.reference, group.prompt_ids, completion).detach()
+            read = [prompt for prompt, count in zip(group.prompt_ids, group.samples, strict=True) for _ in range(count)]
+            for i, (prompt, completion) in enumerate(zip(read, group.completion_ids, strict=True)):
+                new = self.logprobs(self.policy, prompt, completion)
+                reference = self.logprobs(self.reference, prompt, completion).detach()
                 weight = (new.detach() - torch.tensor(group.logprobs[i])).exp().clamp(max=self.grpo.tis_cap)
                 ratio = (new - new.detach()).exp()
                 k3 = (reference - new).exp() - (reference - new) - 1

@@ -12,6 +12,7 @@ from configs.schema import Config
 from learner import checkpoint
 from learner.cold_start_batches import ColdStartBatches
 from learner.meta_rm import MetaRMLearner, MetaRMReport
+from learner.prompt_groups import by_prompt
 from tests.learner.run_by_hand import Run, config, experience
 
 
@@ -71,7 +72,7 @@ def test_acknowledged_with_the_checkpoint_which_transformers_score_alike(run: Ru
 def loss_by_transformers(folder: Path, groups: list[ExperienceGroup]) -> float:
     """Return the loss of one padded batch, as a user of the folder would score it."""
     scorer = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    rows = [[*group.prompt_ids, *ids] for group in groups for ids in group.completion_ids]
+    rows = [[*prompt, *ids] for prompt, completions in by_prompt(groups) for ids in completions]
     longest = max(map(len, rows))
     pad = scorer.config.pad_token_id
     with torch.no_grad():
@@ -112,8 +113,12 @@ def samples(tmp_path: Path) -> Path:
     for number in range(100, 105):
         group = experience(number, 0)
         pairs = zip(group.completion_ids, group.rewards, strict=True)
-        completions = [{"ids": ids, "text": "", "reward": reward, "failure": ""} for ids, reward in pairs]
-        row = {"preference": group.preference, "prompt_ids": group.prompt_ids, "completions": completions}
+        completions = [
+            {"view": int(i >= group.samples[0]), "ids": ids, "text": "", "reward": reward, "failure": ""}
+            for i, (ids, reward) in enumerate(pairs)
+        ]
+        views = [{"prompt_ids": prompt} for prompt in group.prompt_ids]
+        row = {"preference": group.preference, "views": views, "completions": completions}
         rows += [row | {"hinted": False}, row | {"hinted": True, "completions": completions[:1]}]
     path = tmp_path / "sampled.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

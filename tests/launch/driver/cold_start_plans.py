@@ -54,7 +54,11 @@ class ScriptedEngine(FakeEngine):
 
     def __init__(self, groups: list[Planned]) -> None:
         super().__init__(self._write)
-        self._groups = {group.asked.token_ids: group for group in groups}
+        self._views = {
+            view.token_ids: (group, view.permutation, sum(before.samples for before in group.asked.views[:number]))
+            for group in groups
+            for number, view in enumerate(group.asked.views)
+        }
         self.asked: list[Request] = []
 
     def submit(self, requests: Any) -> Any:
@@ -62,7 +66,7 @@ class ScriptedEngine(FakeEngine):
         return super().submit(requests)
 
     def _write(self, request: Request, sample: int) -> str:
-        group = self._groups[request.token_ids]
+        group, permutation, first = self._views[request.token_ids]
         preference = next(p for p in TRAIN if p.question.id == group.asked.preference)
         plain, hinted, _, _ = SCRIPTS[script_of(group.asked.preference)]
-        return judgement(preference, group.asked.permutation, (hinted if group.hinted else plain)[sample])
+        return judgement(preference, permutation, (hinted if group.hinted else plain)[first + sample])

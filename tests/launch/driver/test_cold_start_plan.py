@@ -5,7 +5,7 @@ import re
 import pytest
 
 from grm.preferences import Preference, Question
-from launch.driver.cold_start_sampling import plan
+from launch.driver.cold_start_sampling import Planned, plan
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import PromptSource, prompt_template
 from launch.setup.tokenizer import Tokenizer
@@ -20,11 +20,39 @@ def tokenizer() -> Tokenizer:
 def test_each_preference_is_sampled_without_a_hint_and_once_with_one(tokenizer: Tokenizer) -> None:
     groups = planned(tokenizer)
     assert sorted(group.key for group in groups) == sorted((p.question.id, hinted) for p in TRAIN for hinted in (False, True))
-    assert {(group.hinted, group.samples) for group in groups} == {(False, 3), (True, 1)}
+    assert {(group.hinted, samples(group)) for group in groups} == {(False, 3), (True, 1)}
     for group in groups:
-        assert group.asked.permutation == group.plain.permutation, "the judgement is learnt under what it was written for"
+        asked, plain = ([(v.permutation, v.samples) for v in draft.views] for draft in (group.asked, group.plain))
+        assert asked == plain, "the judgement is learnt under what it was written for"
         assert group.asked.preference == group.plain.preference
         assert (group.asked == group.plain) is not group.hinted
+
+
+def samples(group: Planned) -> int:
+    return sum(view.samples for view in group.asked.views)
+
+
+def orders(groups: list[Planned], preference: str) -> list[tuple[int, ...]]:
+    """What each judgement of a preference reads, the hinted one last."""
+    views = [view for group in groups if group.asked.preference == preference for view in group.asked.views]
+    return [view.permutation for view in views for _ in range(view.samples)]
+
+
+def test_the_four_judgements_of_a_pair_read_each_order_twice(tokenizer: Tokenizer) -> None:
+    """Three plain and one hinted: whatever a judge's habit, it meets the best as often first as second."""
+    groups = planned(tokenizer)
+    for preference in TRAIN:
+        read = orders(groups, preference.question.id)
+        assert len(read) == 4
+        if len(preference.question.responses) == 2:
+            assert sorted(read) == [(0, 1), (0, 1), (1, 0), (1, 0)]
+    firsts = {orders(groups, p.question.id)[0] for p in TRAIN if len(p.question.responses) == 2}
+    assert len(firsts) == 2, "which order is read by two of three plain judgements is drawn"
+
+
+def test_in_one_order_all_judgements_of_a_preference_read_the_same(tokenizer: Tokenizer) -> None:
+    groups = planned(tokenizer, settings("rollout.orders=1"))
+    assert all(len(set(orders(groups, p.question.id))) == 1 for p in TRAIN)
 
 
 def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
@@ -34,7 +62,7 @@ def test_the_plan_is_a_function_of_the_seed(tokenizer: Tokenizer) -> None:
     assert sorted(order) == sorted(other_order)
     assert order != other_order
     assert order != [p.question.id for p in TRAIN]
-    assert [g.asked.permutation for g in other] != [g.asked.permutation for g in groups]
+    assert [g.asked.views[0].permutation for g in other] != [g.asked.views[0].permutation for g in groups]
 
 
 def test_no_two_groups_share_a_seed_and_no_two_runs(tokenizer: Tokenizer) -> None:
@@ -76,7 +104,8 @@ def test_what_is_too_long_with_its_hint_alone_is_left_out_alone(tokenizer: Token
         tokenizer=tokenizer,
         template=prompt_template(CONFIG),
         seed=CONFIG.run.seed,
-        max_tokens=len(plain.plain.token_ids),
+        max_tokens=max(len(view.token_ids) for view in plain.plain.views),
+        orders=CONFIG.rollout.orders,
     )
     assert plan(CONFIG, exact, train) == [plain]
 
@@ -86,14 +115,14 @@ def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_pr
     moved = 0
     for group in planned(tokenizer):
         preference = by_id[group.asked.preference]
-        assert "Hint" not in tokenizer.decode(group.plain.token_ids)
-        hints = re.findall(r"Hint: (.*)\.\n", tokenizer.decode(group.asked.token_ids))
+        assert not any("Hint" in tokenizer.decode(view.token_ids) for view in group.plain.views)
+        hints = [hint for v in group.asked.views for hint in re.findall(r"Hint: (.*)\.\n", tokenizer.decode(v.token_ids))]
         if not group.hinted:
             assert hints == []
         elif len(preference.question.responses) == 1:
             assert hints == [f"the response is {'right' if preference.label else 'wrong'}"]
         else:
-            shown = group.asked.permutation.index(preference.label)
+            shown = group.asked.views[0].permutation.index(preference.label)
             assert hints == [f"Response {shown + 1} is the best"]
             moved += shown != preference.label
     assert moved, "or own position and shown position could not be distinguished"

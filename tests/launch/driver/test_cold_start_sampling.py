@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,12 +171,12 @@ def test_every_planned_group_becomes_a_line_with_the_right_verdicts(stage: Stage
         assert [completion["failure"] for completion in row["completions"]] == [
             "no_box" if kind == "u" else "" for kind in kinds
         ]
-        assert [completion["ids"] for completion in row["completions"]] == [
-            [3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))
-        ]
+        samples = [sample for view in group.asked.views for sample in range(view.samples)]
+        assert [completion["ids"] for completion in row["completions"]] == [[3 + i, 4 + i, 5 + i, 6 + i] for i in samples]
         assert all(completion["text"] == tokenizer.decode(completion["ids"]) for completion in row["completions"])
     assert verdict_counts(rows.values()) == {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8}
-    assert {(r.seed, r.samples, r.temperature) for r in actors.asked} == {(g.seed, g.samples, 1.0) for g in groups}
+    assert sum(request.samples for request in actors.asked) == 48
+    assert {group.seed for group in groups} <= {request.seed for request in actors.asked}
     assert len(progress.notes) == 10
     assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
 
@@ -184,12 +185,15 @@ def test_a_line_holds_the_plain_prompt_whatever_was_asked(stage: Stage, tokenize
     groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
     actors = stage(groups)
     sampling(actors, groups, tokenizer, path).run()
-    assert {request.token_ids for request in actors.asked} == {group.asked.token_ids for group in groups}
+    assert {request.token_ids for request in actors.asked} == {view.token_ids for group in groups for view in group.asked.views}
     for group in groups:
         row = by_key(path)[group.key]
-        assert tuple(row["prompt_ids"]) == group.plain.token_ids
-        assert tuple(row["permutation"]) == group.plain.permutation
-    assert "Hint" not in "".join(tokenizer.decode(row["prompt_ids"]) for row in by_key(path).values())
+        views = [(tuple(view["permutation"]), tuple(view["prompt_ids"])) for view in row["views"]]
+        assert views == [(view.permutation, view.token_ids) for view in group.plain.views]
+        counts = Counter(completion["view"] for completion in row["completions"])
+        assert [*counts.values()] == [view.samples for view in group.plain.views]
+    texts = [tokenizer.decode(view["prompt_ids"]) for row in by_key(path).values() for view in row["views"]]
+    assert "Hint" not in "".join(texts)
 
 
 def test_the_accounts_are_settled_and_the_streams_empty(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -224,7 +228,9 @@ def test_what_was_sampled_is_not_sampled_again(
     actors = stage(groups)
     sampling(actors, groups, tokenizer, path, progress=progress).run()
     rest = [group for group in groups if group.key not in done]
-    assert sorted(request.seed or 0 for request in actors.asked) == sorted(group.seed for group in rest)
+    asked = {request.token_ids for request in actors.asked}
+    assert asked == {view.token_ids for group in rest for view in group.asked.views}
+    assert len(asked) == len(actors.asked)
     assert by_key(path) == by_key(whole)
     assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
     again = stage(groups)
@@ -282,7 +288,7 @@ def test_a_wait_without_a_result_names_the_processes(stage: Stage, tokenizer: To
 def test_a_group_that_fails_too_often_ends_it_with_its_name(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("cluster.restarts=0")
     actors = stage(groups, config=config)
-    actors.engines[0]._groups = {}
+    actors.engines[0]._views = {}
     with pytest.raises(RunFailed, match=r"rollout actor 0 failed 1 times in a row .*KeyError"):
         sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
 
@@ -291,4 +297,4 @@ def test_lines_are_plain_json(stage: Stage, tokenizer: Tokenizer, tmp_path: Path
     groups, path = planned(tokenizer)[:2], tmp_path / "sampled.jsonl"
     sampling(stage(groups), groups, tokenizer, path).run()
     for line in path.read_text(encoding="utf-8").splitlines():
-        assert json.loads(line).keys() == {"preference", "hinted", "permutation", "prompt_ids", "completions"}
+        assert json.loads(line).keys() == {"preference", "hinted", "views", "completions"}

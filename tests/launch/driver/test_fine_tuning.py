@@ -4,6 +4,7 @@ import json
 import os
 import random
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,12 @@ def row(group: Planned, tokenizer: Tokenizer, verdicts: list[Verdict]) -> dict[s
     completions = []
     for i, verdict in enumerate(verdicts):
         text = f"Analysis: {verdict} {i}. Scores: \\boxed{{1, {i}}}"
-        completions.append({"ids": tokenizer.completion(text), "text": text, "verdict": verdict, "reward": 0, "failure": ""})
+        ids, view = tokenizer.completion(text), i % len(group.plain.views)
+        completions.append({"view": view, "ids": ids, "text": text, "verdict": verdict, "reward": 0, "failure": ""})
     return {
         "preference": group.plain.preference,
         "hinted": group.hinted,
-        "permutation": group.plain.permutation,
-        "prompt_ids": group.plain.token_ids,
+        "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in group.plain.views],
         "completions": completions,
     }
 
@@ -82,14 +83,36 @@ def test_only_what_was_kept_is_trained_on_and_under_the_plain_prompt(
     assert counts == {"plain": 4, "hinted": 4, "general": 0, "too_long": 0}
     rows = jsonl_log.repair_and_read(path)
     assert len(rows) == 8
-    plain = {group.plain.preference: group.plain.token_ids for group in groups}
+    shown = {(group.hinted, group.plain.preference): group.plain.views for group in groups}
     for example in rows:
-        assert tuple(example["prompt_ids"]) == plain[example["preference"]]
+        views = shown[example["kind"] == "hinted", example["preference"]]
+        number = int(example["completion"].split()[2].rstrip("."))
+        assert tuple(example["prompt_ids"]) == views[number % len(views)].token_ids, "under the order that it was written for"
         assert example["prompt"] == tokenizer.decode(example["prompt_ids"])
         assert example["completion"] == tokenizer.decode(example["completion_ids"])
         verdict = example["completion"].split()[1]
         assert (example["kind"], verdict) in {("plain", "kept"), ("hinted", "hinted_kept")}
     assert "Hint" not in path.read_text()
+
+
+def test_balanced_the_best_stood_equally_often_in_each_place(
+    groups: list[Planned], sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    for row in sampled:
+        for completion in row["completions"]:
+            completion["verdict"] = "hinted_kept" if row["hinted"] else "kept"
+    labels = {p.question.id: p.label for p in TRAIN}
+    source, path = tmp_path / "sampled.jsonl", tmp_path / "dataset.jsonl"
+    jsonl_log.append(source, sampled)
+    whole = write_dataset(path, source, [], tokenizer, 256)
+    counts = write_dataset(path, source, [], tokenizer, 256, balanced=labels)
+    assert counts["surplus"] == whole["plain"] + whole["hinted"] - counts["plain"] - counts["hinted"] > 0
+    orders = {view.token_ids: view.permutation for group in groups for view in group.plain.views}
+    read = [(row["preference"], orders[tuple(row["prompt_ids"])]) for row in jsonl_log.repair_and_read(path)]
+    places = Counter((len(order), order.index(labels[name]) if len(order) > 1 else 0) for name, order in read)
+    assert places[2, 0] == places[2, 1] > 0
+    assert places[3, 0] == places[3, 1] == places[3, 2]
+    assert places[1, 0] == 4 * sum(len(p.question.responses) == 1 for p in TRAIN)
 
 
 def test_general_data_is_mixed_in_as_chat(sampled: list[dict[str, Any]], tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -168,11 +191,11 @@ def test_writing_it_takes_a_small_part_of_the_size_of_the_samples(tmp_path: Path
     with sampled.open("w") as file:
         for number in range(200):
             completions = [
-                {"ids": rng.choices(range(1000, 150_000), k=350), "text": "t", "verdict": "kept", "reward": 1, "failure": ""}
+                {"view": 0, "ids": rng.choices(range(1000, 150_000), k=350), "text": "t", "verdict": "kept", "reward": 1}
                 for _ in range(8)
             ]
             name = f"p{rng.randrange(10**6)}-{number}"
-            group = {"preference": name, "hinted": False, "prompt_ids": [1, 2], "completions": completions}
+            group = {"preference": name, "hinted": False, "views": [{"prompt_ids": [1, 2]}], "completions": completions}
             file.write(json.dumps(group) + "\n")
     assert sampled.stat().st_size > 4e6
     tokenizer: Any = FastTokenizer()
@@ -191,6 +214,8 @@ def test_nothing_kept_is_an_error_with_its_remedy() -> None:
     require_examples({"plain": 1, "hinted": 0, "general": 0, "too_long": 0}, {})
     with pytest.raises(RunFailed, match=r"kept none of its judgements \(\{'wrong': 9\}\): .*cold_start\.hinted=true"):
         require_examples({"plain": 0, "hinted": 0, "general": 5, "too_long": 0}, {"wrong": 9})
+    with pytest.raises(RunFailed, match=r"cold_start\.balance=false: all that were kept favour one place"):
+        require_examples({"plain": 0, "hinted": 0, "general": 5, "too_long": 0, "surplus": 7}, {"kept": 7})
 
 
 # ---- the best model --------------------------------------------------------------------------------------------------

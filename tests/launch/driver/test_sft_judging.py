@@ -75,10 +75,12 @@ def test_when_all_were_sampled_those_held_out_and_rejected_ones_of_their_share_a
 def test_the_rule_judges_and_the_prompt_is_the_policys_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
     judged = chosen(tokenizer, tmp_path, sampled=NAMES[:9], kept=NAMES[:9])
     kinds = ["r", "w", "u", "r"] * 16
-    texts = [judgement(p, d.permutation, kind) for p, d, kind in zip(judged.preferences, judged.drafts, kinds, strict=True)]
+    texts = [
+        judgement(p, d.views[0].permutation, kind) for p, d, kind in zip(judged.preferences, judged.drafts, kinds, strict=True)
+    ]
     assert judged.accuracy([tokenizer.completion(text) for text in texts]) == 0.5
     request = judged.request()
-    assert request.prompts == tuple(draft.token_ids for draft in judged.drafts)
+    assert request.prompts == tuple(draft.views[0].token_ids for draft in judged.drafts)
     assert (request.limit, request.end) == (CONFIG.rollout.max_new_tokens, tokenizer.completion("x")[-1])
     assert "Hint" not in "".join(tokenizer.decode(ids) for ids in request.prompts)
 
@@ -89,7 +91,9 @@ class FakeRank:
     def __init__(self, rank: int, judged: JudgedPrompts) -> None:
         self.rank, self.version, self.unsettled, self.told = rank, 0, True, list[float]()
         prompts = zip(judged.preferences, judged.drafts, strict=True)
-        self.right = {d.token_ids: judged.tokenizer.completion(judgement(p, d.permutation, "r")) for p, d in prompts}
+        self.right = {
+            d.views[0].token_ids: judged.tokenizer.completion(judgement(p, d.views[0].permutation, "r")) for p, d in prompts
+        }
 
     def step(self) -> SFTReport | None:
         assert not self.unsettled

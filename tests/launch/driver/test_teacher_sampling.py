@@ -13,7 +13,7 @@ from configs.schema import Config
 from grm.teacher_files import TeacherJudgement
 from launch.cluster.failures import RunFailed
 from launch.driver import teacher_sampling
-from launch.driver.cold_start_sampling import Planned, verdict_counts
+from launch.driver.cold_start_sampling import Planned, verdict_counts, views_of
 from launch.driver.teacher_sampling import Taught, require_teacher
 from launch.monitoring import jsonl_log
 from launch.setup.model_files import TINY
@@ -51,18 +51,19 @@ class Scripted:
 
     def __init__(self, groups: list[Planned], given: Taught) -> None:
         places = given.places()
-        self.groups = {}
+        self.views: dict[str, tuple[Planned, tuple[int, ...]]] = {}
         for group in groups:
             index = places[group.asked.preference]
             best = TRAIN[index].label if group.hinted else None
-            self.groups[given.prompts.message(index, group.asked.permutation, str, best=best)] = group
+            for view in group.asked.views:
+                self.views[given.prompts.message(index, view.permutation, str, best=best)] = group, view.permutation
 
     def __call__(self, body: dict[str, Any]) -> Reply:
-        group = self.groups[body["messages"][0]["content"]]
+        group, permutation = self.views[body["messages"][0]["content"]]
         preference = next(p for p in TRAIN if p.question.id == group.asked.preference)
         plain, hinted, _, _ = SCRIPTS[script_of(group.asked.preference)]
         kinds = (hinted if group.hinted else plain)[body["seed"] - group.seed :][: body["n"]]
-        return completion(*(judgement(preference, group.asked.permutation, kind) for kind in kinds), tokens=9)
+        return completion(*(judgement(preference, permutation, kind) for kind in kinds), tokens=9)
 
 
 def endpoint_settings(server: FakeServer, *overrides: str) -> Config:
@@ -73,6 +74,10 @@ def by_key(path: Path) -> dict[tuple[str, bool], dict[str, Any]]:
     rows = jsonl_log.repair_and_read(path)
     assert len({(row["preference"], row["hinted"]) for row in rows}) == len(rows)
     return {(row["preference"], row["hinted"]): row for row in rows}
+
+
+def shown(row: dict[str, Any]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    return [(tuple(view["prompt_ids"]), tuple(view["permutation"])) for view in row["views"]]
 
 
 def test_an_endpoints_judgements_are_those_of_the_plan_under_the_policys_prompts(
@@ -87,7 +92,8 @@ def test_an_endpoints_judgements_are_those_of_the_plan_under_the_policys_prompts
     assert rows.keys() == {group.key for group in groups}
     for group in groups:
         row, (plain, hinted, verdicts, hinted_verdicts) = rows[group.key], SCRIPTS[script_of(group.asked.preference)]
-        assert (tuple(row["prompt_ids"]), tuple(row["permutation"])) == (group.plain.token_ids, group.plain.permutation)
+        assert shown(row) == [(view.token_ids, view.permutation) for view in group.plain.views]
+        assert [c["view"] for c in row["completions"]] == views_of(group.plain)
         assert [c["verdict"] for c in row["completions"]] == (hinted_verdicts if group.hinted else verdicts)
         assert [c["failure"] for c in row["completions"]] == [
             "no_box" if kind == "u" else "" for kind in (hinted if group.hinted else plain)
@@ -116,7 +122,7 @@ def test_what_got_no_answer_is_noted_and_asked_again(server: FakeServer, tokeniz
     teacher_sampling.ask(given, groups, path)
     assert by_key(path).keys() == {group.key for group in groups}
     assert {body["messages"][0]["content"] for body in server.asked} == {
-        message for message, group in scripted.groups.items() if group is groups[0]
+        message for message, (group, _) in scripted.views.items() if group is groups[0]
     }
 
 
@@ -127,7 +133,9 @@ def test_a_teacher_that_fails_ends_the_run_with_its_error_and_keeps_what_came(
     groups, given, path = planned(tokenizer, config), taught(tokenizer, config), tmp_path / "sampled.jsonl"
     scripted = Scripted(groups, given)
     late = {group.seed for group in groups[8:]}
-    server.reply = lambda body: failure(401, "no such key") if body["seed"] in late else scripted(body)
+    server.reply = lambda body: (
+        failure(401, "no such key") if any(seed <= body["seed"] < seed + 3 for seed in late) else scripted(body)
+    )
     with pytest.raises(RunFailed, match=r"the teacher answered none of 8 prompts in a row; .*HTTP 401: no such key"):
         teacher_sampling.ask(given, groups, path)
     assert by_key(path).keys() == {group.key for group in groups[:8]}
@@ -157,9 +165,15 @@ def test_what_is_too_long_is_left_out_and_counted_after_the_verdicts(
     config = endpoint_settings(server)
     (group,) = [g for g in planned(tokenizer, config) if g.asked.preference == PAIR.question.id and not g.hinted]
     given, path = taught(tokenizer, config), tmp_path / "sampled.jsonl"
-    right = judgement(PAIR, group.asked.permutation, "r")
-    wrong = "word " * 300 + judgement(PAIR, group.asked.permutation, "w")
-    server.reply = lambda body: completion(right, wrong, right, tokens=9)
+    scripted = Scripted([group], given)
+
+    def reply(body: dict[str, Any]) -> Reply:
+        _, permutation = scripted.views[body["messages"][0]["content"]]
+        numbers = range(body["seed"] - group.seed, body["seed"] - group.seed + body["n"])
+        right, wrong = judgement(PAIR, permutation, "r"), "word " * 300 + judgement(PAIR, permutation, "w")
+        return completion(*(wrong if number == 1 else right for number in numbers), tokens=9)
+
+    server.reply = reply
     teacher_sampling.ask(given, [group], path)
     (row,) = jsonl_log.repair_and_read(path)
     assert [c["verdict"] for c in row["completions"]] == ["kept", "kept"], "not too easy: one of three was wrong"
@@ -182,19 +196,21 @@ def verdicts(tokenizer: Tokenizer, path: Path, *judgements: TeacherJudgement) ->
 
 def test_a_files_judgements_stand_under_the_prompt_of_their_order(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path, given = tmp_path / "sampled.jsonl", taught(tokenizer, settings())
-    found = verdicts(tokenizer, path, written("r"), written("r", (1, 0)), written("w"), written("r", hinted=True))
-    assert found == [["kept", "wrong"], ["kept"], ["hinted_kept"]]
+    found = verdicts(tokenizer, path, written("r"), written("r", (1, 0)), written("w"), written("r", (1, 0), hinted=True))
+    assert found == [["kept", "wrong", "kept"], ["hinted_kept"]], "those of one order together, as groups are"
     index = given.places()[PAIR.question.id]
-    for row, order in zip(jsonl_log.repair_and_read(path), [(0, 1), (1, 0), (0, 1)], strict=True):
-        draft = given.prompts.shown(index, order)
+    plain, hinted = jsonl_log.repair_and_read(path)
+    for row, orders in ((plain, {(0, 1): 2, (1, 0): 1}), (hinted, {(1, 0): 1})):
+        draft = given.prompts.shown(index, orders)
         assert draft is not None
-        assert (tuple(row["prompt_ids"]), tuple(row["permutation"])) == (draft.token_ids, order)
+        assert shown(row) == [(view.token_ids, view.permutation) for view in draft.views]
+        assert [c["view"] for c in row["completions"]] == views_of(draft)
 
 
 def test_too_easy_is_decided_over_all_plain_judgements_of_a_preference(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "sampled.jsonl"
-    assert verdicts(tokenizer, path, written("r"), written("r", (1, 0))) == [["too_easy"], ["too_easy"]]
-    assert verdicts(tokenizer, path, written("r"), written("w", (1, 0))) == [["kept"], ["wrong"]]
+    assert verdicts(tokenizer, path, written("r"), written("r", (1, 0))) == [["too_easy", "too_easy"]]
+    assert verdicts(tokenizer, path, written("r"), written("w", (1, 0))) == [["kept", "wrong"]]
     assert verdicts(tokenizer, path, written("r"), written("w", hinted=True)) == [["kept"], ["hinted_wrong"]], "a lone one"
     assert verdicts(tokenizer, path, written("w")) == [["wrong"]]
 

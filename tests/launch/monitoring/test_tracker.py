@@ -19,6 +19,8 @@ DOCUMENTED = [
     "reward/solved_all",
     "reward/solved_none",
     "parse/failure_rate",
+    "position/consistency",
+    "position/first_excess",
     "loss/policy",
     "loss/kl",
     "optim/lr",

@@ -85,6 +85,8 @@ def learner_record(rng: random.Random, version: int, learnt: float) -> dict[str,
     return {
         "learner/version": version,
         "reward/mean": -0.19 + learnt + rng.gauss(0, 0.09),
+        "position/consistency": 0.4 + 0.5 * learnt + rng.uniform(-0.05, 0.05),
+        "position/first_excess": 0.3 * (learnt - 1) + rng.uniform(-0.03, 0.03),
         "reward/solved_all": 0.1 + 0.45 * learnt + rng.uniform(-0.06, 0.06),
         "reward/solved_none": max(0.0, 0.2 - 0.17 * learnt + rng.uniform(-0.05, 0.05)),
         "parse/failure_rate": max(0.0, 0.06 * (1 - learnt) + rng.uniform(-0.01, 0.012)),

@@ -18,6 +18,7 @@ from tests.launch.page import sample_run
 from tests.launch.page.strict_page import INVISIBLE, OWN_TAGS, Page
 
 EVERY_STEP = (
+    "position/consistency position/first_excess "
     "reward/mean parse/failure_rate staleness/max staleness/mean idle/learner_ratio idle/rollout_ratio meta_rm/auc"
     " meta_rm/accuracy loss/kl optim/grad_norm throughput/tokens_per_s reward/solved_all reward/solved_none off_policy/ess"
     " off_policy/clip_fraction off_policy/tis_truncated_fraction time/wait_for_experience_s time/train_s time/publish_s"

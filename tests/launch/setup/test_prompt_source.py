@@ -6,13 +6,14 @@ from collections import Counter
 import pytest
 
 from buffer.ledger import Cursor
+from buffer.messages import View
 from configs.load import ConfigError, load
 from grm.judgement import ScoreRange
 from grm.preferences import Question
 from grm.prompts import template
 from grm.tiny_world import loose_judge, preferences
 from launch.setup.model_files import TINY
-from launch.setup.prompt_source import PromptSource, prompt_source
+from launch.setup.prompt_source import Draft, PromptSource, prompt_source
 from launch.setup.tokenizer import Tokenizer
 from tests.random_models import make
 
@@ -34,6 +35,12 @@ def questions(count: int) -> list[Question]:
     return [p.question for p in preferences(seed=3, count=count)]
 
 
+def view(draft: Draft) -> View:
+    """The one order in which a draft of one sample is asked."""
+    (only,) = draft.views
+    return only
+
+
 def test_each_epoch_asks_every_question_once_in_another_order(tokenizer: Tokenizer) -> None:
     prompts = prompt_source(CONFIG, questions(20), tokenizer)
     taken = prompts.take(Cursor(), 60)
@@ -52,7 +59,7 @@ def test_it_goes_on_from_any_cursor_as_if_it_had_not_stopped(tokenizer: Tokenize
 
 def test_responses_are_shuffled_anew_at_each_visit(tokenizer: Tokenizer) -> None:
     prompts = prompt_source(CONFIG, [q for q in questions(40) if len(q.responses) == 4][:1], tokenizer)
-    seen = Counter(draft.permutation for draft, _ in prompts.take(Cursor(), 200))
+    seen = Counter(draft.views[0].permutation for draft, _ in prompts.take(Cursor(), 200))
     assert len(seen) == 24
 
 
@@ -91,7 +98,7 @@ def test_a_sample_of_the_first_prompts_is_looked_at_and_no_more(tokenizer: Token
     assert few.skipped is None, "nothing is issued yet"
     many = prompt_source(CONFIG, questions(100), tokenizer)
     drafted: list[int] = []
-    many.draft = lambda index, salt: drafted.append(index) or PromptSource.draft(many, index, salt)  # type: ignore[method-assign, func-returns-value, assignment, misc]
+    many.draft = lambda index, salt, **more: drafted.append(index) or PromptSource.draft(many, index, salt, **more)  # type: ignore[method-assign, func-returns-value, assignment, misc]
     assert many.check_sample(64) == (0, 64)
     assert len(drafted) == 64
 
@@ -120,7 +127,7 @@ def test_text_of_others_never_becomes_a_special_token(tokenizer: Tokenizer, toke
 
     def count(question: Question) -> int:
         (draft,) = prompt_source(CONFIG, [question], tokenizer).heldout(1)
-        return sum(i in special for i in draft.token_ids)
+        return sum(i in special for i in view(draft).token_ids)
 
     assert count(hostile) == count(benign)
 
@@ -137,7 +144,7 @@ def test_a_token_that_the_escaping_puts_together_is_broken_too(hidden: str) -> N
     odd = Tokenizer(str(TINY))
     odd._special = ["@@turn@@"]
     seen: list[str] = []
-    odd.encode = lambda message: seen.append(message) or ()  # type: ignore[method-assign, func-returns-value]
+    odd.encode = lambda message: seen.append(message) or (1,)  # type: ignore[method-assign, func-returns-value]
     prompt_source(CONFIG, [Question(id="a", query=hidden, responses=("x", hidden))], odd).heldout(1)
     assert "turn@@" in seen[0]
     assert "@@turn@@" not in seen[0]
@@ -147,7 +154,7 @@ def test_heldout_prompts_are_the_same_at_every_evaluation(tokenizer: Tokenizer) 
     first, second = (prompt_source(CONFIG, questions(12), tokenizer).heldout(12) for _ in range(2))
     assert first == second
     other = prompt_source(load("tiny", ["run.seed=9"]), questions(12), tokenizer).heldout(12)
-    assert [d.permutation for d in other] != [d.permutation for d in first]
+    assert [view(d).permutation for d in other] != [view(d).permutation for d in first]
 
 
 def test_a_prompt_is_made_of_a_question_which_has_no_label(tokenizer: Tokenizer) -> None:
@@ -166,7 +173,7 @@ def test_a_draft_is_a_function_of_its_salt(tokenizer: Tokenizer) -> None:
     prompts = prompt_source(CONFIG, [of_size(3)], tokenizer)
     assert prompts.draft(0, "a") == prompts.draft(0, "a")
     drafts = [draft for i in range(60) if (draft := prompts.draft(0, f"salt {i}")) is not None]
-    assert len({draft.permutation for draft in drafts}) == 6
+    assert len({view(draft).permutation for draft in drafts}) == 6
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -177,25 +184,27 @@ def test_the_hint_names_the_best_by_where_it_is_shown(tokenizer: Tokenizer, best
         plain, hinted = prompts.draft(0, salt), prompts.draft(0, salt, best=best)
         assert plain is not None
         assert hinted is not None
-        assert hinted.permutation == plain.permutation
-        line = f"Hint: Response {plain.permutation.index(best) + 1} is the best.\n"
-        text = tokenizer.decode(hinted.token_ids)
+        assert view(hinted).permutation == view(plain).permutation
+        line = f"Hint: Response {view(plain).permutation.index(best) + 1} is the best.\n"
+        text = tokenizer.decode(view(hinted).token_ids)
         assert text.count("Hint:") == text.count(line) == 1
-        assert text.replace(line, "") == tokenizer.decode(plain.token_ids), "nothing else differs"
+        assert text.replace(line, "") == tokenizer.decode(view(plain).token_ids), "nothing else differs"
 
 
 @pytest.mark.parametrize(("best", "label"), [(0, "wrong"), (1, "right")])
 def test_the_hint_on_a_single_response_names_its_label(tokenizer: Tokenizer, best: int, label: str) -> None:
     hinted = prompt_source(CONFIG, [of_size(1)], tokenizer).draft(0, "a", best=best)
     assert hinted is not None
-    assert f"Hint: the response is {label}.\n" in tokenizer.decode(hinted.token_ids)
+    assert f"Hint: the response is {label}.\n" in tokenizer.decode(view(hinted).token_ids)
 
 
 def test_a_hint_that_no_longer_fits_leaves_the_prompt_out(tokenizer: Tokenizer) -> None:
     question = of_size(2)
     plain = prompt_source(CONFIG, [question], tokenizer).draft(0, "a")
     assert plain is not None
-    exact = PromptSource([question], tokenizer=tokenizer, template=template("compact"), seed=0, max_tokens=len(plain.token_ids))
+    exact = PromptSource(
+        [question], tokenizer=tokenizer, template=template("compact"), seed=0, max_tokens=len(view(plain).token_ids)
+    )
     assert exact.draft(0, "a") == plain
     assert exact.draft(0, "a", best=0) is None
 
@@ -206,7 +215,7 @@ def test_the_score_range_is_that_of_training_unless_another_is_chosen(tokenizer:
     assert asked[None] == asked[ScoreRange.VERDICT] != asked[ScoreRange.GRADED]
     graded = asked[ScoreRange.GRADED]
     assert graded is not None
-    assert "Score each from 1 to 10" in tokenizer.decode(graded.token_ids)
+    assert "Score each from 1 to 10" in tokenizer.decode(view(graded).token_ids)
     pair = prompt_source(CONFIG, [of_size(2)], tokenizer)
     assert pair.draft(0, "a") == pair.draft(0, "a", scale=ScoreRange.GRADED)
     with pytest.raises(ValueError, match="the 0/1 scale is for a single response"):

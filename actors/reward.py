@@ -103,7 +103,7 @@ class RewardActor:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
         judged = [
-            _apply_rule(preference, permutation, completion)
+            apply_rule(preference, permutation, completion.text, cut_short=completion.finish == "length")
             for permutation, completion in zip(prompt.permutations, rollout.completions, strict=True)
         ]
         return ExperienceGroup(
@@ -134,7 +134,7 @@ class RewardActor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Verdict:
+class RuleVerdict:
     """What a completion comes to."""
 
     reward: float
@@ -147,13 +147,22 @@ class _Verdict:
     """Where that response was shown."""
 
 
-def _apply_rule(preference: Preference, permutation: tuple[int, ...], completion: Completion) -> _Verdict:
-    """Returns what a completion comes to that has read the responses in this order."""
+def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str, *, cut_short: bool) -> RuleVerdict:
+    """Returns what a completion comes to that has read the responses in this order.
+
+    Whoever wrote it: the cold start's teacher is judged by it as well.
+
+    Args:
+        preference: With its label.
+        permutation: permutation[shown place] = index of the response in the preference's own order.
+        text: The completion.
+        cut_short: Whether it was cut at the token limit, which makes it wrong.
+    """
     n = len(preference.question.responses)
-    read = parse_training(completion.text, n, cut_short=completion.finish == "length")
+    read = parse_training(text, n, cut_short=cut_short)
     if isinstance(read, ParseFailure):
-        return _Verdict(reward=rule_reward(None, preference.label, n), failure=read.reason)
+        return RuleVerdict(reward=rule_reward(None, preference.label, n), failure=read.reason)
     scores = unshuffle(read.scores, permutation)
     best = pick(scores)
     place = None if best is None else permutation.index(best)
-    return _Verdict(reward=rule_reward(scores, preference.label, n), pick=best, place=place)
+    return RuleVerdict(reward=rule_reward(scores, preference.label, n), pick=best, place=place)

@@ -24,7 +24,7 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.judgement import Judgement, parse_training
 from grm.preferences import Preference
-from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts, without_rambling
+from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_verdicts, without_rambling
 from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import SamplingActors
@@ -37,6 +37,9 @@ from launch.setup.tokenizer import Tokenizer
 CLAIM = 64  # scored groups taken at a time
 NOTES = 10  # log lines on the way
 NOTE_S = 30.0  # between two of them while no judgement is kept
+
+Judged = tuple[int, tuple[int, ...], str, float, str]
+"""A completion: number of the view that it read, token ids, text, reward, why it was not parsed ("" where it was)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +95,32 @@ def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
     jsonl_log.repair(path)
     done = {(row["preference"], row["hinted"]) for _, row in json_lines.rows(path)}
     return [group for group in planned if group.key not in done]
+
+
+def verdicts_of(group: Planned, judged: Sequence[Judged]) -> tuple[Verdict, ...]:
+    """Returns the verdicts on all completions of a group, whoever wrote them."""
+    return (hinted_verdicts if group.hinted else plain_verdicts)([reward for *_, reward, _ in judged])
+
+
+def views_of(plain: Draft) -> list[int]:
+    """Returns the number of the view that each completion of a group has read, in their order."""
+    return [number for number, view in enumerate(plain.views) for _ in range(view.samples)]
+
+
+def row(plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
+    """Returns a line of `sampled.jsonl`: completions of one preference, under the prompts that they are learnt under; those that
+    ramble are not kept."""
+    n = len(plain.views[0].permutation)
+    verdicts = without_rambling(verdicts, [_rambles(text, n) for _, _, text, _, _ in judged])
+    return {
+        "preference": plain.preference,
+        "hinted": hinted,
+        "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in plain.views],
+        "completions": [
+            {"view": view, "ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
+            for (view, ids, text, reward, failure), verdict in zip(judged, verdicts, strict=True)
+        ],
+    }
 
 
 class Sampling:
@@ -208,29 +237,9 @@ class Sampling:
         self._progress.note(f"cold start: {self._written} of {self._all} groups sampled{none}")
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
-        group = self._groups[scored.group]
-        verdicts = (hinted_verdicts if group.hinted else plain_verdicts)(scored.rewards)
-        views = [number for number, view in enumerate(group.plain.views) for _ in range(view.samples)]
-        texts = [self._tokenizer.decode(ids) for ids in scored.completion_ids]
-        verdicts = without_rambling(verdicts, [_rambles(text, scored.responses) for text in texts])
-        return {
-            "preference": scored.preference,
-            "hinted": group.hinted,
-            "views": [{"permutation": view.permutation, "prompt_ids": view.token_ids} for view in group.plain.views],
-            "completions": [
-                {
-                    "view": view,
-                    "ids": ids,
-                    "text": text,
-                    "reward": reward,
-                    "failure": failure,
-                    "verdict": verdict,
-                }
-                for view, ids, text, reward, failure, verdict in zip(
-                    views, scored.completion_ids, texts, scored.rewards, scored.failures, verdicts, strict=True
-                )
-            ],
-        }
+        group, texts = self._groups[scored.group], map(self._tokenizer.decode, scored.completion_ids)
+        judged = list(zip(views_of(group.plain), scored.completion_ids, texts, scored.rewards, scored.failures, strict=True))
+        return row(group.plain, judged, verdicts_of(group, judged), hinted=group.hinted)
 
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s

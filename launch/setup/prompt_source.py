@@ -9,7 +9,7 @@ on with the prompt that would have come next. A prompt is rendered and tokenized
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -155,28 +155,51 @@ class PromptSource:
         """
         question = self._questions[index]
         shown = orders_of_group(len(question.responses), self._orders, samples, random.Random(salt), start=start)
+        return self.shown(index, Counter(shown), salt=salt, scale=scale, best=best)
+
+    def shown(
+        self,
+        index: int,
+        orders: Mapping[tuple[int, ...], int],
+        *,
+        salt: str = "",
+        scale: ScoreRange | None = None,
+        best: int | None = None,
+    ) -> Draft | None:
+        """Returns the prompt of one question in given orders of its responses, with the completions of each; or None, as
+        `draft`."""
         views = []
-        for permutation, count in Counter(shown).items():
-            token_ids = self._token_ids(question, permutation, f"{salt}/{permutation}", scale, best)
+        for permutation, count in orders.items():
+            escape = self._tokenizer.escape_special_tokens
+            message = self.message(index, permutation, escape, salt=salt, scale=scale, best=best)
+            token_ids = self._tokenizer.encode(message)
             if len(token_ids) > self._max_tokens:
                 return None
             views.append(View(permutation=permutation, token_ids=token_ids, samples=count))
-        return Draft(preference=question.id, views=tuple(views))
+        return Draft(preference=self._questions[index].id, views=tuple(views))
 
-    def _token_ids(
-        self, question: Question, permutation: tuple[int, ...], salt: str, scale: ScoreRange | None, best: int | None
-    ) -> tuple[int, ...]:
-        hint = best if best is None or len(permutation) == 1 else permutation.index(best)
-        message = render(
+    def message(
+        self,
+        index: int,
+        permutation: tuple[int, ...],
+        escape_special_tokens: Callable[[str], str],
+        *,
+        salt: str = "",
+        scale: ScoreRange | None = None,
+        best: int | None = None,
+    ) -> str:
+        """Returns the text of a view, for whichever tokenizer the escape is of. Arguments as of `draft` and `render`; without a
+        salt the place in an example depends on the question alone."""
+        question = self._questions[index]
+        return render(
             question,
             permutation,
             self._template,
-            hint=hint,
-            example=example_place(len(permutation), salt),
+            hint=best if best is None or len(permutation) == 1 else permutation.index(best),
+            example=example_place(len(permutation), f"{salt or question.id}/{permutation}"),
             score_range=scale,
-            escape_special_tokens=self._tokenizer.escape_special_tokens,
+            escape_special_tokens=escape_special_tokens,
         )
-        return self._tokenizer.encode(message)
 
 
 def prompt_template(config: Config) -> Template:

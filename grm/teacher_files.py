@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.preference_files import JsonRow, printable, rows
+from grm.json_rows import JsonRow, printable, rows
 from grm.preferences import DataError, Preference
 
 

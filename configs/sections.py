@@ -68,6 +68,10 @@ class PromptsConfig(Section):
     """Template file of your own, in place of `style`. Empty: none."""
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
+    thinking: bool = False
+    """Let a model think before it judges: `enable_thinking` of its chat template. What it thinks is no judgement."""
+    thinking_tokens: Natural = 0
+    """Longest thought, in tokens; the engine ends it then. 0: as long as `rollout.max_new_tokens` leaves room."""
 
 
 class ColdStartConfig(Section):
@@ -210,6 +214,8 @@ class EvalConfig(Section):
     """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
+    clip_scores: bool = False
+    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
 
 
 class RedisConfig(Section):

@@ -24,6 +24,8 @@ n = 1, where the label is right or wrong, ROC-AUC of the score 1..10; an unparsa
     auc_greedy, auc_vote@k, auc_guided@k
 any n:
     parse_rate, vote_parse_rate   parsed share of the greedy judgements, and of the votes
+    strict_parse_rate, vote_strict_parse_rate
+                                  the share that the strict parser reads, as in training (`grm.lenient` reads the others)
     tokens, vote_tokens           mean length of a greedy judgement, and of a vote
 
 There is no average@k: the mean of the parsed votes has the same best responses as their sum. For n = 1 the sum would mislead,

@@ -74,18 +74,22 @@ def judgements_of(item: Item) -> tuple[list[Scores | None], list[float]]:
 
 
 def _at_zero(item: Item) -> dict[str, float]:
-    return _read(item.at_zero, "parse_rate", "tokens")
+    return _read(item.at_zero)
 
 
 def _of_votes(item: Item) -> dict[str, float]:
-    return _read(item.votes, "vote_parse_rate", "vote_tokens")
+    return _read(item.votes, "vote_")
 
 
-def _read(samples: Sequence[Sample], parse_rate: str, tokens: str) -> dict[str, float]:
+def _read(samples: Sequence[Sample], of: str = "") -> dict[str, float]:
     if not samples:
         return {}
-    parsed = fmean(sample.scores is not None for sample in samples)
-    return {parse_rate: parsed, tokens: fmean(sample.tokens for sample in samples)}
+    parsed = [sample for sample in samples if sample.scores is not None]
+    return {
+        f"{of}parse_rate": len(parsed) / len(samples),
+        f"{of}strict_parse_rate": sum(sample.strict for sample in parsed) / len(samples),
+        f"{of}tokens": fmean(sample.tokens for sample in samples),
+    }
 
 
 def _greedy(samples: Sequence[Sample], label: int) -> dict[str, float]:

@@ -18,6 +18,8 @@ class Sample:
     """Length of the completion."""
     failure: str = ""
     """Why it is unparsable, "" if it is not."""
+    strict: bool = True
+    """Whether the strict parser read it, if it was read."""
     meta: float | None = None
     """The meta-RM's belief that it is right, as a logit z; None if there is no meta score."""
 

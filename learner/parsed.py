@@ -6,7 +6,7 @@ At the vote the meta-RM is asked about parsed judgements only. Those that cannot
 the rule and are told by their form: trained on, they would teach it the form, and its AUC would be that of a parser.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buffer.messages import ExperienceGroup
@@ -26,9 +26,15 @@ class ParsedCompletions:
     """Reward of each completion."""
 
 
-def parsed_completions(groups: Sequence[ExperienceGroup]) -> list[ParsedCompletions]:
-    """Return the parsed part of each group that has any."""
-    return [_parsed(group) for group in groups if count_parsed(group)]
+def parsed_completions(groups: Sequence[ExperienceGroup], other_ends: Mapping[int, int]) -> list[ParsedCompletions]:
+    """Return the parsed part of each group that has any.
+
+    Args:
+        groups: Of the stream.
+        other_ends: {a token at which the engine stops: the one that ends a turn in the chat template}. A judgement's score is
+            read at its last token, and that must be the same one here and at the vote, where a judgement is text.
+    """
+    return [_parsed(group, other_ends) for group in groups if count_parsed(group)]
 
 
 def count_parsed(group: ExperienceGroup) -> int:
@@ -36,11 +42,11 @@ def count_parsed(group: ExperienceGroup) -> int:
     return group.failures.count("")
 
 
-def _parsed(group: ExperienceGroup) -> ParsedCompletions:
+def _parsed(group: ExperienceGroup, other_ends: Mapping[int, int]) -> ParsedCompletions:
     kept = [i for i, failure in enumerate(group.failures) if not failure]
     return ParsedCompletions(
         preference=group.preference,
         prompt_ids=group.prompt_ids,
-        completion_ids=tuple(group.completion_ids[i] for i in kept),
+        completion_ids=tuple((*ids[:-1], other_ends.get(ids[-1], ids[-1])) for ids in (group.completion_ids[i] for i in kept)),
         rewards=tuple(group.rewards[i] for i in kept),
     )

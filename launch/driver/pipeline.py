@@ -153,7 +153,13 @@ class Pipeline:
             model, preferences = self._inputs.model, self._inputs.preferences
             note = self._progress.note
             with SamplingActors(
-                self._cluster, self._config, model=model, preferences=preferences, stage="cold-start", note=note
+                self._cluster,
+                self._config,
+                model=model,
+                tokenizer=self._inputs.tokenizer,
+                preferences=preferences,
+                stage="cold-start",
+                note=note,
             ) as actors:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
@@ -164,8 +170,14 @@ class Pipeline:
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        note = self._progress.note
-        with StageActors(self._cluster, self._config, model=self._policy, stage="cold-start", note=note) as actors:
+        with StageActors(
+            self._cluster,
+            self._config,
+            model=self._policy,
+            tokenizer=self._inputs.tokenizer,
+            stage="cold-start",
+            note=self._progress.note,
+        ) as actors:
             self._evaluate(actors, "cold_start", version=0)
 
     def online_rl(self) -> None:
@@ -176,6 +188,7 @@ class Pipeline:
             self._cluster,
             self._config,
             model=self._policy,
+            tokenizer=self._inputs.tokenizer,
             preferences=self._inputs.preferences,
             checkpoints=self.folder / "checkpoints",
             cold_start_samples=self._cold_start.samples if enabled else None,

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from grm import lenient
 from grm.benchmarks import MIDDLE, TableRow, table
 from grm.judgement import Judgement
 from grm.preferences import Preference
 from grm.rewards import CORRECT, WRONG, rule_reward
 from launch.cluster.failures import RunFailed
 from launch.judging.engine_judge import PendingRequests
-from launch.judging.vote_plan import Asked
-from launch.judging.votes import Row, items, judgements, read_graded, rows_of
+from launch.judging.vote_plan import Asked, VotePlan
+from launch.judging.votes import Row, items, judgements, rows_of
 from launch.monitoring.tracker import SampleJudgement
 
 When = Literal["before", "cold_start", "during", "after"]
@@ -118,7 +119,7 @@ def sample_judgements(
 def _sample(preference: Preference, sample: Mapping[str, Any], when: When, version: int) -> SampleJudgement:
     """Returns it in shown order, as the policy's own words number the responses."""
     order, scores, question = sample["permutation"], sample["scores"], preference.question
-    read = read_graded(sample["text"], len(order))
+    read = None if sample["failure"] else lenient.read(sample["text"], len(order), clip=True)[0]
     return SampleJudgement(
         when=when,
         version=version,
@@ -135,7 +136,7 @@ def _sample(preference: Preference, sample: Mapping[str, Any], when: When, versi
     )
 
 
-def _reward(scores: Sequence[int] | None, label: int) -> float:
+def _reward(scores: Sequence[float] | None, label: int) -> float:
     """Returns the rule's reward; a single response counts as judged right above the middle of the scale."""
     if scores is None:
         return WRONG
@@ -148,18 +149,26 @@ class RunningEvaluation:
     """An evaluation while training goes on: the rollout actors judge beside the groups that they roll out."""
 
     def __init__(
-        self, preferences: Sequence[Preference], asked: Sequence[Asked], pending: PendingRequests, *, version: int, samples: int
+        self,
+        plan: VotePlan,
+        preferences: Sequence[Preference],
+        asked: Sequence[Asked],
+        pending: PendingRequests,
+        *,
+        version: int,
+        samples: int,
     ) -> None:
         """Takes over requests that were begun.
 
         Args:
+            plan: How it is judged.
             preferences: What is judged.
             asked: What was asked about them.
             pending: The requests.
             version: Policy version at the start.
             samples: Judgements to keep as samples.
         """
-        self._preferences, self._asked, self._pending = preferences, asked, pending
+        self._plan, self._preferences, self._asked, self._pending = plan, preferences, asked, pending
         self._version, self._samples = version, samples
 
     def advance(self) -> tuple[Evaluation, list[SampleJudgement]] | None:
@@ -168,7 +177,7 @@ class RunningEvaluation:
         answers = self._pending.advance(0.0)
         if answers is None:
             return None
-        by_id = rows_of(self._preferences, self._asked, answers, {})
+        by_id = rows_of(self._plan, self._preferences, self._asked, answers, {})
         rows = [by_id[p.question.id] for p in self._preferences]
         return (
             evaluation(self._preferences, rows, when="during", version=self._version),

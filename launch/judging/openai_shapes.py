@@ -26,7 +26,7 @@ class Message(BaseModel):
     """What the model wrote."""
 
     content: str | None = None
-    """Its text; missing where the server answered with something else."""
+    """Its text; missing where the server answered with something else. What it thought (`reasoning_content`) is not read."""
 
 
 class Choice(BaseModel):

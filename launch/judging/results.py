@@ -67,8 +67,10 @@ def _table(*columns: str) -> Table:
 def _main(overall: TableRow) -> list[str]:
     """Returns the figures that tell a judge from a trivial one: parse rate, baselines, greedy, how many verdicts are the same
     in both orders, the most votes, plain and guided."""
-    always = ("parse_rate", "chance", "longest", "shortest", "greedy", "consistency", "auc_greedy")
+    always = ("parse_rate", "strict_parse_rate", "chance", "longest", "shortest", "greedy", "consistency", "auc_greedy")
     names = [name for name in always if name in overall.figures]
+    if names[:2] == list(always[:2]) and overall.figures[names[0]].value == overall.figures[names[1]].value:
+        names.remove("strict_parse_rate")  # all of it was read strictly
     for kind in ("vote", "guided", "auc_vote", "auc_guided"):
         counted = [name for name in overall.figures if re.fullmatch(rf"{kind}@\d+", name)]
         names += counted[-1:]

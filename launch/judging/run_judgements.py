@@ -67,7 +67,7 @@ class RunJudgements:
         plan = replace(self._greedy, both_orders=False)  # training waits for the engines
         asked = votes.requests_of(plan, preferences, judge.escape_special_tokens, {})
         pending = judge.begin([each.request for each in asked])
-        return RunningEvaluation(preferences, asked, pending, version=version, samples=self._config.tracking.samples)
+        return RunningEvaluation(plan, preferences, asked, pending, version=version, samples=self._config.tracking.samples)
 
     def vote(self, actors: StageActors, when: When, *, version: int) -> None:
         """Sample the votes of the stage's policy that are not on disk."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from configs.schema import Config
-from grm.judgement import ScoreRange
+from grm.judgement import Judgement, ParseFailure, ScoreRange
+from grm.lenient import read
 from grm.orders import balanced_orders
 from grm.preferences import Question
 from grm.prompts import Template, render, shuffled
-from launch.judging.protocol import JudgeRequest
+from launch.judging.protocol import Answer, JudgeRequest
 from launch.setup.prompt_source import sampling_seed
 
 EscapeTokens = Callable[[str], str]
@@ -51,6 +52,10 @@ class VotePlan:
     """Preferences asked at a time."""
     both_orders: bool = True
     """Whether a greedy judgement of two responses or more is asked for in the opposite order, too."""
+    thinking: bool = False
+    """Whether the judge thinks before it judges."""
+    clip_scores: bool = False
+    """Whether scores outside of 1..10 are taken as the nearest inside."""
 
     def settings(self) -> dict[str, Any]:
         """Returns what the judgements depend on, beside the judge and the prompt."""
@@ -60,7 +65,16 @@ class VotePlan:
             "seed": self.seed,
             "orders": "balanced",  # older files hold votes whose orders were drawn one by one
             "both_orders": self.both_orders,
+            "reading": "strict, then lenient",  # older files hold what was read strictly alone
+            "thinking": self.thinking,
+            "clip_scores": self.clip_scores,
         }
+
+    def read(self, answer: Answer, n: int) -> tuple[Judgement | ParseFailure, bool]:
+        """Returns the judgement of n responses in an answer, and whether the strict parser read it (`grm.lenient.read`)."""
+        cut_short, scale = answer.finish == "length", ScoreRange.GRADED
+        how = {"cut_short": cut_short, "thinks": self.thinking, "clip": self.clip_scores}
+        return read(answer.text, n, low=scale.low, high=scale.high, **how)
 
     def requests(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
         """Returns what is asked for the greedy judgements, then for the votes."""
@@ -122,4 +136,6 @@ def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
         seed=config.run.seed,
         wave=max(1, 2 * sequences // (k + 1 + config.eval.both_orders)),
         both_orders=config.eval.both_orders,
+        thinking=config.prompts.thinking,
+        clip_scores=config.eval.clip_scores,
     )

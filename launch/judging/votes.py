@@ -17,7 +17,7 @@ from typing import Any
 
 from configs.load import ConfigError
 from grm.judged import Item, Sample
-from grm.judgement import Judgement, ParseFailure, ScoreRange, parse, unshuffle
+from grm.judgement import Judgement, ParseFailure, unshuffle
 from grm.preferences import Preference
 from launch.judging.protocol import Answer, Judge, NotJudged
 from launch.judging.vote_plan import Asked, EscapeTokens, Kind, VotePlan
@@ -55,7 +55,7 @@ def collect(
         wave = missing[start : start + plan.wave]
         begun = {p.question.id: rows[p.question.id] for p in wave if _holds(rows.get(p.question.id, {}), p, plan, 0)}
         asked = requests_of(plan, wave, judge.escape_special_tokens, begun)
-        fresh = rows_of(wave, asked, judge.judge([each.request for each in asked]), begun)
+        fresh = rows_of(plan, wave, asked, judge.judge([each.request for each in asked]), begun)
         jsonl_log.append(path, fresh.values())
         rows |= fresh
         done, last = len(preferences) - len(missing) + start + len(wave), start + len(wave) == len(missing)
@@ -76,6 +76,7 @@ def requests_of(
 
 
 def rows_of(
+    plan: VotePlan,
     preferences: Sequence[Preference],
     asked: Sequence[Asked],
     answers: Sequence[tuple[Answer, ...] | NotJudged],
@@ -92,7 +93,7 @@ def rows_of(
             errors[each.id] = str(answered)
             continue
         for place, answer in zip(each.places, answered, strict=True):
-            samples[each.id][each.kind, place] = _sampled(answer, each.kind, each.permutation)
+            samples[each.id][each.kind, place] = _sampled(plan, answer, each.kind, each.permutation)
     rows: dict[str, dict[str, Any]] = {}
     for p in preferences:
         name = p.question.id
@@ -152,8 +153,8 @@ def mark(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _sampled(answer: Answer, kind: Kind, permutation: tuple[int, ...]) -> dict[str, Any]:
-    read = read_graded(answer.text, len(permutation))
+def _sampled(plan: VotePlan, answer: Answer, kind: Kind, permutation: tuple[int, ...]) -> dict[str, Any]:
+    read, strict = plan.read(answer, len(permutation))
     return {
         "kind": kind,
         "permutation": permutation,
@@ -163,12 +164,8 @@ def _sampled(answer: Answer, kind: Kind, permutation: tuple[int, ...]) -> dict[s
         "version": answer.version,
         "scores": unshuffle(read.scores, permutation) if isinstance(read, Judgement) else None,
         "failure": read.reason if isinstance(read, ParseFailure) else "",
+        "strict": strict,
     }
-
-
-def read_graded(text: str, n: int) -> Judgement | ParseFailure:
-    """Returns the judgement in a completion, on the scale that a `VotePlan` asks for."""
-    return parse(text, n, low=ScoreRange.GRADED.low, high=ScoreRange.GRADED.high)
 
 
 def items(
@@ -210,5 +207,6 @@ def _sample(sample: Mapping[str, Any], meta: float | None) -> Sample:
         permutation=tuple(sample["permutation"]),
         tokens=sample["tokens"],
         failure=sample["failure"],
+        strict=sample["strict"],
         meta=meta,
     )

@@ -108,7 +108,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
     sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
     require_enough(config, **sizes)
-    tokenizer = Tokenizer(model)
+    tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=True)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
@@ -137,6 +137,14 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         known=fingerprints.require_same(folder, found),
         folder=folder,
     )
+
+
+def policy_tokenizer(config: Config, model: str) -> Tokenizer:
+    """Returns the policy's tokenizer. ConfigError when there is none, or it cannot do what `prompts.thinking` asks."""
+    tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
+    if config.prompts.thinking:
+        tokenizer.require_thinking()
+    return tokenizer
 
 
 def check_hub_model(config: Config, model: str, *, trained: bool) -> None:

@@ -63,8 +63,7 @@ class Tokenizer:
 
     def ended(self, token_ids: Sequence[int]) -> tuple[int, ...]:
         """Returns a sampled completion as one that is learnt from text: with `end_token` where it ended in another."""
-        *said, last = token_ids
-        return (*said, self._other_ends.get(last, last))
+        return (*token_ids[:-1], *(self._other_ends.get(last, last) for last in token_ids[-1:]))
 
     def require_thinking(self) -> None:
         """ConfigError when the model cannot be asked to think."""

@@ -163,7 +163,11 @@ def test_single_responses() -> None:
     assert figures["auc_vote@3"].value == 2.5 / 4
     assert (figures["auc_greedy"].rows, figures["parse_rate"].value, figures["tokens"].value) == (4, 3 / 4, 50)
     assert figures["vote_parse_rate"].value == 8 / 12
-    assert set(figures) == {"auc_greedy", "auc_vote@3", "parse_rate", "tokens", "vote_parse_rate", "vote_tokens"}
+    assert set(figures) == {"auc_greedy", "auc_vote@3", "parse_rate", "strict_parse_rate", "tokens"} | {
+        "vote_parse_rate",
+        "vote_strict_parse_rate",
+        "vote_tokens",
+    }
 
 
 def test_one_vote_of_single_responses_is_averaged_over_all_of_them() -> None:

@@ -29,6 +29,7 @@ def sample(permutation: tuple[int, ...], scores: tuple[int, ...] | None, **chang
         "version": 4,
         "scores": list(scores) if scores else None,
         "failure": "" if scores else "no_box",
+        "strict": bool(scores),
     }
     return base | changes
 

@@ -140,10 +140,9 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
 
 
 def policy_tokenizer(config: Config, model: str) -> Tokenizer:
-    """Returns the policy's tokenizer. ConfigError when there is none, or it cannot do what `prompts.thinking` asks."""
+    """Returns the policy's tokenizer. ConfigError when there is none, or it does not do what `prompts.thinking` says."""
     tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
-    if config.prompts.thinking:
-        tokenizer.require_thinking()
+    tokenizer.check_thinking(config.prompts.thinking)
     return tokenizer
 
 

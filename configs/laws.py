@@ -69,8 +69,26 @@ def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
     return out
 
 
+def thinking_laws(prompts: PromptsConfig, rollout: RolloutConfig) -> list[str]:
+    """A bounded thought belongs to a model that thinks, and leaves room for the judgement."""
+    limit = prompts.thinking_tokens
+    if limit and not prompts.thinking:
+        return [
+            f"prompts.thinking_tokens = {limit} has no effect with prompts.thinking = false; set that to true, or this to 0"
+        ]
+    if limit >= rollout.max_new_tokens:
+        return [
+            f"prompts.thinking_tokens = {limit} leaves no room for a judgement in rollout.max_new_tokens ="
+            f" {rollout.max_new_tokens}; lower it, or raise that"
+        ]
+    return []
+
+
 def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
-    """Batches divide evenly among ranks, and the meta-RM's hold whole groups."""
+    """The policy's batches divide evenly among ranks, and a batch of the meta-RM can wait for it.
+
+    A batch of the meta-RM is no such number of completions: it is whole groups, and of them what was parsed.
+    """
     out = []
     completions = grpo.batch_groups * rollout.samples
     if completions % learner.ranks:
@@ -80,10 +98,6 @@ def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig,
         )
     if not meta.enabled:
         return out
-    if meta.batch % rollout.samples:
-        out.append(f"meta_rm.batch = {meta.batch} must be whole groups: a multiple of rollout.samples = {rollout.samples}")
-    if meta.batch % meta.ranks:
-        out.append(f"meta_rm.batch = {meta.batch} cannot be divided evenly among meta_rm.ranks = {meta.ranks}")
     if meta.max_backlog * rollout.samples < meta.batch:
         out.append(
             f"meta_rm.max_backlog = {meta.max_backlog} groups hold fewer completions than meta_rm.batch = {meta.batch}:"
@@ -96,6 +110,8 @@ def meta_rm_laws(
     meta: MetaRMConfig, cold: ColdStartConfig, grpo: GRPOConfig, rollout: RolloutConfig, *, preferences: int | None = None
 ) -> list[str]:
     """The meta-RM's batch is not more than what the run is sure to produce, or the meta-RM might never take a step.
+
+    How much of it can be parsed nobody knows before it is sampled; if it is too little, the run says so at its end.
 
     Args:
         meta: Whose batch it is.

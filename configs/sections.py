@@ -54,9 +54,9 @@ class DataConfig(Section):
     heldout: list[str] = Field(min_length=1)
     """Sources to evaluate on, of the same kinds. No preference may stand in both."""
     train_limit: Natural = 0
-    """Training preferences to use at most. 0: all."""
+    """Training preferences to use at most, a fair sample of all sources together. 0: all."""
     heldout_limit: Natural = 0
-    """Held-out preferences to use at most, which is also the size of the evaluations before and after. 0: all."""
+    """Held-out preferences to use at most, likewise; also the size of the evaluations before and after. 0: all."""
 
 
 class PromptsConfig(Section):
@@ -68,6 +68,10 @@ class PromptsConfig(Section):
     """Template file of your own, in place of `style`. Empty: none."""
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
+    thinking: bool = False
+    """Let a model think before it judges: `enable_thinking` of its chat template. What it thinks is no judgement."""
+    thinking_tokens: Natural = 0
+    """Longest thought, in tokens; the engine ends it then. 0: as long as `rollout.max_new_tokens` leaves room."""
 
 
 class ColdStartConfig(Section):
@@ -188,7 +192,7 @@ class MetaRMConfig(Section):
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
     batch: Count = 512
-    """Completions per optimiser step, whole groups (paper: 512)."""
+    """Parsed completions per optimiser step, of whole groups (paper: 512). What is not parsed never votes and is left out."""
     max_backlog: Count = 1024
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384
@@ -210,10 +214,10 @@ class EvalConfig(Section):
     """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
     expected_scores: bool = False
     """Report the greedy judgement by the mean over its score tokens' distribution, too (`expected`), except during training."""
-    clip_scores: bool = False
-    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
+    clip_scores: bool = False
+    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
 
 
 class RedisConfig(Section):

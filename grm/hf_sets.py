@@ -1,10 +1,12 @@
 """The paper's public preference sets: one converter per set, from its own rows to preferences.
 
-    hf:openbmb/UltraFeedback                        instruction, completions[] of {response, overall_score}
+    hf:openbmb/UltraFeedback                        instruction, completions[] of {response, overall_score, annotations}
     hf:NCSOFT/offsetbias                            instruction, output_1, output_2, label 1 | 2
     hf:Skywork/Skywork-Reward-Preference-80K-v0.2   chosen, rejected: lists of {role, content}
     hf:nvidia/HelpSteer2                            prompt, response_1, response_2, preference_strength
-    hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct
+    hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct: a single response a row
+    hf:nvidia/OpenMathInstruct-1:pairs              a right and a wrong solution of each question
+    hf:nvidia/OpenMathInstruct-1:singles            one solution of each question, right or wrong (grm.solutions)
 
 `hf:<name>@<folder>` reads a copy of the set in a folder, as `datasets.load_dataset` does, and `hf:<name>@<revision>` the set as
 it was at a commit, branch or tag of its repository: what stands behind a name can be another tomorrow. Users cannot correct
@@ -13,24 +15,23 @@ shape is a DataError.
 """
 
 import os
-import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import fsum, isfinite
 from typing import Any, TypeGuard
 
+from grm import solutions
+from grm.mixing import MixedRow, mixing_place
 from grm.preference_files import JsonRow, messages
 from grm.preferences import (
     EMPTY_RESPONSE,
     TWO_BEST,
     DataError,
-    Loaded,
     Preference,
     Question,
     Skipped,
     clean,
-    collect,
     conversation,
 )
 
@@ -39,13 +40,15 @@ NO_SCORE = "response without a score"
 FEW_RESPONSES = "fewer than two responses"
 CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 OTHER_SPLIT = "row of the validation split"
+DOUBTFUL_TEN = "overall score of 10 without aspect ratings above 4 (UltraFeedback's 10 for 1)"
+ONE_VERDICT = "question without both a right and a wrong solution"
 
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, branch or tag; a path has a `/` in it, or is there
 
 _OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.preference_files)"
 _TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
 
-Converter = Callable[[JsonRow], Preference | Skipped]
+Converter = Callable[..., Preference | Skipped]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +56,18 @@ class PublicSet:
     """How a set is read."""
 
     convert: Converter
-    """Converts one of its rows."""
+    """Converts one of its rows, or the rows of one question that belong together."""
+    choose: Callable[[Sequence[solutions.Problem]], list[tuple[int, ...]]] | None = None
+    """Chooses rows of each question that become one preference; None: each row is one."""
     data_dir: str | None = None
     """The folder inside its repository; None: the whole."""
 
 
-def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
-    """Return a set's training rows in a fixed random order, up to `limit` preferences.
+def mixed_rows(source: str, *, name: str = "") -> Iterator[MixedRow]:
+    """Yield a set's training rows by their place in the mixture; each is decoded when its turn comes.
 
     Args:
-        source: `<name>` or `<name>@<folder>`.
-        limit: Most preferences; None: all.
+        source: `<name>`, `<name>@<folder>` or `<name>@<revision>`.
         name: What stands before the row number in ids; "": the set's name.
 
     Raises:
@@ -72,8 +76,13 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     known, folder, revision = parts(source)
     if known not in SETS:
         raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    rows = _training_rows(folder or known, SETS[known].data_dir, revision)
-    return collect(_converted(rows, known, name or known, SETS[known].convert), limit=limit)
+    table = _training_rows(folder or repository(known), SETS[known].data_dir, revision)
+    return _converted(table, known, name or known, SETS[known])
+
+
+def repository(name: str) -> str:
+    """Return the repository of a set: `<name>` without what stands behind a colon, which is how it is read."""
+    return name.partition(":")[0]
 
 
 def parts(source: str) -> tuple[str, str, str | None]:
@@ -84,7 +93,13 @@ def parts(source: str) -> tuple[str, str, str | None]:
 
 
 def ultrafeedback(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of usually four completions; the best has the highest overall score."""
+    """Convert a row of usually four completions; the best has the highest overall score.
+
+    A bug of the set once turned an overall score of 1 into 10: of 2,628 tens many were of responses whose critique was harsh.
+    Its authors mended it (2023-12-29) by the mean of the four aspect ratings: a 10 stands where that is above 4, the others
+    were changed or annotated again. Copies and revisions from before that day still have the bug, so a row whose best is such a
+    ten is skipped. (Others use the mean itself as the score.)
+    """
     completions = row.fields.get("completions")
     if not isinstance(completions, list) or not all(isinstance(completion, dict) for completion in completions):
         raise row.error("completions", "is not a list of objects", _OWN_SHAPE)
@@ -98,6 +113,8 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
         raise row.error("completions", "holds a response that is not text", _OWN_SHAPE)
     if scores.count(max(scores)) > 1:
         return Skipped(reason=TWO_BEST)
+    if max(scores) == 10 and (_mean_rating(completions[scores.index(10)]) or 0) <= 4:
+        return Skipped(reason=DOUBTFUL_TEN)
     query, subset = row.text("instruction", _OWN_SHAPE), row.text("source", _OWN_SHAPE, default="")
     return _preference(row, query, responses, scores.index(max(scores)), subset)
 
@@ -151,13 +168,35 @@ def openmath(row: JsonRow) -> Preference | Skipped:
     return _preference(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
 
 
+def openmath_pair(*rows: JsonRow) -> Preference | Skipped:
+    """Convert a right and a wrong solution of one problem; a lone row is of a problem that has no other verdict."""
+    if len(rows) < 2:
+        return Skipped(reason=ONE_VERDICT)
+    first = rows[0]
+    texts = [row.text("generated_solution", _OWN_SHAPE) for row in rows]
+    subset = first.text("dataset", _OWN_SHAPE, default="")
+    return _preference(first, first.text("question", _OWN_SHAPE), texts, 0, subset)
+
+
 SETS: Mapping[str, PublicSet] = {
     "openbmb/UltraFeedback": PublicSet(convert=ultrafeedback),
     "NCSOFT/offsetbias": PublicSet(convert=offsetbias),
     "Skywork/Skywork-Reward-Preference-80K-v0.2": PublicSet(convert=skywork),
     "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference"),
     "nvidia/OpenMathInstruct-1": PublicSet(convert=openmath),
+    "nvidia/OpenMathInstruct-1:pairs": PublicSet(convert=openmath_pair, choose=solutions.pairs),
+    "nvidia/OpenMathInstruct-1:singles": PublicSet(convert=openmath, choose=solutions.singles),
 }
+
+
+def _mean_rating(completion: Mapping[str, object]) -> float | None:
+    """Return the mean of UltraFeedback's aspect ratings ("1".."5", or "N/A"); None where there are none."""
+    aspects = completion.get("annotations")
+    if not isinstance(aspects, dict):
+        return None
+    ratings = [aspect.get("Rating") for aspect in aspects.values() if isinstance(aspect, dict)]
+    numbers = [float(rating) for rating in ratings if isinstance(rating, str) and rating in ("1", "2", "3", "4", "5")]
+    return fsum(numbers) / len(numbers) if numbers else None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -184,13 +223,32 @@ def _turns(row: JsonRow, field: str) -> list[tuple[str, str]]:
     return messages(row, field, turns)
 
 
-def _converted(
-    rows: Sequence[Mapping[str, object]], known: str, name: str, convert: Converter
-) -> Iterator[tuple[str, Preference | Skipped]]:
-    """Yield (place, preference or skip) of each row, in a random order that depends on the number of rows only."""
-    for index in random.Random(0).sample(range(len(rows)), len(rows)):
-        where = f"hf:{known} row {index}"
-        yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
+def _converted(table: Any, known: str, name: str, public: PublicSet) -> Iterator[MixedRow]:
+    """Yield (place, preference or skip) by place, which is that of the id: the number of the (first) row behind the name."""
+
+    def row(index: int) -> JsonRow:
+        return JsonRow(fields=table[index], where=f"hf:{known} row {index}", default_id=f"{name}:{index}")
+
+    def place(rows: Sequence[int]) -> int:
+        return mixing_place(f"{name}:{rows[0]}")
+
+    chosen: Sequence[Sequence[int]] = [(index,) for index in range(len(table))]
+    if public.choose is not None:
+        chosen = public.choose(solutions.drawn(_verdicts(table, known), name))
+    for rows in sorted(chosen, key=place):
+        yield MixedRow(place=place(rows), item=public.convert(*map(row, rows)))
+
+
+def _verdicts(table: Any, known: str) -> Iterator[tuple[str, bool]]:
+    """Yield question and verdict of each row, in large bites: no solution is decoded for it."""
+    fields, index = ("question", "is_correct"), 0
+    for bite in table.select_columns(list(fields)).iter(batch_size=10_000):
+        for question, is_correct in zip(*(bite[name] for name in fields), strict=True):
+            row = JsonRow(fields={"question": question}, where=f"hf:{known} row {index}", default_id="")
+            if not isinstance(is_correct, bool):
+                raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
+            yield row.text("question", _OWN_SHAPE), is_correct
+            index += 1
 
 
 def _training_rows(location: str, data_dir: str | None, revision: str | None) -> Any:

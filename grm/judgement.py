@@ -167,6 +167,11 @@ def without_thoughts(text: str) -> str:
     return "".join([*pieces, text[at:]])
 
 
+def ends_thought(text: str) -> bool:
+    """Return whether a thought ends in a completion."""
+    return any(tag.group(1) for tag in _THOUGHT.finditer(text))
+
+
 def unshuffle(scores: Sequence[Score], permutation: Sequence[int]) -> tuple[Score, ...]:
     """Return scores in shown order in the preference's own order: own[permutation[i]] = scores[i]."""
     if len(scores) != len(permutation) or sorted(permutation) != list(range(len(scores))):

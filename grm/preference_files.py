@@ -86,19 +86,18 @@ class JsonRow:
         return value
 
 
-def load(path: Path, *, limit: int | None = None, name: str = "") -> Loaded:
-    """Return the preferences of a file (see the module's head), or its first `limit`. Every row is checked.
+def load(path: Path, *, name: str = "") -> Loaded:
+    """Return the preferences of a file (see the module's head). Every row is checked.
 
     Args:
         path: The file.
-        limit: Most preferences; None: all.
         name: What stands before the line number in the id of a row that has none; "": the file's name.
 
     Raises:
         DataError: The file cannot be used; names file, line, field and remedy.
     """
     placed = _without_rated_singles([(row.where, to_preference(row)) for row in rows(path, name)])
-    loaded = collect(placed, limit=limit)
+    loaded = collect(placed)
     if not loaded.preferences and not loaded.skipped:
         raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
     return loaded

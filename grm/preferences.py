@@ -71,8 +71,8 @@ class Loaded:
     """Number of skipped rows by reason."""
 
 
-def collect(placed: Iterable[tuple[str, Preference | Skipped]], *, limit: int | None = None) -> Loaded:
-    """Collect (place, preference or skip) pairs up to `limit` preferences.
+def collect(placed: Iterable[tuple[str, Preference | Skipped]]) -> Loaded:
+    """Collect (place, preference or skip) pairs.
 
     Raises:
         DataError: An id is used twice, though labels are looked up by id.
@@ -81,8 +81,6 @@ def collect(placed: Iterable[tuple[str, Preference | Skipped]], *, limit: int | 
     kept: list[Preference] = []
     skipped: Counter[str] = Counter()
     for where, item in placed:
-        if limit is not None and len(kept) >= limit:
-            break
         if isinstance(item, Skipped):
             skipped[item.reason] += 1
             continue

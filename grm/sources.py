@@ -5,23 +5,23 @@ tiny:<seed>:<count>[:<n>]       training items of the tiny world                
 tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
 hf:<name>@<revision>            the set as it was at a commit, branch or tag
+hf:<name>:pairs, :singles       one pair, or one single response, of each question (grm.solutions)
 """
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from grm import hf_sets, preference_files, tiny_world
+from grm.mixing import MixedRows, mix, mixed
 from grm.preferences import DataError, Loaded
 
 TINY = ("tiny:", "tinyheld:")
 
 
 def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
-    """Return the preferences of a source (see the module's head), or its first `limit`.
-
-    A public set has a fixed random order, so that `limit` takes a fair sample of it.
+    """Return the preferences of a source (see the module's head) in their mixed order, or the first `limit`.
 
     Args:
         source: What to load.
@@ -31,12 +31,29 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     Raises:
         DataError: The source cannot be used.
     """
+    return load_mixed([(source, name)], limit=limit)[0]
+
+
+def load_mixed(sources: Sequence[tuple[str, str]], *, limit: int | None = None) -> list[Loaded]:
+    """Return the preferences of each source, up to `limit` of all together, which are a fair sample of them (`grm.mixing`).
+
+    Args:
+        sources: Each with the name as in `load`.
+        limit: Most preferences; None: all.
+
+    Raises:
+        DataError: A source cannot be used.
+    """
+    return mix([_rows(source, name) for source, name in sources], limit=limit)
+
+
+def _rows(source: str, name: str) -> MixedRows:
     kind, colon, rest = source.partition(":")
     if colon and kind in ("tiny", "tinyheld"):
-        return _tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
+        return mixed(_tiny(source, rest, held_out=kind == "tinyheld"))
     if colon and kind == "hf":
-        return hf_sets.load(rest, limit=limit, name=name)
-    return preference_files.load(Path(source), limit=limit, name=name)
+        return MixedRows(rows=hf_sets.mixed_rows(rest, name=name))
+    return mixed(preference_files.load(Path(source), name=name))
 
 
 def default_names(sources: Iterable[str]) -> dict[str, str]:
@@ -80,7 +97,7 @@ def _real(path: str) -> str:
         return path
 
 
-def _tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loaded:
+def _tiny(source: str, rest: str, *, held_out: bool) -> Loaded:
     if not re.fullmatch(r"[0-9]{1,18}(:[0-9]{1,9}){1,2}", rest):
         raise DataError(f"source {source!r}: write tiny:<seed>:<count>[:<n>] in integers, as tiny:1:500:2")
     seed, count, *n = (int(part) for part in rest.split(":"))
@@ -88,4 +105,4 @@ def _tiny(source: str, rest: str, *, held_out: bool, limit: int | None) -> Loade
         sizes = ", ".join(str(size) for size in tiny_world.SIZES)
         raise DataError(f"source {source!r}: count must be at least 1 and n one of {sizes}")
     preferences = tiny_world.preferences(seed=seed, count=count, n=n[0] if n else None, held_out=held_out)
-    return Loaded(preferences=tuple(preferences[:limit]), skipped={})
+    return Loaded(preferences=tuple(preferences), skipped={})

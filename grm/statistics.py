@@ -1,13 +1,14 @@
 """Statistics over preferences: ROC-AUC, intervals, and figures, which are values with a 95 % interval. Pure functions.
 
 auc                         how well scores separate right from wrong
+auc_within                  the same within groups: of judgements of one preference
 bootstrap, percentiles      interval of a mean, or of any estimates
 wilson                      interval of a share
 mean_figure, area_figure    a mean or an AUC over preferences, with its bootstrap interval
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import fsum, sqrt
@@ -35,6 +36,35 @@ def auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
         rank_sum += sum(members) * (before + (len(members) + 1) / 2)
         before += len(members)
     return (rank_sum - right * (right + 1) / 2) / (right * wrong)
+
+
+def auc_within(scores: Sequence[float], correct: Sequence[bool], groups: Sequence[Hashable]) -> float | None:
+    """Return P(score of a right one > score of a wrong one of the same group), where a tie counts one half.
+
+    `auc` over all is above chance as soon as the scores tell easy groups from hard ones, which helps no choice within a group.
+    Every pair weighs alike: AUC_within = sum over groups of (pairs in order + ties / 2) / sum over groups of n1 * n0.
+
+    Args:
+        scores: One number each.
+        correct: Whether each is right.
+        groups: What each belongs to.
+
+    Returns:
+        A number in [0, 1], or None if no group has both right and wrong ones.
+
+    >>> auc_within([0.9, 0.1, 0.2, 0.8, 0.5], [True, False, True, False, False], "aabbb")  # 1 of 1 and 0 of 2 pairs
+    0.3333333333333333
+    """
+    members: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        members.setdefault(group, []).append(index)
+    in_order, pairs = 0.0, 0
+    for indices in members.values():
+        verdicts = [correct[index] for index in indices]
+        area, between = auc([scores[index] for index in indices], verdicts), sum(verdicts) * verdicts.count(False)
+        if area is not None:
+            in_order, pairs = in_order + area * between, pairs + between
+    return in_order / pairs if pairs else None
 
 
 def bootstrap(values: Sequence[float], *, resamples: int, rng: random.Random, level: float = 0.95) -> tuple[float, float]:

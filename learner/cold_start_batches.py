@@ -1,42 +1,33 @@
 """The cold start's samples as the first batches of the meta-RM (pure, standard library).
 
-    sampled.jsonl ─without hinted─▶ sorted by preference ─▶ batches of whole groups, decoded when they are trained on
+    sampled.jsonl ─parsed, without hinted─▶ in the order of a hash ─▶ batches of whole groups, decoded when they are trained on
 
-The file is the cold start's `sampled.jsonl`: a line per group with prompt_ids and completions [{ids, reward, ...}].
-Hinted judgements are left out: they are often cut short, and so would teach the meta-RM the wrong thing
-(arXiv:2504.02495).
+The file is the cold start's `sampled.jsonl`: a line per group with prompt_ids and completions [{ids, reward, failure, ...}].
+Hinted judgements are left out: knowing the answer, they take shortcuts in their reasoning, and so would teach the meta-RM the
+wrong thing (arXiv:2504.02495). Those that could not be parsed are left out as they are of the stream (`learner/parsed.py`).
+The order is that of a hash of the preference's id: by the ids themselves a batch would hold one source, and the last would win.
 """
 
+import hashlib
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 
 from buffer.json_lines import JsonLines, Row, rows
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampledGroup:
-    """The sampled completions of one prompt."""
-
-    prompt_ids: tuple[int, ...]
-    """Token ids of the prompt, without a hint."""
-    completion_ids: tuple[tuple[int, ...], ...]
-    """Token ids of each completion."""
-    rewards: tuple[float, ...]
-    """Reward of each completion."""
+from learner.parsed import ParsedCompletions
 
 
 class ColdStartBatches:
-    """Batches of whole groups in the order of their preferences' ids; only offsets of lines stay in memory."""
+    """Batches of whole groups in a fixed mixed order; only offsets of lines stay in memory."""
 
     def __init__(self, path: Path, batch: int) -> None:
         """Index a file.
 
         Args:
             path: the cold start's `sampled.jsonl`.
-            batch: completions of a batch; the last group of each may exceed it. A rest of fewer is left out.
+            batch: parsed completions of a batch; the last group of each may exceed it. A rest of fewer is left out.
         """
-        plain = sorted((row["preference"], offset, len(row["completions"])) for offset, row in rows(path) if not row["hinted"])
+        counted = ((_order(row["preference"]), offset, len(_parsed(row))) for offset, row in rows(path) if not row["hinted"])
+        plain = sorted(group for group in counted if group[-1])
         self._groups = JsonLines(path, (offset for _, offset, _ in plain))
         self._ends = array("Q")  # index of the group behind each batch
         completions = 0
@@ -49,15 +40,24 @@ class ColdStartBatches:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, number: int) -> list[SampledGroup]:
+    def __getitem__(self, number: int) -> list[ParsedCompletions]:
         end = self._ends[number]
         start = self._ends[number - 1] if number else 0
         return [_group(self._groups[index]) for index in range(start, end)]
 
 
-def _group(row: Row) -> SampledGroup:
-    completions = row["completions"]
-    return SampledGroup(
+def _order(preference: str) -> tuple[bytes, str]:
+    return hashlib.sha256(preference.encode()).digest()[:8], preference
+
+
+def _parsed(row: Row) -> list[Row]:
+    return [completion for completion in row["completions"] if not completion["failure"]]
+
+
+def _group(row: Row) -> ParsedCompletions:
+    completions = _parsed(row)
+    return ParsedCompletions(
+        preference=row["preference"],
         prompt_ids=tuple(row["prompt_ids"]),
         completion_ids=tuple(tuple(completion["ids"]) for completion in completions),
         rewards=tuple(completion["reward"] for completion in completions),

@@ -1,13 +1,18 @@
-"""Rank 0 of the meta-RM learner at the buffer: whole groups in the order of their arrival, a bounded backlog (I3, I4)."""
+"""Rank 0 of the meta-RM learner at the buffer: whole groups in the order of their arrival, a bounded backlog (I3, I4).
+
+[experience] ─claim─▶ something parsed ─▶ ready, until they hold `meta_rm.batch` parsed completions ─▶ a batch
+                      nothing parsed ───▶ acknowledged at once: it has nothing to teach, so no checkpoint is awaited
+"""
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from buffer.ledger import Ledger
 from buffer.streams import EXPERIENCE, META_RM, Address, Consumer, connect, waiting
 from configs.schema import Config
 from learner.experience import POLL_S, GroupLimits, Reader, ReceivedGroup, UnacknowledgedEntries
+from learner.parsed import count_parsed
 
 
 class MetaIntake:
@@ -31,23 +36,23 @@ class MetaIntake:
         """After a start: acknowledge what the checkpoint contains; what else was claimed before is ready."""
         known = set(contained)
         self._reader.acknowledge(contained)
-        self._ready.extend(received for received in self._reader.claimed_before() if received.entry_id not in known)
+        self._keep(received for received in self._reader.claimed_before() if received.entry_id not in known)
 
     def wait(self, seconds: float) -> list[ReceivedGroup]:
-        """Return the next whole groups of at least `meta_rm.batch` completions, or nothing within `seconds`.
+        """Return the next whole groups of at least `meta_rm.batch` parsed completions, or nothing within `seconds`.
 
-        Meanwhile the backlog is bounded.
+        Meanwhile the backlog is bounded. What little is parsed is kept from call to call, so a batch comes together at last.
         """
         deadline = time.monotonic() + seconds
         while True:
             self.bound_backlog()
-            missing = self._batch - _completions(self._ready)
+            missing = self._batch - _parsed(self._ready)
             if missing <= 0:
                 return self._take()
             left = deadline - time.monotonic()
             if left <= 0:
                 return []
-            self._ready.extend(self._reader.claim(min(left, POLL_S), count=-(-missing // self._samples)))
+            self._keep(self._reader.claim(min(left, POLL_S), count=-(-missing // self._samples)))
 
     def bound_backlog(self) -> None:
         """Skip and count the oldest groups beyond `max_backlog` (I4).
@@ -78,12 +83,22 @@ class MetaIntake:
         """Disconnect. For tests: in a run the process is killed."""
         self._redis.close()
 
+    def _keep(self, claimed: Iterable[ReceivedGroup]) -> None:
+        """Make those groups ready of which something was parsed, and acknowledge the others."""
+        empty = []
+        for received in claimed:
+            if count_parsed(received.group):
+                self._ready.append(received)
+            else:
+                empty.append(received.entry_id)
+        self._reader.acknowledge(empty)
+
     def _take(self) -> list[ReceivedGroup]:
         batch: list[ReceivedGroup] = []
-        while _completions(batch) < self._batch:
+        while _parsed(batch) < self._batch:
             batch.append(self._ready.popleft())
         return batch
 
 
-def _completions(batch: Sequence[ReceivedGroup]) -> int:
-    return sum(len(received.group.rewards) for received in batch)
+def _parsed(batch: Iterable[ReceivedGroup]) -> int:
+    return sum(count_parsed(received.group) for received in batch)

@@ -1,23 +1,24 @@
 """The meta-RM learner: from the same experience, a model that scores whether a judgement is right.
 
-    first: batches of the cold start's samples ─┐
-    then:  [experience] ─claim─▶ whole groups ──┴▶ BCE on "was it right" (reward > 0) ─▶ checkpoint ─▶ acknowledge (I3)
+    first: batches of the cold start's samples ─────────────┐
+    then:  [experience] ─claim─▶ whole groups ─parsed.py────┴▶ BCE on "was it right" (reward > 0) ─▶ checkpoint ─▶ acknowledge
 
-One logit per (prompt, completion), trained on every completion of the stream: groups without policy gradient teach it as
-much as the others.
+One logit per (prompt, completion), trained on every parsed completion of the stream: groups without policy gradient teach it as
+much as the others. An entry is acknowledged once a checkpoint contains it (I3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from buffer.streams import Address
 from configs.schema import Config
-from grm.statistics import auc
+from grm.statistics import auc, auc_within
 from learner import batching, checkpoint, losses, models
 from learner.base import Learner
 from learner.batching import Tokens
@@ -25,6 +26,7 @@ from learner.cold_start_batches import ColdStartBatches
 from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
+from learner.parsed import ParsedCompletions, parsed_completions
 from learner.ranks import Ranks
 from learner.shared_prefix import hidden_states, supports_shared_prefix
 
@@ -38,21 +40,11 @@ class MetaRMReport:
     groups: tuple[int, ...]
     """Groups of the stream that were trained on; none in a batch of the cold start's samples."""
     completions: int
-    """Completions that were trained on."""
+    """Parsed completions that were trained on."""
     metrics: dict[str, float]
-    """`meta_rm/{loss,accuracy,auc}` of this batch *before* it was trained on (auc is missing when all of it was right or
-    all wrong); on rank 0 also `meta_rm/{backlog,skipped}`, in groups."""
-
-
-class ScoredCompletions(Protocol):
-    """Completions of one prompt with their rewards: an `ExperienceGroup`, or a group of the cold start's samples."""
-
-    @property
-    def prompt_ids(self) -> Sequence[int]: ...
-    @property
-    def completion_ids(self) -> Sequence[Sequence[int]]: ...
-    @property
-    def rewards(self) -> Sequence[float]: ...
+    """`meta_rm/{loss,accuracy,auc,auc_within}` of this batch *before* it was trained on (`auc` is missing when all of it was
+    right or all wrong, `auc_within` when that is so of each preference); on rank 0 also `meta_rm/{backlog,skipped}`, in
+    groups."""
 
 
 class CorrectnessLogits(nn.Module):
@@ -77,7 +69,7 @@ class MetaRMUpdate:
         settings = deepspeed_settings(config, zero_stage=meta_rm.zero_stage, lr=meta_rm.lr, warmup_steps=meta_rm.warmup_steps)
         self.engine = Engine(lambda: CorrectnessLogits(models.load_classifier(model_path, config.dtype)), settings, ranks)
 
-    def apply(self, groups: Sequence[ScoredCompletions]) -> dict[str, float]:
+    def apply(self, groups: Sequence[ParsedCompletions]) -> dict[str, float]:
         """Take one optimiser step on every completion of `groups`; return its metrics before it. A collective.
 
         Raises:
@@ -106,7 +98,8 @@ class MetaRMUpdate:
                 sums[indices] = logits.detach().cpu().double()
         self.engine.step()
         *all_logits, total_loss = self._ranks.sum(sums).tolist()
-        return {"meta_rm/loss": total_loss, **_quality(all_logits, correct)}
+        preferences = [group.preference for group in groups for _ in group.rewards]
+        return {"meta_rm/loss": total_loss, **_quality(all_logits, correct, preferences)}
 
 
 class MetaRMLearner(Learner):
@@ -125,6 +118,7 @@ class MetaRMLearner(Learner):
         address: Address,
         checkpoints: Path,
         cold_start_samples: Path | None = None,
+        other_ends: Mapping[int, int] = MappingProxyType({}),
         stacks: str = "",
     ) -> None:
         """Prepare a rank; `start` loads the model.
@@ -137,11 +131,12 @@ class MetaRMLearner(Learner):
             address: of the run's streams.
             checkpoints: a folder that all ranks share.
             cold_start_samples: the cold start's `sampled.jsonl`, its first batches; all ranks share this file, too.
+            other_ends: see `parsed_completions`.
             stacks: see `Heartbeat`.
         """
         stage = config.meta_rm.zero_stage
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
-        self._address, self._stacks = address, stacks
+        self._address, self._stacks, self._other_ends = address, stacks, other_ends
         self._first = ColdStartBatches(cold_start_samples, config.meta_rm.batch) if cold_start_samples else ()
 
     def start(self, host: str, port: int) -> None:
@@ -165,10 +160,12 @@ class MetaRMLearner(Learner):
         if not message:
             return None
         groups = unpack(message, self._config.max_entry_bytes)
-        return self._train(groups, f"groups {[group.group for group in groups]}", batch, message)
+        return self._train(
+            parsed_completions(groups, self._other_ends), f"groups {[group.group for group in groups]}", batch, message
+        )
 
     def _train(
-        self, groups: Sequence[ScoredCompletions], name: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""
+        self, groups: Sequence[ParsedCompletions], name: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""
     ) -> MetaRMReport | None:
         """Take one optimiser step; return None when it was skipped.
 
@@ -220,9 +217,8 @@ class MetaRMLearner(Learner):
         super().close()
 
 
-def _quality(logits: Sequence[float], correct: Sequence[bool]) -> dict[str, float]:
-    """Return accuracy and ROC-AUC of the logits; the latter is missing when all are right or all are wrong."""
+def _quality(logits: Sequence[float], correct: Sequence[bool], preferences: Sequence[str]) -> dict[str, float]:
+    """Return accuracy and ROC-AUC of the logits, over all and within preferences; an AUC without a pair is missing."""
     hits = sum((logit > 0) == right for logit, right in zip(logits, correct, strict=True))
-    metrics = {"meta_rm/accuracy": hits / len(correct)}
-    area = auc(logits, correct)
-    return metrics if area is None else metrics | {"meta_rm/auc": area}
+    areas = {"meta_rm/auc": auc(logits, correct), "meta_rm/auc_within": auc_within(logits, correct, preferences)}
+    return {"meta_rm/accuracy": hits / len(correct), **{name: area for name, area in areas.items() if area is not None}}

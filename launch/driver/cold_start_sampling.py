@@ -222,7 +222,12 @@ class Sampling:
             "completions": [
                 {"ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
                 for ids, text, reward, failure, verdict in zip(
-                    scored.completion_ids, texts, scored.rewards, scored.failures, verdicts, strict=True
+                    map(self._tokenizer.ended, scored.completion_ids),
+                    texts,
+                    scored.rewards,
+                    scored.failures,
+                    verdicts,
+                    strict=True,
                 )
             ],
         }

@@ -45,7 +45,7 @@ from launch.monitoring.wandb_check import require_usable
 from launch.page.scaling import vote_metrics
 from launch.setup import fingerprints, resource_plan
 from launch.setup.places import private_files
-from launch.setup.preflight import format_notes, format_skipped, prepare_run
+from launch.setup.preflight import format_notes, format_skipped, format_used, prepare_run
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
@@ -118,7 +118,8 @@ class Pipeline:
         if not self._resumed:
             files.write(self.folder / "config.yaml", dump(config))
         described = resource_plan.describe(config, inputs.processes)
-        print(f"run        {self.folder}\n{described}{format_skipped(inputs.skipped)}{format_notes(notes)}", flush=True)
+        data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
+        print(f"run        {self.folder}\n{described}{data}{format_notes(notes)}", flush=True)
 
     def _make_cluster(self) -> Cluster:
         gpus = resource_plan.gpus_needed(self._config)
@@ -152,7 +153,13 @@ class Pipeline:
             model, preferences = self._inputs.model, self._inputs.preferences
             note = self._progress.note
             with SamplingActors(
-                self._cluster, self._config, model=model, preferences=preferences, stage="cold-start", note=note
+                self._cluster,
+                self._config,
+                model=model,
+                tokenizer=self._inputs.tokenizer,
+                preferences=preferences,
+                stage="cold-start",
+                note=note,
             ) as actors:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
@@ -163,8 +170,14 @@ class Pipeline:
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        note = self._progress.note
-        with StageActors(self._cluster, self._config, model=self._policy, stage="cold-start", note=note) as actors:
+        with StageActors(
+            self._cluster,
+            self._config,
+            model=self._policy,
+            tokenizer=self._inputs.tokenizer,
+            stage="cold-start",
+            note=self._progress.note,
+        ) as actors:
             self._evaluate(actors, "cold_start", version=0)
 
     def online_rl(self) -> None:
@@ -175,6 +188,7 @@ class Pipeline:
             self._cluster,
             self._config,
             model=self._policy,
+            tokenizer=self._inputs.tokenizer,
             preferences=self._inputs.preferences,
             checkpoints=self.folder / "checkpoints",
             cold_start_samples=self._cold_start.samples if enabled else None,
@@ -220,8 +234,8 @@ class Pipeline:
         guide = guiding_meta_rm(self.folder / "checkpoints" / "meta-rm", self._results.training.meta_examples)
         if guide is None:
             self._progress.note(
-                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} completions came"
-                " together, so it guides no votes"
+                f"the meta-RM took no step, as fewer than meta_rm.batch = {self._config.meta_rm.batch} parsed"
+                " completions came together, so it guides no votes"
             )
         return guide
 

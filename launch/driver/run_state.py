@@ -40,10 +40,12 @@ class RunTotals:
     """Seconds of all their slices."""
     meta_auc: list[float] = field(default_factory=list)
     """ROC-AUC of each meta-RM batch of two classes, 0..1."""
+    meta_auc_within: list[float] = field(default_factory=list)
+    """ROC-AUC within preferences of each meta-RM batch in which one has right and wrong judgements, 0..1."""
     meta_accuracy: list[float] = field(default_factory=list)
     """Accuracy of each meta-RM batch, 0..1."""
     meta_examples: int = 0
-    """Completions that the meta-RM was trained on."""
+    """Parsed completions that the meta-RM was trained on."""
     lost_hand_offs: int = 0
     """Finished groups that another worker had handed on first."""
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -64,6 +66,8 @@ class RunTotals:
         self.meta_accuracy.append(report.metrics["meta_rm/accuracy"])
         if "meta_rm/auc" in report.metrics:  # a batch of one class has none
             self.meta_auc.append(report.metrics["meta_rm/auc"])
+        if "meta_rm/auc_within" in report.metrics:
+            self.meta_auc_within.append(report.metrics["meta_rm/auc_within"])
 
     def add_grpo(self, report: GRPOReport) -> None:
         """Count a step of the policy."""

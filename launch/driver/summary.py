@@ -65,6 +65,7 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         },
         "meta_rm": {
             "auc": fmean(totals.meta_auc[-WINDOW:]) if totals.meta_auc else None,
+            "auc_within": fmean(totals.meta_auc_within[-WINDOW:]) if totals.meta_auc_within else None,
             "accuracy": fmean(totals.meta_accuracy[-WINDOW:]) if totals.meta_accuracy else None,
             "examples": totals.meta_examples,
         },

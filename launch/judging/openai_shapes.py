@@ -29,7 +29,7 @@ class Message(BaseModel):
     """What the model wrote."""
 
     content: str | None = None
-    """Its text; missing where the server answered with something else."""
+    """Its text; missing where the server answered with something else. What it thought (`reasoning_content`) is not read."""
 
 
 class TopLogprob(BaseModel):

@@ -107,7 +107,11 @@ CARDS = (
     Card(
         title="Meta-RM",
         what="How well it predicts which judgements are right, on each batch before training on it.",
-        traces=(Trace(metric="meta_rm/auc", name="AUC"), Trace(metric="meta_rm/accuracy", name="accuracy")),
+        traces=(
+            Trace(metric="meta_rm/auc", name="AUC"),
+            Trace(metric="meta_rm/auc_within", name="AUC within preferences"),
+            Trace(metric="meta_rm/accuracy", name="accuracy"),
+        ),
         show=number,
         low=None,
         high=1.0,

@@ -36,6 +36,7 @@ RICH = (
     " \n6g7h8i\n\n[The Begin of Response 1]\n\\boxed{8, 2} {{ x }} {% y %} <b>&amp;</b> \"a\" 'b'\n\t5 < 6 für 雪 🙂\n[] 9j\n "
 )
 ANSWER = "9z8y7x It is. 6w5v4u"
+AGAIN = "3t2s1r Is it still? 0q9p8o"
 TRIMS: Sequence[Callable[[str], str]] = (str, str.strip, str.lstrip, str.rstrip)
 
 
@@ -51,6 +52,8 @@ class ChatFrame:
     """What the template does to the message's blank ends."""
     end: str
     """Text behind the assistant's answer; "" when the template takes no answer."""
+    follows: str
+    """Text between that answer and a next user message; "" when the template takes none."""
 
     def around(self, message: str) -> str:
         """Returns the text of the chat."""
@@ -85,11 +88,16 @@ def _chats(form: Callable[[str], object]) -> list[tuple[Sequence[Message], bool]
     """Returns the chats that `_frame` looks at, their content in one form."""
     plain, rich = ([{"role": "user", "content": form(text)}] for text in (PLAIN, RICH))
     answered = [*plain, {"role": "assistant", "content": form(ANSWER)}]
-    return [(plain, True), (rich, True), (plain, False), (answered, False)]
+    again = [*answered, {"role": "user", "content": form(AGAIN)}]
+    return [(plain, True), (rich, True), (plain, False), (answered, False), (again, False)]
 
 
 def _frame(
-    plain: Mapping[str, str], rich: Mapping[str, str], bare: Mapping[str, str], answered: Mapping[str, str]
+    plain: Mapping[str, str],
+    rich: Mapping[str, str],
+    bare: Mapping[str, str],
+    answered: Mapping[str, str],
+    again: Mapping[str, str],
 ) -> ChatFrame:
     for rendered in (plain, rich):
         if "error" in rendered:
@@ -108,7 +116,9 @@ def _frame(
     closed = not after.strip() or end.strip().startswith(after.strip())
     if bare.get("text") == prompt and answer and head.strip() != prompt.strip() and closed:
         raise _Unusable("its prompt does not end where an answer begins: it must heed add_generation_prompt")
-    return ChatFrame(before=before, after=after, trim=trim, end=end)
+    _, _, next_turn = again.get("text", "").partition(ANSWER)
+    follows, asked_again, _ = next_turn.partition(AGAIN)
+    return ChatFrame(before=before, after=after, trim=trim, end=end, follows=follows if asked_again else "")
 
 
 def _rendered(render: Render, chats: Sequence[tuple[Sequence[Message], bool]]) -> list[dict[str, str]]:

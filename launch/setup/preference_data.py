@@ -1,6 +1,6 @@
 """The preferences of a run by source: loaded, their ids kept apart, and enough of them for what is to be done.
 
-data.train, data.heldout ─▶ PreferenceData each ─▶ ids that occur once ─▶ batches and splits that they can fill
+data.train, data.heldout ─▶ PreferenceData each, sources mixed ─▶ ids that occur once ─▶ batches and splits that they can fill
 """
 
 from collections import Counter
@@ -12,8 +12,9 @@ from itertools import chain
 from configs import laws
 from configs.load import ConfigError
 from configs.schema import Config
+from grm.mixing import mixing_place
 from grm.preferences import Preference
-from grm.sources import default_names, load
+from grm.sources import default_names, load_mixed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +24,7 @@ class SourceData:
     name: str
     """The source, as the config names it."""
     preferences: Sequence[Preference]
-    """Its preferences, in order."""
+    """Its preferences, by their place in the mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,14 @@ class PreferenceData:
 
     @cached_property
     def preferences(self) -> list[Preference]:
-        """All of them, in order."""
-        return list(chain.from_iterable(source.preferences for source in self.sources))
+        """All of them, mixed (`grm.mixing`): the first of them are a fair sample of all."""
+        every = chain.from_iterable(source.preferences for source in self.sources)
+        return sorted(every, key=lambda preference: mixing_place(preference.question.id))
+
+    def describe(self) -> str:
+        """Return how many preferences are used of each source."""
+        counts = ", ".join(f"{len(source.preferences):,} of {source.name}" for source in self.sources)
+        return f"{self.leaf}: {counts}"
 
 
 def load_training(config: Config) -> PreferenceData:
@@ -61,14 +68,10 @@ def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
 
 
 def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str]) -> PreferenceData:
-    """Load all sources in order, up to `limit` preferences (0: all). Every source is checked, those beyond the limit too."""
-    sources, skipped, left = list[SourceData](), Counter[str](), limit
-    for name in names:
-        loaded = load(name, limit=limit or None, name=ids.get(name, ""))
-        used = loaded.preferences[:left] if limit else loaded.preferences
-        left -= len(used)
-        sources.append(SourceData(name=name, preferences=used))
-        skipped.update(loaded.skipped)
+    """Load all sources, mixed, up to `limit` preferences (0: all). Of a source beyond the limit one row at least is checked."""
+    loaded = load_mixed([(name, ids.get(name, "")) for name in names], limit=limit or None)
+    sources = [SourceData(name=name, preferences=own.preferences) for name, own in zip(names, loaded, strict=True)]
+    skipped = sum((Counter(own.skipped) for own in loaded), Counter[str]())
     if not any(source.preferences for source in sources):
         raise ConfigError(f"no usable preference in {', '.join(names)}: {dict(skipped) or 'they are empty'}")
     return PreferenceData(leaf=leaf, sources=sources, skipped=dict(skipped))

@@ -58,6 +58,8 @@ class RunInputs:
     """The policy's tokenizer."""
     mixed: Sequence[Instruction]
     """General instruction data for the cold start."""
+    used: Sequence[str]
+    """How many preferences are used of each source, a line for each leaf that names several."""
     unusable: Mapping[str, int]
     """Rows and held-out prompts that are passed over, by reason."""
     sample: tuple[int, int]
@@ -106,7 +108,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
     sizes = {"train": len(train.preferences), "general": sum(len(examples) for _, examples in general)}
     require_enough(config, **sizes)
-    tokenizer = Tokenizer(model)
+    tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=True)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
@@ -127,6 +129,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         prompts=prompts,
         tokenizer=tokenizer,
         mixed=[example for _, examples in general for example in examples],
+        used=[data.describe() for data in (train, heldout) if len(data.sources) > 1],
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
         notes=small_data_notes(config, **sizes),
@@ -134,6 +137,14 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         known=fingerprints.require_same(folder, found),
         folder=folder,
     )
+
+
+def policy_tokenizer(config: Config, model: str) -> Tokenizer:
+    """Returns the policy's tokenizer. ConfigError when there is none, or it cannot do what `prompts.thinking` asks."""
+    tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
+    if config.prompts.thinking:
+        tokenizer.require_thinking()
+    return tokenizer
 
 
 def check_hub_model(config: Config, model: str, *, trained: bool) -> None:
@@ -162,6 +173,11 @@ def require_templates(preferences: Sequence[Preference], prompts: PromptSource, 
     needed = {training_score_range(len(p.question.responses)): index for index, p in enumerate(preferences)}
     for index in needed.values():
         prompts.draft(index, "template", best=preferences[index].label if hinted else None)
+
+
+def format_used(used: Sequence[str]) -> str:
+    """Returns a line for each leaf, with a line break before it."""
+    return "".join(f"\nused       {line}" for line in used)
 
 
 def format_skipped(skipped: Mapping[str, int]) -> str:

@@ -18,6 +18,7 @@ def hub_revisions(model: str, sources: Iterable[str]) -> dict[str, str]:
     found = {} if Path(model).is_dir() or model == str(TINY) else {model: cached_revision(model)}
     for source in sources:
         name, folder, revision = hf_sets.parts(source.removeprefix("hf:"))
+        name = hf_sets.repository(name)
         if source.startswith("hf:") and not folder:
             found[source] = cached_revision(name, kind="dataset", revision=revision)
     return {name: commit for name, commit in found.items() if commit}

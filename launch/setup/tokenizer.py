@@ -15,16 +15,21 @@ Loaded = TypeVar("Loaded")
 SPELLED = "Scores: \\boxed{8, 2}"  # the one text that a judge must be able to write
 # What chat templates write, by template and special tokens: a process forks for each of them once, and not while Ray runs in it
 # (the meta-RM's is its policy's, or was looked at by the preflight of the evaluation).
-_FRAMES: dict[tuple[str, str], ChatFrame] = {}
+_FRAMES: dict[tuple[str, str, bool], ChatFrame] = {}
 MARKUP = set("<>[]|\uff5c")  # what the marks of a chat format are made of
+OPENS_THOUGHT, ENDS_THOUGHT = "<think>", "</think>"
 
 
 class Tokenizer:
     """The policy's tokenizer and chat format. Foreign text goes through `escape_special_tokens`, so none of it can become a
     special token."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, thinking: bool = False) -> None:
         """Load the tokenizer of a folder or hub name.
+
+        Args:
+            folder: The model's.
+            thinking: `enable_thinking` of the chat template, where that has such a switch.
 
         Raises:
             ConfigError: There is none, or no prompt can be made with it, or its ids are not those of the model.
@@ -34,10 +39,11 @@ class Tokenizer:
         config: Any = _load("config.json", folder, AutoConfig.from_pretrained)
         self._tokenizer: Any = _load("tokenizer", folder, partial(AutoTokenizer.from_pretrained, mistral_format=False))
         _require_own_files(folder, self._tokenizer)
-        self._frame = self._chat_frame()
+        self._frame = self._chat_frame(thinking)
         self._start = self._ids_before(PLAIN) if self._frame is None else ()
         stops = _stops(folder, config, self._tokenizer)
         self._end = self._end_token(stops)
+        self._other_ends = {stop: self._end for stop in stops if stop != self._end}
         added = self._tokenizer.added_tokens_decoder.values()
         self._special = sorted({token.content for token in added if self._is_mark(token)}, key=len, reverse=True)
         prompt = self.encode(PLAIN)
@@ -45,10 +51,33 @@ class Tokenizer:
         self._require_own_vocabulary(prompt, getattr(config.get_text_config(), "vocab_size", None))
         self._require_judgements()
 
-    def escape_special_tokens(self, text: str) -> str:
-        """Break the tokenizer's special tokens in a text visibly: `<|im_end|>` -> `<\\|im_end|>`."""
+    @property
+    def end_token(self) -> int:
+        """The token that ends a completion: the engine must stop there."""
+        return self._end
+
+    @property
+    def other_ends(self) -> dict[int, int]:
+        """{each other token at which the engine stops: `end_token`}, to read all completions at one and the same end."""
+        return dict(self._other_ends)
+
+    def ended(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        """Returns a sampled completion as one that is learnt from text: with `end_token` where it ended in another."""
+        return (*token_ids[:-1], *(self._other_ends.get(last, last) for last in token_ids[-1:]))
+
+    def require_thinking(self) -> None:
+        """ConfigError when the model cannot be asked to think."""
+        reads = "enable_thinking" in str(self._tokenizer.chat_template)
+        if not reads and not (self._frame is not None and OPENS_THOUGHT in self._frame.after):
+            raise ConfigError(
+                "prompts.thinking: the model's chat template does not read enable_thinking and opens no thought itself, so it"
+                " would be asked as without it; set prompts.thinking=false, or give a model that thinks"
+            )
+
+    def escape_special_tokens(self, text: str, *, but: Sequence[str] = ()) -> str:
+        """Break the tokenizer's special tokens in a text visibly: `<|im_end|>` -> `<\\|im_end|>`; those in `but` stay."""
         for token in self._special:
-            if token in text:
+            if token in text and token not in but:
                 text = text.replace(token, f"{token[0]}\\{token[1:]}" if len(token) > 1 else "\ufffd")
         return text
 
@@ -60,12 +89,14 @@ class Tokenizer:
 
     def completion(self, text: str, *, ended: bool = True) -> tuple[int, ...]:
         """Returns the token ids of a completion to learn from or to score, with its end token unless it was cut short."""
-        ids = self._plain(self.escape_special_tokens(text))
+        ids = self._plain(self.escape_special_tokens(text, but=(OPENS_THOUGHT, ENDS_THOUGHT)))
         return (*ids, self._end) if ended else ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Returns the text of a completion, without special tokens. Ids that no token has, as they are sampled of a padded
-        embedding, are no text."""
+        """Returns the text of a completion, without special tokens and its end. Ids that no token has, as they are sampled of a
+        padded embedding, are no text."""
+        if token_ids and (token_ids[-1] == self._end or token_ids[-1] in self._other_ends):
+            token_ids = token_ids[:-1]
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     # ---- what the tokenizer's files say --------------------------------------------------------------------------
@@ -74,7 +105,7 @@ class Tokenizer:
         """The ids of a text alone: nothing that the tokenizer would put before or behind it."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _chat_frame(self) -> ChatFrame | None:
+    def _chat_frame(self, thinking: bool) -> ChatFrame | None:
         """None: a base model without a chat format. ConfigError when there is one that cannot be used."""
         template = self._tokenizer.chat_template
         if isinstance(template, dict) and "default" not in template:
@@ -84,18 +115,18 @@ class Tokenizer:
             )
         if template is None:
             return None
-        key = (str(template), json.dumps(self._tokenizer.special_tokens_map, default=str))
+        key = (str(template), json.dumps(self._tokenizer.special_tokens_map, default=str), thinking)
         if key not in _FRAMES:
-            _FRAMES[key] = chat_frame(self._render)
+            _FRAMES[key] = chat_frame(partial(self._render, thinking))
         return _FRAMES[key]
 
-    def _render(self, messages: Sequence[Message], prompt: bool) -> str:
+    def _render(self, thinking: bool, messages: Sequence[Message], prompt: bool) -> str:
         return str(
             self._tokenizer.apply_chat_template(
                 messages,
                 add_generation_prompt=prompt,
                 tokenize=False,
-                enable_thinking=False,  # Qwen3: judge at once; other templates do not read it
+                enable_thinking=thinking,  # Qwen3's and others' switch; most templates do not read it
             )
         )
 
@@ -106,14 +137,27 @@ class Tokenizer:
         return whole[:start]
 
     def _end_token(self, stops: Sequence[int]) -> int:
-        """Returns the token that ends a completion: of those at which the engine stops, the one that the chat format writes."""
-        if not stops:
+        """Returns the token that ends a completion, as the chat format ends a turn.
+
+        That is the special token directly behind an answer, whether or not the model's files name it among `stops` (the engine
+        is told); or the first of these behind an answer; or, where a format ends a turn with the head of the next (GLM-4), the
+        first of them there; or else the tokenizer's own.
+        """
+        frame = self._frame
+        written, follows = (self._plain(frame.end), self._plain(frame.follows)) if frame is not None else ((), ())
+        special = {i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special} - {
+            self._tokenizer.bos_token_id
+        }
+        directly = next((token for token in written if str(self._tokenizer.decode([token])).strip()), None)
+        if directly is not None and directly in special:
+            return directly
+        end = next((token for token in (*written, *follows, *stops) if token in stops), None)
+        if end is None:
             raise ConfigError(
                 "model.path: the model has no end token, so no completion would end; set eos_token in tokenizer_config.json or"
                 " eos_token_id in generation_config.json"
             )
-        written = self._plain(self._frame.end) if self._frame is not None else ()
-        return next((token for token in written if token in stops), stops[0])
+        return end
 
     def _require_beginning_and_end(self, prompt: Sequence[int], stops: Sequence[int]) -> None:
         """ConfigError when a prompt begins twice, or is ended before a completion can begin."""
@@ -131,9 +175,10 @@ class Tokenizer:
             )
 
     def _is_mark(self, token: Any) -> bool:
-        """Whether judged text must not hold an added token: it is special, or a mark of the chat format."""
+        """Whether judged text must not hold an added token: it is special, or a mark of the chat format or of a thought."""
         frame = self._frame
-        marks = frame is not None and token.content in f"{frame.before} {frame.after} {frame.end}"
+        marks = frame is not None and token.content in f"{frame.before} {frame.after} {frame.end} {frame.follows}"
+        marks |= token.content in (OPENS_THOUGHT, ENDS_THOUGHT)
         return bool(token.special or (marks and len(token.content) > 2 and MARKUP & {*token.content}))
 
     def _require_own_vocabulary(self, prompt: Sequence[int], rows: int | None) -> None:

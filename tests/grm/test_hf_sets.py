@@ -65,6 +65,40 @@ def test_ultrafeedback() -> None:
     assert (item.label, item.subset, item.question.id) == (1, "evol_instruct", "set:5")
 
 
+def rated(*completions: tuple[float, dict[str, object]]) -> JsonRow:
+    """A row of UltraFeedback with an overall score and the annotations of each completion."""
+    columns = [
+        {"response": f"response {index}", "overall_score": score, "annotations": annotations}
+        for index, (score, annotations) in enumerate(completions)
+    ]
+    return row({**ULTRAFEEDBACK, "completions": columns})
+
+
+def aspects(*ratings: str) -> dict[str, object]:
+    names = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+    return {name: {"Rating": rating, "Rationale": "So."} for name, rating in zip(names, ratings, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "counts"),
+    [
+        (aspects("5", "5", "4", "4"), True),  # mean 4.5
+        (aspects("5", "N/A", "4", "4"), True),  # 13 / 3
+        (aspects("4", "4", "4", "4"), False),  # above 4 is asked for
+        (aspects("1", "1", "2", "1"), False),  # the bug: a response that was rated worst
+        (aspects("N/A", "N/A", "N/A", "N/A"), False),
+        ({}, False),
+    ],
+)
+def test_ultrafeedbacks_ten_counts_where_its_ratings_say_so(annotations: dict[str, object], counts: bool) -> None:
+    item = hf_sets.ultrafeedback(rated((7.0, aspects("4", "4", "4", "4")), (10.0, annotations)))
+    assert item == Skipped(reason=hf_sets.DOUBTFUL_TEN) if not counts else label(item) == 1
+
+
+def test_a_score_below_ten_needs_no_ratings() -> None:
+    assert label(hf_sets.ultrafeedback(rated((9.5, {}), (3.0, aspects("5", "5", "5", "5"))))) == 0
+
+
 NO_NUMBERS: list[object] = [math.nan, math.inf, -math.inf, True, False, "5", None]
 
 

@@ -53,6 +53,15 @@ def test_of_a_text_that_was_cut_only_a_strict_verdict_counts(output: Output) -> 
     assert (scores(judgement), strict) == (output.strict, output.strict is not None)
 
 
+def test_what_a_thinking_judge_was_cut_in_is_all_thought() -> None:
+    """Where the prompt opened the thought, the completion holds no tag before the thought ends."""
+    draft = "So\nScores: \\boxed{3, 9}\nor rather"
+    assert read(draft, 2, cut_short=True, thinks=True) == (ParseFailure(reason="cut_short"), False)
+    assert scores(read(draft, 2, cut_short=True)[0]) == scores(read(draft, 2, thinks=True)[0]) == (3, 9)
+    thought_out = f"Hm</think>\n{draft}"
+    assert scores(read(thought_out, 2, cut_short=True, thinks=True)[0]) == (3, 9)
+
+
 def test_scores_out_of_range_are_clipped_when_asked_for() -> None:
     text = "Scores: \\boxed{0, 12.5}"
     assert read(text, 2) == (ParseFailure(reason="not_integers"), False)

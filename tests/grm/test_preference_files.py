@@ -74,7 +74,10 @@ def test_rewardbench_rows(tmp_path: Path) -> None:
 
 def test_limit(tmp_path: Path) -> None:
     path = write(tmp_path, *({**PAIR, "id": str(i)} for i in range(5)))
-    assert [preference.question.id for preference in load(path, limit=2).preferences] == ["0", "1"]
+    every = [preference.question.id for preference in load(path).preferences]
+    assert sorted(every) == ["0", "1", "2", "3", "4"]
+    assert every == ["4", "3", "0", "1", "2"], "mixed: a file may be sorted"
+    assert [preference.question.id for preference in load(path, limit=2).preferences] == every[:2]
 
 
 def test_blank_lines_bom_and_carriage_returns_are_fine(tmp_path: Path) -> None:

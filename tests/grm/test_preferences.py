@@ -18,11 +18,9 @@ def test_values_that_are_no_preference_cannot_be_built() -> None:
         Preference(question=Question(id="a", query="q", responses=("x",)), label=2)
 
 
-def test_skipped_rows_are_counted_and_do_not_count_towards_the_limit() -> None:
+def test_skipped_rows_are_counted() -> None:
     placed = [("1", Skipped(reason="tie")), ("2", preference("a")), ("3", Skipped(reason="tie")), ("4", preference("b"))]
     assert collect(placed) == Loaded(preferences=(preference("a"), preference("b")), skipped={"tie": 2})
-    assert collect(placed, limit=1) == Loaded(preferences=(preference("a"),), skipped={"tie": 1})
-    assert collect(placed, limit=0) == Loaded(preferences=(), skipped={})
 
 
 def test_an_id_that_is_used_twice_is_refused_with_both_places() -> None:

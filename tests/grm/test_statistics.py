@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.statistics import Figure, area_figure, auc, bootstrap, mean_figure, percentiles, wilson
+from grm.statistics import Figure, area_figure, auc, auc_within, bootstrap, mean_figure, percentiles, wilson
 
 
 def area_of(draws: Sequence[Sequence[float]], right: Sequence[bool], resamples: int = 50) -> Figure | None:
@@ -72,6 +72,26 @@ def test_an_area_is_the_share_of_pairs_that_are_in_order(rows: list[tuple[int, b
     in_order = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one, other in pairs)
     if pairs:
         assert auc(scores, correct) == pytest.approx(in_order / len(pairs), abs=1e-12)
+
+
+def test_an_area_within_groups_by_hand() -> None:
+    scores, correct = [0.9, 0.1, 0.2, 0.8, 0.5, 0.2], [True, False, True, False, False, False]
+    assert auc_within(scores, correct, "aabbbb") == (1 + 0.5) / (1 + 3), "a: 1 of 1 pair; b: 2 lost, 1 tied"
+    assert auc(scores, correct) == (4 + 1.5) / 8, "over all, 0.9 beats the wrong ones of b as well"
+
+
+def test_scores_that_only_tell_easy_groups_from_hard_ones_are_at_chance_within_them() -> None:
+    scores, correct = [0.9] * 4 + [0.1] * 4, [True, True, True, False, True, False, False, False]
+    assert auc(scores, correct) == 0.75
+    assert auc_within(scores, correct, "aaaabbbb") == 0.5
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.sampled_from("abc")), max_size=40))
+def test_an_area_within_groups_is_the_share_of_their_pairs_that_are_in_order(rows: list[tuple[int, bool, str]]) -> None:
+    pairs = [(r[0], w[0]) for r in rows if r[1] for w in rows if not w[1] and r[2] == w[2]]  # (right, wrong)
+    in_order = sum(1.0 if one > other else 0.5 if one == other else 0.0 for one, other in pairs)
+    area = auc_within([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
+    assert area == (pytest.approx(in_order / len(pairs), abs=1e-12) if pairs else None)
 
 
 def test_bootstrap_of_a_share() -> None:

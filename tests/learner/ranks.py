@@ -21,6 +21,7 @@ from learner import batching, checkpoint, losses
 from learner.deepspeed_engine import Engine, NotFinite
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.meta_rm import MetaRMUpdate
+from learner.parsed import parsed_completions
 from learner.ranks import Ranks
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
 from tests.learner.run_by_hand import Sink, config, experience
@@ -95,7 +96,7 @@ def train_meta(settings: Config, ranks: Ranks) -> Results:
     update = MetaRMUpdate(settings, ranks, settings.model.path)
     rows = []
     for step in range(STEPS):
-        metrics = update.apply([experience(10 * step + number, step) for number in range(2)])
+        metrics = update.apply(parsed_completions([experience(10 * step + number, step) for number in range(2)], {}))
         rows.append([metrics[name] for name in sorted(metrics)])
     return {"metrics": np.array(rows), **weights(update.engine)}
 

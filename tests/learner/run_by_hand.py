@@ -35,7 +35,9 @@ def config(model: Path, /, **sections: dict[str, Any]) -> Config:
 END = 2  # token id that ends a completion, in the random models
 
 
-def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), vocabulary: int = 250) -> ExperienceGroup:
+def experience(
+    group: int, issued_at: int, *, rewards: Sequence[float] = (), failures: Sequence[str] = (), vocabulary: int = 250
+) -> ExperienceGroup:
     """Return a random group, the same for the same number; informative unless `rewards` are equal."""
     rng = random.Random(group)
     lengths = [rng.randint(1, 20) for _ in range(SAMPLES)]
@@ -48,7 +50,7 @@ def experience(group: int, issued_at: int, *, rewards: Sequence[float] = (), voc
         logprobs=tuple(tuple(-5.0 - rng.random() for _ in range(length)) for length in lengths),
         versions=tuple((issued_at,) * length for length in lengths),
         rewards=tuple(rewards) or (1.0, -1.0, *(rng.choice([1.0, -1.0]) for _ in range(SAMPLES - 2))),
-        failures=("",) * SAMPLES,
+        failures=tuple(failures) or ("",) * SAMPLES,
         truncated=tuple(length == 20 for length in lengths),
     )
 

@@ -20,7 +20,7 @@ def trained(report: MetaRMReport | None) -> MetaRMReport:
     return report
 
 
-def test_it_trains_on_every_completion_and_measures_before_it_trains(run: Run, model: Path) -> None:
+def test_it_trains_on_every_parsed_completion_and_measures_before_it_trains(run: Run, model: Path) -> None:
     learner = run.meta_rm(config(model))
     assert learner.step(0.05) is None
     run.feed(1, rewards=(1.0, 1.0, 1.0, 1.0))  # no policy gradient, but the meta-RM trains on it
@@ -30,7 +30,7 @@ def test_it_trains_on_every_completion_and_measures_before_it_trains(run: Run, m
     assert (first.version, first.groups, first.completions) == (1, (0, 1), 8)
     # The new head starts at 0: p = 1/2 for all, so these are the numbers of an untrained meta-RM.
     assert first.metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
-    assert first.metrics["meta_rm/auc"] == 0.5
+    assert first.metrics["meta_rm/auc"] == first.metrics["meta_rm/auc_within"] == 0.5
     assert first.metrics["meta_rm/backlog"] == 0
     losses = []
     for _ in range(6):
@@ -97,9 +97,56 @@ def test_a_batch_that_was_all_right_has_no_auc(run: Run, model: Path) -> None:
     run.deliver(experience(0, 0, rewards=(1.0,) * 4))
     run.deliver(experience(1, 0, rewards=(1.0,) * 4))
     metrics = trained(learner.step(5.0)).metrics
-    assert "meta_rm/auc" not in metrics
+    assert not {"meta_rm/auc", "meta_rm/auc_within"} & metrics.keys()
     assert metrics["meta_rm/accuracy"] == 0.0
     learner.close()
+
+
+# ---- what never votes ------------------------------------------------------------------------------------------------
+
+HALF = ("", "cut_short", "", "no_box")  # of a group's completions two are parsed
+
+
+def test_it_is_never_trained_on_what_never_votes(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model))
+    run.feed(3, failures=HALF)
+    assert learner.step(0.05) is None, "six parsed completions are no batch of eight"
+    run.feed(1, failures=HALF)
+    groups, apply = [], learner._update.apply
+    learner._update.apply = lambda batch: groups.extend(batch) or apply(batch)  # type: ignore
+    report = trained(learner.step(5.0))
+    assert (report.groups, report.completions) == ((0, 1, 2, 3), 8)
+    whole = [experience(number, 0) for number in range(4)]
+    assert [group.completion_ids for group in groups] == [(g.completion_ids[0], g.completion_ids[2]) for g in whole]
+    assert [group.rewards for group in groups] == [(g.rewards[0], g.rewards[2]) for g in whole]
+    learner.save()
+    assert run.pending("meta-rm") == 0, "a checkpoint contains all that there is to learn of them"
+    learner.close()
+
+
+def test_a_group_of_which_nothing_was_parsed_is_acknowledged_at_once_and_holds_up_nothing(run: Run, model: Path) -> None:
+    learner = run.meta_rm(config(model, meta_rm={"max_backlog": 2}))
+    for _ in range(10):  # many times the backlog
+        run.feed(2, failures=("no_box",) * 4)
+        assert learner.step(0.05) is None
+    assert run.pending("meta-rm") == 0
+    assert run.ledger.outcomes()["skipped"] == 0
+    run.feed(2)
+    assert trained(learner.step(5.0)).groups == (20, 21)
+    assert run.pending("meta-rm") == 2
+    learner.close()
+
+
+def test_restarted_it_keeps_what_was_parsed_of_the_claimed_groups(run: Run, model: Path) -> None:
+    killed = run.meta_rm(config(model))
+    run.feed(3, failures=HALF)
+    assert killed.step(0.05) is None
+    killed.close()
+    again = run.meta_rm(config(model))
+    assert run.pending("meta-rm") == 3
+    run.feed(1, failures=HALF)
+    assert trained(again.step(5.0)).groups == (0, 1, 2, 3)
+    again.close()
 
 
 # ---- what the cold start sampled comes first -------------------------------------------------------------------------

@@ -190,6 +190,9 @@ def test_every_planned_group_becomes_a_line_with_the_right_verdicts(stage: Stage
 class Talkative:
     """Decodes every completion to a judgement of a single response that goes on behind its scores."""
 
+    def ended(self, token_ids: Sequence[int]) -> tuple[int, ...]:
+        return tuple(token_ids)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         return "Scores: \\boxed{1}\n\nUser: more"
 

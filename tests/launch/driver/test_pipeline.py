@@ -87,8 +87,8 @@ def test_a_meta_rm_that_took_no_step_guides_no_votes(
         monkeypatch.setattr(run._judgements, "count", lambda _, model: asked.append(model) or {})
         run.count_votes()
     assert [model is not None for model in asked] == [guides]
-    noted = "the meta-RM took no step, as fewer than meta_rm.batch = 64 completions came together" in capsys.readouterr().out
-    assert noted is not guides
+    note = "the meta-RM took no step, as fewer than meta_rm.batch = 64 parsed completions came together"
+    assert (note in capsys.readouterr().out) is not guides
 
 
 def test_it_records_its_inputs_before_its_config_and_says_when_nobody_can_tell(

@@ -127,7 +127,11 @@ def test_a_cold_start_that_is_taken_up_again_is_checked_too(project: Path) -> No
 
 def test_what_is_not_used_may_change(project: Path) -> None:
     folder = begun("data.train_limit=3")
-    append(project)
+    used = {preference.question.id for preference in prepare_run(resumed(folder), preset="x", resume=True).train}
+    lines = (project / "train.jsonl").read_text().splitlines()
+    (unused,) = (number for number in range(1, 5) if f"train:{number}" not in used)
+    lines[unused - 1] = json.dumps(row(9))
+    (project / "train.jsonl").write_text("\n".join(lines))
     assert prepare_run(resumed(folder), preset="x", resume=True).known
 
 

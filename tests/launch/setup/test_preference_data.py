@@ -72,11 +72,22 @@ def test_a_source_that_is_named_twice_is_found(tmp_path: Path) -> None:
         checked(f"data.train=[{train}, {train}]")
 
 
-def test_the_limit_holds_over_all_sources(tmp_path: Path) -> None:
+def test_the_limit_holds_over_all_sources_mixed(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.jsonl", "p", "q"), write(tmp_path / "b.jsonl", "r", "s")
-    config = load("tiny", [f"data.train=[{first}, {second}]", "data.train_limit=3"])
-    train = load_training(config)
-    assert [[p.question.id for p in source.preferences] for source in train.sources] == [["p", "q"], ["r"]]
+    limited = load("tiny", [f"data.train=[{first}, {second}]", "data.train_limit=3"])
+    train = load_training(limited)
+    assert [[p.question.id for p in source.preferences] for source in train.sources] == [["p"], ["s", "r"]]
+    assert [p.question.id for p in train.preferences] == ["s", "p", "r"], "whatever limit comes later takes the first of these"
+    assert train.describe() == f"data.train: 1 of {first}, 2 of {second}"
+
+
+@pytest.mark.parametrize("leaf", ["train", "heldout"])
+def test_no_source_is_left_out_by_a_limit(tmp_path: Path, leaf: str) -> None:
+    files = [write(tmp_path / f"{name}.jsonl", *(f"{name}{i}" for i in range(100))) for name in "abc"]
+    limited = load("tiny", [f"data.{leaf}=[{', '.join(map(str, files))}]", f"data.{leaf}_limit=60"])
+    data = load_training(limited) if leaf == "train" else load_heldout(limited, beside=())
+    assert all(10 <= len(source.preferences) <= 30 for source in data.sources)
+    assert all(any(p.question.id[0] == name for p in data.preferences[:20]) for name in "abc")
 
 
 # ---- enough for what is to be done -----------------------------------------------------------------------------------

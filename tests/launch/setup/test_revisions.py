@@ -37,6 +37,12 @@ def test_the_commits_of_model_and_sets_are_found(cache: Path) -> None:
     }
 
 
+def test_a_form_of_a_set_has_the_commit_of_its_repository(cache: Path) -> None:
+    cached(cache, "datasets--nvidia--OpenMathInstruct-1", "README.md", {"main": COMMIT, "v1": OLDER})
+    pairs = "hf:nvidia/OpenMathInstruct-1:pairs"
+    assert hub_revisions(str(TINY), [pairs, f"{pairs}@v1"]) == {pairs: COMMIT, f"{pairs}@v1": OLDER}
+
+
 def test_what_comes_from_a_folder_or_is_not_cached_has_no_commit(cache: Path) -> None:
     sources = [f"hf:NCSOFT/offsetbias@{cache}", "hf:nvidia/HelpSteer2", "tinyheld:1:5"]
     for model in (str(TINY), str(cache), "owner/other"):

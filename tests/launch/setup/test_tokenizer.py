@@ -10,42 +10,15 @@ from transformers import AutoTokenizer
 from configs.load import ConfigError
 from launch.setup import chat_frame
 from launch.setup.tokenizer import Tokenizer
+from tests.launch.setup.chat_templates import GEMMA, MESSAGE, THINKING, TURNS, loaded, reference
 from tests.random_models import CHATML
 from tests.small_tokenizers import INST, PARTS, USER_ALONE, make
 
 BOS, EOS, START, END, PAD = range(5)
-MESSAGE = (
-    " \nJudge.\n[The Begin of Response 1]\n\\boxed{8, 2} {{ x }} <b>&amp;</b> für 雪\n[The End of Response 1]\nBe strict. \n"
-)
-GEMMA = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
-)
 OPENED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}:{% if m['role'] == 'user' %}{{ m['content'] }}"
     "{% else %}<go>{{ m['content'] }}</go>{% endif %}<|im_end|>{% endfor %}<|im_start|>assistant:"
 )
-TURNS: dict[str, Any] = {
-    "special": ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"),
-    "bos": "<bos>",
-    "eos": "<eos>",
-}
-THINKING = CHATML.replace("assistant\n{%", "assistant\n{% if enable_thinking %}<think>{% endif %}{%")
-
-
-def loaded(folder: Path, **how: Any) -> Tokenizer:
-    return Tokenizer(str(make(folder, **how)))
-
-
-def reference(folder: Path, *, parts: bool = False, answer: str = "") -> tuple[int, ...]:
-    """The ids of the chat as transformers makes them."""
-    form = (lambda text: [{"type": "text", "text": text}]) if parts else str
-    chat = [{"role": "user", "content": form(MESSAGE)}]
-    chat += [{"role": "assistant", "content": form(answer)}] if answer else []
-    made = AutoTokenizer.from_pretrained(folder).apply_chat_template(
-        chat, add_generation_prompt=not answer, return_dict=True, enable_thinking=False
-    )
-    return tuple(made["input_ids"])
 
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -205,7 +178,9 @@ def test_a_special_token_outside_of_the_embedding_does_not_come_from_judged_text
     assert max(tokenizer.encode(tokenizer.escape_special_tokens("an <image> here"))) < 261
 
 
-@pytest.mark.parametrize("change", [{"chat_template": CHATML.replace("assistant", "<image>")}, {"eos_token": "<image>"}])
+@pytest.mark.parametrize(
+    "change", [{"chat_template": CHATML.replace("assistant", "<image>")}, {"eos_token": "<image>", "chat_template": USER_ALONE}]
+)
 def test_a_special_token_outside_of_the_embedding_is_refused_where_the_format_writes_it(
     change: dict[str, str], image_outside: Path
 ) -> None:
@@ -225,7 +200,7 @@ def test_ids_of_a_padded_embedding_that_no_token_has_are_no_text(tmp_path: Path)
 
 def test_no_end_token_anywhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no end token, so no completion would end; set eos_token"):
-        loaded(tmp_path, eos=None)
+        loaded(tmp_path, template=USER_ALONE, eos=None)
 
 
 def test_marks_of_the_chat_format_are_broken_in_judged_text_whether_special_or_not(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights
+from grm.expected_scores import TokenChoice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,16 @@ class Request:
     seed: int | None = None
     """The same seed gives the same samples, whatever else the engine is doing (up to rounding); None: the engine draws from
     its own stream."""
+    alternatives: int = 0
+    """Likeliest tokens to be told at each place of a score, with their log-probs; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompletionWithChoices(Completion):
+    """A completion of a request that asks for alternatives."""
+
+    choices: tuple[TokenChoice, ...]
+    """Its tokens, with alternatives where a score may stand (`grm.expected_scores.trimmed`)."""
 
 
 class SamplingEngine(Protocol):

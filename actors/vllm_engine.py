@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actors.generator import Request
+from actors.vllm_completion import completion_of
 from actors.vllm_probe import Probes
 from actors.vllm_weights import LiveModel, ModelUnsupported, keep_plain_weights
 from buffer.messages import Completion
@@ -223,7 +224,7 @@ class VllmEngine:
             temperature=request.temperature,
             max_tokens=request.max_new_tokens,
             seed=request.seed,
-            logprobs=0,
+            logprobs=request.alternatives,
             stop_token_ids=[] if self._settings.end_token is None else [self._settings.end_token],
             thinking_token_budget=self._settings.thinking_tokens or None,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -235,7 +236,7 @@ class VllmEngine:
     def _finish(self, output: Any) -> None:
         if self._probes.take(output, self._edition):
             return
-        completions = tuple(_completion(c) for c in sorted(output.outputs, key=lambda c: c.index))
+        completions = tuple(completion_of(c) for c in sorted(output.outputs, key=lambda c: c.index))
         self._tokens += sum(len(c.token_ids) for c in completions)
         self._waiting.pop(output.request_id).set_result(completions)
 
@@ -243,18 +244,6 @@ class VllmEngine:
 def _passed_on(failure: Exception, what: str) -> Exception:
     """Returns what a caller gets when the engine's thread has ended: another try with this model would end no better."""
     return ModelUnsupported(str(failure)) if isinstance(failure, ModelUnsupported) else EngineDead(f"{what}: {failure!r}")
-
-
-def _completion(output: Any) -> Completion:
-    token_ids = tuple(int(t) for t in output.token_ids)
-    versions = [int(span.version) for span in output.weight_versions for _ in range(span.start, span.end)]
-    return Completion(
-        token_ids=token_ids,
-        logprobs=tuple(float(step[t].logprob) for step, t in zip(output.logprobs, token_ids, strict=True)),
-        versions=tuple(versions),
-        text=output.text,
-        finish="stop" if output.finish_reason == "stop" else "length",
-    )
 
 
 @contextmanager

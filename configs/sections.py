@@ -228,6 +228,8 @@ class EvalConfig(Section):
     """Held-out preferences that are voted on. 0: all."""
     both_orders: bool = True
     """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
+    expected_scores: bool = False
+    """Report the greedy judgement by the mean over its score tokens' distribution, too (`expected`), except during training."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
     clip_scores: bool = False

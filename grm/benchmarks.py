@@ -7,6 +7,9 @@ an unparsable judgement is wrong. Where a preference was judged greedily in both
     consistency                   share of the preferences in which the greedy judgements of both orders name the same single
                                   best response, among those in which both parsed
     consistent_accuracy           right in both orders; a tie is wrong
+    expected, expected_ties_lost  as greedy, by the expected scores (`grm.expected_scores`), if they were asked for
+    expected_summed, expected_consistency
+                                  of the expected scores in both orders, as greedy_summed and consistency
     tie_rate                      of the parsed greedy judgements, those with more than one best
     position_i                    `greedy` where the best response was shown in place i, from 1
     vote@k, vote@k_ties_lost      expected accuracy of k votes in balanced orders, out of the K >= k that were sampled
@@ -21,7 +24,7 @@ an unparsable judgement is wrong. Where a preference was judged greedily in both
     vote_consistency              share of pairs of parsed votes in different orders that name the same single best
     chance, longest, shortest     of judges without a model (`grm.baselines`)
 n = 1, where the label is right or wrong, ROC-AUC of the score 1..10; an unparsable judgement scores MIDDLE:
-    auc_greedy, auc_vote@k, auc_guided@k
+    auc_greedy, auc_expected, auc_vote@k, auc_guided@k
 any n:
     parse_rate, vote_parse_rate   parsed share of the greedy judgements, and of the votes
     strict_parse_rate, vote_strict_parse_rate
@@ -80,9 +83,11 @@ def table(
     _check(items, ks)
     most = max(len(item.votes) for item in items)
     meta = [sample.meta for item in items for sample in item.votes if sample.scores is not None]
+    read = [sample.expected for item in items for sample in item.at_zero if sample.scores is not None]
     plan = Plan(
         ks=tuple(k for k in sorted(set(ks)) if k <= most),
         guided=bool(meta) and None not in meta,
+        expected=bool(read) and None not in read,
         seed=seed,
         draws=draws,
         resamples=resamples,
@@ -147,6 +152,9 @@ def _areas(items: Sequence[Item], plan: Plan) -> dict[str, Figure]:
     voted = [item for item in items if item.votes]
     greedy = [_single(item.greedy.scores) for item in items if item.greedy]
     figures = {"auc_greedy": area([greedy], [item for item in items if item.greedy])}
+    if plan.expected:
+        expected = [_single(item.greedy.expected) for item in items if item.greedy]
+        figures["auc_expected"] = area([expected], [item for item in items if item.greedy])
     for k in plan.ks:
         figures[f"auc_vote@{k}"] = area(_drawn(voted, k, unguided(average), plan), voted)
         if plan.guided:

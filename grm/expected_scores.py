@@ -64,9 +64,7 @@ def expected_scores(
         return None
     befores = [tokens[place].text[: at - starts[place]] for place, at in zip(places, spans, strict=True)]
     whole_ten = any(
-        _number(text, before)[0] == "10"
-        for place, before in zip(places, befores, strict=True)
-        for text, _ in tokens[place].top
+        _number(text, before)[0] == "10" for place, before in zip(places, befores, strict=True) for text, _ in tokens[place].top
     )
     means = []
     for place, before in zip(places, befores, strict=True):
@@ -88,9 +86,7 @@ def _spans(text: str, scores: Sequence[float]) -> list[int]:
     return []
 
 
-def _shares(
-    token: TokenChoice, before: str, following: Sequence[tuple[str, float]], *, whole_ten: bool
-) -> dict[int, float]:
+def _shares(token: TokenChoice, before: str, following: Sequence[tuple[str, float]], *, whole_ten: bool) -> dict[int, float]:
     """Return the probability of each number that may begin behind `before` in this token's place."""
     shares: dict[int, float] = {}
 
@@ -115,9 +111,7 @@ def _shares(
 def _number(text: str, before: str) -> tuple[str, bool]:
     """Return the digits that a token's text has behind `before`, of which blanks do not matter, and whether more text follows
     them in it; "" where the text does not begin with that, or no digit follows."""
-    if before.strip():
-        rest = text.removeprefix(before) if text.startswith(before) else ""
-    else:
-        rest = text.lstrip()
-    digits = _NUMBER.match(rest)
+    begins = text.startswith(before) or not before.strip()
+    rest = text[len(before) :] if before.strip() else text.lstrip()
+    digits = _NUMBER.match(rest) if begins else None
     return (digits.group(), digits.end() < len(rest)) if digits else ("", False)

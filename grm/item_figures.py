@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
@@ -20,6 +20,8 @@ class Plan:
     """The k to report, ascending, none above K."""
     guided: bool
     """Whether the meta-RM scored every parsed vote, so that guided@k is over the same items as vote@k."""
+    expected: bool
+    """Whether all parsed greedy judgements have expected scores."""
     seed: int
     """Seed of all draws."""
     draws: int
@@ -45,7 +47,7 @@ class Plan:
 
 def measure(item: Item, plan: Plan) -> dict[str, float]:
     """Return the values of one preference; an AUC is no mean, and not among them."""
-    values = _at_zero(item) | _of_votes(item)
+    values = _read(item.at_zero) | _read(item.votes, "vote_")
     if len(item.lengths) == 1:
         return values
     values["chance"] = baselines.chance(len(item.lengths))
@@ -53,6 +55,8 @@ def measure(item: Item, plan: Plan) -> dict[str, float]:
     values["shortest"] = baselines.shortest(item.lengths, item.label)
     if item.greedy:
         values |= _greedy(item.at_zero, item.label)
+        if plan.expected:
+            values |= _expected(item.at_zero, item.label)
     if item.votes:
         values |= _voted(item, plan)
     return values
@@ -71,14 +75,6 @@ def has_balanced_votes(item: Item) -> bool:
 def judgements_of(item: Item) -> tuple[list[Scores | None], list[float]]:
     """Return the K judgements and their meta scores. A missing meta score is 0, which no rule that `Plan` allows reads."""
     return [sample.scores for sample in item.votes], [sample.meta or 0.0 for sample in item.votes]
-
-
-def _at_zero(item: Item) -> dict[str, float]:
-    return _read(item.at_zero)
-
-
-def _of_votes(item: Item) -> dict[str, float]:
-    return _read(item.votes, "vote_")
 
 
 def _read(samples: Sequence[Sample], of: str = "") -> dict[str, float]:
@@ -105,6 +101,16 @@ def _greedy(samples: Sequence[Sample], label: int) -> dict[str, float]:
     for sample, each in zip(samples, earned, strict=True):
         places.setdefault(1 + sample.permutation.index(label), []).append(each.split)
     return values | {f"position_{place}": fmean(places[place]) for place in sorted(places)}
+
+
+def _expected(samples: Sequence[Sample], label: int) -> dict[str, float]:
+    """Return the figures of expected scores, which an unparsable judgement has none of."""
+    earned = [credit(sample.expected, label) for sample in samples]
+    values = {"expected": fmean(each.split for each in earned), "expected_ties_lost": fmean(each.lost for each in earned)}
+    if len(samples) > 1:
+        values["expected_summed"] = credit(vote([sample.expected for sample in samples]), label).split
+        values |= _consistency("expected_consistency", [replace(each, scores=each.expected) for each in samples])
+    return values
 
 
 def _consistency(name: str, samples: Sequence[Sample]) -> dict[str, float]:

@@ -18,10 +18,12 @@ class Sample:
     """Length of the completion."""
     failure: str = ""
     """Why it is unparsable, "" if it is not."""
-    strict: bool = True
-    """Whether the strict parser read it, if it was read."""
     meta: float | None = None
     """The meta-RM's belief that it is right, as a logit z; None if there is no meta score."""
+    strict: bool = True
+    """Whether the strict parser read its scores, and not the lenient one alone."""
+    expected: tuple[float, ...] | None = None
+    """Expected scores (`grm.expected_scores`) in the preference's own order; None if nobody asked for them."""
 
     def __post_init__(self) -> None:
         if sorted(self.permutation) != list(range(len(self.permutation))):
@@ -30,6 +32,8 @@ class Sample:
             raise ValueError(f"scores {self.scores}, failure {self.failure!r}: give exactly one of the two")
         if self.scores is not None and len(self.scores) != len(self.permutation):
             raise ValueError(f"scores {self.scores}: give one for each of {len(self.permutation)} responses")
+        if self.expected is not None and (self.scores is None or len(self.expected) != len(self.scores)):
+            raise ValueError(f"expected scores {self.expected} beside scores {self.scores}: give one for each of them")
         if self.meta is not None and isnan(self.meta):
             raise ValueError("meta is NaN, which has no rank: look for NaN in the meta-RM's weights")
 

@@ -45,6 +45,7 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         "finished": finished,
         "accuracy": _each(results.evaluations, "accuracy"),
         "parse_rate": _each(results.evaluations, "parse_rate"),
+        "strict_parse_rate": _each(results.evaluations, "strict_parse_rate"),
         "consistency": _each(results.evaluations, "consistency"),
         "baselines": _baselines(results.judged),
         "heldout": {"rows": len(results.judged), "n": sorted(Counter(len(p.question.responses) for p in results.judged))},

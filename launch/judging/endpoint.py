@@ -162,6 +162,7 @@ class Endpoint:
     async def _complete(self, request: JudgeRequest, *, n: int, seed: int) -> list[Answer]:
         """Returns at most n answers, as many as the server gives; for n = 1 exactly one."""
         tried = f"POST /chat/completions (n {n}, seed {seed})"
+        told: dict[str, Any] = {"logprobs": True, "top_logprobs": request.alternatives} if request.alternatives else {}
         async with self._gate:
             sent = self._client.chat.completions.with_raw_response.create(
                 model=self._model,
@@ -170,17 +171,22 @@ class Endpoint:
                 seed=seed,
                 temperature=request.temperature,
                 max_tokens=request.max_new_tokens,
+                **told,
                 extra_body=self._extra_body,
             )
             completion = await self._fetch(tried, sent, ChatCompletion, limit_s=self._tries * self._timeout_s)
         if n == 1 and not completion.choices:
             raise self._error(tried, "the answer holds no choice", "look into the server's log")
+        if request.alternatives and not all(choice.token_choices() for choice in completion.choices[:n]):
+            remedy = "judge with our own engines, or set eval.expected_scores=false"
+            raise self._error(tried, "the answer holds no log-probs of its tokens, which expected scores are made of", remedy)
         used = completion.usage.completion_tokens if completion.usage else None
         return [
             Answer(
                 text=choice.message.content or "",
                 tokens=round((used or 0) / len(completion.choices)),
                 finish="length" if choice.finish_reason == "length" else "stop",
+                choices=choice.token_choices() if request.alternatives else (),
             )
             for choice in completion.choices[:n]
         ]

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.generator import Request
+from actors.generator import CompletionWithChoices, Request
+from buffer.messages import Completion
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import State
@@ -127,9 +128,7 @@ class PendingRequests:
         self._shards.remove(shard)
         self._last_answer_at = time.monotonic()
         for place, samples in zip(shard.places, completions, strict=True):
-            self._answers[place] = tuple(
-                Answer(text=c.text, tokens=len(c.token_ids), finish=c.finish, version=max(c.versions)) for c in samples
-            )
+            self._answers[place] = tuple(map(_answer, samples))
 
     def _take_back(self, shard: _Shard) -> None:
         self._shards.remove(shard)
@@ -185,4 +184,15 @@ def _engine_request(request: JudgeRequest, token_ids: tuple[int, ...]) -> Reques
         temperature=request.temperature,
         max_new_tokens=request.max_new_tokens,
         seed=request.seed,
+        alternatives=request.alternatives,
+    )
+
+
+def _answer(completion: Completion) -> Answer:
+    return Answer(
+        text=completion.text,
+        tokens=len(completion.token_ids),
+        finish=completion.finish,
+        version=max(completion.versions),
+        choices=completion.choices if isinstance(completion, CompletionWithChoices) else (),
     )

@@ -41,7 +41,9 @@ class Evaluation:
     auc: float | None
     """ROC-AUC, 0..1, of the scores of single responses (n = 1); None where there are none of both labels."""
     parse_rate: float
-    """Share of the judgements that parsed, 0..1."""
+    """Share of the judgements that were read, 0..1."""
+    strict_parse_rate: float | None = None
+    """Share, 0..1, that the strict parser of training read, too; None in rows of older runs, which knew no other."""
     consistency: float | None = None
     """Share of the preferences, 0..1, whose judgements in both orders name the same single best response; None where only one
     order was asked."""
@@ -54,7 +56,12 @@ class Evaluation:
 
     def metrics(self) -> dict[str, float]:
         """Returns the figures by the names of `METRICS`."""
-        values = {"eval/accuracy@1": self.accuracy, "eval/auc@1": self.auc, "eval/consistency@1": self.consistency}
+        values = {
+            "eval/accuracy@1": self.accuracy,
+            "eval/auc@1": self.auc,
+            "eval/consistency@1": self.consistency,
+            "eval/strict_parse_rate@1": self.strict_parse_rate,
+        }
         return {
             "eval/version": self.version,
             "eval/newest_version": self.newest_version,
@@ -99,6 +106,7 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
         accuracy=_value(figures, "greedy"),
         auc=_value(figures, "auc_greedy"),
         parse_rate=figures.figures["parse_rate"].value,
+        strict_parse_rate=_value(figures, "strict_parse_rate"),
         consistency=_value(figures, "consistency"),
     )
 

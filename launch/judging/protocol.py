@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from grm.expected_scores import TokenChoice
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeRequest:
@@ -20,6 +22,8 @@ class JudgeRequest:
     """Tokens of an answer at most."""
     seed: int
     """Of the sampling."""
+    alternatives: int = 0
+    """Likeliest tokens to be told at each place of a score, with their log-probs; 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,8 @@ class Answer:
     """Whether it ended by itself, or was cut at `max_new_tokens`."""
     version: int = 0
     """The newest policy version that produced one of its tokens; 0 where a judge has no versions."""
+    choices: tuple[TokenChoice, ...] = ()
+    """Its tokens with their alternatives, at least where a score may stand; empty where nobody asked."""
 
 
 class NotJudged(RuntimeError):

@@ -64,7 +64,7 @@ class RunJudgements:
         """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
         preferences = self._preferences[: self._config.eval.during_limit]
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
-        plan = replace(self._greedy, both_orders=False)  # training waits for the engines
+        plan = replace(self._greedy, both_orders=False, expected_scores=False)  # training waits for the engines
         asked = votes.requests_of(plan, preferences, judge.escape_special_tokens, {})
         pending = judge.begin([each.request for each in asked])
         return RunningEvaluation(plan, preferences, asked, pending, version=version, samples=self._config.tracking.samples)

@@ -16,6 +16,7 @@ from launch.setup.prompt_source import sampling_seed
 
 EscapeTokens = Callable[[str], str]
 Kind = Literal["greedy", "vote"]
+ALTERNATIVES = 20  # of a score's token: what vLLM and OpenAI's API give at most, and above the ten scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,8 @@ class VotePlan:
     """Preferences asked at a time."""
     both_orders: bool = True
     """Whether a greedy judgement of two responses or more is asked for in the opposite order, too."""
+    expected_scores: bool = False
+    """Whether greedy judgements are asked for with the alternatives of their score tokens."""
     thinking: bool = False
     """Whether the judge thinks before it judges."""
     clip_scores: bool = False
@@ -65,6 +68,7 @@ class VotePlan:
             "seed": self.seed,
             "orders": "balanced",  # older files hold votes whose orders were drawn one by one
             "both_orders": self.both_orders,
+            "expected_scores": self.expected_scores,
             "reading": "strict, then lenient",  # older files hold what was read strictly alone
             "thinking": self.thinking,
             "clip_scores": self.clip_scores,
@@ -120,6 +124,7 @@ class VotePlan:
                 temperature=temperature,
                 max_new_tokens=self.max_new_tokens,
                 seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
+                alternatives=ALTERNATIVES if self.expected_scores and kind == "greedy" else 0,
             )
             asked.append(Asked(id=question.id, kind=kind, permutation=permutation, places=places, request=request))
         return asked
@@ -136,6 +141,7 @@ def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
         seed=config.run.seed,
         wave=max(1, 2 * sequences // (k + 1 + config.eval.both_orders)),
         both_orders=config.eval.both_orders,
+        expected_scores=config.eval.expected_scores,
         thinking=config.prompts.thinking,
         clip_scores=config.eval.clip_scores,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import ConfigError
+from grm.expected_scores import expected_scores
 from grm.judged import Item, Sample
 from grm.judgement import Judgement, ParseFailure, unshuffle
 from grm.preferences import Preference
@@ -93,7 +94,7 @@ def rows_of(
             errors[each.id] = str(answered)
             continue
         for place, answer in zip(each.places, answered, strict=True):
-            samples[each.id][each.kind, place] = _sampled(plan, answer, each.kind, each.permutation)
+            samples[each.id][each.kind, place] = _sampled(plan, each, answer)
     rows: dict[str, dict[str, Any]] = {}
     for p in preferences:
         name = p.question.id
@@ -153,10 +154,11 @@ def mark(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def _sampled(plan: VotePlan, answer: Answer, kind: Kind, permutation: tuple[int, ...]) -> dict[str, Any]:
+def _sampled(plan: VotePlan, asked: Asked, answer: Answer) -> dict[str, Any]:
+    permutation = asked.permutation
     read, strict = plan.read(answer, len(permutation))
-    return {
-        "kind": kind,
+    sample = {
+        "kind": asked.kind,
         "permutation": permutation,
         "text": answer.text,
         "tokens": answer.tokens,
@@ -166,6 +168,11 @@ def _sampled(plan: VotePlan, answer: Answer, kind: Kind, permutation: tuple[int,
         "failure": read.reason if isinstance(read, ParseFailure) else "",
         "strict": strict,
     }
+    if asked.request.alternatives and isinstance(read, Judgement):
+        # where the scores are not written as the prompt asks, e.g. with decimals, they stand for themselves
+        expected = expected_scores(answer.choices, read.scores) or read.scores
+        sample["expected"] = unshuffle(expected, permutation)
+    return sample
 
 
 def items(
@@ -207,6 +214,7 @@ def _sample(sample: Mapping[str, Any], meta: float | None) -> Sample:
         permutation=tuple(sample["permutation"]),
         tokens=sample["tokens"],
         failure=sample["failure"],
-        strict=sample["strict"],
         meta=meta,
+        strict=sample["strict"],
+        expected=tuple(sample["expected"]) if "expected" in sample else None,
     )

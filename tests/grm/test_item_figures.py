@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,8 @@ from tests.grm.test_benchmarks import item, rows, values
 FIRST, SECOND = (0, 1), (1, 0)
 
 
-def sample(
-    scores: Scores | None, permutation: tuple[int, ...] = FIRST, *, tokens: int = 100, meta: float | None = None
-) -> Sample:
-    return Sample(scores=scores, permutation=permutation, tokens=tokens, failure="" if scores else "no_box", meta=meta)
+def sample(scores: Scores | None, permutation: tuple[int, ...] = FIRST, *, tokens: int = 100, **more: Any) -> Sample:
+    return Sample(scores=scores, permutation=permutation, tokens=tokens, failure="" if scores else "no_box", **more)
 
 
 def both(name: str, one: Scores | None, other: Scores | None, *votes: Sample, label: int = 0) -> Item:
@@ -144,3 +143,45 @@ def test_calibrated_votes_take_the_k_meta_of_the_other_half() -> None:
     assert (figures["guided@3"], figures["k_meta@3"], figures["calibrated@3"]) == (0.0, 3.0, 1.0)
     alone = values([item("a", None, *votes)], [3])
     assert "calibrated@3" not in alone, "there is nobody else to choose by"
+
+
+def test_expected_scores_beside_the_written_ones() -> None:
+    def judged(name: str, written: Scores, expected: Scores, turned: Scores, *, label: int = 0) -> Item:
+        orders = (sample(written, FIRST, expected=expected), sample(written, SECOND, expected=turned))
+        return item(name, orders[0], opposite=orders[1], label=label)
+
+    # A bonus of 1 for what stands first; without it a: (7.4, 7.0), b: (5.0, 5.6).
+    items = [judged("a", (7, 7), (8.4, 7.0), (7.4, 8.0)), judged("b", (5, 5), (6.0, 5.6), (5.0, 6.6), label=1)]
+    figures = values(items)
+    assert (figures["greedy"], figures["greedy_ties_lost"], figures["greedy_summed"]) == (1 / 2, 0.0, 1 / 2), "all tied"
+    assert (figures["expected"], figures["expected_ties_lost"]) == (1 / 2, 1 / 2), "the bonus decides"
+    assert (figures["expected_summed"], figures["expected_consistency"]) == (1.0, 0.0), "and cancels in the sum"
+
+
+def test_an_unparsable_judgement_has_no_expected_score_and_is_wrong() -> None:
+    broken = item("a", sample((9, 2), FIRST, expected=(8.5, 3.0)), opposite=sample(None, SECOND))
+    figures = values([broken])
+    assert (figures["expected"], figures["expected_summed"]) == (1 / 2, 1.0)
+    assert "expected_consistency" not in figures
+    without = values([broken, item("b", sample((9, 2)))])
+    assert not [name for name in without if name.startswith("expected")], "over the same preferences, or absent"
+    with pytest.raises(ValueError, match="give one for each of them"):
+        sample((9, 2), expected=(1.0,))
+    with pytest.raises(ValueError, match="give one for each of them"):
+        sample(None, expected=(1.0, 2.0))
+
+
+def test_single_responses_have_an_area_by_expected_scores() -> None:
+    def single(name: str, label: int, written: float, expected: float) -> Item:
+        judged = Sample(scores=(written,), permutation=(0,), tokens=1, expected=(expected,))
+        return Item(id=name, subset="", label=label, lengths=(9,), greedy=judged, votes=())
+
+    figures = values([single("r", 1, 7, 7.3), single("w", 0, 7, 6.9)])
+    assert (figures["auc_greedy"], figures["auc_expected"]) == (0.5, 1.0)
+
+
+def test_what_only_the_lenient_reader_read_is_told() -> None:
+    samples = [sample((9, 2)), sample((9, 2), strict=False), sample(None)]
+    figures = values([item(f"{i}", each, each) for i, each in enumerate(samples)])
+    assert (figures["parse_rate"], figures["strict_parse_rate"]) == (2 / 3, 1 / 3)
+    assert (figures["vote_parse_rate"], figures["vote_strict_parse_rate"]) == (2 / 3, 1 / 3)

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from configs.load import load
+from launch.judging.vote_plan import vote_plan
+from launch.setup.model_files import TINY
+from launch.setup.preference_data import load_heldout
+from launch.setup.prompt_source import prompt_template
+from launch.setup.tokenizer import Tokenizer
 from tests.launch.whole_run import ROOT, environment, mentioning
 
 COUNT, REMOVED = 24, 5
@@ -17,6 +25,7 @@ def evaluated(out: Path) -> str:
     """Run the evaluation to its end. Returns what it prints."""
     options = ["--config", "tiny", "--model", "tiny", "--data", f"tinyheld:3:{COUNT}", "--k", "1,2,4", "--out", str(out)]
     command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *options, "tracking.mode=disabled", "eval.temperature=1.0"]
+    command += ["eval.expected_scores=true"]
     done = subprocess.run(
         command,
         cwd=out.parent,
@@ -53,8 +62,33 @@ def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
     assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
     figures = json.loads((out / "table.json").read_text())["subsets"]["overall"]["figures"]
     assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
-    assert {f"vote@{k}" for k in (1, 2, 4)} <= figures.keys()
+    assert {f"vote@{k}" for k in (1, 2, 4)} | {"expected", "expected_summed", "consistency"} <= figures.keys()
     assert not mentioning(str(out)), "no process outlives the evaluation"
+
+
+@pytest.mark.slow
+def test_expected_scores_are_those_of_the_model(out: Path) -> None:
+    """Against transformers: the mean over its probabilities of the scores, where the first one stands."""
+    config = load("tiny", [f"data.heldout=[tinyheld:3:{COUNT}]", "data.heldout_limit=0"])
+    plan = vote_plan(config, prompt_template(config), 0)
+    questions = {p.question.id: p.question for p in load_heldout(config, beside=()).preferences}
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32), Tokenizer(str(TINY))
+    checked = 0
+    for row in (json.loads(line) for line in judgements(out)[1:]):
+        for sample in row["samples"][:2]:
+            head, box, _ = sample["text"].rpartition("boxed{")
+            if sample["scores"] is None or not box:
+                continue
+            order = sample["permutation"]
+            prompt = tokenizer.encode(plan.message(questions[row["id"]], order, tokenizer.escape_special_tokens))
+            ids = torch.tensor([[*prompt, *tokenizer.completion(head + box, ended=False)]])
+            with torch.no_grad():
+                shares = model(ids).logits[0, -1].float().softmax(-1)
+            by_score = {score: shares[tokenizer.completion(f"{score}", ended=False)[0]] for score in range(1, 11)}
+            mean = float(sum(score * share for score, share in by_score.items()) / sum(by_score.values()))
+            assert sample["expected"][order[0]] == pytest.approx(mean, abs=1e-3)
+            checked += 1
+    assert checked > COUNT
 
 
 @pytest.mark.full

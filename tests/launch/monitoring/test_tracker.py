@@ -41,6 +41,7 @@ DOCUMENTED = [
     "eval/newest_version",
     "eval/parse_rate@k",
     "eval/consistency@k",
+    "eval/strict_parse_rate@k",
     "eval/meta_accuracy@k",
     *(
         f"{noun}/{detail}"

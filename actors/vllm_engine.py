@@ -42,7 +42,6 @@ ENVIRONMENT = {
 # vLLM compiles one small log-prob helper even in eager mode: seconds of start-up and a C++ compiler for nothing on CPU.
 CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
 
-THOUGHT = {"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"}
 BATCHED_TOKENS = 4096  # of one step on CPU: a weight pull waits for a step at most
 
 
@@ -86,8 +85,6 @@ class VllmSettings:
     """cpu or cuda."""
     end_token: int | None = None
     """Ends a completion as the chat template ends a turn, beside the ends that the model's files name."""
-    thinking_tokens: int = 0
-    """Longest thought of a completion: its end is forced then. 0: no such bound."""
 
 
 class VllmEngine:
@@ -226,7 +223,6 @@ class VllmEngine:
             seed=request.seed,
             logprobs=request.alternatives,
             stop_token_ids=[] if self._settings.end_token is None else [self._settings.end_token],
-            thinking_token_budget=self._settings.thinking_tokens or None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": "{}.{}".format(*self._edition)}
@@ -261,7 +257,6 @@ def _collector_paused() -> Iterator[None]:
 
 def _build(settings: VllmSettings) -> Any:
     """Returns the LLMEngine."""
-    from vllm.config.reasoning import ReasoningConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -277,7 +272,6 @@ def _build(settings: VllmSettings) -> Any:
         "logprobs_mode": "processed_logprobs",
         "disable_log_stats": True,
         "enable_prefix_caching": True,
-        "reasoning_config": ReasoningConfig(**THOUGHT) if settings.thinking_tokens else None,
     }
     if settings.device == "cpu":
         arguments |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": settings.kv_cache_bytes}

@@ -91,21 +91,6 @@ def judging_laws(prompts: PromptsConfig, evaluation: EvalConfig) -> list[str]:
     return out
 
 
-def thinking_laws(prompts: PromptsConfig, rollout: RolloutConfig) -> list[str]:
-    """A bounded thought belongs to a model that thinks, and leaves room for the judgement."""
-    limit = prompts.thinking_tokens
-    if limit and not prompts.thinking:
-        return [
-            f"prompts.thinking_tokens = {limit} has no effect with prompts.thinking = false; set that to true, or this to 0"
-        ]
-    if limit >= rollout.max_new_tokens:
-        return [
-            f"prompts.thinking_tokens = {limit} leaves no room for a judgement in rollout.max_new_tokens ="
-            f" {rollout.max_new_tokens}; lower it, or raise that"
-        ]
-    return []
-
-
 def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
     """The policy's batches divide evenly among ranks, and a batch of the meta-RM can wait for it.
 

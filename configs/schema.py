@@ -90,7 +90,6 @@ class Config(Section):
             *laws.rollout_laws(self.rollout),
             *laws.cold_start_laws(self.cold_start),
             *laws.judging_laws(self.prompts, self.eval),
-            *laws.thinking_laws(self.prompts, self.rollout),
             *laws.batch_laws(self.grpo, self.rollout, self.learner, self.meta_rm),
             *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),
             *laws.length_laws(self.model, self.rollout, self.learner, self.meta_rm),

@@ -69,9 +69,7 @@ class PromptsConfig(Section):
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
     thinking: bool = False
-    """Let a model think before it judges: `enable_thinking` of its chat template. What it thinks is no judgement."""
-    thinking_tokens: Natural = 0
-    """Longest thought, in tokens; the engine ends it then. 0: as long as `rollout.max_new_tokens` leaves room."""
+    """Let a model think first: `enable_thinking` of its chat template. `rollout.max_new_tokens` holds thought and judgement."""
 
 
 class ColdStartConfig(Section):

@@ -273,7 +273,6 @@ class StageActors:
             seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,
             end_token=None if self._tokenizer is None else self._tokenizer.end_token,
-            thinking_tokens=config.prompts.thinking_tokens,
         )
         return partial(VllmEngine, settings)
 

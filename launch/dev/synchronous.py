@@ -171,7 +171,6 @@ def _engine_settings(config: Config, model: str, tokenizer: Tokenizer) -> VllmSe
         seed=sampling_seed(f"engine/{config.run.seed}/0"),
         device="cpu",
         end_token=tokenizer.end_token,
-        thinking_tokens=config.prompts.thinking_tokens,
     )
 
 

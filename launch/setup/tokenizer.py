@@ -78,7 +78,7 @@ class Tokenizer:
         if opens and not asked:
             raise ConfigError(
                 "prompts.thinking: the model's chat template begins a thought whether it is asked for or not; set"
-                " prompts.thinking=true, and give it room (rollout.max_new_tokens, prompts.thinking_tokens)"
+                " prompts.thinking=true, and give it room (rollout.max_new_tokens)"
             )
 
     def escape_special_tokens(self, text: str, *, but: Sequence[str] = ()) -> str:

@@ -1,10 +1,9 @@
-"""Where the vLLM engine ends a completion, and a thought."""
+"""Where the vLLM engine ends a completion."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
 
 from actors.vllm_engine import VllmEngine
 from buffer.messages import Completion
@@ -22,21 +21,14 @@ def answer(engine: VllmEngine, prompt: tuple[int, ...]) -> Completion:
     return completion
 
 
-def test_a_completion_ends_where_it_is_told_and_a_thought_within_its_bound(tmp_path: Path) -> None:
+def test_a_completion_ends_where_it_is_told(tmp_path: Path) -> None:
     """Also where the model's files name another end; the end is a token of the completion and none of its text."""
     folder = make(tmp_path / "model", "llama")
     free = VllmEngine(settings(folder))
     whole = answer(free, PROMPT)
     end = whole.token_ids[10]
-    bound = VllmEngine(replace(settings(folder), end_token=end, thinking_tokens=4))
+    bound = VllmEngine(replace(settings(folder), end_token=end))
     first = whole.token_ids.index(end)
     told = answer(bound, PROMPT)
     assert told.token_ids == whole.token_ids[: first + 1]
     assert (told.finish, len(told.logprobs), len(told.versions)) == ("stop", first + 1, first + 1)
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    opens, closes = (tuple(tokenizer.encode(tag, add_special_tokens=False)) for tag in ("<think>", "</think>"))
-    thought = answer(bound, PROMPT + opens).token_ids
-    assert thought[4 : 4 + len(closes)] == closes or end in thought[:4], thought
-    untold = answer(free, PROMPT + opens).token_ids
-    assert untold[4 : 4 + len(closes)] != closes

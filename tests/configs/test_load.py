@@ -90,7 +90,6 @@ def test_derived_values() -> None:
         ("learner.ranks=3", r"8 x 8 = 64 completions cannot be divided evenly among learner.ranks = 3"),
         ("meta_rm.max_backlog=4", r"meta_rm.max_backlog = 4 groups hold fewer completions than meta_rm.batch = 64"),
         ("rollout.max_new_tokens=256", r"rollout.max_new_tokens = 256 leaves no room for a prompt in model.context = 256"),
-        ("prompts.thinking_tokens=9", r"prompts.thinking_tokens = 9 has no effect with prompts.thinking = false"),
         ("learner.micro_tokens=100", r"learner.micro_tokens = 100 cannot hold one sequence of model.context = 256"),
         ("prompts.template_path=nowhere.txt", r"prompts.template_path = 'nowhere.txt': no such file"),
         ("cold_start.teacher=nowhere.jsonl", "cold_start.teacher = 'nowhere.jsonl': no such file; .*or an endpoint"),

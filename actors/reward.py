@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.heartbeat import Heartbeat
-from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
 from grm.judgement import ParseFailure, parse_training, unshuffle

@@ -83,6 +83,8 @@ class VllmSettings:
     """Of the engine's own stream: another one for each replica, or all replicas draw the same samples."""
     device: str
     """cpu or cuda."""
+    end_token: int | None = None
+    """Ends a completion as the chat template ends a turn, beside the ends that the model's files name."""
 
 
 class VllmEngine:
@@ -99,12 +101,12 @@ class VllmEngine:
             self._engine = _build(settings)
         self._model = LiveModel(self._engine, on_cpu=on_cpu)
         self._probes = Probes(self._engine, self._model, settings.dtype)
+        self._settings = settings
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
         self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
-        self._issued = 0
         self._edition = Edition(0, 0)
-        self._tokens = self._steps = 0
+        self._issued = self._tokens = self._steps = 0
         self._failure: Exception | None = None
         self._engine.set_weight_version("0")
         self._thread = threading.Thread(target=self._loop, name="vllm-engine", daemon=True)
@@ -214,18 +216,18 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
 
         self._issued += 1
-        name = str(self._issued)
         params = SamplingParams(
             n=request.samples,
             temperature=request.temperature,
             max_tokens=request.max_new_tokens,
             seed=request.seed,
             logprobs=request.alternatives,
+            stop_token_ids=[] if self._settings.end_token is None else [self._settings.end_token],
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": "{}.{}".format(*self._edition)}
-        self._engine.add_request(name, prompt, params)
-        self._waiting[name] = future
+        self._engine.add_request(str(self._issued), prompt, params)
+        self._waiting[str(self._issued)] = future
 
     def _finish(self, output: Any) -> None:
         if self._probes.take(output, self._edition):

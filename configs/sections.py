@@ -72,6 +72,8 @@ class PromptsConfig(Section):
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
     show: list[Literal["reference", "criteria"]] = []
     """Fields of a row to show to the judge: `reference` (a right answer), `criteria` (what to judge by). Empty: none."""
+    thinking: bool = False
+    """Let a model think first: `enable_thinking` of its chat template. `rollout.max_new_tokens` holds thought and judgement."""
 
 
 class ColdStartConfig(Section):
@@ -236,10 +238,10 @@ class EvalConfig(Section):
     """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
     expected_scores: bool = False
     """Report the greedy judgement by the mean over its score tokens' distribution, too (`expected`), except during training."""
-    clip_scores: bool = False
-    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
+    clip_scores: bool = False
+    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
 
 
 class RedisConfig(Section):

@@ -16,13 +16,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/evaluate.py` finds its siblings
 
+from buffer.json_text import JsonError, parse_object
 from configs.load import EVALUATION, ConfigError, is_override
 from configs.paths import NoHomeFolder, output_path
 from configs.schema import Config
 from launch.cli import FAILED, exit_status
+from launch.judging.endpoint import OWN_FIELDS
 from launch.judging.evaluation_run import EvaluationTarget, evaluate, short_name
 from launch.setup.places import choose_caches
 from launch.setup.run_config import load_run_config
@@ -42,7 +45,13 @@ def start(arguments: argparse.Namespace) -> int:
     except NoHomeFolder as error:
         raise ConfigError(f"--out {error}") from None
     choose_caches(out / ".cache")
-    target = EvaluationTarget(model=arguments.model, endpoint=arguments.endpoint, meta_rm=arguments.meta_rm, out=out)
+    target = EvaluationTarget(
+        model=arguments.model,
+        endpoint=arguments.endpoint,
+        meta_rm=arguments.meta_rm,
+        extra_body=extra_body_of(arguments),
+        out=out,
+    )
     return FAILED if evaluate(config_of(arguments), target) else 0
 
 
@@ -53,10 +62,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
     parser.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
+    parser.add_argument(
+        "--extra-body",
+        default="",
+        metavar="JSON",
+        help='more fields of each request to the endpoint, as {"chat_template_kwargs": {"enable_thinking": false}}',
+    )
     parser.add_argument("--config", default=EVALUATION, help="preset or file with prompts, lengths and machine")
     parser.add_argument("--out", default="", help="folder of the results (default: evaluations/MODEL)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="launch/run.py --explain lists the keys")
     return parser
+
+
+def extra_body_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Returns the fields of --extra-body, None without. ConfigError when they cannot be sent."""
+    if not arguments.extra_body:
+        return None
+    if not arguments.endpoint:
+        raise ConfigError("--extra-body is part of a request to an endpoint; give --endpoint, too, or leave it out")
+    try:
+        fields = parse_object(arguments.extra_body, "--extra-body")
+    except JsonError as error:
+        raise ConfigError(f"{error}; give a JSON object") from None
+    if own := sorted(set(fields) & set(OWN_FIELDS)):
+        raise ConfigError(f"--extra-body: {', '.join(own)} of a request is what is measured; leave it out")
+    return fields
 
 
 def config_of(arguments: argparse.Namespace) -> Config:

@@ -7,9 +7,10 @@ One logit per (prompt, completion), trained on every parsed completion of the st
 much as the others. An entry is acknowledged once a checkpoint contains it (I3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -118,6 +119,7 @@ class MetaRMLearner(Learner):
         address: Address,
         checkpoints: Path,
         cold_start_samples: Path | None = None,
+        other_ends: Mapping[int, int] = MappingProxyType({}),
         stacks: str = "",
     ) -> None:
         """Prepare a rank; `start` loads the model.
@@ -130,11 +132,12 @@ class MetaRMLearner(Learner):
             address: of the run's streams.
             checkpoints: a folder that all ranks share.
             cold_start_samples: the cold start's `sampled.jsonl`, its first batches; all ranks share this file, too.
+            other_ends: see `parsed_completions`.
             stacks: see `Heartbeat`.
         """
         stage = config.meta_rm.zero_stage
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
-        self._address, self._stacks = address, stacks
+        self._address, self._stacks, self._other_ends = address, stacks, other_ends
         self._first = ColdStartBatches(cold_start_samples, config.meta_rm.batch) if cold_start_samples else ()
 
     def start(self, host: str, port: int) -> None:
@@ -158,7 +161,9 @@ class MetaRMLearner(Learner):
         if not message:
             return None
         groups = unpack(message, self._config.max_entry_bytes)
-        return self._train(parsed_completions(groups), f"groups {[group.group for group in groups]}", batch, message)
+        return self._train(
+            parsed_completions(groups, self._other_ends), f"groups {[group.group for group in groups]}", batch, message
+        )
 
     def _train(
         self, groups: Sequence[ParsedCompletions], name: str, batch: Sequence[ReceivedGroup] = (), message: bytes = b""

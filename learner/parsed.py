@@ -7,7 +7,7 @@ the rule and are told by their form: trained on, they would teach it the form, a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from buffer.messages import ExperienceGroup
@@ -29,9 +29,15 @@ class ParsedCompletions:
     """Reward of each completion."""
 
 
-def parsed_completions(groups: Sequence[ExperienceGroup]) -> list[ParsedCompletions]:
-    """Return the parsed part of each group that has any."""
-    return [_of_group(group) for group in groups if count_parsed(group)]
+def parsed_completions(groups: Sequence[ExperienceGroup], other_ends: Mapping[int, int]) -> list[ParsedCompletions]:
+    """Return the parsed part of each group that has any.
+
+    Args:
+        groups: Of the stream.
+        other_ends: {a token at which the engine stops: the one that ends a turn in the chat template}. A judgement's score is
+            read at its last token, and that must be the same one here and at the vote, where a judgement is text.
+    """
+    return [_of_group(group, other_ends) for group in groups if count_parsed(group)]
 
 
 def count_parsed(group: ExperienceGroup) -> int:
@@ -59,9 +65,10 @@ def parsed(
     )
 
 
-def _of_group(group: ExperienceGroup) -> ParsedCompletions:
+def _of_group(group: ExperienceGroup, other_ends: Mapping[int, int]) -> ParsedCompletions:
     views = [view for view, count in enumerate(group.samples) for _ in range(count)]
-    each = zip(views, group.completion_ids, group.rewards, group.failures, strict=True)
+    ended = [(*ids[:-1], other_ends.get(ids[-1], ids[-1])) for ids in group.completion_ids]
+    each = zip(views, ended, group.rewards, group.failures, strict=True)
     return parsed(
         group.preference, group.prompt_ids, [(view, ids, reward) for view, ids, reward, failure in each if not failure]
     )

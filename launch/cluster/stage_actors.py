@@ -32,6 +32,7 @@ from launch.cluster.tries import Tries
 from launch.cluster.weight_board import RayWeights, WeightBoard
 from launch.monitoring import stacks
 from launch.setup.prompt_source import sampling_seed
+from launch.setup.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
@@ -45,17 +46,28 @@ class StageActors:
     has_meta_rm = False
     """Whether a meta-RM learner reads the streams of this stage."""
 
-    def __init__(self, cluster: Cluster, config: Config, *, model: str, stage: str = "", note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: Config,
+        *,
+        model: str,
+        tokenizer: Tokenizer | None = None,
+        stage: str = "",
+        note: Callable[[str], None],
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             cluster: Where they run.
             config: The run's.
             model: Folder or hub name of the policy to start from.
+            tokenizer: The policy's, which knows where a completion ends; None: at the ends that the model's files name.
             stage: Namespace of the stage's streams below the run's; "" is the run's own.
             note: Gets a log line about what dies while the stage starts, and about workers that find no place.
         """
         self._cluster, self._config, self._model, self._stage, self._note = cluster, config, model, stage, note
+        self._tokenizer = tokenizer
         self.address: Address = cluster.address(stage)
         self._watch = ActorWatch(cluster, config)
         self.placement = Placement(cluster, resource=config.rollout.resource, note=note)
@@ -260,6 +272,7 @@ class StageActors:
             gpu_memory=config.rollout.gpu_memory,
             seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,
+            end_token=None if self._tokenizer is None else self._tokenizer.end_token,
         )
         return partial(VllmEngine, settings)
 

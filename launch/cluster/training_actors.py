@@ -16,6 +16,7 @@ from grm.preferences import Preference
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
+from launch.setup.tokenizer import Tokenizer
 from learner.grpo import GRPOLearner
 from learner.meta_rm import MetaRMLearner
 
@@ -29,6 +30,7 @@ class SamplingActors(StageActors):
         config: Config,
         *,
         model: str,
+        tokenizer: Tokenizer | None = None,
         preferences: Iterable[Preference],
         stage: str = "",
         note: Callable[[str], None],
@@ -38,7 +40,7 @@ class SamplingActors(StageActors):
         Args:
             preferences: Those whose labels the reward actor joins.
         """
-        super().__init__(cluster, config, model=model, stage=stage, note=note)
+        super().__init__(cluster, config, model=model, tokenizer=tokenizer, stage=stage, note=note)
         self._preferences = list(preferences)
 
     @property
@@ -67,6 +69,7 @@ class TrainingActors(SamplingActors):
         config: Config,
         *,
         model: str,
+        tokenizer: Tokenizer | None = None,
         preferences: Iterable[Preference],
         checkpoints: Path,
         cold_start_samples: Path | None,
@@ -78,7 +81,7 @@ class TrainingActors(SamplingActors):
             checkpoints: Folder of both learners' checkpoints.
             cold_start_samples: Judgements that the meta-RM is trained on first (see `MetaRMLearner`).
         """
-        super().__init__(cluster, config, model=model, preferences=preferences, note=note)
+        super().__init__(cluster, config, model=model, tokenizer=tokenizer, preferences=preferences, note=note)
         self._checkpoints, self._samples = checkpoints, cold_start_samples
         self.has_meta_rm = config.meta_rm.enabled
 
@@ -128,6 +131,7 @@ class TrainingActors(SamplingActors):
                 "meta-rm",
                 gpu=True,
                 cold_start_samples=self._samples,
+                other_ends={} if self._tokenizer is None else self._tokenizer.other_ends,
                 **self._rank(rank, world, "meta-rm"),
             )
             for rank in range(world)

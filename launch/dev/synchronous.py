@@ -52,6 +52,7 @@ from grm.judgement import Judgement, parse_training, unshuffle
 from grm.rewards import rule_reward
 from grm.sources import load as load_preferences
 from launch.setup.model_files import resolve
+from launch.setup.preflight import policy_tokenizer
 from launch.setup.prompt_source import Draft, prompt_source, sampling_seed
 from launch.setup.tokenizer import Tokenizer
 
@@ -96,9 +97,10 @@ class Sampler:
         preferences = [p for name in config.data.train for p in load_preferences(name).preferences]
         self._config = config
         self._labels = {preference.question.id: preference.label for preference in preferences}
-        self._prompts = prompt_source(config, [preference.question for preference in preferences], Tokenizer(model))
+        tokenizer = policy_tokenizer(config, model)
+        self._prompts = prompt_source(config, [preference.question for preference in preferences], tokenizer)
         self._cursor = Cursor()  # position in the data
-        self.engine = VllmEngine(_engine_settings(config, model))
+        self.engine = VllmEngine(_engine_settings(config, model, tokenizer))
 
     def batch(self, version: int) -> tuple[list[ExperienceGroup], list[float]]:
         """Returns B groups with a gradient, and the rewards of all judgements sampled for them."""
@@ -171,7 +173,7 @@ class Sampler:
         return rule_reward(scores, self._labels[preference], n)
 
 
-def _engine_settings(config: Config, model: str) -> VllmSettings:
+def _engine_settings(config: Config, model: str, tokenizer: Tokenizer) -> VllmSettings:
     rollout = config.rollout
     return VllmSettings(
         model_path=model,
@@ -182,6 +184,7 @@ def _engine_settings(config: Config, model: str) -> VllmSettings:
         gpu_memory=rollout.gpu_memory,
         seed=sampling_seed(f"engine/{config.run.seed}/0"),
         device="cpu",
+        end_token=tokenizer.end_token,
     )
 
 

@@ -238,7 +238,8 @@ class Sampling:
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
         group, texts = self._groups[scored.group], map(self._tokenizer.decode, scored.completion_ids)
-        judged = list(zip(views_of(group.plain), scored.completion_ids, texts, scored.rewards, scored.failures, strict=True))
+        ended = map(self._tokenizer.ended, scored.completion_ids)
+        judged = list(zip(views_of(group.plain), ended, texts, scored.rewards, scored.failures, strict=True))
         return row(group.plain, judged, verdicts_of(group, judged), hinted=group.hinted)
 
     def _check_progress(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from buffer import files
 from buffer.ledger import Ledger
@@ -156,9 +156,8 @@ class Pipeline:
             self._sample_from_teacher()
         elif "before" not in self._results.evaluations or not self._cold_start.is_sampled():
             model, preferences = self._inputs.model, self._inputs.preferences
-            note = self._progress.note
             with SamplingActors(
-                self._cluster, self._config, model=model, preferences=preferences, stage="cold-start", note=note
+                self._cluster, self._config, model=model, preferences=preferences, **self._cold_stage
             ) as actors:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
@@ -167,19 +166,21 @@ class Pipeline:
         with self._timed("fine_tune"):
             self._results.cold_start = self._cold_start.fine_tune(self._cluster, self._results.cold_start, self._tracker.log)
 
+    @property
+    def _cold_stage(self) -> dict[str, Any]:
+        return {"tokenizer": self._inputs.tokenizer, "stage": "cold-start", "note": self._progress.note}
+
     def _sample_from_teacher(self) -> None:
         """The base is judged by its own engines; the judgements to learn from need none."""
         if "before" not in self._results.evaluations:
-            model, note = self._inputs.model, self._progress.note
-            with StageActors(self._cluster, self._config, model=model, stage="cold-start", note=note) as actors:
+            with StageActors(self._cluster, self._config, model=self._inputs.model, **self._cold_stage) as actors:
                 self._evaluate(actors, "before", version=0)
         with self._timed("sample"):
             self._cold_start.sample_from_teacher()
 
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        note = self._progress.note
-        with StageActors(self._cluster, self._config, model=self._policy, stage="cold-start", note=note) as actors:
+        with StageActors(self._cluster, self._config, model=self._policy, **self._cold_stage) as actors:
             self._evaluate(actors, "cold_start", version=0)
 
     def online_rl(self) -> None:
@@ -192,6 +193,7 @@ class Pipeline:
             self._cluster,
             self._config,
             model=self._policy,
+            tokenizer=self._inputs.tokenizer,
             preferences=self._inputs.preferences,
             checkpoints=self.folder / "checkpoints",
             cold_start_samples=self._cold_start.samples if enabled else None,

@@ -39,14 +39,15 @@ class JudgedPrompts:
 
     def request(self) -> GreedyRequest:
         """Returns what the learner is asked."""
-        (*_, end) = self.tokenizer.completion("")
+        end = self.tokenizer.end_token
         return GreedyRequest(prompts=tuple(draft.views[0].token_ids for draft in self.drafts), limit=self.limit, end=end)
 
     def accuracy(self, completions: Sequence[Sequence[int]]) -> float:
         """Returns the share of completions, in the order of the prompts, that the rule rewards."""
         right = 0
         for preference, draft, ids in zip(self.preferences, self.drafts, completions, strict=True):
-            right += apply_rule(preference, draft.views[0].permutation, self.tokenizer.decode(ids)).reward > 0
+            text, cut_short = self.tokenizer.decode(ids), self.tokenizer.end_token not in ids[-1:]
+            right += apply_rule(preference, draft.views[0].permutation, text, cut_short=cut_short).reward > 0
         return right / len(self.drafts)
 
 

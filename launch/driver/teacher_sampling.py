@@ -61,7 +61,7 @@ class Taught:
         """Returns a teacher's text as the policy would have written it, with the rule's reward."""
         ids = self.tokenizer.completion(text, ended=ended)
         learnt = self.tokenizer.decode(ids)
-        verdict = apply_rule(preference, permutation, learnt)
+        verdict = apply_rule(preference, permutation, learnt, cut_short=not ended)
         return view, ids, learnt, verdict.reward, verdict.failure
 
     def line(self, plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from __future__ import annotations  # openai is imported late: annotations name 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -29,6 +29,7 @@ from launch.setup.prompt_source import SEEDS
 if TYPE_CHECKING:  # imported where a client is made: it costs a second that a run without an endpoint need not pay
     from openai import APIConnectionError, APIError, APIStatusError
 
+OWN_FIELDS = ("model", "messages", "n", "seed", "temperature", "max_tokens", "max_completion_tokens", "stream")
 CHECK_S = 10.0  # a server that has not listed its models by then will not judge either
 QUOTED = 300  # characters of the server's own text in an error
 NAMED = 10  # models listed in the error about an unknown one
@@ -58,6 +59,7 @@ class Endpoint:
         timeout_s: float = 180.0,
         tries: int = 5,
         api_key: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         """Connects to nothing yet.
 
@@ -68,6 +70,8 @@ class Endpoint:
             timeout_s: For one try. The wait between two tries is openai's (0.5 s, doubled up to 8 s, or what the server sets).
             tries: For one request.
             api_key: None: OPENAI_API_KEY.
+            extra_body: More fields of each request, as {"chat_template_kwargs": {"enable_thinking": false}}. None of them is
+                sent unasked: servers may refuse a field that they do not know.
 
         Raises:
             ValueError: A number is not above 0.
@@ -76,7 +80,7 @@ class Endpoint:
         if concurrency < 1 or tries < 1 or not timeout_s > 0:
             raise ValueError(f"concurrency {concurrency}, tries {tries}, timeout_s {timeout_s}: each must be above 0")
         self._url, self._model = url.rstrip("/"), model
-        self._timeout_s, self._tries = timeout_s, tries
+        self._timeout_s, self._tries, self._extra_body = timeout_s, tries, dict(extra_body or {}) or None
         self._key = (api_key if api_key is not None else variable("OPENAI_API_KEY")).strip()
         self._check_address()
         from openai import AsyncOpenAI
@@ -158,6 +162,7 @@ class Endpoint:
     async def _complete(self, request: JudgeRequest, *, n: int, seed: int) -> list[Answer]:
         """Returns at most n answers, as many as the server gives; for n = 1 exactly one."""
         tried = f"POST /chat/completions (n {n}, seed {seed})"
+        told: dict[str, Any] = {"logprobs": True, "top_logprobs": request.alternatives} if request.alternatives else {}
         async with self._gate:
             sent = self._client.chat.completions.with_raw_response.create(
                 model=self._model,
@@ -166,16 +171,22 @@ class Endpoint:
                 seed=seed,
                 temperature=request.temperature,
                 max_tokens=request.max_new_tokens,
+                **told,
+                extra_body=self._extra_body,
             )
             completion = await self._fetch(tried, sent, ChatCompletion, limit_s=self._tries * self._timeout_s)
         if n == 1 and not completion.choices:
             raise self._error(tried, "the answer holds no choice", "look into the server's log")
+        if request.alternatives and not all(choice.token_choices() for choice in completion.choices[:n]):
+            remedy = "judge with our own engines, or set eval.expected_scores=false"
+            raise self._error(tried, "the answer holds no log-probs of its tokens, which expected scores are made of", remedy)
         used = completion.usage.completion_tokens if completion.usage else None
         return [
             Answer(
                 text=choice.message.content or "",
                 tokens=round((used or 0) / len(completion.choices)),
                 finish="length" if choice.finish_reason == "length" else "stop",
+                choices=choice.token_choices() if request.alternatives else (),
             )
             for choice in completion.choices[:n]
         ]

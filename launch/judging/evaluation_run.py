@@ -6,7 +6,7 @@ preferences ─▶ checked ─▶ judged (engines or endpoint) ─▶ scored by 
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from launch.setup.model_files import architecture, fingerprint, is_same, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
 from launch.setup.preference_data import load_heldout, require_unique_ids
-from launch.setup.preflight import check_hub_model, format_skipped, format_used
+from launch.setup.preflight import check_hub_model, format_skipped, format_used, policy_tokenizer
 from launch.setup.prompt_source import prompt_template
 from launch.setup.revisions import hub_revisions
 from launch.setup.shown_fields import require_shown, shown_notes
@@ -52,6 +52,8 @@ class EvaluationTarget:
     """Address of an OpenAI-compatible server; "": our own engines."""
     meta_rm: str
     """A meta-RM's folder; "": none."""
+    extra_body: Mapping[str, Any] | None = None
+    """Fields that each request to the endpoint holds beside its own."""
     out: Path
     """Folder of the results. What is on disk there already is not done again."""
 
@@ -138,18 +140,18 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
             " checkpoints/meta-rm/version-*/model of a run"
         )
     if meta_rm:
-        _check_meta_rm(meta_rm)
+        _check_meta_rm(config, meta_rm)
     if target.endpoint:
         return meta_rm, None
     model = resolve(config.model.path)
     check_model_folder(model, trained=False)
     resource_plan.check_context(config, architecture(model))
-    tokenizer = Tokenizer(model)
+    tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=False)
     return meta_rm, tokenizer
 
 
-def _check_meta_rm(meta_rm: str) -> None:
+def _check_meta_rm(config: Config, meta_rm: str) -> None:
     folder = Path(meta_rm).parent
     try:
         untrained = (folder / checkpoint.RECORD).is_file() and not checkpoint.read(folder).version
@@ -159,7 +161,7 @@ def _check_meta_rm(meta_rm: str) -> None:
         raise ConfigError(f"--meta-rm: {meta_rm} took no step in its run, so its scores mean nothing; give another")
     try:
         check_model_folder(meta_rm, trained=True)  # the meta scorer reads it as the learners do
-        Tokenizer(meta_rm)
+        Tokenizer(meta_rm, thinking=config.prompts.thinking)
     except ConfigError as error:
         raise ConfigError(f"--meta-rm: {str(error).removeprefix('model.path: ')}") from error
 
@@ -183,6 +185,7 @@ def _settings(config: Config, target: EvaluationTarget, plan: VotePlan, *, begun
         "fingerprint": digest,
         "template": plan.template.graded,
         "max_new_tokens": plan.max_new_tokens,
+        "extra_body": target.extra_body,
         **plan.settings(),
     }
 
@@ -220,7 +223,7 @@ def _note(text: str) -> None:
 def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: Tokenizer | None) -> Iterator[Judge]:
     if target.endpoint:
         sequences = config.rollout.workers * config.rollout.max_groups
-        with closing(Endpoint(target.endpoint, target.model, concurrency=sequences)) as endpoint:
+        with closing(Endpoint(target.endpoint, target.model, concurrency=sequences, extra_body=target.extra_body)) as endpoint:
             endpoint.check()
             yield endpoint
         return
@@ -228,7 +231,7 @@ def _judge(config: Config, cluster: Any, target: EvaluationTarget, tokenizer: To
     from launch.judging.engine_judge import EngineJudge
 
     assert tokenizer is not None  # only an endpoint has none
-    with StageActors(cluster, config, model=resolve(config.model.path), note=_note) as actors:
+    with StageActors(cluster, config, model=resolve(config.model.path), tokenizer=tokenizer, note=_note) as actors:
         yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
 
 

@@ -144,7 +144,7 @@ def _sample(preference: Preference, sample: Mapping[str, Any], when: When, versi
     )
 
 
-def _reward(scores: Sequence[int] | None, label: int) -> float:
+def _reward(scores: Sequence[float] | None, label: int) -> float:
     """Returns the rule's reward; a single response counts as judged right above the middle of the scale."""
     if scores is None:
         return WRONG

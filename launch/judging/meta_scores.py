@@ -58,7 +58,7 @@ def start_scorer(cluster: Cluster, config: Config, model: str) -> tuple[Any, Tok
         The actor, and the tokenizer of its texts.
     """
     scorer = cluster.remote(MetaScorer, gpu=True, config=config, model_path=model)
-    tokenizer = Tokenizer(model)
+    tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
     cluster.await_all({scorer.ready.remote(): "the meta-RM"})
     return scorer, tokenizer
 

@@ -35,16 +35,27 @@ def tracked_id(out: Path) -> str:
 
 
 def print_table(rows: Sequence[TableRow]) -> None:
-    """Print a line per figure over all rows, with its interval; below, if there are several subsets, a line per subset with
-    the main figures. The rest of the subsets' figures is in table.json and on the page."""
+    """Print a line per figure over all rows, with its interval, those of votes at the most votes; below a line per kind of
+    vote with a column for each number of votes, and a line per subset with the main figures, if there are several of these. All
+    figures of all subsets are in table.json and on the page."""
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
     overall = rows[-1]
     shown = _table(f"{clean(overall.subset)} ({overall.rows})", "95 % interval")
+    ks, by_k = _by_votes(overall)
+    fewer = {name for names in by_k.values() for k, name in names.items() if k != max(ks)}
     for name, figure in overall.figures.items():
-        shown.add_row(name, _cell(name, figure.value), f"{_cell(name, figure.low)} .. {_cell(name, figure.high)}")
+        if name not in fewer:
+            shown.add_row(name, _cell(name, figure.value), f"{_cell(name, figure.low)} .. {_cell(name, figure.high)}")
     console.print(shown)
+    if len(ks) > 1:
+        grid = _table(*(f"k = {k}" for k in ks))
+        for kind, names in by_k.items():
+            values = {k: _cell(name, overall.figures[name].value) for k, name in names.items()}
+            grid.add_row(kind, *(values.get(k, "") for k in ks))
+        console.print()
+        console.print(grid)
     if len(rows) == 1:
         return
     main = _main(overall)
@@ -54,6 +65,16 @@ def print_table(rows: Sequence[TableRow]) -> None:
         by_subset.add_row(Text(f"{clean(row.subset) or 'no subset'} ({row.rows})"), *cells)
     console.print()
     console.print(by_subset)
+
+
+def _by_votes(row: TableRow) -> tuple[list[int], dict[str, dict[int, str]]]:
+    """Returns the numbers of votes, ascending, and {kind: {number: name of its figure}} for kinds as `vote@k`, `auc_vote@k`."""
+    by_k: dict[str, dict[int, str]] = {}
+    for name in row.figures:
+        if found := re.fullmatch(r"(\w+@)(\d+)(\w*)", name):
+            kind, k, ending = found.groups()
+            by_k.setdefault(f"{kind}k{ending}", {})[int(k)] = name
+    return sorted({k for names in by_k.values() for k in names}), by_k
 
 
 def _table(*columns: str) -> Table:
@@ -124,19 +145,31 @@ def write_evaluation(
 
 def _page(model: str, rows: Sequence[TableRow], failed: Mapping[str, str]) -> str:
     overall = {name: asdict(figure) for name, figure in rows[-1].figures.items()}
-    card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; the meta-RM lets the better half vote.")
+    card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; guided: the better half by the meta-RM.")
     columns = [rows[-1], *rows[:-1]]  # all rows first: with many subsets the page scrolls sideways
     head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in columns))
     lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
     notice = tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice") if failed else None
     sections = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), notice)]
     if card:
-        sections.append(tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid")))
+        sections.append(
+            tag("section", tag("h2", "Inference-time scaling"), tag("div", card, class_="grid"), _votes_grid(rows[-1]))
+        )
     sections.append(
         tag("section", tag("h2", "Figures"), tag("div", tag("table", head, *lines, class_="figures"), class_="wide"))
     )
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
     return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(sections))
+
+
+def _votes_grid(overall: TableRow) -> Markup:
+    """Draw the figures of votes: a line per kind, a column for each number of votes."""
+    ks, by_k = _by_votes(overall)
+    head = tag("tr", tag("th", "k votes"), *(tag("th", f"{k}") for k in ks))
+    lines = [
+        tag("tr", tag("th", kind), *(tag("td", _shown(names.get(k, ""), overall)) for k in ks)) for kind, names in by_k.items()
+    ]
+    return tag("div", tag("table", head, *lines, class_="figures"), class_="wide")
 
 
 def _shown(name: str, row: TableRow) -> Markup | str:

@@ -55,6 +55,8 @@ class VotePlan:
     """Whether a greedy judgement of two responses or more is asked for in the opposite order, too."""
     expected_scores: bool = False
     """Whether greedy judgements are asked for with the alternatives of their score tokens."""
+    thinking: bool = False
+    """Whether the judge thinks before it judges."""
     clip_scores: bool = False
     """Whether scores outside of 1..10 are taken as the nearest inside."""
 
@@ -68,13 +70,15 @@ class VotePlan:
             "both_orders": self.both_orders,
             "expected_scores": self.expected_scores,
             "reading": "strict, then lenient",  # older files hold what was read strictly alone
+            "thinking": self.thinking,
             "clip_scores": self.clip_scores,
         }
 
     def read(self, answer: Answer, n: int) -> tuple[Judgement | ParseFailure, bool]:
         """Returns the judgement of n responses in an answer, and whether the strict parser read it (`grm.lenient.read`)."""
         cut_short, scale = answer.finish == "length", ScoreRange.GRADED
-        return read(answer.text, n, low=scale.low, high=scale.high, cut_short=cut_short, clip=self.clip_scores)
+        how = {"cut_short": cut_short, "thinks": self.thinking, "clip": self.clip_scores}
+        return read(answer.text, n, low=scale.low, high=scale.high, **how)
 
     def requests(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
         """Returns what is asked for the greedy judgements, then for the votes."""
@@ -146,5 +150,6 @@ def vote_plan(config: Config, template: Template, k: int) -> VotePlan:
         wave=max(1, 2 * sequences // (k + 1 + config.eval.both_orders)),
         both_orders=config.eval.both_orders,
         expected_scores=config.eval.expected_scores,
+        thinking=config.prompts.thinking,
         clip_scores=config.eval.clip_scores,
     )

@@ -53,7 +53,9 @@ def _big(share: float) -> list[str]:
 def _headline_text(summary: Summary, before: float | None, after: float | None) -> str:
     """Returns one or two sentences under the headline."""
     rows = summary.figure("heldout", "rows")
-    where = f" on {number(rows)} held-out preferences{_sizes(summary)}, one greedy judgement each" if rows is not None else ""
+    both = any(summary.figure("consistency", when) is not None for when in ("before", "after"))
+    judged = "judged greedily in both orders" if both else "one greedy judgement each"
+    where = f" on {number(rows)} held-out preferences{_sizes(summary)}, {judged}" if rows is not None else ""
     if before is None and after is None:
         return "Accuracy was not measured: evaluation was off, or the run ended before it."
     if after is None:

@@ -18,6 +18,8 @@ VoteFigures = Mapping[str, Any]
 # (prefix of the figure, name of the line, CSS class)
 KINDS = (("vote@", "votes", "a"), ("guided@", "guided by the meta-RM", "b"), ("majority@", "majority", "c"))
 
+LEVELS = ("greedy", "expected")  # one judgement, by its written and its expected scores
+
 
 def vote_metrics(row: TableRow) -> dict[str, float]:
     """Returns the metrics of counted votes. `eval/accuracy@1` is that of greedy judgements, so one sampled vote has none."""
@@ -52,8 +54,7 @@ def scaling_card(figures: VoteFigures, *, title: str, what: str) -> Markup | Non
     ]
     if not lines:
         return None
-    greedy = value(figures, "greedy")
-    levels = [Level(name="greedy", value=greedy)] if greedy is not None else []
+    levels = [Level(name=name, value=y) for name in LEVELS if (y := value(figures, name)) is not None]
     axes = Axes(x_name="votes", show_x=lambda x: f"{2**x:.0f}", show_y=percent)
     body = [legend(lines, levels, percent), svg(lines, levels, axes)]
     return tag("figure", tag("h3", title), tag("p", what, class_="what"), *body, class_="card")

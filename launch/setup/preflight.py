@@ -123,7 +123,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     teacher, taught = load_teacher(config, train.preferences)
     sizes: Any = {"train": len(train.preferences), "general": len(mixed), "taught": [each.preference for each in taught]}
     require_enough(config, **sizes)
-    tokenizer = Tokenizer(model)
+    tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=True)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
@@ -159,6 +159,13 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         known=fingerprints.require_same(folder, found),
         folder=folder,
     )
+
+
+def policy_tokenizer(config: Config, model: str) -> Tokenizer:
+    """Returns the policy's tokenizer. ConfigError when there is none, or it does not do what `prompts.thinking` says."""
+    tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
+    tokenizer.check_thinking(config.prompts.thinking)
+    return tokenizer
 
 
 def load_teacher(config: Config, train: Sequence[Preference]) -> tuple[Teacher | None, list[TeacherJudgement]]:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from configs.load import load
-from launch.evaluate import _parser, as_overrides, config_of
+from configs.load import ConfigError, load
+from launch.evaluate import _parser, as_overrides, config_of, extra_body_of
 from launch.judging.evaluation_run import short_name
 
 
@@ -50,6 +50,24 @@ def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
         1.0,
         [str(Path("d").absolute())],
     )
+
+
+def test_more_fields_of_a_request_to_an_endpoint() -> None:
+    argv = ["--model", "m", "--data", "d", "--endpoint", "http://h/v1"]
+    given = '{"chat_template_kwargs": {"enable_thinking": false}}'
+    assert extra_body_of(_parser().parse_intermixed_args(argv)) is None
+    assert extra_body_of(_parser().parse_intermixed_args([*argv, "--extra-body", given])) == {
+        "chat_template_kwargs": {"enable_thinking": False}
+    }
+    for text, why in (
+        ("{", r"--extra-body: not JSON \(.*; give a JSON object"),
+        ("[1]", "--extra-body: expected a JSON object; give a JSON object"),
+        ('{"temperature": 0, "n": 2}', "--extra-body: n, temperature of a request is what is measured; leave it out"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            extra_body_of(_parser().parse_intermixed_args([*argv, "--extra-body", text]))
+    with pytest.raises(ConfigError, match="give --endpoint, too"):
+        extra_body_of(_parser().parse_intermixed_args(["--model", "m", "--data", "d", "--extra-body", given]))
 
 
 def test_a_path_with_an_equals_sign_is_data() -> None:

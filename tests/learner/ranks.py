@@ -98,7 +98,7 @@ def train_meta(settings: Config, ranks: Ranks) -> Results:
     update = MetaRMUpdate(settings, ranks, settings.model.path)
     rows = []
     for step in range(STEPS):
-        metrics = update.apply(parsed_completions([experience(10 * step + number, step) for number in range(2)]))
+        metrics = update.apply(parsed_completions([experience(10 * step + number, step) for number in range(2)], {}))
         rows.append([metrics[name] for name in sorted(metrics)])
     return {"metrics": np.array(rows), **weights(update.engine)}
 

@@ -11,11 +11,11 @@ from learner.parsed import ParsedCompletions
 
 
 def line(
-    number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False, failures: Sequence[str] = ("",) * 3
+    number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False, failures: Sequence[str] = ()
 ) -> dict[str, Any]:
     completions = [
         {"view": i // 2, "ids": [number, i], "text": "t", "reward": reward, "failure": failure}
-        for i, (reward, failure) in enumerate(zip(rewards, failures, strict=True))
+        for i, (reward, failure) in enumerate(zip(rewards, failures or [""] * len(rewards), strict=True))
     ]
     views = [{"permutation": [0, 1], "prompt_ids": [number, 7]}, {"permutation": [1, 0], "prompt_ids": [number, 8]}]
     return {"preference": f"p{number}", "hinted": hinted, "views": views, "completions": completions}

@@ -100,13 +100,41 @@ def test_an_endpoints_judgements_are_those_of_the_plan_under_the_policys_prompts
         ]
         for c in row["completions"]:
             assert tuple(c["ids"]) == tokenizer.completion(c["text"]), "as the policy would write it, with its end token"
-    assert verdict_counts(rows.values()) == {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8}
+    assert verdict_counts(rows.values()) == {
+        "kept": 4,
+        "wrong": 20,
+        "too_easy": 12,
+        "hinted_kept": 4,
+        "hinted_wrong": 8,
+        "rambling": 0,
+    }
     assert {(body["temperature"], body["max_tokens"], body["model"]) for body in server.asked} == {(1.0, 64, "judge")}
     assert set(server.keys) == {"Bearer sk-correct-horse"}
     assert notes == ["cold start: the teacher has judged 24 of 24 groups"]
     asked = len(server.asked)
     teacher_sampling.ask(given, groups, path)
     assert len(server.asked) == asked, "nothing is left to ask"
+
+
+def test_of_a_teacher_too_what_was_cut_is_wrong_and_what_rambles_is_not_kept(
+    server: FakeServer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = endpoint_settings(server)
+    groups, given = planned(tokenizer, config), taught(tokenizer, config)
+    scripted = Scripted(groups, given)
+
+    def said(body: dict[str, Any], more: str, finish: str) -> Reply:
+        texts = [choice["message"]["content"] + more for choice in scripted(body)[1]["choices"]]
+        return completion(*texts, tokens=9, finish=finish)
+
+    server.reply = lambda body: said(body, "\nUser: next", "stop")
+    teacher_sampling.ask(given, groups, tmp_path / "rambling.jsonl")
+    counts = verdict_counts(by_key(tmp_path / "rambling.jsonl").values())
+    assert counts == {"kept": 0, "wrong": 20, "too_easy": 12, "hinted_kept": 0, "hinted_wrong": 8, "rambling": 8}
+    server.reply = lambda body: said(body, "", "length")
+    teacher_sampling.ask(given, groups, tmp_path / "cut.jsonl")
+    rows = by_key(tmp_path / "cut.jsonl").values()
+    assert {c["failure"] for row in rows for c in row["completions"]} == {"cut_short"}
 
 
 def test_what_got_no_answer_is_noted_and_asked_again(server: FakeServer, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ class FakeCluster:
 
 
 def test_a_scorer_is_started_on_a_gpu_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Tokenizer", lambda model: f"tokenizer of {model}")
+    monkeypatch.setattr(module, "Tokenizer", lambda model, thinking: f"tokenizer of {model}, thinking {thinking}")
     cluster, config = FakeCluster(), load("tiny", [])
-    assert start_scorer(cluster, config, "folder") == (cluster.actor, "tokenizer of folder")  # type: ignore[arg-type, comparison-overlap]
+    assert start_scorer(cluster, config, "folder") == (cluster.actor, "tokenizer of folder, thinking False")  # type: ignore[arg-type, comparison-overlap]
     assert cluster.started == [(MetaScorer, {"gpu": True, "config": config, "model_path": "folder"})]
     assert cluster.awaited == [{"ready": "the meta-RM"}]
 

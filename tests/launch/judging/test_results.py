@@ -112,6 +112,8 @@ def test_the_page_refers_to_nothing_outside(tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import", source)
     assert "overall (4)a (2)b (2)" in page.text
     assert "Inference-time scaling" in page.text
+    assert "k votes12" in page.text, "a column for each number of votes"
+    assert "votes_needed@k1.0" in page.text
     assert "vote@250\u00a0%" in page.text
     assert "got no answer" not in page.text
 
@@ -140,20 +142,27 @@ def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.Cap
     rows = counted("", *subsets)
     print_table(rows)
     text = capsys.readouterr().out.splitlines()
-    cut = text.index("")
-    head, *lines = text[:cut]
+    first, second = (place for place, line in enumerate(text) if not line)
+    head, *lines = text[:first]
     assert head.split() == ["overall", "(62)", "95", "%", "interval"]
-    assert [line.split()[0] for line in lines] == list(rows[-1].figures)
+    assert [line.split()[0] for line in lines] == [name for name in rows[-1].figures if "@1" not in name]
     shown: dict[str, Any] = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["tokens"] == ["12.0", "12.0", "..", "12.0"]
     assert shown["greedy"][0] == "50.0"
-    head, *lines = text[cut + 1 :]
+    head, *lines = text[first + 1 : second]
+    assert head.split() == ["k", "=", "1", "k", "=", "2"]
+    by_k = {line.split()[0]: line.split()[1:] for line in lines}
+    assert list(by_k) == [name.replace("@2", "@k") for name in rows[-1].figures if "@2" in name]
+    assert (by_k["vote@k"], by_k["votes_needed@k"], by_k["vote@k_ties_lost"]) == (["50.0"] * 2, ["1.0", "2.0"], ["50.0"] * 2)
+    head, *lines = text[second + 1 :]
     assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
     names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall (62)"]
     assert [line.split("  ")[0] for line in lines] == names
     assert lines[-1].split()[-7:] == ["100.0", "50.0", "50.0", "50.0", "50.0", "50.0", "50.0"]
 
 
-def test_one_subset_needs_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(counted("only"))
-    assert "" not in capsys.readouterr().out.splitlines()
+def test_one_subset_and_one_number_of_votes_need_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(table([item(f"{i}", (9, 2), label=i) for i in (0, 1)], ks=[2], resamples=10))
+    text = capsys.readouterr().out.splitlines()
+    assert "" not in text
+    assert any(line.startswith("vote@2 ") for line in text)

@@ -108,8 +108,8 @@ def views_of(plain: Draft) -> list[int]:
 
 
 def row(plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
-    """Returns a line of `sampled.jsonl`: completions of one preference, under the prompts that they are learnt under; those that
-    ramble are not kept."""
+    """Returns a line of `sampled.jsonl`: completions of one preference, under the prompts that they are learnt under. What
+    rambles is not kept."""
     n = len(plain.views[0].permutation)
     verdicts = without_rambling(verdicts, [_rambles(text, n) for _, _, text, _, _ in judged])
     return {

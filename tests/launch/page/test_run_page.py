@@ -165,7 +165,8 @@ def test_a_failed_run_is_reported_as_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "text"), [(2, " of 2 responses, "), ([1], " of 1 response, "), ([2, 3, 4], " of 2 to 4 responses, "), ([], ", judged ")]
+    ("n", "text"),
+    [(2, " of 2 responses, "), ([1], " of 1 response, "), ([2, 3, 4], " of 2 to 4 responses, "), ([], ", judged ")],
 )
 def test_number_of_responses(tmp_path: Path, n: Any, text: str) -> None:
     assert f"400 held-out preferences{text}" in report_of(tmp_path, heldout={"rows": 400, "n": n}).text

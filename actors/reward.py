@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buffer.heartbeat import Heartbeat
-from buffer.messages import CodecError, Completion, ExperienceGroup, RolloutGroup, decode, encode
+from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
 from grm.judgement import ParseFailure, parse_training, unshuffle
@@ -102,7 +102,9 @@ class RewardActor:
         if preference is None:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
-        results = [_apply_rule(preference, prompt.permutation, c) for c in rollout.completions]
+        results = [
+            apply_rule(preference, prompt.permutation, c.text, cut_short=c.finish == "length") for c in rollout.completions
+        ]
         return ExperienceGroup(
             group=prompt.group,
             preference=prompt.preference,
@@ -126,10 +128,13 @@ class RewardActor:
             return None
 
 
-def _apply_rule(preference: Preference, permutation: tuple[int, ...], completion: Completion) -> tuple[float, str]:
-    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was)."""
+def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str, *, cut_short: bool) -> tuple[float, str]:
+    """Returns the rule's reward of a completion, and why it was not parsed ("" where it was).
+
+    Whoever wrote it: the cold start's teacher is judged by it as well.
+    """
     n = len(preference.question.responses)
-    read = parse_training(completion.text, n, cut_short=completion.finish == "length")
+    read = parse_training(text, n, cut_short=cut_short)
     if isinstance(read, ParseFailure):
         return rule_reward(None, preference.label, n), read.reason
     return rule_reward(unshuffle(read.scores, permutation), preference.label, n), ""

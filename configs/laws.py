@@ -45,12 +45,34 @@ def rollout_laws(rollout: RolloutConfig) -> list[str]:
 
 
 def cold_start_laws(cold: ColdStartConfig) -> list[str]:
-    """Something must be sampled, and something must be kept."""
-    out = []
+    """Something must be sampled, and something must be kept; a teacher is named in full."""
+    out = _teacher_laws(cold)
+    if cold.reads_judgements:
+        return out
     if cold.enabled and not cold.samples and not cold.hinted:
         out.append("cold_start.samples = 0 and cold_start.hinted = false: nothing would be sampled; set one of them")
     if cold.enabled and cold.samples == 1:
         out.append("cold_start.samples = 1: a lone right judgement counts as too easy, so none would be kept; use 3, or 0")
+    return out
+
+
+def _teacher_laws(cold: ColdStartConfig) -> list[str]:
+    """A teacher's address is not quoted: it may hold a password, and the run's config is written down."""
+    out = []
+    if cold.asks_endpoint and "@" in cold.teacher:
+        out.append("cold_start.teacher: leave user and password out of the address; the key goes into OPENAI_API_KEY")
+    if cold.asks_endpoint and not cold.teacher_model:
+        out.append("cold_start.teacher is an endpoint: name the model that it serves in cold_start.teacher_model")
+    if cold.teacher_model and not cold.asks_endpoint:
+        out.append(
+            f"cold_start.teacher_model = {cold.teacher_model!r} is a served model: give its address in cold_start.teacher, as"
+            " http://host:port/v1"
+        )
+    if cold.reads_judgements and not os.path.isfile(expanded(cold.teacher)):
+        out.append(
+            f"cold_start.teacher = {cold.teacher!r}: no such file; give a JSONL file of judgements, or an endpoint as"
+            " http://host:port/v1"
+        )
     return out
 
 
@@ -109,7 +131,8 @@ def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig,
 def meta_rm_laws(
     meta: MetaRMConfig, cold: ColdStartConfig, grpo: GRPOConfig, rollout: RolloutConfig, *, preferences: int | None = None
 ) -> list[str]:
-    """The meta-RM's batch is not more than what the run is sure to produce, or the meta-RM might never take a step.
+    """The meta-RM's batch is not more than what the run is sure to produce, or the meta-RM might never take a step. How many
+    judgements a teacher's file gives is not looked at.
 
     How much of it can be parsed nobody knows before it is sampled; if it is too little, the run says so at its end.
 
@@ -120,7 +143,8 @@ def meta_rm_laws(
         rollout: How many completions a group has.
         preferences: Number of training preferences; None: not known yet.
     """
-    if not meta.enabled or (cold.enabled and preferences is None and not cold.preferences):
+    unknown = cold.reads_judgements or (preferences is None and not cold.preferences)
+    if not meta.enabled or (cold.enabled and unknown):
         return []
     trained = grpo.steps * grpo.batch_groups * rollout.samples
     known = [count for count in (cold.preferences, preferences) if count]

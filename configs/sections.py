@@ -85,6 +85,10 @@ class ColdStartConfig(Section):
     """Sample one more judgement per preference from a prompt that names the best response."""
     preferences: Natural = 0
     """Training preferences to sample. 0: all."""
+    teacher: str = ""
+    """Who writes the judgements: an OpenAI-compatible endpoint, a JSONL file of judgements, or the policy itself (empty)."""
+    teacher_model: str = ""
+    """Name of the model that the endpoint of `teacher` serves; its key in OPENAI_API_KEY."""
     general: list[str] = []
     """JSONL files of general instruction data to mix into the fine-tuning."""
     steps: Count = 900
@@ -95,10 +99,22 @@ class ColdStartConfig(Section):
     """Learning rate after the warm-up; it stays there."""
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
+    select: Literal["loss", "accuracy", "last"] = "loss"
+    """Which version is kept: of the lowest held-out loss, of the highest judging accuracy, or the `last` (the paper's)."""
     eval_every: Count = 50
-    """Optimiser steps between two measurements of the held-out loss."""
+    """Optimiser steps between two measurements of what `select` goes by."""
     patience: Count = 3
-    """Measurements in a row without a better held-out loss after which fine-tuning stops."""
+    """Measurements in a row without a better one after which fine-tuning stops; never with `last`."""
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether the teacher is a served model."""
+        return self.teacher.startswith(("http://", "https://"))
+
+    @property
+    def reads_judgements(self) -> bool:
+        """Whether the teacher is a file of judgements."""
+        return bool(self.teacher) and not self.asks_endpoint
 
 
 class RolloutConfig(Section):

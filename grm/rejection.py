@@ -24,6 +24,16 @@ def plain_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
     return tuple("kept" if reward > 0 else "wrong" for reward in rewards)
 
 
+def given_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
+    """Return the verdicts on the plain judgements that a teacher's file has of one preference, in their order.
+
+    As `plain_verdicts`, but that a lone right judgement is kept: how easy a preference is shows only in several.
+    """
+    if len(rewards) > 1:
+        return plain_verdicts(rewards)
+    return tuple("kept" if reward > 0 else "wrong" for reward in rewards)
+
+
 def hinted_verdicts(rewards: Sequence[float]) -> tuple[Verdict, ...]:
     """Return the verdicts on the hinted judgements of one preference, in their order."""
     return tuple("hinted_kept" if reward > 0 else "hinted_wrong" for reward in rewards)

@@ -1,6 +1,9 @@
 """Supervised fine-tuning: the cold start's last stage, on judgements that were sampled and not rejected.
 
-    train eval_every steps -> measure the held-out loss -> [better: checkpoint] -> ... -> done
+    train eval_every steps -> measure (held-out loss, judging accuracy) -> [better: checkpoint] -> ... -> done
+
+What is better, `cold_start.select` says (`sft_selection.py`). With `accuracy` the driver reads what `judge` writes, and tells
+all ranks with `settle`: no text and no label comes here.
 
 The newest checkpoint is always the best version so far, and everything after it is a function of it and of the data
 set: batches depend on the step alone. So a process that is killed resumes from the best version, takes the same steps
@@ -11,7 +14,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,9 +25,11 @@ from configs.schema import Config
 from learner import batching, checkpoint, models
 from learner.base import Learner
 from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
+from learner.generation import GreedyRequest, complete, share
 from learner.logprobs import TokenLogProbs
 from learner.ranks import Ranks
 from learner.sft_examples import Example, ExampleLimits, batch_at, read_examples, split
+from learner.sft_selection import SELECTIONS, Measured
 from learner.shared_prefix import supports_shared_prefix
 
 FINISHED = "finished.json"  # in the checkpoints folder once training has ended; holds the last `SFTStatus`
@@ -45,7 +50,9 @@ class SFTReport:
     heldout_loss: float | None
     """Held-out loss after the step, in the same unit; None between two evaluations."""
     best: int
-    """Version with the lowest held-out loss so far."""
+    """The best version so far; of the unsettled ones before this."""
+    unsettled: bool
+    """Whether `settle` is due."""
     metrics: dict[str, float]
     """`sft/{loss,lr,grad_norm}`, after an evaluation also `sft/heldout_loss`."""
 
@@ -57,9 +64,13 @@ class SFTStatus:
     version: int
     """Optimiser steps so far."""
     best: int
-    """Version with the lowest held-out loss."""
+    """The best version so far."""
     best_loss: float
     """Its held-out loss, in nats per completion token."""
+    best_accuracy: float | None
+    """Its judging accuracy, 0..1; None where it was not judged."""
+    unsettled: bool
+    """Whether `settle` is due: the version is measured, but for its judgements."""
 
 
 class SupervisedUpdate:
@@ -145,6 +156,9 @@ class SFTLearner(Learner):
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._keep = 1  # the best one, which is the newest
         self._dataset = dataset
+        self._rank_of = SELECTIONS[config.cold_start.select]
+        self._best: Measured | None = None
+        self._unsettled: Measured | None = None
 
     def start(self, host: str, port: int) -> None:
         """Join the ranks, load the model (and the newest checkpoint, if there is one) and measure the held-out loss.
@@ -156,17 +170,20 @@ class SFTLearner(Learner):
         self._update = self._load(host, port, SupervisedUpdate)
         limits = ExampleLimits(vocabulary=self._vocabulary, tokens=config.learner.micro_tokens)
         examples = read_examples(self._dataset, limits)
-        self._training, self._heldout = map(examples.subset, split(examples.sources, seed=config.run.seed))
+        self._training, self._heldout = map(examples.subset, split(examples.preferences, seed=config.run.seed))
         self._resume()
-        self._best, self._best_loss, self._misses = self.version, self._update.loss(self._heldout), 0
+        self._misses = 0
         self._done = (self._checkpoints / FINISHED).exists()
-        if not checkpoint.versions(self._checkpoints):
-            self._save()  # if nothing improves on the untrained model, that is the result
-        if not self._done and self.version >= config.cold_start.steps:
-            self._finish()  # it was killed between its last checkpoint and the end
+        self._measure()
 
     def step(self) -> SFTReport | None:
-        """Take one optimiser step; return None when training is done. Nothing is waited for, so there is no time limit."""
+        """Take one optimiser step; return None when training is done. Nothing is waited for, so there is no time limit.
+
+        Raises:
+            RuntimeError: the version before was not settled.
+        """
+        if self._unsettled is not None:
+            raise RuntimeError(f"version {self.version} of the fine-tuning is to be judged and settled before the next step")
         if self._done:
             return None
         cold = self._config.cold_start
@@ -178,30 +195,67 @@ class SFTLearner(Learner):
             self._skip(f"the examples of step {self.version} in {self._dataset}")
             metrics = {"sft/loss": math.nan}
             self.version += 1
-        last = self.version == cold.steps
-        heldout = self._evaluate() if last or self.version % cold.eval_every == 0 else None
-        if last or self._misses == cold.patience:
-            self._finish()
+        heldout = None
+        if self.version == cold.steps or self.version % cold.eval_every == 0:
+            heldout = self._measure()
         return SFTReport(
             version=self.version,
             loss=metrics["sft/loss"],
             heldout_loss=heldout,
-            best=self._best,
+            best=self.status().best,
+            unsettled=self._unsettled is not None,
             metrics=metrics if heldout is None else metrics | {"sft/heldout_loss": heldout},
         )
 
-    def status(self) -> SFTStatus:
-        """Return how far training is. Not a collective; the same on every rank."""
-        return SFTStatus(version=self.version, best=self._best, best_loss=self._best_loss)
+    def judge(self, request: GreedyRequest) -> list[tuple[int, ...]]:
+        """Complete this rank's share of the prompts greedily (`generation.share`, `in_order`). A collective at ZeRO 3."""
+        return complete(
+            self._model,
+            share(request.prompts, self._rank, self._world),
+            request,
+            rows=max(1, self._config.learner.micro_tokens // self._config.model.context),
+            synced=self._zero_stage == 3 and self._world > 1,
+            device=self._ranks.device,
+        )
 
-    def _evaluate(self) -> float:
-        """Return the held-out loss of this version; save the version if it is the best so far."""
-        loss = self._update.loss(self._heldout)
-        if loss < self._best_loss:
-            self._best, self._best_loss, self._misses = self.version, loss, 0
-            self._save()
+    def settle(self, accuracy: float | None) -> SFTStatus:
+        """Keep the measured version if it is better than the best one, and end training if it is time. A collective.
+
+        Args:
+            accuracy: share of the judgements of `judge` that are right, the same on all ranks.
+        """
+        if self._unsettled is None:
+            raise RuntimeError(f"version {self.version} of the fine-tuning is settled already")
+        measured, first = replace(self._unsettled, accuracy=accuracy), self._best is None
+        self._unsettled = None
+        if self._best is None or self._rank_of(measured) > self._rank_of(self._best):
+            self._best, self._misses = measured, 0
+            if not first or not checkpoint.versions(self._checkpoints):
+                self._save()  # the untrained model, too: if nothing improves on it, it is the result
         else:
             self._misses += 1
+        cold = self._config.cold_start
+        if not self._done and (self.version >= cold.steps or self._misses == cold.patience):
+            self._finish()
+        return self.status()
+
+    def status(self) -> SFTStatus:
+        """Return how far training is. Not a collective; the same on every rank."""
+        best = self._best or Measured(version=self.version, loss=math.nan, accuracy=None)
+        return SFTStatus(
+            version=self.version,
+            best=best.version,
+            best_loss=best.loss,
+            best_accuracy=best.accuracy,
+            unsettled=self._unsettled is not None,
+        )
+
+    def _measure(self) -> float:
+        """Return the held-out loss of this version, and settle it unless its judgements are to be read first."""
+        loss = self._update.loss(self._heldout)
+        self._unsettled = Measured(version=self.version, loss=loss, accuracy=None)
+        if self._config.cold_start.select != "accuracy":
+            self.settle(None)
         return loss
 
     def _save(self) -> None:

@@ -8,14 +8,17 @@
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, overload
 
 from buffer.json_lines import JsonLines, scan
 
-HELDOUT_SHARE = 0.05
+HELDOUT_SHARE = 0.05  # of the preferences
+MOST_HELDOUT = 512  # preferences: their judgements are read at each measurement
 T = TypeVar("T")
 
 
@@ -27,8 +30,8 @@ class Example:
     """Token ids of the prompt: a condition, never a target."""
     completion_ids: tuple[int, ...]
     """Token ids to train on."""
-    source: str
-    """What it was made from: its preference, or else its line."""
+    preference: str
+    """Id of the preference that it judges; "" where it is general data."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +45,14 @@ class ExampleLimits:
 
 
 class Examples(Sequence[Example]):
-    """Examples in a file, decoded each time that they are read: only their offsets and sources stay in memory."""
+    """Examples in a file, decoded each time that they are read.
 
-    def __init__(self, lines: JsonLines, sources: Sequence[str]) -> None:
-        """Take the lines of a file, already checked, and the source of each."""
-        self._lines, self.sources = lines, sources
+    Only their offsets and preferences stay in memory: 16 bytes an example, and the name of each preference once.
+    """
+
+    def __init__(self, lines: JsonLines, preferences: Sequence[str]) -> None:
+        """Take the lines of a file, already checked, and the preference of each; "" is general data."""
+        self._lines, self.preferences = lines, preferences
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -60,11 +66,11 @@ class Examples(Sequence[Example]):
             return self.subset(range(len(self))[index])
         row = self._lines[index]
         prompt_ids, completion_ids = tuple(row["prompt_ids"]), tuple(row["completion_ids"])
-        return Example(prompt_ids=prompt_ids, completion_ids=completion_ids, source=self.sources[index])
+        return Example(prompt_ids=prompt_ids, completion_ids=completion_ids, preference=self.preferences[index])
 
     def subset(self, indices: Sequence[int]) -> "Examples":
         """Return some of the examples, in this order."""
-        return Examples(self._lines.subset(indices), [self.sources[index] for index in indices])
+        return Examples(self._lines.subset(indices), [self.preferences[index] for index in indices])
 
 
 def read_examples(path: Path, limits: ExampleLimits) -> Examples:
@@ -74,46 +80,57 @@ def read_examples(path: Path, limits: ExampleLimits) -> Examples:
         ValueError: a line is malformed or breaks a limit; names file, line and field.
         OSError: the file cannot be read.
     """
-    offsets, sources = [], []
+    offsets, preferences = array("Q"), list[str]()
     known: dict[str, str] = {}
     for number, offset, line in scan(path):
         example = _example(line, path, number, limits)
         offsets.append(offset)
-        sources.append(known.setdefault(example.source, example.source))  # one string per source
-    return Examples(JsonLines(path, offsets), sources)
+        preferences.append(known.setdefault(example.preference, example.preference))  # one string for each
+    return Examples(JsonLines(path, offsets), preferences)
 
 
-def split(sources: Sequence[str], *, share: float = HELDOUT_SHARE, seed: int) -> tuple[list[int], list[int]]:
-    """Return the indices of the training and of the held-out examples, ascending; all of one source are on one side.
+def heldout_preferences(
+    preferences: Iterable[str], *, share: float = HELDOUT_SHARE, most: int = MOST_HELDOUT, seed: int
+) -> list[str]:
+    """Return the preferences that `split` holds out, by ascending hash. Arguments and errors as there."""
+    ranked = sorted({name for name in preferences if name}, key=lambda name: preference_hash(seed, name))
+    if len(ranked) < 2:
+        raise ValueError(
+            f"judgements of {len(ranked)} preferences cannot be split into a training and a held-out part: give judgements of"
+            " two preferences at least"
+        )
+    return ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1, most)]
 
-    Held out are `share` of the sources, rounded, and at least one: those with the smallest hashes of seed and source.
-    So the order of the file does not matter, and a few more sources move few to the other side.
+
+def split(
+    preferences: Sequence[str], *, share: float = HELDOUT_SHARE, most: int = MOST_HELDOUT, seed: int
+) -> tuple[list[int], list[int]]:
+    """Return the indices of the training and of the held-out examples, ascending; all of one preference are on one side.
+
+    Held out are the judgements of `share` of the preferences, rounded, at least of one and at most of `most`: those with the
+    smallest hashes of seed and preference. So the order of the file does not matter, and a few more preferences move few to
+    the other side. General data is never held out: what is measured is judging.
 
     Args:
-        sources: of each example.
-        share: of the sources, held out.
+        preferences: of each example; "" is general data.
+        share: of the preferences, held out.
+        most: preferences held out.
         seed: of the choice.
 
     Raises:
-        ValueError: there are fewer than two sources.
+        ValueError: there are judgements of fewer than two preferences.
     """
-    ranked = sorted(set(sources), key=lambda source: _hash(seed, source))
-    if len(ranked) < 2:
-        raise ValueError(
-            f"{len(sources)} examples of {len(ranked)} sources cannot be split into a training and a held-out part:"
-            " give examples of two preferences at least"
-        )
-    count = min(max(1, round(share * len(ranked))), len(ranked) - 1)
-    heldout = frozenset(ranked[:count])
+    heldout = frozenset(heldout_preferences(preferences, share=share, most=most, seed=seed))
     return (
-        [index for index, source in enumerate(sources) if source not in heldout],
-        [index for index, source in enumerate(sources) if source in heldout],
+        [index for index, name in enumerate(preferences) if name not in heldout],
+        [index for index, name in enumerate(preferences) if name in heldout],
     )
 
 
-def order(count: int, *, seed: int, epoch: int) -> list[int]:
-    """Return the indices 0 .. count - 1 in the order of epoch `epoch`."""
-    indices = list(range(count))
+@lru_cache(maxsize=2)
+def order(count: int, *, seed: int, epoch: int) -> Sequence[int]:
+    """Return the indices 0 .. count - 1 in the order of epoch `epoch`. Kept, since each batch asks for it."""
+    indices = array("Q", range(count))
     random.Random(f"{seed}:{epoch}").shuffle(indices)
     return indices
 
@@ -146,10 +163,10 @@ def _example(line: bytes, path: Path, number: int, limits: ExampleLimits) -> Exa
             f"{place}: fields 'prompt_ids' and 'completion_ids': {len(prompt)} + {len(completion)} tokens, the limit"
             f" is {limits.tokens}; raise learner.micro_tokens, or leave the example out"
         )
-    source = fields.get("preference", f"line {number}")
-    if not isinstance(source, str) or not source:
+    preference = fields.get("preference")
+    if preference is not None and (not isinstance(preference, str) or not preference):
         raise ValueError(f"{place}: field 'preference': is no text; give the preference's id, or leave the field out")
-    return Example(prompt_ids=prompt, completion_ids=completion, source=source)
+    return Example(prompt_ids=prompt, completion_ids=completion, preference=preference or "")
 
 
 def _ids(fields: Mapping[str, object], name: str, place: str, limits: ExampleLimits) -> tuple[int, ...]:
@@ -157,10 +174,10 @@ def _ids(fields: Mapping[str, object], name: str, place: str, limits: ExampleLim
     if name not in fields:
         raise ValueError(f"{place}: field {name!r}: is missing; give a list of token ids")
     ids = fields[name]
-    if not isinstance(ids, list) or not ids or any(type(token) is not int for token in ids):  # a bool is an int, too
+    if not isinstance(ids, list) or {*map(type, ids)} != {int}:  # a bool is an int, too
         raise ValueError(f"{place}: field {name!r}: is no list of integers; give at least one token id")
-    wrong = next((token for token in ids if not 0 <= token < limits.vocabulary), None)
-    if wrong is not None:
+    if min(ids) < 0 or max(ids) >= limits.vocabulary:
+        wrong = next(token for token in ids if not 0 <= token < limits.vocabulary)
         raise ValueError(
             f"{place}: field {name!r}: token id {wrong} is not in the vocabulary of {limits.vocabulary}; make the data"
             " set with the tokenizer of this model"
@@ -168,5 +185,6 @@ def _ids(fields: Mapping[str, object], name: str, place: str, limits: ExampleLim
     return tuple(ids)
 
 
-def _hash(seed: int, source: str) -> bytes:
-    return hashlib.sha256(json.dumps([seed, source]).encode()).digest()
+def preference_hash(seed: int, preference: str) -> bytes:
+    """Return what orders the preferences for `heldout_preferences`."""
+    return hashlib.sha256(json.dumps([seed, preference]).encode()).digest()

@@ -13,8 +13,11 @@ from buffer.json_text import read_object
 from configs.schema import Config
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.training_actors import SamplingActors
+from launch.driver import teacher_sampling
 from launch.driver.cold_start_sampling import Planned, Sampling, missing, plan, verdict_counts
 from launch.driver.fine_tuning import fine_tune, require_examples, write_dataset
+from launch.driver.sft_judging import JudgedPrompts, judged_prompts
+from launch.driver.teacher_sampling import Taught
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.preflight import RunInputs
 from learner.sft import SFTReport
@@ -61,6 +64,22 @@ class ColdStart:
             progress=self._progress,
         ).run()
 
+    def sample_from_teacher(self) -> None:
+        """Take the judgements from `cold_start.teacher`, as far as they are not on disk. Errors as of `teacher_sampling`."""
+        self._folder.mkdir(exist_ok=True)
+        inputs = self._inputs
+        taught = Taught(
+            config=self._config,
+            prompts=inputs.prompts,
+            train=inputs.train,
+            tokenizer=inputs.tokenizer,
+            note=self._progress.note,
+        )
+        if self._config.cold_start.asks_endpoint:
+            teacher_sampling.ask(taught, self._plan(), self.samples)
+        elif not self.samples.exists():
+            teacher_sampling.read(taught, inputs.taught, self.samples)
+
     def build_dataset(self) -> dict[str, Any]:
         """Keep what is to be learnt.
 
@@ -73,6 +92,7 @@ class ColdStart:
         verdicts = verdict_counts(row for _, row in json_lines.rows(self.samples))
         dataset, context = self._folder / "dataset.jsonl", self._config.model.context
         examples = write_dataset(dataset, self.samples, self._inputs.mixed, self._inputs.tokenizer, context)
+        examples["too_long"] += sum(row.get("too_long", 0) for _, row in json_lines.rows(self.samples))  # of a teacher
         counts = {"verdicts": verdicts, "examples": examples}
         files.write(self._folder / "verdicts.json", json.dumps(counts, indent=2) + "\n")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
@@ -96,9 +116,11 @@ class ColdStart:
         def on_report(report: SFTReport) -> None:
             log({"sft/step": report.version, **report.metrics})
             if report.heldout_loss is not None:
+                accuracy = report.metrics.get("sft/heldout_accuracy")
+                judged = "" if accuracy is None else f", judged right {accuracy:.1%}"
                 self._progress.note(
                     f"cold start: fine-tuned {report.version} steps, loss {report.loss:.4f}, held out"
-                    f" {report.heldout_loss:.4f} (best at {report.best})"
+                    f" {report.heldout_loss:.4f}{judged} (best at {report.best})"
                 )
 
         _, status = fine_tune(
@@ -106,12 +128,18 @@ class ColdStart:
             self._config,
             model=self._inputs.model,
             folder=self._folder,
+            judged=self._judged() if self._config.cold_start.select == "accuracy" else None,
             on_report=on_report,
             note=self._progress.note,
         )
         outcome = {**counts, "steps": status.version, "best_step": status.best, "heldout_loss": status.best_loss}
+        if status.best_accuracy is not None:
+            outcome["heldout_accuracy"] = status.best_accuracy
         files.write(self._folder / "outcome.json", json.dumps(outcome))
         return outcome
+
+    def _judged(self) -> JudgedPrompts:
+        return judged_prompts(self._config, self._inputs, sampled=self.samples, dataset=self._folder / "dataset.jsonl")
 
     def load(self) -> dict[str, Any]:
         """Returns what came of a cold start that ended in an earlier try."""

@@ -22,7 +22,7 @@ from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.judgement import Judgement, parse_training
 from grm.preferences import Preference
-from grm.rejection import VERDICTS, hinted_verdicts, is_kept, plain_verdicts, without_rambling
+from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_verdicts, without_rambling
 from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import SamplingActors
@@ -35,6 +35,9 @@ from launch.setup.tokenizer import Tokenizer
 CLAIM = 64  # scored groups taken at a time
 NOTES = 10  # log lines on the way
 NOTE_S = 30.0  # between two of them while no judgement is kept
+
+Judged = tuple[tuple[int, ...], str, float, str]
+"""A completion: token ids, text, reward, why it was not parsed ("" where it was)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +95,27 @@ def missing(planned: Sequence[Planned], path: Path) -> list[Planned]:
     jsonl_log.repair(path)
     done = {(row["preference"], row["hinted"]) for _, row in json_lines.rows(path)}
     return [group for group in planned if group.key not in done]
+
+
+def verdicts_of(group: Planned, judged: Sequence[Judged]) -> tuple[Verdict, ...]:
+    """Returns the verdicts on all completions of a group, whoever wrote them."""
+    return (hinted_verdicts if group.hinted else plain_verdicts)([reward for _, _, reward, _ in judged])
+
+
+def row(plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
+    """Returns a line of `sampled.jsonl`: completions of one prompt, under the prompt that they are learnt under; those that
+    ramble are not kept."""
+    verdicts = without_rambling(verdicts, [_rambles(text, len(plain.permutation)) for _, text, _, _ in judged])
+    return {
+        "preference": plain.preference,
+        "hinted": hinted,
+        "permutation": plain.permutation,
+        "prompt_ids": plain.token_ids,
+        "completions": [
+            {"ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
+            for (ids, text, reward, failure), verdict in zip(judged, verdicts, strict=True)
+        ],
+    }
 
 
 class Sampling:
@@ -210,27 +234,10 @@ class Sampling:
         self._progress.note(f"cold start: {self._written} of {self._all} groups sampled{none}")
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
-        group = self._groups[scored.group]
-        verdicts = (hinted_verdicts if group.hinted else plain_verdicts)(scored.rewards)
-        texts = [self._tokenizer.decode(ids) for ids in scored.completion_ids]
-        verdicts = without_rambling(verdicts, [_rambles(text, len(group.plain.permutation)) for text in texts])
-        return {
-            "preference": scored.preference,
-            "hinted": group.hinted,
-            "permutation": group.plain.permutation,
-            "prompt_ids": group.plain.token_ids,
-            "completions": [
-                {"ids": ids, "text": text, "reward": reward, "failure": failure, "verdict": verdict}
-                for ids, text, reward, failure, verdict in zip(
-                    map(self._tokenizer.ended, scored.completion_ids),
-                    texts,
-                    scored.rewards,
-                    scored.failures,
-                    verdicts,
-                    strict=True,
-                )
-            ],
-        }
+        group, texts = self._groups[scored.group], map(self._tokenizer.decode, scored.completion_ids)
+        ended = map(self._tokenizer.ended, scored.completion_ids)
+        judged = list(zip(ended, texts, scored.rewards, scored.failures, strict=True))
+        return row(group.plain, judged, verdicts_of(group, judged), hinted=group.hinted)
 
     def _check_progress(self) -> None:
         limit = self._config.waits.progress_s

@@ -1,12 +1,13 @@
 """The cold start's second half: from sampled judgements to a fine-tuned policy.
 
 sampled.jsonl ─kept─┐
-                    ├▶ dataset.jsonl ─▶ SFTLearner xW ─▶ checkpoints/ ─▶ model (the one of lowest held-out loss)
+                    ├▶ dataset.jsonl ─▶ SFTLearner xW ─▶ checkpoints/ ─▶ model (the one that cold_start.select means)
 general data ───────┘
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from launch.cluster import calls
 from launch.cluster.failures import CallFailed, RunFailed
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.tries import Tries
+from launch.driver.sft_judging import JudgedPrompts
 from launch.monitoring import jsonl_log
 from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
+from learner.generation import in_order
 from learner.sft import SFTLearner, SFTReport, SFTStatus
+
+ASKED = {"step": "a step", "judge": "the judgements", "settle": "a checkpoint", "status": "the status"}
 
 
 def write_dataset(path: Path, sampled: Path, mixed: Iterable[Instruction], tokenizer: Tokenizer, limit: int) -> dict[str, int]:
@@ -91,10 +96,11 @@ def fine_tune(
     *,
     model: str,
     folder: Path,
+    judged: JudgedPrompts | None = None,
     on_report: Callable[[SFTReport], None],
     note: Callable[[str], None],
 ) -> tuple[Path, SFTStatus]:
-    """Fine-tune `model` on folder/dataset.jsonl until the held-out loss is at its lowest.
+    """Fine-tune `model` on folder/dataset.jsonl until `cold_start.select` has its version.
 
     Killed and started again, it resumes from its newest checkpoint and ends with the same model. When a rank dies, all ranks
     are started again, as often as `Tries` allows.
@@ -104,6 +110,7 @@ def fine_tune(
         config: The run's.
         model: Folder or hub name of the model to fine-tune.
         folder: Of the cold start.
+        judged: What is judged at each measurement, with `cold_start.select=accuracy`.
         on_report: Gets the report of each optimiser step.
         note: Gets a sentence about each death.
 
@@ -123,7 +130,7 @@ def fine_tune(
     while True:
         ranks = _ranks(cluster, config, model, folder)
         try:
-            status = _run_to_end(cluster, config, ranks, on_step)
+            status = _run_to_end(cluster, config, ranks, judged, on_step)
             return _link_best_model(folder), status
         except CallFailed as error:
             note(f"the fine-tuning died ({error}): started again, {tries.died(error)}")
@@ -148,13 +155,34 @@ def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[A
     ]
 
 
-def _run_to_end(cluster: Cluster, config: Config, ranks: Sequence[Any], on_report: Callable[[SFTReport], None]) -> SFTStatus:
+def _run_to_end(
+    cluster: Cluster,
+    config: Config,
+    ranks: Sequence[Any],
+    judged: JudgedPrompts | None,
+    on_report: Callable[[SFTReport], None],
+) -> SFTStatus:
     cluster.await_all({ref: f"sft-{rank}" for rank, ref in enumerate(cluster.start_ranks(ranks))})
-    limit_s, what = config.waits.progress_s, "a step of the fine-tuning (waits.progress_s)"
-    while (report := calls.answers([rank.step.remote() for rank in ranks], limit_s=limit_s, what=what)[0]) is not None:
+
+    limit_s = config.waits.progress_s
+
+    def asked(method: str, *arguments: Any) -> list[Any]:
+        what = f"{ASKED[method]} of the fine-tuning (waits.progress_s)"
+        return calls.answers([getattr(rank, method).remote(*arguments) for rank in ranks], limit_s=limit_s, what=what)
+
+    def settled(prompts: JudgedPrompts) -> tuple[float, SFTStatus]:
+        accuracy = prompts.accuracy(in_order(asked("judge", prompts.request()), len(prompts.drafts)))
+        return accuracy, asked("settle", accuracy)[0]
+
+    if judged is not None and asked("status")[0].unsettled:
+        settled(judged)
+    while (report := asked("step")[0]) is not None:
+        if judged is not None and report.unsettled:
+            accuracy, status = settled(judged)
+            report = replace(report, best=status.best, metrics=report.metrics | {"sft/heldout_accuracy": accuracy})
         on_report(report)
-    status: SFTStatus = calls.answers([ranks[0].status.remote()], limit_s=limit_s, what=what)[0]
-    return status
+    ended: SFTStatus = asked("status")[0]
+    return ended
 
 
 def _link_best_model(folder: Path) -> Path:

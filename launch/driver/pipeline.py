@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from buffer import files
 from buffer.ledger import Ledger
@@ -34,6 +34,7 @@ from launch.driver.own_streams import require_own_streams
 from launch.driver.run_end import FAILURES, failure_sentence, record
 from launch.driver.run_state import RunState
 from launch.driver.summary import Finished, RunResults, summary
+from launch.driver.teacher_sampling import require_teacher
 from launch.judging.heldout import Evaluation, When
 from launch.judging.meta_scores import guiding_meta_rm
 from launch.judging.run_judgements import RunJudgements
@@ -72,6 +73,7 @@ class Pipeline:
         self._began = time.monotonic()
         require_usable(config.tracking, config.run.id, os.environ)
         self._config, self._preset = config, preset
+        require_teacher(config)
         self._inputs = prepare_run(config, preset=preset, resume=resume)
         self.folder = self._inputs.folder
         data = config.data
@@ -149,17 +151,12 @@ class Pipeline:
         if (self.folder / "checkpoints").exists():  # training began, so all of this is done
             self._results.cold_start = self._cold_start.load()
             return
-        if "before" not in self._results.evaluations or not self._cold_start.is_sampled():
+        if self._config.cold_start.teacher:
+            self._sample_from_teacher()
+        elif "before" not in self._results.evaluations or not self._cold_start.is_sampled():
             model, preferences = self._inputs.model, self._inputs.preferences
-            note = self._progress.note
             with SamplingActors(
-                self._cluster,
-                self._config,
-                model=model,
-                tokenizer=self._inputs.tokenizer,
-                preferences=preferences,
-                stage="cold-start",
-                note=note,
+                self._cluster, self._config, model=model, preferences=preferences, **self._cold_stage
             ) as actors:
                 self._evaluate(actors, "before", version=0)
                 with self._timed("sample"):
@@ -168,16 +165,21 @@ class Pipeline:
         with self._timed("fine_tune"):
             self._results.cold_start = self._cold_start.fine_tune(self._cluster, self._results.cold_start, self._tracker.log)
 
+    @property
+    def _cold_stage(self) -> dict[str, Any]:
+        return {"tokenizer": self._inputs.tokenizer, "stage": "cold-start", "note": self._progress.note}
+
+    def _sample_from_teacher(self) -> None:
+        """The base is judged by its own engines; the judgements to learn from need none."""
+        if "before" not in self._results.evaluations:
+            with StageActors(self._cluster, self._config, model=self._inputs.model, **self._cold_stage) as actors:
+                self._evaluate(actors, "before", version=0)
+        with self._timed("sample"):
+            self._cold_start.sample_from_teacher()
+
     def evaluate_cold_start(self) -> None:
         """The fine-tuned policy on the held-out preferences, where no training follows."""
-        with StageActors(
-            self._cluster,
-            self._config,
-            model=self._policy,
-            tokenizer=self._inputs.tokenizer,
-            stage="cold-start",
-            note=self._progress.note,
-        ) as actors:
+        with StageActors(self._cluster, self._config, model=self._policy, **self._cold_stage) as actors:
             self._evaluate(actors, "cold_start", version=0)
 
     def online_rl(self) -> None:

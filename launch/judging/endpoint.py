@@ -138,7 +138,7 @@ class Endpoint:
             raise self._error(
                 "GET /models",
                 f"the server does not serve this model, it serves {self._quote(named) or 'none'}",
-                "give one of them as --model",
+                "name one of them",
             )
 
     async def _judge_all(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
@@ -228,7 +228,7 @@ class Endpoint:
         within = f"{min(limit_s, self._timeout_s):g} s a try, {limit_s:g} s in all"
         return self._error(
             tried,
-            f"the evaluation waited for the server, which did not answer ({within})",
+            f"the server did not answer in time ({within})",
             "see whether it is overloaded; lower the concurrency or raise timeout_s",
         )
 

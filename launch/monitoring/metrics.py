@@ -91,6 +91,7 @@ METRICS: Mapping[str, Metric] = {
             "sft/step": ("optimiser steps of the cold start's fine-tuning", "steps"),
             "sft/loss": ("negative log-likelihood of a batch before training on it", "nats/token"),
             "sft/heldout_loss": ("negative log-likelihood of held-out judgements", "nats/token"),
+            "sft/heldout_accuracy": ("greedy judgements of preferences that are not learnt from that are right", "0..1"),
             "sft/lr": ("learning rate of this step", "1"),
             "sft/grad_norm": ("global gradient norm before clipping", "1"),
         },

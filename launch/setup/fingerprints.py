@@ -10,7 +10,7 @@ would go on and be wrong.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from configs.load import ConfigError
 from grm.instructions import Instruction
 from grm.preferences import Preference
 from grm.prompts import Template
+from grm.teacher_files import TeacherJudgement
 from launch.setup import model_files
 from launch.setup.preference_data import PreferenceData
 
@@ -40,10 +41,21 @@ class Fingerprint:
     """Hash of what is used of it; of a model as `model_files.fingerprint` gives it."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Teacher:
+    """Who writes the judgements of a cold start, where it is not the policy."""
+
+    name: str
+    """The file as the config names it, or the name of a served model, which may move to another address."""
+    judgements: Sequence[TeacherJudgement] | None
+    """Those of the file; None of a served model."""
+
+
 def fingerprints(
     data: Iterable[PreferenceData],
     general: Sequence[tuple[str, Sequence[Instruction]]],
     template: Template,
+    teacher: Teacher | None = None,
     *,
     model: str,
     path: str,
@@ -56,6 +68,7 @@ def fingerprints(
         data: Training and held-out preferences.
         general: The examples of each file of `cold_start.general`.
         template: The prompt template.
+        teacher: The cold start's, if it has one.
         model: Folder or hub name of the base model; its tokenizer may have been downloaded already.
         path: The same as the config names it.
     """
@@ -69,6 +82,11 @@ def fingerprints(
     for name, examples in general:
         digest = _digest([example.prompt, example.completion] for example in examples)
         found.append(Fingerprint(leaf="cold_start.general", name=name, rows=len(examples), digest=digest))
+    if teacher is not None:
+        judgements = teacher.judgements or ()
+        rows = None if teacher.judgements is None else len(judgements)
+        digest = _digest(map(astuple, judgements))
+        found.append(Fingerprint(leaf="cold_start.teacher", name=teacher.name, rows=rows, digest=digest))
     texts = [template.graded, template.verdict]
     found.append(Fingerprint(leaf="prompts", name=f"template {template.name}", rows=None, digest=_digest(texts)))
     found.append(Fingerprint(leaf="model.path", name=path, rows=None, digest=model_files.fingerprint(model)))

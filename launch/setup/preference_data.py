@@ -97,28 +97,30 @@ def require_unique_ids(*data: PreferenceData) -> None:
     )
 
 
-def require_enough(config: Config, *, train: int, general: int) -> None:
+def require_enough(config: Config, *, train: int, general: int, taught: Sequence[str] = ()) -> None:
     """ConfigError when a split or a batch can never be filled, which would come to light after minutes of sampling.
 
     Args:
         config: The run's.
         train: Number of training preferences.
-        general: Number of examples of general data.
+        general: Number of examples of general data; none of them is held out.
+        taught: The preference of each judgement in the teacher's file.
     """
-    sampled = _sampled(config, train)
-    if config.cold_start.enabled and sampled + general < 2:
+    sampled = _sampled(config, train, taught)
+    if config.cold_start.enabled and sampled < 2:
         raise ConfigError(
-            f"data.train: the cold start would sample {sampled} preference, and its examples are split into a training and a"
-            " held-out part: give two preferences at least (cold_start.preferences), or set cold_start.enabled=false"
+            f"data.train: the cold start would learn from {sampled} preference, and its examples are split into a training and"
+            " a held-out part: give two preferences at least (cold_start.preferences), or set cold_start.enabled=false"
         )
     if broken := laws.meta_rm_laws(config.meta_rm, config.cold_start, config.grpo, config.rollout, preferences=train):
         raise ConfigError("; ".join(broken))
 
 
-def small_data_notes(config: Config, *, train: int, general: int) -> list[str]:
+def small_data_notes(config: Config, *, train: int, general: int, taught: Sequence[str] = ()) -> list[str]:
     """Returns a sentence for each batch that the data fills only with repetitions, or not at all: legal, but seldom meant."""
     cold, notes = config.cold_start, []
-    most = _sampled(config, train) * (cold.samples + cold.hinted) + general
+    most = len(taught) if cold.reads_judgements else _sampled(config, train, ()) * (cold.samples + cold.hinted)
+    most += general
     if cold.enabled and cold.batch > most:
         notes.append(f"cold_start.batch = {cold.batch} is over the {most} examples at most: each step takes all of them")
     if config.grpo.batch_groups > train:
@@ -129,6 +131,9 @@ def small_data_notes(config: Config, *, train: int, general: int) -> list[str]:
     return notes
 
 
-def _sampled(config: Config, train: int) -> int:
-    """Returns how many preferences the cold start samples."""
-    return min(config.cold_start.preferences or train, train) if config.cold_start.enabled else 0
+def _sampled(config: Config, train: int, taught: Sequence[str]) -> int:
+    """Returns how many preferences the cold start has judgements of."""
+    cold = config.cold_start
+    if not cold.enabled:
+        return 0
+    return len(set(taught)) if cold.reads_judgements else min(cold.preferences or train, train)

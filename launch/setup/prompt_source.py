@@ -8,7 +8,7 @@ on with the prompt that would have come next. A prompt is rendered and tokenized
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -117,20 +117,37 @@ class PromptSource:
             best: The label, which the prompt then names; for hinted sampling in the cold start only (I6).
         """
         question = self._questions[index]
-        permutation = shuffled(len(question.responses), random.Random(salt))
-        hint = best if best is None or len(permutation) == 1 else permutation.index(best)
-        message = render(
-            question,
-            permutation,
-            self._template,
-            hint=hint,
-            score_range=scale,
-            escape_special_tokens=self._tokenizer.escape_special_tokens,
+        return self.shown(index, shuffled(len(question.responses), random.Random(salt)), scale=scale, best=best)
+
+    def shown(
+        self, index: int, permutation: tuple[int, ...], *, scale: ScoreRange | None = None, best: int | None = None
+    ) -> Draft | None:
+        """Returns the prompt of one question in a given order of its responses; otherwise as `draft`."""
+        token_ids = self._tokenizer.encode(
+            self.message(index, permutation, self._tokenizer.escape_special_tokens, scale=scale, best=best)
         )
-        token_ids = self._tokenizer.encode(message)
         if len(token_ids) > self._max_tokens:
             return None
-        return Draft(preference=question.id, permutation=permutation, token_ids=token_ids)
+        return Draft(preference=self._questions[index].id, permutation=permutation, token_ids=token_ids)
+
+    def message(
+        self,
+        index: int,
+        permutation: tuple[int, ...],
+        escape_special_tokens: Callable[[str], str],
+        *,
+        scale: ScoreRange | None = None,
+        best: int | None = None,
+    ) -> str:
+        """Returns the text of that prompt, for whichever tokenizer the escape is of. Arguments as of `draft` and `render`."""
+        return render(
+            self._questions[index],
+            permutation,
+            self._template,
+            hint=best if best is None or len(permutation) == 1 else permutation.index(best),
+            score_range=scale,
+            escape_special_tokens=escape_special_tokens,
+        )
 
 
 def prompt_template(config: Config) -> Template:

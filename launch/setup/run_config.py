@@ -79,7 +79,12 @@ def with_absolute_paths(config: Config) -> Config:
         "data": config.data.model_copy(
             update={name: [_source(path) for path in getattr(config.data, name)] for name in ("train", "heldout")}
         ),
-        "cold_start": cold.model_copy(update={"general": [_absolute(path) for path in cold.general]}),
+        "cold_start": cold.model_copy(
+            update={
+                "general": [_absolute(path) for path in cold.general],
+                "teacher": _absolute(cold.teacher) if cold.reads_judgements else cold.teacher,
+            }
+        ),
     }
     if prompts.template_path:
         changed["prompts"] = prompts.model_copy(update={"template_path": _absolute(prompts.template_path)})

@@ -65,13 +65,20 @@ class Tokenizer:
         """Returns a sampled completion as one that is learnt from text: with `end_token` where it ended in another."""
         return (*token_ids[:-1], *(self._other_ends.get(last, last) for last in token_ids[-1:]))
 
-    def require_thinking(self) -> None:
-        """ConfigError when the model cannot be asked to think."""
-        reads = "enable_thinking" in str(self._tokenizer.chat_template)
-        if not reads and not (self._frame is not None and OPENS_THOUGHT in self._frame.after):
+    def check_thinking(self, asked: bool) -> None:
+        """ConfigError when the model cannot be asked to think, or thinks unasked: then its thoughts would be read as judgements
+        where they are cut."""
+        head = self._frame.after if self._frame is not None else ""
+        opens = head.rfind(OPENS_THOUGHT) > head.rfind(ENDS_THOUGHT)
+        if asked and not opens and "enable_thinking" not in str(self._tokenizer.chat_template):
             raise ConfigError(
                 "prompts.thinking: the model's chat template does not read enable_thinking and opens no thought itself, so it"
                 " would be asked as without it; set prompts.thinking=false, or give a model that thinks"
+            )
+        if opens and not asked:
+            raise ConfigError(
+                "prompts.thinking: the model's chat template begins a thought whether it is asked for or not; set"
+                " prompts.thinking=true, and give it room (rollout.max_new_tokens, prompts.thinking_tokens)"
             )
 
     def escape_special_tokens(self, text: str, *, but: Sequence[str] = ()) -> str:

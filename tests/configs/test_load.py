@@ -93,6 +93,9 @@ def test_derived_values() -> None:
         ("prompts.thinking_tokens=9", r"prompts.thinking_tokens = 9 has no effect with prompts.thinking = false"),
         ("learner.micro_tokens=100", r"learner.micro_tokens = 100 cannot hold one sequence of model.context = 256"),
         ("prompts.template_path=nowhere.txt", r"prompts.template_path = 'nowhere.txt': no such file"),
+        ("cold_start.teacher=nowhere.jsonl", "cold_start.teacher = 'nowhere.jsonl': no such file; .*or an endpoint"),
+        ("cold_start.teacher=http://host:8000/v1", "name the model that it serves in cold_start.teacher_model"),
+        ("cold_start.teacher_model=judge", "cold_start.teacher_model = 'judge' is a served model: give its address"),
         ("run.id=../escape", "run.id: "),
         ("learner.zero_stage=4", "learner.zero_stage: .*0, 1, 2 or 3"),
         ("data.train=[]", "data.train: "),
@@ -115,6 +118,12 @@ def test_derived_values() -> None:
 def test_what_is_wrong_is_named_with_its_number(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load("tiny", [override])
+
+
+def test_a_password_in_a_teachers_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="leave user and password out of the address") as error:
+        load("tiny", ["cold_start.teacher=http://me:hunter2@host/v1", "cold_start.teacher_model=judge"])
+    assert "hunter2" not in str(error.value)
 
 
 def test_all_problems_come_in_one_message() -> None:

@@ -4,7 +4,15 @@ from itertools import product
 
 import pytest
 
-from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_verdicts, without_rambling
+from grm.rejection import (
+    VERDICTS,
+    Verdict,
+    given_verdicts,
+    hinted_verdicts,
+    is_kept,
+    plain_verdicts,
+    without_rambling,
+)
 from grm.rewards import rule_reward
 
 
@@ -22,6 +30,13 @@ from grm.rewards import rule_reward
 )
 def test_plain_judgements(rewards: tuple[float, ...], verdicts: tuple[Verdict, ...]) -> None:
     assert plain_verdicts(rewards) == verdicts
+
+
+def test_of_a_teachers_file_a_lone_right_judgement_is_kept() -> None:
+    assert given_verdicts((1,)) == ("kept",)
+    assert given_verdicts((-1,)) == ("wrong",)
+    assert given_verdicts((1, 1)) == ("too_easy", "too_easy")
+    assert given_verdicts((1, -1)) == ("kept", "wrong")
 
 
 def test_hinted_judgements_are_never_too_easy() -> None:

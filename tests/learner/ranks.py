@@ -3,6 +3,7 @@
 Rank 0 writes its results to FOLDER/results.npz.
 """
 
+import json
 import math
 import socket
 import sys
@@ -19,12 +20,13 @@ from buffer.streams import Address
 from configs.schema import Config
 from learner import batching, checkpoint, losses
 from learner.deepspeed_engine import Engine, NotFinite
+from learner.generation import GreedyRequest, complete, in_order, share
 from learner.grpo import GRPOLearner, PolicyUpdate
 from learner.meta_rm import MetaRMUpdate
 from learner.parsed import parsed_completions
 from learner.ranks import Ranks
 from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
-from tests.learner.run_by_hand import Sink, config, experience
+from tests.learner.run_by_hand import END, Sink, config, experience
 from tests.learner.sft_by_hand import examples, write
 
 STEPS = 3
@@ -107,7 +109,23 @@ def train_sft(settings: Config, ranks: Ranks) -> Results:
     for step in range(STEPS):
         metrics = update.apply(examples(7, seed=step))
         rows.append([update.loss(heldout), *(metrics[name] for name in sorted(metrics))])  # one rank has nothing to measure
-    return {"metrics": np.array(rows), **weights(update.engine)}
+    return {"metrics": np.array(rows), "judged": judged(settings, update, ranks), **weights(update.engine)}
+
+
+def judged(settings: Config, update: SupervisedUpdate, ranks: Ranks) -> np.ndarray:
+    """Return greedy completions of prompts that the ranks share, the second time with an end that the first one meets at once:
+    a rank that is done must wait for the other."""
+    prompts, synced = ((5, 6, 7), (8, 9), (10,)), settings.learner.zero_stage == 3 and ranks.world > 1
+    end, rows = END, list[list[int]]()
+    for _ in range(2):
+        request = GreedyRequest(prompts=prompts, limit=6, end=end)
+        own = share(prompts, ranks.rank, ranks.world)
+        written = complete(update.engine.module.model, own, request, rows=1, synced=synced, device=ranks.device)
+        completions = in_order([json.loads(part) for part in ranks.gather_bytes(json.dumps(written).encode())], 3)
+        rows += [[*ids, *[-1] * (6 - len(ids))] for ids in completions]
+        end = completions[0][0]
+    assert rows[3][1:] == [-1] * 5
+    return np.array(rows)
 
 
 def weights(engine: Engine) -> Results:

@@ -18,7 +18,7 @@ def examples(count: int, *, seed: int, vocabulary: int = 250) -> list[Example]:
     prompts = [tuple(rng.randrange(vocabulary) for _ in range(rng.randint(1, 30))) for _ in range(-(-2 * count // 3))]
     completions = [(*(rng.randrange(4, 24) for _ in range(rng.randint(0, 20))), END) for _ in range(count)]
     return [
-        Example(prompt_ids=prompts[i % len(prompts)], completion_ids=completions[i], source=f"p{i % len(prompts)}")
+        Example(prompt_ids=prompts[i % len(prompts)], completion_ids=completions[i], preference=f"p{i % len(prompts)}")
         for i in range(count)
     ]
 
@@ -26,7 +26,7 @@ def examples(count: int, *, seed: int, vocabulary: int = 250) -> list[Example]:
 def write(path: Path, chosen: Sequence[Example]) -> Path:
     """Write a data set file of these examples."""
     rows = [
-        {"prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids, "preference": example.source}
+        {"prompt_ids": example.prompt_ids, "completion_ids": example.completion_ids, "preference": example.preference}
         for example in chosen
     ]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))

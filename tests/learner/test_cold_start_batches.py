@@ -11,11 +11,11 @@ from learner.parsed import ParsedCompletions
 
 
 def line(
-    number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False, failures: Sequence[str] = ("",) * 3
+    number: int, *, rewards: Sequence[float] = (1.0, -1.0, -1.0), hinted: bool = False, failures: Sequence[str] = ()
 ) -> dict[str, Any]:
     completions = [
         {"ids": [number, i], "text": "t", "reward": reward, "failure": failure}
-        for i, (reward, failure) in enumerate(zip(rewards, failures, strict=True))
+        for i, (reward, failure) in enumerate(zip(rewards, failures or [""] * len(rewards), strict=True))
     ]
     return {"preference": f"p{number}", "hinted": hinted, "prompt_ids": [number, 7], "completions": completions}
 
@@ -85,3 +85,7 @@ def test_the_order_of_arrival_does_not_matter(tmp_path: Path) -> None:
 def test_a_cold_start_with_hints_only_gives_no_batch(tmp_path: Path) -> None:
     assert batches(write(tmp_path / "s.jsonl", [line(0, hinted=True)]), 1) == []
     assert batches(write(tmp_path / "s.jsonl", []), 1) == []
+
+
+def test_a_group_whose_completions_were_all_left_out_is_no_group(tmp_path: Path) -> None:
+    assert numbers(write(tmp_path / "s.jsonl", [line(0, rewards=()), line(1)]), 1) == [[1]]

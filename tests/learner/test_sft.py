@@ -91,7 +91,7 @@ def test_a_prompt_is_a_condition_and_never_a_target(model: Path, ranks: Ranks) -
         states.append(output.last_hidden_state)
 
     update.engine.module.model.base_model.register_forward_hook(keep)
-    update.apply([Example(prompt_ids=(5, 6, 7, 8), completion_ids=(9, 10, 2), source="p")])
+    update.apply([Example(prompt_ids=(5, 6, 7, 8), completion_ids=(9, 10, 2), preference="p")])
     assert states[0].grad is not None
     assert states[0].grad.abs().sum(-1).ne(0).tolist() == [[False, False, False, True, True, True, False]]
     update.engine.close()
@@ -158,7 +158,7 @@ def test_it_stops_when_it_overfits_and_keeps_the_best(model: Path, dataset: Path
     assert checkpoint.versions(tmp_path) == [best]
     saved = Plain(tmp_path / f"version-{best:06d}" / "model")
     data = examples(24, seed=1)
-    heldout = [data[index] for index in split([example.source for example in data], seed=0)[1]]
+    heldout = [data[index] for index in split([example.preference for example in data], seed=0)[1]]
     assert saved.loss(heldout).item() == pytest.approx(losses[best], rel=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / f"version-{best:06d}" / "model").eos_token == "<|im_end|>"
 

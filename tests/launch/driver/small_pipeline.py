@@ -46,10 +46,10 @@ class FakeCluster:
 Begin = Callable[..., Pipeline]
 
 
-def pipeline_of(tmp_path: Path, *, resume: bool = False) -> Pipeline:
+def pipeline_of(tmp_path: Path, *overrides: str, resume: bool = False) -> Pipeline:
     """The pipeline of a small run, or of one that is resumed."""
     small = ["data.train=tiny:1:20", "data.heldout=tinyheld:2:4:2", "tracking.mode=disabled"]
-    config = load("tiny", [*small, f"run.dir={tmp_path}", f"run.id={tmp_path.name}"])
+    config = load("tiny", [*small, f"run.dir={tmp_path}", f"run.id={tmp_path.name}", *overrides])
     if resume:
         (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True, exist_ok=True)
         (tmp_path / tmp_path.name / "config.yaml").write_text(dump(config))

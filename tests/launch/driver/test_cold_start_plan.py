@@ -5,7 +5,7 @@ import re
 import pytest
 
 from grm.preferences import Preference, Question
-from launch.driver.cold_start_sampling import plan
+from launch.driver.cold_start_sampling import plan, row, verdict_counts
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import PromptSource, prompt_template
 from launch.setup.tokenizer import Tokenizer
@@ -97,3 +97,14 @@ def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_pr
             assert hints == [f"Response {shown + 1} is the best"]
             moved += shown != preference.label
     assert moved, "or own position and shown position could not be distinguished"
+
+
+def test_a_judgement_that_goes_on_behind_its_scores_is_not_kept(tokenizer: Tokenizer) -> None:
+    group = next(group for group in planned(tokenizer) if len(group.plain.permutation) == 1)
+    texts = ("Scores: \\boxed{1}\n\nUser: more", "Scores: \\boxed{1}", "Scores: \\boxed{0} and more")
+    judged = [((5, 6), text, reward, "") for text, reward in zip(texts, (1.0, 1.0, -1.0), strict=True)]
+    written = row(group.plain, judged, ("kept", "kept", "wrong"), hinted=False)
+    assert [c["verdict"] for c in written["completions"]] == ["rambling", "kept", "wrong"]
+    written = row(group.plain, judged[:2], ("hinted_kept", "too_easy"), hinted=True)
+    assert [c["verdict"] for c in written["completions"]] == ["rambling", "too_easy"]
+    assert verdict_counts([written])["rambling"] == 1

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import redis
@@ -174,44 +174,11 @@ def test_every_planned_group_becomes_a_line_with_the_right_verdicts(stage: Stage
             [3 + i, 4 + i, 5 + i, 6 + i] for i in range(len(kinds))
         ]
         assert all(completion["text"] == tokenizer.decode(completion["ids"]) for completion in row["completions"])
-    assert verdict_counts(rows.values()) == {
-        "kept": 4,
-        "wrong": 20,
-        "too_easy": 12,
-        "hinted_kept": 4,
-        "hinted_wrong": 8,
-        "rambling": 0,
-    }
+    counts = {"kept": 4, "wrong": 20, "too_easy": 12, "hinted_kept": 4, "hinted_wrong": 8, "rambling": 0}
+    assert verdict_counts(rows.values()) == counts
     assert {(r.seed, r.samples, r.temperature) for r in actors.asked} == {(g.seed, g.samples, 1.0) for g in groups}
     assert len(progress.notes) == 10
     assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
-
-
-class Talkative:
-    """Decodes every completion to a judgement of a single response that goes on behind its scores."""
-
-    def ended(self, token_ids: Sequence[int]) -> tuple[int, ...]:
-        return tuple(token_ids)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        return "Scores: \\boxed{1}\n\nUser: more"
-
-
-def test_a_judgement_that_goes_on_behind_its_scores_is_counted_and_not_kept(
-    stage: Stage, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
-    actors = stage(groups)
-    sampling(actors, groups, cast(Tokenizer, Talkative()), path).run()
-    kept = {"kept", "hinted_kept"}
-    for group in groups:
-        _, _, plain, hinted = SCRIPTS[script_of(group.asked.preference)]
-        single = len(group.plain.permutation) == 1
-        verdicts = ["rambling" if verdict in kept and single else verdict for verdict in (hinted if group.hinted else plain)]
-        assert [completion["verdict"] for completion in by_key(path)[group.key]["completions"]] == verdicts
-    assert verdict_counts(by_key(path).values())["rambling"] > 0
-    outcomes = Ledger(actors.redis, actors.address.run_id).outcomes()
-    assert outcomes["filtered"] > 16, "nothing of them is learnt"
 
 
 def test_a_line_holds_the_plain_prompt_whatever_was_asked(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:

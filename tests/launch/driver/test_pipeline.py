@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from configs.load import ConfigError
+from grm import tiny_world
 from launch.cluster.failures import RunFailed
 from launch.driver import pipeline
 from launch.setup.run_folder import lock_run_folder
@@ -89,6 +90,28 @@ def test_a_meta_rm_that_took_no_step_guides_no_votes(
     assert [model is not None for model in asked] == [guides]
     note = "the meta-RM took no step, as fewer than meta_rm.batch = 64 parsed completions came together"
     assert (note in capsys.readouterr().out) is not guides
+
+
+def test_judgements_of_a_teacher_need_no_engine_and_no_stream(
+    tmp_path: Path, cluster: FakeCluster, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"permutation": [0, 1], "text": "Scores: \\boxed{9, 2}"}
+    file = tmp_path / "taught.jsonl"
+    ids = [p for p in tiny_world.preferences(seed=1, count=20) if len(p.question.responses) == 2]
+    file.write_text("".join(json.dumps(row | {"preference": p.question.id}) + "\n" for p in ids))
+    run = begin(f"cold_start.teacher={file}")
+    monkeypatch.setattr(pipeline, "SamplingActors", None)
+    monkeypatch.setattr(pipeline, "StageActors", None)
+    with run:
+        run._results.evaluations["before"] = None  # type: ignore[assignment]  # the base was judged in an earlier try
+        monkeypatch.setattr(run._cold_start, "fine_tune", lambda cluster, counts, log: counts)
+        run.cold_start()
+        run._results.evaluations.clear()
+    examples = run._results.cold_start["examples"]
+    right = sum(p.label == 0 for p in ids)
+    assert 0 < right < len(ids)
+    assert examples == {"plain": right, "hinted": 0, "general": 0, "too_long": 0}
+    assert "cold_start.teacher" in [each["leaf"] for each in json.loads((run.folder / "inputs.json").read_text())]
 
 
 def test_it_records_its_inputs_before_its_config_and_says_when_nobody_can_tell(

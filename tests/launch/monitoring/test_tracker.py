@@ -58,7 +58,7 @@ DOCUMENTED = [
 ]
 FAULTS = {"actors/restarts", "optim/skipped_steps"}
 AXES = {"learner/version", "meta_rm/step", "sft/step", "eval/version", "time/elapsed_s"}
-FINE_TUNING = {"sft/loss", "sft/heldout_loss", "sft/lr", "sft/grad_norm"}  # of the cold start
+FINE_TUNING = {"sft/loss", "sft/heldout_loss", "sft/heldout_accuracy", "sft/lr", "sft/grad_norm"}  # of the cold start
 LONG = "two blocks and more " * 4000  # a record of the .wandb file then spans three blocks
 SAMPLE = SampleJudgement(
     when="before",

@@ -71,20 +71,36 @@ def test_the_switch_for_thoughts_reaches_the_template(tmp_path: Path) -> None:
     off, on = Tokenizer(str(tmp_path)), Tokenizer(str(tmp_path), thinking=True)
     assert off.encode("x") == reference(tmp_path, message="x")
     assert on.encode("x") == reference(tmp_path, message="x", thinking=True) != off.encode("x")
-    off.require_thinking()
-    on.require_thinking()
+    off.check_thinking(False)
+    on.check_thinking(True)
+
+
+OPENS = CHATML.replace("assistant\n{%", "assistant\n<think>\n{%")  # as R1's distilled models do
+CLOSES = CHATML.replace("assistant\n{%", "assistant\n<think>\n\n</think>\n{%")
 
 
 @pytest.mark.parametrize(
-    ("template", "thinks"), [(CHATML, False), (None, False), (CHATML.replace("assistant\n{%", "assistant\n<think>\n{%"), True)]
+    ("template", "asked", "why"),
+    [
+        (CHATML, True, "does not read enable_thinking and opens no thought itself"),
+        (None, True, "does not read enable_thinking and opens no thought itself"),
+        (CLOSES, True, "does not read enable_thinking and opens no thought itself"),
+        (OPENS, False, "begins a thought whether it is asked for or not; set prompts.thinking=true"),
+        (OPENS, True, ""),
+        (CHATML, False, ""),
+        (None, False, ""),
+        (CLOSES, False, ""),
+    ],
 )
-def test_a_model_that_cannot_be_asked_to_think_is_refused(template: str | None, thinks: bool, tmp_path: Path) -> None:
-    tokenizer = loaded(tmp_path, template=template, thinking=True)
-    if thinks:
-        tokenizer.require_thinking()
+def test_a_model_that_does_not_think_as_it_is_asked_is_refused(
+    template: str | None, asked: bool, why: str, tmp_path: Path
+) -> None:
+    tokenizer = loaded(tmp_path, template=template, thinking=asked)
+    if not why:
+        tokenizer.check_thinking(asked)
         return
-    with pytest.raises(ConfigError, match=r"prompts\.thinking: the model's chat template does not read enable_thinking"):
-        tokenizer.require_thinking()
+    with pytest.raises(ConfigError, match=f"prompts.thinking: the model's chat template {why}"):
+        tokenizer.check_thinking(asked)
 
 
 def test_thoughts_are_broken_in_judged_text_and_stay_in_completions(tmp_path: Path) -> None:

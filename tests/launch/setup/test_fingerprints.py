@@ -11,8 +11,10 @@ import pytest
 from buffer import json_text
 from configs.load import ConfigError, dump
 from configs.schema import Config
+from grm.prompts import Template
 from launch.driver.pipeline import Pipeline
 from launch.setup import fingerprints, model_files
+from launch.setup.fingerprints import Fingerprint, Teacher
 from launch.setup.model_files import TINY
 from launch.setup.preflight import prepare_run
 from launch.setup.run_config import load_resumed_config, load_run_config
@@ -78,6 +80,29 @@ def test_it_goes_on_with_the_same_inputs_and_knows_them(project: Path) -> None:
 def append(folder: Path) -> None:
     with (folder / "train.jsonl").open("a") as file:
         file.write(json.dumps(row(9)) + "\n")
+
+
+def test_a_teacher_is_among_them(project: Path) -> None:
+    row = {"preference": "train:1", "permutation": [0, 1], "text": "t"}
+    write(project / "taught.jsonl", row, row | {"preference": "train:2"})
+    folder = begun("cold_start.teacher=taught.jsonl")
+    assert prepare_run(resumed(folder), preset="x", resume=True).known
+    write(project / "taught.jsonl", row | {"text": "u"}, row | {"preference": "train:2"})
+    with pytest.raises(ConfigError, match=r"cold_start\.teacher: \S+taught\.jsonl has other content than when the run began"):
+        prepare_run(resumed(folder), preset="x", resume=True)
+
+
+def test_a_served_teacher_may_move_to_another_address_but_not_change(project: Path) -> None:
+    prompt = Template(name="t", graded="g", verdict="v")
+
+    def found(name: str) -> list[Fingerprint]:
+        return fingerprints.fingerprints([], [], prompt, Teacher(name=name, judgements=None), model=str(TINY), path="tiny")
+
+    (project / "x").mkdir()
+    fingerprints.write(project / "x", found("judge"))
+    assert fingerprints.require_same(project / "x", found("judge"))
+    with pytest.raises(ConfigError, match=r"cold_start\.teacher: judge is no longer named there; .*other is now named there"):
+        fingerprints.require_same(project / "x", found("other"))
 
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {

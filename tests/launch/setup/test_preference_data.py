@@ -100,9 +100,20 @@ def config(*overrides: str) -> Config:
 @pytest.mark.parametrize(("overrides", "train"), [([], 1), (["cold_start.preferences=1", "cold_start.samples=64"], 100)])
 def test_a_cold_start_of_one_preference_is_refused_before_it_samples(overrides: list[str], train: int) -> None:
     small = config(*overrides, "meta_rm.enabled=false")
-    with pytest.raises(ConfigError, match=r"the cold start would sample 1 preference, and .* give two preferences at least"):
-        require_enough(small, train=train, general=0)
-    require_enough(small, train=train, general=1)
+    with pytest.raises(
+        ConfigError, match=r"the cold start would learn from 1 preference, and .* give two preferences at least"
+    ):
+        require_enough(small, train=train, general=5)  # of general data nothing is held out
+
+
+def test_a_teachers_file_decides_how_many_preferences_there_are(tmp_path: Path) -> None:
+    (tmp_path / "taught.jsonl").write_text("")
+    taught = config(f"cold_start.teacher={tmp_path / 'taught.jsonl'}", "meta_rm.enabled=false")
+    with pytest.raises(ConfigError, match="the cold start would learn from 1 preference"):
+        require_enough(taught, train=100, general=0, taught=["p", "p"])
+    require_enough(taught, train=100, general=0, taught=["p", "q"])
+    (note,) = small_data_notes(taught, train=100, general=1, taught=["p", "q", "q"])
+    assert note.startswith("cold_start.batch = 32 is over the 4 examples at most")
 
 
 def test_one_preference_without_a_cold_start_is_enough() -> None:

@@ -16,6 +16,8 @@ from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
 from launch.setup import places
+from launch.setup.model_files import TINY
+from launch.setup.preflight import general_data_notes
 from launch.setup.run_folder import lock_run_folder
 from tests.launch.whole_run import mentioning
 
@@ -233,6 +235,26 @@ def test_bad_general_data_is_named_by_line_and_field(
 ) -> None:
     file = rows(tmp_path / "bad.jsonl", {"prompt": "q", "completion": "a"}, row)
     assert re.search(message, refused(capsys, tmp_path, *SMALL, f"cold_start.general=[{file}]"))
+
+
+def test_a_teachers_file_is_read_and_its_endpoint_is_asked_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = rows(tmp_path / "taught.jsonl", {"preference": "nobody", "permutation": [0, 1], "text": "t"})
+    output = refused(capsys, tmp_path, *SMALL, f"cold_start.teacher={file}")
+    assert "taught.jsonl:1: field 'preference': 'nobody' is the id of no training preference" in output
+    closed = ("cold_start.teacher=http://127.0.0.1:1/v1", "cold_start.teacher_model=judge")
+    assert "127.0.0.1:1/v1, model judge: GET /models" in refused(capsys, tmp_path, *SMALL, *closed)
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_missing_general_data_is_noted_for_a_language_model_and_not_for_a_small_one() -> None:
+    config = load("gemma2-27b")
+    (note,) = general_data_notes(config, "google/gemma-2-27b-it")
+    assert note.startswith("cold_start.general is empty: the paper mixes in general instruction data")
+    for off in ("cold_start.enabled=false", "cold_start.general=[x.jsonl]", "model.billions=0.5"):
+        assert general_data_notes(load("gemma2-27b", [off]), "google/gemma-2-27b-it") == []
+    assert general_data_notes(load("tiny"), str(TINY)) == []
 
 
 def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(

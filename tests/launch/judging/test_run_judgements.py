@@ -10,6 +10,7 @@ import pytest
 
 from configs.load import load
 from launch.judging import run_judgements
+from launch.judging.protocol import JudgeRequest
 from launch.judging.run_judgements import RunJudgements
 from launch.judging.votes import judgements
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
@@ -75,6 +76,14 @@ def test_what_is_on_disk_is_not_judged_again(run: Run) -> None:
     assert run.judgements.evaluate(NO_ACTORS, "after", version=3)[0] == first
     run.judgements.vote(NO_ACTORS, "after", version=3)
     assert run.asked() == before
+
+
+def test_one_order_is_asked_while_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[JudgeRequest] = []
+    monkeypatch.setattr(run.judge, "begin", begun.extend, raising=False)
+    run.overrides = ("eval.during_limit=4", "eval.expected_scores=true")
+    run.judgements.begin_evaluation(NO_ACTORS, version=1)
+    assert [(request.samples, request.temperature, request.alternatives) for request in begun] == [(1, 0.0, 0)] * 4
 
 
 def test_an_interrupted_vote_goes_on(run: Run) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from configs.load import ConfigError
 from grm.expected_scores import TokenChoice
+from grm.vote_estimates import are_balanced
 from launch.judging import votes
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from tests.launch.judging.fake_judge import (
@@ -35,6 +36,13 @@ def test_scores_are_mapped_back_to_the_own_order(tmp_path: Path) -> None:
         assert [list(sample["scores"]) for sample in row["samples"]] == [list(range(1, n + 1))] * count
         assert [sample["failure"] for sample in row["samples"]] == [""] * count
     assert len({tuple(sample["permutation"]) for sample in rows[3]["samples"]}) > 1
+
+
+def test_votes_stand_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+    """Though those of one order are asked for together."""
+    for row in collect(tmp_path, FakeJudge(), k=16):
+        assert [sample["kind"] for sample in row["samples"][-17:]] == ["greedy"] + ["vote"] * 16
+        assert are_balanced([tuple(sample["permutation"]) for sample in votes.judgements(row, "vote")])
 
 
 def test_waves_hold_so_many_preferences_each_and_are_written_in_turn(tmp_path: Path) -> None:
@@ -216,7 +224,7 @@ def test_scores_out_of_range_are_clipped_where_that_is_asked(tmp_path: Path) -> 
 
 
 def test_greedy_judgements_are_asked_for_the_alternatives_of_their_scores(tmp_path: Path) -> None:
-    judge = Writes("Scores: \\boxed{7, 8}", top={"7": {"7": 0.5, "9": 0.5}})
+    judge = Writes("Scores: \\boxed{7, 4}", top={"7": {"7": 0.5, "9": 0.5}})
     rows = collect(tmp_path, judge, PREFERENCES[:1], expected_scores=True)
     assert [(request.temperature > 0, request.alternatives) for request in judge.asked] == [
         (False, 20),
@@ -225,12 +233,13 @@ def test_greedy_judgements_are_asked_for_the_alternatives_of_their_scores(tmp_pa
         (True, 0),
     ]
     (first, second), voted = votes.judgements(rows[0], "greedy"), votes.judgements(rows[0], "vote")
-    assert [first["expected"][own] for own in first["permutation"]] == pytest.approx([8.0, 8.0]), "in the own order, on disk"
+    assert [first["expected"][own] for own in first["permutation"]] == pytest.approx([8.0, 4.0]), "in the own order, on disk"
     assert second["permutation"] == first["permutation"][::-1]
+    assert second["expected"] == first["expected"][::-1]
     assert not any("expected" in sample for sample in voted)
     (item,) = votes.items(PREFERENCES[:1], collect(tmp_path, FakeJudge(), PREFERENCES[:1], expected_scores=True), {})
     assert item.greedy is not None
-    assert item.greedy.expected == pytest.approx((8.0, 8.0))
+    assert item.greedy.expected == pytest.approx(tuple(first["expected"]))
     (none,) = collect(tmp_path, Writes("no idea"), [preference("z")], expected_scores=True)
     assert not any("expected" in sample for sample in none["samples"])
     decimals = collect(tmp_path, Writes("Scores: 7.5, 8"), [preference("y")], expected_scores=True)[0]["samples"][0]

@@ -11,7 +11,7 @@ from learner.selection import Choice, ReadyGroup, Selector, StalenessError, sele
 
 
 def ready(group: int, issued_at: int, informative: bool = True) -> ReadyGroup:
-    return ReadyGroup(group=group, issued_at=issued_at, informative=informative)
+    return ReadyGroup(group=group, issued_at=issued_at, trainable=informative)
 
 
 def test_the_oldest_are_trained_in_the_order_of_issue_not_of_arrival() -> None:

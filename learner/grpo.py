@@ -104,7 +104,9 @@ class PolicyUpdate:
         result = self.engine.step()
         metrics = losses.policy_metrics(self._ranks.sum(sums).tolist())
         metrics |= {"optim/lr": result.lr, "optim/grad_norm": result.grad_norm}
-        metrics["length/trained"] = fmean(map(len, batch.completions))
+        trained = [len(ids) for ids, share in zip(batch.completions, batch.coefficients, strict=True) if share]
+        if trained:
+            metrics["length/trained"] = fmean(trained)
         return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
 
     def probe(self) -> Probe:
@@ -273,7 +275,7 @@ class _Batch:
     advantages: list[float]
     """A."""
     coefficients: list[float]
-    """Coefficient of each of its tokens in the loss."""
+    """Coefficient of each of its tokens in the loss; 0 where it is left out."""
 
 
 def _flatten(groups: Sequence[ExperienceGroup], config: Config) -> _Batch:

@@ -64,6 +64,12 @@ def test_dropping_never_waits() -> None:
     assert select_or_drop(arrived, outstanding, 2, 4, 1) == Choice(filtered=(1,), dropped=(0,))
 
 
+@pytest.mark.parametrize("select", [select_or_wait, select_or_drop])
+def test_where_all_may_be_trained_on_none_is_released_for_its_rewards(select: Selector) -> None:
+    arrived = [ready(0, 0), ready(1, 0), ready(2, 0)]
+    assert select(arrived, {0: 0, 1: 0, 2: 0, 3: 0}, 0, 2, 1) == Choice(train=(0, 1))
+
+
 class Simulation:
     """Driver and learner, with workers that deliver groups in any order after any time."""
 

@@ -6,13 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.corrections import CORRECTIONS, Corrected, SampledTokens
+from learner.corrections import CORRECTIONS, Corrected, SampledTokens, log_ratio
 
 LOG2, LOG3 = math.log(2), math.log(3)
 
 
 def tensor(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def test_log_ratios_are_limited() -> None:
+    assert log_ratio(tensor(-1, 0, -1e9), tensor(-3, -1e9, 0)).tolist() == [2, 20, -20]
 
 
 def corrected(name: str, low: float, high: float, *, advantages: Tensor | None = None) -> Corrected:

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 
+from configs.grpo_section import GRPOConfig
 from configs.paths import expanded
 from configs.redis_url import RedisUrl
 from configs.sections import (
     ColdStartConfig,
     DataConfig,
     EvalConfig,
-    GRPOConfig,
     LearnerConfig,
     MetaRMConfig,
     ModelConfig,
@@ -22,8 +22,15 @@ _TRUNCATED = (
     "truncated sampling biases the importance weight, so completions are sampled from all tokens"
     " (top_p 1.0, top_k -1); leave the key out"
 )
-REFUSED = {"rollout.top_p": _TRUNCATED, "rollout.top_k": _TRUNCATED}
-"""Keys that other trainers have and that this one refuses, with the reason."""
+_BOUNDS = "the bounds of the importance ratio are grpo.ratio_low and grpo.ratio_high; grpo.correction says what they do"
+REFUSED = {
+    "rollout.top_p": _TRUNCATED,
+    "rollout.top_k": _TRUNCATED,
+    "grpo.clip_low": f"{_BOUNDS}: PPO's clipping at 1 - epsilon is grpo.correction=clip with grpo.ratio_low=1-epsilon",
+    "grpo.clip_high": f"{_BOUNDS}: PPO's clipping at 1 + epsilon is grpo.correction=clip with grpo.ratio_high=1+epsilon",
+    "grpo.tis_cap": f"{_BOUNDS}: the cap of grpo.correction=tis is grpo.ratio_high",
+}
+"""Keys that other trainers (or older versions) have and that this one refuses, with the reason."""
 
 
 class LawsBroken(ValueError):
@@ -110,6 +117,28 @@ def meta_template_laws(meta: MetaRMConfig) -> list[str]:
     """The template of a meta-RM is there."""
     path = meta.template_path
     return [f"meta_rm.template_path = {path!r}: no such file"] if path and not os.path.isfile(expanded(path)) else []
+
+
+def loss_laws(grpo: GRPOConfig) -> list[str]:
+    """The bounds of the importance ratio have an effect, and every batch can have a gradient."""
+    out = []
+    (low, high), given = grpo.ratio_bounds, grpo.ratio_low or grpo.ratio_high
+    if grpo.correction == "none" and given:
+        out.append(
+            f"grpo.ratio_low = {grpo.ratio_low:g} and grpo.ratio_high = {grpo.ratio_high:g} have no effect with"
+            " grpo.correction = none: leave them out, or choose a correction"
+        )
+    elif not low <= 1 <= high or low == high:
+        out.append(
+            f"grpo.ratio_low = {low:g} and grpo.ratio_high = {high:g} must enclose 1, the ratio of a token that the policy"
+            f" itself has just sampled (0 is the own bound of grpo.correction = {grpo.correction})"
+        )
+    if not grpo.filter and not grpo.beta and grpo.overlong != "penalty":
+        out.append(
+            "grpo.filter = false keeps groups of equal rewards for their KL, and grpo.beta = 0 leaves them without a gradient;"
+            " set grpo.beta, or grpo.filter=true"
+        )
+    return out
 
 
 def batch_laws(grpo: GRPOConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:

@@ -1,6 +1,6 @@
 """The configuration: every leaf, its type, its range, and the laws between leaves, checked before anything starts.
 
-    sections.py   leaves with type, range, default and description
+    sections.py   leaves with type, range, default and description; grpo_section.py those of `grpo`
     laws.py       what leaves must be together
     schema.py     all sections as one `Config`, and what follows from them
 
@@ -12,12 +12,12 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from configs import laws
+from configs.grpo_section import GRPOConfig
 from configs.sections import (
     ClusterConfig,
     ColdStartConfig,
     DataConfig,
     EvalConfig,
-    GRPOConfig,
     LearnerConfig,
     MetaRMConfig,
     ModelConfig,
@@ -90,6 +90,7 @@ class Config(Section):
             *laws.rollout_laws(self.rollout),
             *laws.cold_start_laws(self.cold_start, self.data),
             *laws.judging_laws(self.prompts, self.eval),
+            *laws.loss_laws(self.grpo),
             *laws.batch_laws(self.grpo, self.rollout, self.learner, self.meta_rm),
             *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),
             *laws.meta_template_laws(self.meta_rm),

@@ -148,41 +148,6 @@ class RolloutConfig(Section):
     """Share of a GPU's memory that an engine takes."""
 
 
-class GRPOConfig(Section):
-    """Online RL of the policy (GRPO)."""
-
-    steps: Count = 900
-    """Optimiser steps, each of which publishes a policy version (paper: 900)."""
-    batch_groups: Count = 128
-    """B, groups per optimiser step (paper: 128 groups of 4 completions)."""
-    max_staleness: Natural = 1
-    """eta, policy versions that a trained group may be behind. 0 is the synchronous algorithm."""
-    stale: Literal["wait", "drop"] = "wait"
-    """How the bound holds: `wait` for groups that would become too stale, or `drop` and count them."""
-    lr: Positive = 4e-7
-    """Learning rate after the warm-up; it stays there."""
-    warmup_steps: Natural = 0
-    """Optimiser steps over which the learning rate rises to `lr`."""
-    weight_decay: NonNegative = 0.0
-    """Decoupled weight decay of AdamW."""
-    grad_clip: Positive = 1.0
-    """Largest norm of the gradient; a longer one is scaled down to it."""
-    beta: NonNegative = 0.08
-    """Weight of the KL divergence to the reference (paper: 0.08 at 27B). 0: no reference is loaded."""
-    clip_low: OpenShare = 0.2
-    """epsilon_low: the policy ratio is clipped below 1 minus this."""
-    clip_high: Positive = 0.2
-    """epsilon_high: the policy ratio is clipped above 1 plus this."""
-    correction: Literal["tis", "none"] = "tis"
-    """Correction for tokens sampled by an older policy or another engine: `tis` (truncated importance weight) or `none`."""
-    tis_cap: Annotated[float, Field(ge=1.0)] = 2.0
-    """C, the cap of the truncated importance weight."""
-    normalise: Literal["sequence", "token"] = "sequence"
-    """Average of the loss: per completion and then over completions (`sequence`, the paper's), or over all tokens (`token`)."""
-    max_skips: Count = 3
-    """Batches in a row whose loss or gradient is not finite before the run fails. Each of them is skipped."""
-
-
 class LearnerConfig(Section):
     """The processes that train the policy (DeepSpeed)."""
 

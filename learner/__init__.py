@@ -5,7 +5,8 @@
         grpo_intake  meta_intake          rank 0 at the buffer, through experience; arrivals counts what came
         sealing -> checkpoint             weights that stay; weight_export: weights that leave
         models  deepspeed_engine  ranks   with deepspeed_import all that knows DeepSpeed
-      losses  advantages  logprobs        pure: torch or the standard library only, checked against worked numbers
+      losses  corrections  kl  logprobs   pure: torch alone, checked against worked numbers
+      advantages  overlong  staleness     pure: the standard library alone
       shared_prefix  batching  selection
       sft_examples  cold_start_batches    files larger than memory, through json_lines
 

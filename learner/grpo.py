@@ -21,16 +21,20 @@ from buffer.streams import Address
 from buffer.weights import Probe, WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
-from learner.advantages import group_advantages
+from learner.advantages import ADVANTAGES
 from learner.arrivals import ArrivalsReport
 from learner.base import Clock, Learner
+from learner.corrections import CORRECTIONS, SampledTokens
 from learner.deepspeed_engine import Engine, Frozen, NotFinite, deepspeed_settings
 from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
+from learner.kl import ESTIMATORS
 from learner.logprobs import TokenLogProbs
+from learner.overlong import OVERLONG
 from learner.prompt_groups import by_prompt
 from learner.ranks import Ranks
 from learner.shared_prefix import supports_shared_prefix
+from learner.staleness import staleness_metrics
 from learner.weight_export import probe_token_ids, to_published_weights
 
 ARRIVALS_S = 20.0  # without a step, what arrived is reported as often
@@ -85,7 +89,7 @@ class PolicyUpdate:
             NotFinite: no step was taken.
         """
         grpo = self._config.grpo
-        batch = _flatten(groups, losses.NORMALISATIONS[grpo.normalise])
+        batch = _flatten(groups, self._config)
         micro_batches = batching.micro_batches_of_rank(
             by_prompt(groups),
             self._config.learner.micro_tokens,
@@ -101,7 +105,9 @@ class PolicyUpdate:
         result = self.engine.step()
         metrics = losses.policy_metrics(self._ranks.sum(sums).tolist())
         metrics |= {"optim/lr": result.lr, "optim/grad_norm": result.grad_norm}
-        metrics["length/trained"] = fmean(map(len, batch.completions))
+        trained = [len(ids) for ids, share in zip(batch.completions, batch.coefficients, strict=True) if share]
+        if trained:
+            metrics["length/trained"] = fmean(trained)
         return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
 
     def probe(self) -> Probe:
@@ -120,18 +126,21 @@ class PolicyUpdate:
         counts = [len(batch.completions[i]) for i in indices] or [1]
         behaviour_logprobs = [value for i in indices for value in batch.behaviour_logprobs[i]] or [0.0]
         new, entropies = self.engine(tokens)
-        return losses.policy_loss(
+        sampled = SampledTokens(
             new=new,
             old=new.detach(),
             behaviour=torch.tensor(behaviour_logprobs, device=device),
+            advantages=batching.per_token([batch.advantages[i] for i in indices] or [0.0], counts).to(device),
+            lengths=counts,
+        )
+        return losses.policy_loss(
+            sampled,
             reference=self._reference(tokens)[0] if self._reference else None,
             entropies=entropies,
-            advantages=batching.per_token([batch.advantages[i] for i in indices] or [0.0], counts).to(device),
             coefficients=batching.per_token([batch.coefficients[i] for i in indices] or [0.0], counts).to(device),
-            correction=losses.CORRECTIONS[grpo.correction],
-            cap=grpo.tis_cap,
-            clip_low=grpo.clip_low,
-            clip_high=grpo.clip_high,
+            correction=CORRECTIONS[grpo.correction],
+            bounds=grpo.ratio_bounds,
+            estimator=ESTIMATORS[grpo.kl],
             beta=grpo.beta,
         )
 
@@ -267,30 +276,19 @@ class _Batch:
     advantages: list[float]
     """A."""
     coefficients: list[float]
-    """Coefficient of each of its tokens in the loss."""
+    """Coefficient of each of its tokens in the loss; 0 where it is left out."""
 
 
-def _flatten(groups: Sequence[ExperienceGroup], normalise: losses.Normalisation) -> _Batch:
+def _flatten(groups: Sequence[ExperienceGroup], config: Config) -> _Batch:
+    grpo, limit = config.grpo, config.rollout.max_new_tokens
     completions = [ids for group in groups for ids in group.completion_ids]
+    shaped = [
+        OVERLONG[grpo.overlong](group.rewards, [len(ids) for ids in group.completion_ids], group.truncated, limit)
+        for group in groups
+    ]
     return _Batch(
         completions=completions,
         behaviour_logprobs=[logprobs for group in groups for logprobs in group.logprobs],
-        advantages=[advantage for group in groups for advantage in group_advantages(group.rewards)],
-        coefficients=normalise([len(ids) for ids in completions]),
+        advantages=[advantage for rewards, _ in shaped for advantage in ADVANTAGES[grpo.advantages](rewards)],
+        coefficients=losses.NORMALISATIONS[grpo.normalise]([length for _, part in shaped for length in part], limit),
     )
-
-
-def staleness_metrics(groups: Sequence[ExperienceGroup], version: int) -> dict[str, float]:
-    """Return how old the groups of a batch are, in policy versions, when trained from `version` = v.
-
-    With u the version at issue and l the version of a group's newest token: staleness v - u is the sum of in_flight
-    = l - u (it passed while the group was generated) and in_queue = v - l (while it waited to be trained on).
-    """
-    staleness = [version - group.issued_at for group in groups]
-    queued = [version - max(versions[-1] for versions in group.versions) for group in groups]
-    return {
-        "staleness/mean": fmean(staleness),
-        "staleness/max": float(max(staleness)),
-        "staleness/in_flight": fmean(staleness) - fmean(queued),
-        "staleness/in_queue": fmean(queued),
-    }

@@ -24,6 +24,7 @@ class Intake:
         self._reader = Reader(consumer, limits)
         self._select = SELECTORS[config.grpo.stale]
         self._batch, self._bound = config.grpo.batch_groups, config.grpo.max_staleness
+        self._filter = config.grpo.filter
         self._ready: dict[int, ReceivedGroup] = {}
         self._unacknowledged = UnacknowledgedEntries(self._ledger.acknowledge)
         self._arrivals = ArrivalStats()
@@ -95,9 +96,12 @@ class Intake:
         return metrics
 
     def uninformative(self, version: int) -> ArrivalsReport | None:
-        """Return what arrived since the last call of `metrics`; None where nothing did, or some of it can be trained on."""
+        """Return what arrived since the last call of `metrics`; None where nothing did, or some of it can be trained on.
+
+        Without `grpo.filter` everything can, so that a step is not held up by what arrives.
+        """
         arrived = self._arrivals
-        if not arrived.groups or arrived.informative:
+        if not self._filter or not arrived.groups or arrived.informative:
             return None
         return ArrivalsReport(version=version, groups=arrived.groups, metrics=arrived.metrics())
 
@@ -118,7 +122,11 @@ class Intake:
         if settled:
             self._ledger.release([], outcome="dropped", entries=[self._ready.pop(group).entry_id for group in settled])
         ready = [
-            ReadyGroup(group=number, issued_at=received.group.issued_at, informative=received.group.informative)
+            ReadyGroup(
+                group=number,
+                issued_at=received.group.issued_at,
+                trainable=received.group.informative or not self._filter,
+            )
             for number, received in self._ready.items()
         ]
         choice = self._select(ready, outstanding, version, self._batch, self._bound)

@@ -34,8 +34,8 @@ class ReadyGroup:
     """Its number."""
     issued_at: int
     """Policy version u at its issue."""
-    informative: bool
-    """Whether its rewards differ (std r > 0)."""
+    trainable: bool
+    """Whether it may be trained on: its rewards differ (std r > 0), or `grpo.filter` is false."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Choice:
     train: tuple[int, ...] = ()
     """B groups in the order (u, group), never in order of arrival; empty: wait."""
     filtered: tuple[int, ...] = ()
-    """Released because they carry no gradient."""
+    """Released because they carry no policy gradient."""
     dropped: tuple[int, ...] = ()
     """Released because they are over the bound (`stale: drop` only)."""
 
@@ -57,11 +57,11 @@ Selector = Callable[[Sequence[ReadyGroup], Mapping[int, int], int, int, int], Ch
 def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
     """Choose for `stale: wait`: no group is dropped, and trained staleness is v - u <= eta always.
 
-    Uninformative groups that are not yet due are released at once. Those that are due now are released only when
-    *all* groups due now are ready: at eta = 0 this is the synchronous loop that refills in rounds (sample B, drop
+    Groups that are not trainable are released at once if they are not yet due. Those that are due now are released only
+    when *all* groups due now are ready: at eta = 0 this is the synchronous loop that refills in rounds (sample B, drop
     the uninformative, sample as many again, ...), whatever order the groups arrive in.
 
-    The B oldest informative groups are trained if what is then left satisfies the law (I2) above; otherwise the learner
+    The B oldest trainable groups are trained if what is then left satisfies the law (I2) above; otherwise the learner
     waits for the straggler that stands in the way.
 
     Args:
@@ -83,8 +83,8 @@ def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], 
         )
     due = {group for group, issued_at in outstanding.items() if issued_at + bound <= version}
     settled = due <= {item.group for item in ready}
-    filtered = _ordered(item for item in ready if not item.informative and (settled or item.group not in due))
-    train = _ordered(item for item in ready if item.informative)[:batch]
+    filtered = _ordered(item for item in ready if not item.trainable and (settled or item.group not in due))
+    train = _ordered(item for item in ready if item.trainable)[:batch]
     gone = {*filtered, *train}
     left = [issued_at for group, issued_at in outstanding.items() if group not in gone]
     if len(train) < batch or not _in_time(left, version, batch, bound):
@@ -93,18 +93,18 @@ def select_or_wait(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], 
 
 
 def select_or_drop(ready: Sequence[ReadyGroup], outstanding: Mapping[int, int], version: int, batch: int, bound: int) -> Choice:
-    """Choose for `stale: drop`: never wait for a straggler; drop informative groups with v - u > eta instead.
+    """Choose for `stale: drop`: never wait for a straggler; drop trainable groups with v - u > eta instead.
 
     Same arguments as `select_or_wait`. Faster when completion lengths vary a lot, at the price of a bias: what is dropped
     is what took long, so its lengths are reported beside the trained ones.
     """
     del outstanding
-    informative = [item for item in ready if item.informative]
-    fresh = _ordered(item for item in informative if version - item.issued_at <= bound)
+    trainable = [item for item in ready if item.trainable]
+    fresh = _ordered(item for item in trainable if version - item.issued_at <= bound)
     return Choice(
         train=fresh[:batch] if len(fresh) >= batch else (),
-        filtered=_ordered(item for item in ready if not item.informative),
-        dropped=_ordered(item for item in informative if version - item.issued_at > bound),
+        filtered=_ordered(item for item in ready if not item.trainable),
+        dropped=_ordered(item for item in trainable if version - item.issued_at > bound),
     )
 
 

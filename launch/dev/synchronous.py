@@ -103,13 +103,13 @@ class Sampler:
         self.engine = VllmEngine(_engine_settings(config, model, tokenizer))
 
     def batch(self, version: int) -> tuple[list[ExperienceGroup], list[float]]:
-        """Returns B groups with a gradient, and the rewards of all judgements sampled for them."""
+        """Returns B groups (with a gradient, if `grpo.filter`), and the rewards of all judgements sampled for them."""
         batch: list[ExperienceGroup] = []
         rewards: list[float] = []
         while len(batch) < self._config.grpo.batch_groups:
             for group in self._groups(self._config.grpo.batch_groups - len(batch), version):
                 rewards += group.rewards
-                batch += [group] if group.informative else []
+                batch += [group] if group.informative or not self._config.grpo.filter else []
         return batch, rewards
 
     def _groups(self, count: int, version: int) -> list[ExperienceGroup]:

@@ -170,7 +170,7 @@ def _ready_step_text(snapshot: RunSnapshot, thresholds: Thresholds) -> str:
         return ""  # not all are listed
     # The learner settles uninformative groups as they arrive. It keeps them only while others are due, and then it waits.
     ready = [
-        ReadyGroup(group=group, issued_at=u, informative=True)
+        ReadyGroup(group=group, issued_at=u, trainable=True)
         for group, u in snapshot.outstanding.items()
         if group not in in_queues
     ]

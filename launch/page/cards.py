@@ -162,8 +162,7 @@ CARDS = (
         what="The cost of training on older tokens: 1 \u2212 ESS of the importance weights, and the share of tokens cut.",
         traces=(
             Trace(metric="off_policy/ess", name="sample lost", of=lambda share: 1 - share),
-            Trace(metric="off_policy/tis_truncated_fraction", name="truncated"),
-            Trace(metric="off_policy/clip_fraction", name="clipped"),
+            Trace(metric="off_policy/clip_fraction", name="cut"),
         ),
         show=percent,
         smooth=True,

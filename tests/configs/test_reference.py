@@ -41,8 +41,8 @@ def test_every_section_is_described(section: str) -> None:
     [
         ("grpo.lr", "number > 0", "4e-07"),
         ("grpo.stale", "wait or drop", "wait"),
-        ("grpo.clip_low", "number > 0 and < 1", "0.2"),
-        ("grpo.tis_cap", "number >= 1", "2"),
+        ("rollout.gpu_memory", "number > 0 and < 1", "0.9"),
+        ("grpo.ratio_high", "number >= 0", "0"),
         ("learner.zero_stage", "0, 1, 2 or 3", "1"),
         ("learner.ranks", "integer >= 1", "1"),
         ("eval.every", "integer >= 0", "0"),

@@ -64,10 +64,10 @@ class Plain:
             for i, (prompt, completion) in enumerate(zip(read, group.completion_ids, strict=True)):
                 new = self.logprobs(self.policy, prompt, completion)
                 reference = self.logprobs(self.reference, prompt, completion).detach()
-                weight = (new.detach() - torch.tensor(group.logprobs[i])).exp().clamp(max=self.grpo.tis_cap)
+                weight = (new.detach() - torch.tensor(group.logprobs[i])).exp().clamp(max=2.0)
                 ratio = (new - new.detach()).exp()
                 k3 = (reference - new).exp() - (reference - new) - 1
-                total = total + (-weight * ratio * advantages[i] + self.grpo.beta * k3).mean() / count
+                total = total + (weight * ratio * (self.grpo.beta * k3 - advantages[i])).mean() / count
         self.optimiser.zero_grad()
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.grpo.grad_clip)

@@ -170,7 +170,6 @@ NAMES = {
     "off_policy/mismatch_kl",
     "off_policy/ess",
     "off_policy/clip_fraction",
-    "off_policy/tis_truncated_fraction",
     "loss/policy",
     "loss/kl",
     "optim/lr",

@@ -11,7 +11,7 @@ from learner.selection import Choice, ReadyGroup, Selector, StalenessError, sele
 
 
 def ready(group: int, issued_at: int, informative: bool = True) -> ReadyGroup:
-    return ReadyGroup(group=group, issued_at=issued_at, informative=informative)
+    return ReadyGroup(group=group, issued_at=issued_at, trainable=informative)
 
 
 def test_the_oldest_are_trained_in_the_order_of_issue_not_of_arrival() -> None:
@@ -62,6 +62,12 @@ def test_dropping_never_waits() -> None:
     outstanding = dict.fromkeys(range(6), 0)
     assert select_or_drop(arrived, outstanding, 2, 2, 1) == Choice(train=(2, 3), filtered=(1,), dropped=(0,))
     assert select_or_drop(arrived, outstanding, 2, 4, 1) == Choice(filtered=(1,), dropped=(0,))
+
+
+@pytest.mark.parametrize("select", [select_or_wait, select_or_drop])
+def test_where_all_may_be_trained_on_none_is_released_for_its_rewards(select: Selector) -> None:
+    arrived = [ready(0, 0), ready(1, 0), ready(2, 0)]
+    assert select(arrived, {0: 0, 1: 0, 2: 0, 3: 0}, 0, 2, 1) == Choice(train=(0, 1))
 
 
 class Simulation:

@@ -50,7 +50,7 @@ DOCUMENTED = [
         for noun, details in {
             "staleness": "mean max in_flight in_queue",
             "groups": "issued trained filtered dropped dead_letter lost_hand_offs",
-            "off_policy": "mismatch_kl ess clip_fraction tis_truncated_fraction",
+            "off_policy": "mismatch_kl ess clip_fraction",
             "time": "step_s wait_for_experience_s train_s publish_s pull_s pause_s",
             "queue": "prompts rollouts experience",
             "meta_rm": "loss accuracy auc auc_within backlog skipped",

@@ -21,7 +21,7 @@ EVERY_STEP = (
     "position/consistency position/first_excess "
     "reward/mean parse/failure_rate staleness/max staleness/mean idle/learner_ratio idle/rollout_ratio meta_rm/auc"
     " meta_rm/accuracy loss/kl optim/grad_norm throughput/tokens_per_s reward/solved_all reward/solved_none off_policy/ess"
-    " off_policy/clip_fraction off_policy/tis_truncated_fraction time/wait_for_experience_s time/train_s time/publish_s"
+    " off_policy/clip_fraction time/wait_for_experience_s time/train_s time/publish_s"
     " policy/entropy length/truncated_fraction length/completion_p50 length/completion_p95 groups/lost_hand_offs"
     " rollout/request_latency_s rollout/request_latency_p95_s"
 )

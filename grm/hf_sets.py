@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from grm.preference_files import JsonRow, messages
@@ -72,7 +73,7 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
     known, folder, revision = parts(source)
     if known not in SETS:
         raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    rows = _training_rows(folder or known, SETS[known].data_dir, revision)
+    rows = training_rows(folder or known, SETS[known].data_dir, revision)
     return collect(_converted(rows, known, name or known, SETS[known].convert), limit=limit)
 
 
@@ -99,7 +100,7 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
     if scores.count(max(scores)) > 1:
         return Skipped(reason=TWO_BEST)
     query, subset = row.text("instruction", _OWN_SHAPE), row.text("source", _OWN_SHAPE, default="")
-    return _preference(row, query, responses, scores.index(max(scores)), subset)
+    return labelled(row, query, responses, scores.index(max(scores)), subset)
 
 
 def offsetbias(row: JsonRow) -> Preference | Skipped:
@@ -109,7 +110,7 @@ def offsetbias(row: JsonRow) -> Preference | Skipped:
         raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
     outputs = (row.text("output_1", _OWN_SHAPE), row.text("output_2", _OWN_SHAPE))
     best = 0 if label == 1 else 1
-    return _preference(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
+    return labelled(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
 
 
 def skywork(row: JsonRow) -> Preference | Skipped:
@@ -118,7 +119,7 @@ def skywork(row: JsonRow) -> Preference | Skipped:
     if chosen[:-1] != rejected[:-1]:
         return Skipped(reason=CONTEXTS_DIFFER)
     subset = row.text("source", _OWN_SHAPE, default="")
-    return _preference(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
+    return labelled(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
 
 
 def helpsteer2(row: JsonRow) -> Preference | Skipped:
@@ -139,7 +140,7 @@ def helpsteer2(row: JsonRow) -> Preference | Skipped:
         role, _, content = turn.partition("\n")
         turns.append((role, content.strip("\n")))
     responses = (row.text("response_1", _OWN_SHAPE), row.text("response_2", _OWN_SHAPE))
-    return _preference(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
+    return labelled(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
 
 
 def openmath(row: JsonRow) -> Preference | Skipped:
@@ -148,7 +149,7 @@ def openmath(row: JsonRow) -> Preference | Skipped:
     if not isinstance(correct, bool):
         raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
     solution, subset = row.text("generated_solution", _OWN_SHAPE), row.text("dataset", _OWN_SHAPE, default="")
-    return _preference(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
+    return labelled(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
 
 
 SETS: Mapping[str, PublicSet] = {
@@ -167,7 +168,8 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int) or isfinite(value)  # an integer may be too large for isfinite
 
 
-def _preference(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+def labelled(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+    """Return the preference of a row, or that it has an empty query or response."""
     if not query.strip():
         return Skipped(reason=EMPTY_QUERY)
     if not all(response.strip() for response in responses):
@@ -193,15 +195,25 @@ def _converted(
         yield where, convert(JsonRow(fields=rows[index], where=where, default_id=f"{name}:{index}"))
 
 
-def _training_rows(location: str, data_dir: str | None, revision: str | None) -> Any:
-    """Return the table of a set, with len() and [index] -> row: from a folder, the cache or the net."""
+def training_rows(
+    location: str, data_dir: str | None, revision: str | None, *, split: str = "train", config: str | None = None
+) -> Any:
+    """Return the table of a set, with len() and [index] -> row: from a folder or file, the cache or the net.
+
+    A copy without the split is read whole if it has one split only: files that tell no splits are all `train`.
+    """
     try:
         import datasets
     except ModuleNotFoundError:
         raise DataError("hf: sources need the `datasets` library; pip install datasets") from None
     try:
-        return datasets.load_dataset(location, data_dir=data_dir, split="train", revision=revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if Path(location).is_file():
+            return datasets.load_dataset("json", data_files=location, split="train")
+        if not Path(location).is_dir():
+            return datasets.load_dataset(location, name=config, data_dir=data_dir, split=split, revision=revision)
+        every = datasets.load_dataset(location, data_dir=data_dir, revision=revision)
+        return every[split] if split in every or len(every) > 1 else next(iter(every.values()))
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         remedy = "check the name and the network, or give hf:<name>@<folder with a copy>"
         at = f"@{revision}" if revision else ""
         raise DataError(f"hf:{location}{at}: cannot be loaded ({error}); {remedy}") from error

@@ -5,6 +5,7 @@ tiny:<seed>:<count>[:<n>]       training items of the tiny world                
 tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
 hf:<name>@<revision>            the set as it was at a commit, branch or tag
+bench:<name>[@<place>]          a benchmark of the paper's table                    (grm.benchmark_sets)
 """
 
 import os
@@ -12,10 +13,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from grm import hf_sets, preference_files, tiny_world
+from grm import benchmark_sets, hf_sets, preference_files, tiny_world
 from grm.preferences import DataError, Loaded
 
-TINY = ("tiny:", "tinyheld:")
+NAMED = ("tiny:", "tinyheld:", "hf:", "bench:")  # sources that are no files
+OWN_IDS = ("tiny:", "tinyheld:", "bench:")  # sources whose rows have ids of their own
 
 
 def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
@@ -36,6 +38,8 @@ def load(source: str, *, limit: int | None = None, name: str = "") -> Loaded:
         return _tiny(source, rest, held_out=kind == "tinyheld", limit=limit)
     if colon and kind == "hf":
         return hf_sets.load(rest, limit=limit, name=name)
+    if colon and kind == "bench":
+        return benchmark_sets.load(rest, limit=limit)
     return preference_files.load(Path(source), limit=limit, name=name)
 
 
@@ -44,9 +48,9 @@ def default_names(sources: Iterable[str]) -> dict[str, str]:
 
     It is the file's stem, or the set's name. Where several sources share that, as much of the path stands before it as tells
     them apart: `a/train.jsonl`, `b/train.jsonl`. One place under two names has one name here, so its ids are found twice.
-    Items of the tiny world have ids of their own.
+    Items of the tiny world and of benchmarks have ids of their own.
     """
-    sources = [source for source in sources if not source.startswith(TINY)]
+    sources = [source for source in sources if not source.startswith(OWN_IDS)]
     places: dict[str, list[str]] = {}  # by its last name: the names that a place may go by
     for source in sources:
         places.setdefault(_names(source)[-1], _names(source))

@@ -37,6 +37,14 @@ def test_the_commits_of_model_and_sets_are_found(cache: Path) -> None:
     }
 
 
+def test_a_benchmark_of_several_sets_has_a_commit_for_each(cache: Path) -> None:
+    for name in ("MATH", "GPQA"):
+        cached(cache, f"datasets--lmarena-ai--PPE-{name}-Best-of-K", "README.md", {"main": COMMIT})
+    assert hub_revisions(str(TINY), ["bench:ppe-correctness", "bench:ppe-correctness@copy/of/it", "bench:rmb"]) == {
+        f"bench:ppe-correctness (lmarena-ai/PPE-{name}-Best-of-K)": COMMIT for name in ("MATH", "GPQA")
+    }
+
+
 def test_what_comes_from_a_folder_or_is_not_cached_has_no_commit(cache: Path) -> None:
     sources = [f"hf:NCSOFT/offsetbias@{cache}", "hf:nvidia/HelpSteer2", "tinyheld:1:5"]
     for model in (str(TINY), str(cache), "owner/other"):

@@ -52,7 +52,7 @@ class DataConfig(Section):
     train: list[str] = Field(min_length=1)
     """Sources to train on: JSONL files, `tiny:seed:count`, or `hf:name` for a public set."""
     heldout: list[str] = Field(min_length=1)
-    """Sources to evaluate on, of the same kinds. No preference may stand in both."""
+    """Sources to evaluate on, of the same kinds, or benchmarks, `bench:name`. No preference may stand in both."""
     train_limit: Natural = 0
     """Training preferences to use at most, a fair sample of all sources together. 0: all."""
     skip_easy: bool = False

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, isfinite
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from grm import solutions
@@ -76,7 +77,7 @@ def mixed_rows(source: str, *, name: str = "") -> Iterator[MixedRow]:
     known, folder, revision = parts(source)
     if known not in SETS:
         raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    table = _training_rows(folder or repository(known), SETS[known].data_dir, revision)
+    table = training_rows(folder or repository(known), SETS[known].data_dir, revision)
     return _converted(table, known, name or known, SETS[known])
 
 
@@ -116,7 +117,7 @@ def ultrafeedback(row: JsonRow) -> Preference | Skipped:
     if max(scores) == 10 and (_mean_rating(completions[scores.index(10)]) or 0) <= 4:
         return Skipped(reason=DOUBTFUL_TEN)
     query, subset = row.text("instruction", _OWN_SHAPE), row.text("source", _OWN_SHAPE, default="")
-    return _preference(row, query, responses, scores.index(max(scores)), subset)
+    return labelled(row, query, responses, scores.index(max(scores)), subset)
 
 
 def offsetbias(row: JsonRow) -> Preference | Skipped:
@@ -126,7 +127,7 @@ def offsetbias(row: JsonRow) -> Preference | Skipped:
         raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
     outputs = (row.text("output_1", _OWN_SHAPE), row.text("output_2", _OWN_SHAPE))
     best = 0 if label == 1 else 1
-    return _preference(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
+    return labelled(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
 
 
 def skywork(row: JsonRow) -> Preference | Skipped:
@@ -135,7 +136,7 @@ def skywork(row: JsonRow) -> Preference | Skipped:
     if chosen[:-1] != rejected[:-1]:
         return Skipped(reason=CONTEXTS_DIFFER)
     subset = row.text("source", _OWN_SHAPE, default="")
-    return _preference(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
+    return labelled(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
 
 
 def helpsteer2(row: JsonRow) -> Preference | Skipped:
@@ -156,7 +157,7 @@ def helpsteer2(row: JsonRow) -> Preference | Skipped:
         role, _, content = turn.partition("\n")
         turns.append((role, content.strip("\n")))
     responses = (row.text("response_1", _OWN_SHAPE), row.text("response_2", _OWN_SHAPE))
-    return _preference(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
+    return labelled(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
 
 
 def openmath(row: JsonRow) -> Preference | Skipped:
@@ -165,7 +166,7 @@ def openmath(row: JsonRow) -> Preference | Skipped:
     if not isinstance(correct, bool):
         raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
     solution, subset = row.text("generated_solution", _OWN_SHAPE), row.text("dataset", _OWN_SHAPE, default="")
-    return _preference(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
+    return labelled(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
 
 
 def openmath_pair(*rows: JsonRow) -> Preference | Skipped:
@@ -175,7 +176,7 @@ def openmath_pair(*rows: JsonRow) -> Preference | Skipped:
     first = rows[0]
     texts = [row.text("generated_solution", _OWN_SHAPE) for row in rows]
     subset = first.text("dataset", _OWN_SHAPE, default="")
-    return _preference(first, first.text("question", _OWN_SHAPE), texts, 0, subset)
+    return labelled(first, first.text("question", _OWN_SHAPE), texts, 0, subset)
 
 
 SETS: Mapping[str, PublicSet] = {
@@ -206,7 +207,8 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int) or isfinite(value)  # an integer may be too large for isfinite
 
 
-def _preference(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+def labelled(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
+    """Return the preference of a row, or that it has an empty query or response."""
     if not query.strip():
         return Skipped(reason=EMPTY_QUERY)
     if not all(response.strip() for response in responses):
@@ -251,15 +253,25 @@ def _verdicts(table: Any, known: str) -> Iterator[tuple[str, bool]]:
             index += 1
 
 
-def _training_rows(location: str, data_dir: str | None, revision: str | None) -> Any:
-    """Return the table of a set, with len() and [index] -> row: from a folder, the cache or the net."""
+def training_rows(
+    location: str, data_dir: str | None, revision: str | None, *, split: str = "train", config: str | None = None
+) -> Any:
+    """Return the table of a set, with len() and [index] -> row: from a folder or file, the cache or the net.
+
+    A copy without the split is read whole if it has one split only: files that tell no splits are all `train`.
+    """
     try:
         import datasets
     except ModuleNotFoundError:
         raise DataError("hf: sources need the `datasets` library; pip install datasets") from None
     try:
-        return datasets.load_dataset(location, data_dir=data_dir, split="train", revision=revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        if Path(location).is_file():
+            return datasets.load_dataset("json", data_files=location, split="train")
+        if not Path(location).is_dir():
+            return datasets.load_dataset(location, name=config, data_dir=data_dir, split=split, revision=revision)
+        every = datasets.load_dataset(location, data_dir=data_dir, revision=revision)
+        return every[split] if split in every or len(every) > 1 else next(iter(every.values()))
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         remedy = "check the name and the network, or give hf:<name>@<folder with a copy>"
         at = f"@{revision}" if revision else ""
         raise DataError(f"hf:{location}{at}: cannot be loaded ({error}); {remedy}") from error

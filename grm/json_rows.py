@@ -107,7 +107,7 @@ def _opened(path: Path, name: str) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer would wait for one
     except FileNotFoundError:
-        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count> or hf:<name>") from None
+        raise DataError(f"{name}: no such file; give a path, tiny:<seed>:<count>, hf:<name> or bench:<name>") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DataError(f"{name}: cannot be read ({_reason(error)}); give a readable .jsonl file") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -6,6 +6,7 @@ tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
 hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
 hf:<name>@<revision>            the set as it was at a commit, branch or tag
 hf:<name>:pairs, :singles       one pair, or one single response, of each question (grm.solutions)
+bench:<name>[@<place>]          a benchmark of the paper's table                    (grm.benchmark_sets)
 """
 
 import os
@@ -13,11 +14,12 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from grm import hf_sets, preference_files, tiny_world
+from grm import benchmark_sets, hf_sets, preference_files, tiny_world
 from grm.mixing import MixedRows, mix, mixed
 from grm.preferences import DataError, Loaded
 
-TINY = ("tiny:", "tinyheld:")
+NAMED = ("tiny:", "tinyheld:", "hf:", "bench:")  # sources that are no files
+OWN_IDS = ("tiny:", "tinyheld:", "bench:")  # sources whose rows have ids of their own
 
 
 def load(source: str, *, limit: int | None = None, name: str = "", show: Collection[str] = ()) -> Loaded:
@@ -55,6 +57,8 @@ def _rows(source: str, name: str, show: Collection[str]) -> MixedRows:
         return mixed(_tiny(source, rest, held_out=kind == "tinyheld"))
     if colon and kind == "hf":
         return MixedRows(rows=hf_sets.mixed_rows(rest, name=name))
+    if colon and kind == "bench":
+        return mixed(benchmark_sets.load(rest))
     return mixed(preference_files.load(Path(source), name=name, show=show))
 
 
@@ -63,9 +67,9 @@ def default_names(sources: Iterable[str]) -> dict[str, str]:
 
     It is the file's stem, or the set's name. Where several sources share that, as much of the path stands before it as tells
     them apart: `a/train.jsonl`, `b/train.jsonl`. One place under two names has one name here, so its ids are found twice.
-    Items of the tiny world have ids of their own.
+    Items of the tiny world and of benchmarks have ids of their own.
     """
-    sources = [source for source in sources if not source.startswith(TINY)]
+    sources = [source for source in sources if not source.startswith(OWN_IDS)]
     places: dict[str, list[str]] = {}  # by its last name: the names that a place may go by
     for source in sources:
         places.setdefault(_names(source)[-1], _names(source))

@@ -12,6 +12,7 @@ from itertools import chain
 from configs import laws
 from configs.load import ConfigError
 from configs.schema import Config
+from grm.benchmark_sets import PREFIX
 from grm.mixing import mixing_place
 from grm.preferences import Preference
 from grm.sources import default_names, load_mixed
@@ -51,7 +52,12 @@ class PreferenceData:
 
 
 def load_training(config: Config) -> PreferenceData:
-    """Load the training preferences. DataError names file, line and field; ConfigError when there is none."""
+    """Load the training preferences. DataError names file, line and field; ConfigError when there is none, or a source is a
+    benchmark."""
+    if benchmarks := [source for source in config.data.train if source.startswith(PREFIX)]:
+        raise ConfigError(
+            f"data.train: {benchmarks[0]} is a benchmark, and figures on it would mean nothing; evaluate on it only"
+        )
     ids = default_names([*config.data.train, *config.data.heldout])
     return _load("data.train", config.data.train, config.data.train_limit, ids, config.prompts.show)
 

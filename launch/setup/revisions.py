@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from grm import hf_sets
+from grm import benchmark_sets, hf_sets
 from launch.setup.hub import cached_revision
 from launch.setup.model_files import TINY
 
@@ -13,7 +13,8 @@ def hub_revisions(model: str, sources: Iterable[str]) -> dict[str, str]:
 
     Args:
         model: Folder or hub name of the model.
-        sources: Data sources; only those that begin with `hf:` and name no folder come from a hub.
+        sources: Data sources; only those that begin with `hf:` or `bench:` and name no folder come from a hub. A benchmark
+            of several sets has a commit for each: {"source (set)": commit}.
     """
     found = {} if Path(model).is_dir() or model == str(TINY) else {model: cached_revision(model)}
     for source in sources:
@@ -21,4 +22,6 @@ def hub_revisions(model: str, sources: Iterable[str]) -> dict[str, str]:
         name = hf_sets.repository(name)
         if source.startswith("hf:") and not folder:
             found[source] = cached_revision(name, kind="dataset", revision=revision)
+        for location, at in benchmark_sets.hub_sets(source):
+            found[f"{source} ({location})"] = cached_revision(location, kind="dataset", revision=at)
     return {name: commit for name, commit in found.items() if commit}

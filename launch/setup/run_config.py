@@ -8,10 +8,9 @@ from buffer.named_server import require_named_server, why_not_own
 from configs.load import ConfigError, load
 from configs.paths import NoHomeFolder, expanded, find_run, inside_job_copy, output_path, run_places
 from configs.schema import Config
+from grm.sources import NAMED
 from launch.setup.environment import variable
 from launch.setup.model_files import is_folder
-
-NAMED_DATA = ("tiny:", "tinyheld:", "hf:")  # data sources that are no files
 
 
 def load_run_config(source: str, overrides: Sequence[str]) -> Config:
@@ -96,9 +95,9 @@ def with_absolute_paths(config: Config) -> Config:
 
 def _source(name: str) -> str:
     """A data source with its path, if it has one, made absolute."""
-    if not name.startswith(NAMED_DATA):
+    if not name.startswith(NAMED):
         return _absolute(name)
-    head, at, folder = name.partition("@")  # hf:<name>@<folder>: a copy on disk
+    head, at, folder = name.partition("@")  # hf:<name>@<folder>, bench:<name>@<folder>: a copy on disk
     return f"{head}@{_absolute(folder)}" if at and os.path.isdir(expanded(folder)) else name
 
 

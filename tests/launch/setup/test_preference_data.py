@@ -50,6 +50,11 @@ def test_ids_stay_file_name_and_line_where_that_is_enough(tmp_path: Path) -> Non
     assert checked(f"data.train={train}", f"data.heldout={heldout}") == ["a:1", "b:1"]
 
 
+def test_a_benchmark_is_never_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.train: bench:rmb@copy is a benchmark"):
+        load_training(load("tiny", ["data.train=[tiny:1:5, bench:rmb@copy]"]))
+
+
 def test_one_file_under_two_names_is_found(tmp_path: Path) -> None:
     train = write(tmp_path / "a.jsonl", None)
     (tmp_path / "link.jsonl").symlink_to(train)

@@ -43,6 +43,14 @@ def test_a_form_of_a_set_has_the_commit_of_its_repository(cache: Path) -> None:
     assert hub_revisions(str(TINY), [pairs, f"{pairs}@v1"]) == {pairs: COMMIT, f"{pairs}@v1": OLDER}
 
 
+def test_a_benchmark_of_several_sets_has_a_commit_for_each(cache: Path) -> None:
+    for name in ("MATH", "GPQA"):
+        cached(cache, f"datasets--lmarena-ai--PPE-{name}-Best-of-K", "README.md", {"main": COMMIT})
+    assert hub_revisions(str(TINY), ["bench:ppe-correctness", "bench:ppe-correctness@copy/of/it", "bench:rmb"]) == {
+        f"bench:ppe-correctness (lmarena-ai/PPE-{name}-Best-of-K)": COMMIT for name in ("MATH", "GPQA")
+    }
+
+
 def test_what_comes_from_a_folder_or_is_not_cached_has_no_commit(cache: Path) -> None:
     sources = [f"hf:NCSOFT/offsetbias@{cache}", "hf:nvidia/HelpSteer2", "tinyheld:1:5"]
     for model in (str(TINY), str(cache), "owner/other"):

@@ -1,0 +1,106 @@
+"""Rows of the paper's table: described, run on small copies of the benchmarks (a fake server judges), compared."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grm.macro import PPE_PREFERENCE, subsets
+from launch.judging.paper_table import GROUPS, ROWS, SOURCES
+from launch.judging.reproduction import RECIPE, read_figures
+from launch.reproduce import main
+from tests.grm import benchmark_files
+from tests.launch.evaluation import SHOWN
+from tests.launch.judging.fake_server import FakeServer, Reply, completion
+
+
+def reply(body: dict[str, Any]) -> Reply:
+    """9 for what is called good, else 2."""
+    scores = ", ".join("9" if "good" in shown else "2" for shown in SHOWN.findall(body["messages"][0]["content"]))
+    return completion(*([f"Analysis: plain.\nScores: \\boxed{{{scores}}}"] * body["n"]), tokens=7 * body["n"])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fake = FakeServer()
+    fake.reply = reply
+    yield fake
+    fake.close()
+
+
+def test_without_a_row_the_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ROWS)
+
+
+def test_an_unknown_row_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", "grm-27b@64"]) == 2
+    assert "no such row; choose one of grm-27b-greedy" in capsys.readouterr().err
+
+
+def test_what_is_no_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", "ours", "--data", "mine.jsonl"]) == 2
+    assert "--data mine.jsonl: is no benchmark; give bench:NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_row_says_what_it_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", name, "cluster.device=cuda"]) == 0
+    printed = capsys.readouterr().out
+    row = ROWS[name]
+    assert f"launch/evaluate.py --model {row.model or 'runs/' + name}" in printed
+    assert (f"--config {RECIPE} run.id={name}" in printed) == (not row.model)
+    assert all(override in printed for override in (*row.overrides, *row.evaluation))
+    assert "M tokens" in printed
+    assert set(row.paper) <= {*GROUPS}
+
+
+def test_the_cost_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """2,985 preferences, 33 judgements each, 260 tokens: 25.6M tokens, 2.8 h at 2,500 tokens/s."""
+    main(["--row", "grm-27b@32", "--data", "bench:reward-bench"])
+    printed = capsys.readouterr().out
+    assert "about 98,505 judgements of 260 tokens = 26M tokens: 2.8 h at 2500 tokens/s (assumed" in printed
+
+
+def test_a_row_is_run_and_compared(server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every benchmark in its own schema, from a folder to a figure beside the paper's."""
+    out, data = tmp_path / "out", benchmark_files.copies(tmp_path / "data")
+    options = ["--row", "ours@32", "--endpoint", server.url, "--model", "judge", "--run", "--out", str(out), "--data", *data]
+    assert main([*options, "tracking.mode=disabled"]) == 0, capsys.readouterr().err
+    written = json.loads((out / "paper.json").read_text())
+    ours = {each["benchmark"].strip(): each["ours"]["value"] for each in written["compared"]}
+    assert {*ROWS["ours@32"].paper} <= {*ours}
+    assert {ours[name] for name in ROWS["ours@32"].paper} == {1.0}
+    assert written["figure"] == "vote@32"
+    assert "88.5" in capsys.readouterr().out
+
+
+def test_realmistake_is_compared_by_its_area(server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, data = tmp_path / "out", benchmark_files.copies(tmp_path / "data")
+    options = ["--row", "grm-27b-greedy", "--endpoint", server.url, "--model", "judge", "--run", "--out", str(out)]
+    assert main([*options, "--data", data[-1], "tracking.mode=disabled"]) == 0
+    compared = {each["benchmark"]: each for each in json.loads((out / "paper.json").read_text())["compared"]}
+    assert compared["ReaLMistake"]["ours"]["value"] == 1.0
+    assert compared["ReaLMistake"]["paper"] == 72.2
+    assert compared["RewardBench"]["ours"] is None
+    assert len(compared["RewardBench"]["missing"]) == 23
+    capsys.readouterr()
+    assert main(["--row", "grm-27b-greedy", "--compare", str(out)]) == 0  # what was measured is compared again
+    assert "not measured" in capsys.readouterr().out
+
+
+def test_without_an_evaluation_there_is_nothing_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", "ours", "--compare", str(tmp_path)]) == 2
+    assert "has no table.json" in capsys.readouterr().err
+
+
+def test_a_lone_source_without_subsets_is_found_in_the_overall_row() -> None:
+    figure = {"value": 0.6, "low": 0.5, "high": 0.7, "rows": 40}
+    table = {"data": ["bench:ppe-preference@copy"], "subsets": {"overall": {"rows": 40, "figures": {"greedy": figure}}}}
+    assert read_figures(table)[SOURCES[PPE_PREFERENCE.name]]["greedy"].value == 0.6
+    assert subsets(PPE_PREFERENCE) == [SOURCES[PPE_PREFERENCE.name]]

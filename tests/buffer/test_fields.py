@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from buffer import fields
 from buffer.fields import MAX_ITEMS, MAX_NAME
 from buffer.messages import CodecError, RolloutGroup, encode
-from tests.buffer.test_messages import COMPLETION, PROMPT
+from tests.buffer.small_messages import COMPLETION, PROMPT
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), max_size=20).map(tuple))

@@ -57,8 +57,10 @@ def test_a_model_is_judged_greedily_and_by_votes(out: Path) -> None:
     lines = judgements(out)
     assert len(lines) == 1 + COUNT
     rows: list[dict[str, Any]] = [json.loads(line) for line in lines[1:]]
-    assert all(len(row["samples"]) == 2 + 4 for row in rows)
-    votes = {tuple(sample["text"] for sample in row["samples"][2:]) for row in rows}
+    kinds = [[sample["kind"] for sample in row["samples"]] for row in rows]
+    orders = [min(2, len(row["samples"][0]["permutation"])) for row in rows]  # a single response has one
+    assert kinds == [["greedy"] * count + ["vote"] * 4 for count in orders]
+    votes = {tuple(sample["text"] for sample in row["samples"][-4:]) for row in rows}
     assert any(len(set(texts)) > 1 for texts in votes), "at this temperature votes differ"
     figures = json.loads((out / "table.json").read_text())["subsets"]["overall"]["figures"]
     assert figures["parse_rate"]["value"] > 0.9, "the base policy keeps the format"
@@ -75,7 +77,7 @@ def test_expected_scores_are_those_of_the_model(out: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32), Tokenizer(str(TINY))
     checked = 0
     for row in (json.loads(line) for line in judgements(out)[1:]):
-        for sample in row["samples"][:2]:
+        for sample in (each for each in row["samples"] if each["kind"] == "greedy"):
             head, box, _ = sample["text"].rpartition("boxed{")
             if sample["scores"] is None or not box:
                 continue

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from buffer import fields
 from buffer.fields import MAX_ITEMS, MAX_NAME
 from buffer.messages import CodecError, RolloutGroup, encode
-from tests.buffer.small_messages import COMPLETION, PROMPT
+from tests.buffer.small_messages import COMPLETION, PROMPT, VIEW
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), max_size=20).map(tuple))
@@ -91,10 +91,11 @@ def test_items_are_counted_as_the_reader_counts_them() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"token_ids": (1, -2)}, "token_ids"),
-        ({"token_ids": (1, 2**31)}, "token_ids"),
-        ({"token_ids": (1, 2.5)}, "token_ids"),
-        ({"token_ids": [1, 2]}, "token_ids"),
+        ({"views": (dataclasses.replace(VIEW, token_ids=(1, -2)),)}, "token_ids"),
+        ({"views": (dataclasses.replace(VIEW, token_ids=(1, 2**31)),)}, "token_ids"),
+        ({"views": (dataclasses.replace(VIEW, token_ids=(1, 2.5)),)}, "token_ids"),
+        ({"views": (dataclasses.replace(VIEW, token_ids=[1, 2]),)}, "token_ids"),
+        ({"views": (dataclasses.replace(VIEW, samples=True),)}, "samples"),
         ({"preference": "lone \ud800 surrogate"}, "preference"),
         ({"group": -1}, "group"),
         ({"group": True}, "group"),

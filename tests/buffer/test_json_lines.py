@@ -104,7 +104,7 @@ def peak() -> Iterator[Callable[[], int]]:
 
 def test_reading_a_data_set_takes_a_small_part_of_its_size(dataset: Path, peak: Callable[[], int]) -> None:
     examples = read_examples(dataset, ExampleLimits(vocabulary=150_000, tokens=8000))
-    training, heldout = map(examples.subset, split(examples.sources, seed=0))
+    training, heldout = map(examples.subset, split(examples.preferences, seed=0))
     assert (len(training), len(heldout)) == (190, 10)
     assert sum(len(example.completion_ids) for example in training) == 190 * TOKENS
     assert len(batch_at(training, 3, batch=2, seed=0)) == 2

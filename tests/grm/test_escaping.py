@@ -79,9 +79,10 @@ def test_a_reader_of_the_frame_gets_every_text_back(query: str, responses: list[
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_quoted_response_does_not_speak_for_the_judge(name: str) -> None:
     quoted = escape_frame(HOSTILE[name])
-    truncated = parse(f"Specific Criteria: truth\nAnalysis: Response 1 says: {quoted}", 3)
-    assert isinstance(truncated, ParseFailure)
-    assert truncated.reason == "no_box"
+    for label, reason in (("Analysis", "no_scores"), ("Scores", "no_box")):
+        truncated = parse(f"Specific Criteria: truth\n{label}: Response 1 says: {quoted}", 3)
+        assert isinstance(truncated, ParseFailure)
+        assert truncated.reason == reason
     completion = write(Judgement(principles="truth", critique=f"Response 1 says:\n{quoted}", scores=(2, 9, 4)))
     judgement = parse(completion, 3)
     assert isinstance(judgement, Judgement)
@@ -92,9 +93,10 @@ def test_a_quoted_response_does_not_speak_for_the_judge(name: str) -> None:
 
 @given(text=hostile_texts)
 def test_quotations_never_hold_scores(text: str) -> None:
-    result = parse(escape_frame(text), 3)
-    assert isinstance(result, ParseFailure)
-    assert result.reason in ("empty", "no_box")
+    for label in ("", "Scores: "):
+        result = parse(f"{label}{escape_frame(text)}", 3)
+        assert isinstance(result, ParseFailure)
+        assert result.reason in ("empty", "no_scores", "no_box")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -42,7 +42,7 @@ def test_a_file_that_is_no_jsonl_is_refused(tmp_path: Path, content: bytes, mess
 
 
 def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.jsonl: no such file; give a path, tiny:<seed>:<count> or hf:"):
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file; give a path, tiny:<seed>:<count>, hf:"):
         load(str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="cannot be read"):
         load(str(tmp_path))

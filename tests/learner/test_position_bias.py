@@ -12,7 +12,7 @@ from itertools import product
 
 import pytest
 
-from learner.advantages import group_advantages
+from learner.advantages import normalised
 
 GROUP = 4
 BOTH = (True, True, False, False)  # of each completion: whether the best stands second
@@ -35,7 +35,7 @@ def lessons(best_second: tuple[bool, ...], h: float, c: float) -> Iterator[Lesso
     for said in product((True, False), repeat=len(best_second)):
         probability = math.prod(p if second else 1 - p for second, p in zip(said, seconds, strict=True))
         rewards = [1.0 if second == at_second else -1.0 for second, at_second in zip(said, best_second, strict=True)]
-        pushes = [a * (second - p) for a, second, p in zip(group_advantages(rewards), said, seconds, strict=True)]
+        pushes = [a * (second - p) for a, second, p in zip(normalised(rewards), said, seconds, strict=True)]
         yield Lesson(
             probability=probability,
             bias=sum(pushes) / GROUP,

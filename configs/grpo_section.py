@@ -23,9 +23,9 @@ class GRPOConfig(Section):
     batch_groups: Count = 128
     """B, groups per optimiser step (paper: 128 groups of 4 completions)."""
     max_staleness: Natural = 1
-    """eta, policy versions that a trained group may be behind. 0 is the synchronous algorithm."""
+    """eta, policy versions that a trained group may be behind. 0 is synchronous: sampling waits for training."""
     stale: Literal["wait", "drop"] = "wait"
-    """How the bound holds: `wait` for groups that would become too stale, or `drop` and count them."""
+    """How `max_staleness` is kept: `wait` for groups before they are too stale (nothing is lost), or `drop` those that are."""
     lr: Positive = 4e-7
     """Learning rate after the warm-up; it stays there."""
     warmup_steps: Natural = 0
@@ -35,27 +35,30 @@ class GRPOConfig(Section):
     grad_clip: Positive = 1.0
     """Largest norm of the gradient; a longer one is scaled down to it."""
     beta: NonNegative = 0.08
-    """Weight of the KL divergence to the reference (paper: 0.08 at 27B). 0: no reference is loaded."""
+    """Weight in the loss of the KL divergence to the reference (paper: 0.08 at 27B). 0: none, and no reference is loaded."""
     kl: Literal["unbiased", "k3"] = "unbiased"
-    """Estimator of that divergence: `unbiased` (k3 times the importance ratio, DeepSeek-V3.2) or `k3` (plain, GRPO of 2024)."""
+    """Estimator of that divergence. `unbiased`: k3 times the importance ratio, which has its gradient (DeepSeek-V3.2). `k3`: as
+    in GRPO of 2024, with the gradient of KL(reference, policy) instead."""
     correction: Literal["tis", "sequence_mask", "geometric", "icepop", "clip", "none"] = "tis"
-    """Correction for tokens sampled by an older policy or another engine. `tis`: importance weight of a token, truncated.
-    `icepop`: the same, 0 out of bounds. `sequence_mask`, `geometric`: product or geometric mean over the completion, 0 out of
-    bounds. `clip`: PPO's clipped objective. `none`."""
+    """What is done about tokens that an older policy, or the engine's rounding, sampled: ratio = new / old probability.
+    `tis`: weigh each token by its ratio, cut to the bounds. `icepop`: leave a token out of bounds out. `sequence_mask`,
+    `geometric`: the same with the product, or the geometric mean, of a completion's ratios. `clip`: PPO's objective. `none`."""
     ratio_low: NonNegative = 0.0
-    """Lower bound of the correction's ratio. 0: its own (geometric 0.99; icepop 0.5; clip 0.8, that is 1 - epsilon)."""
+    """Lower bound of that ratio. 0: the correction's own (geometric 0.99; icepop 0.5; clip 0.8, that is 1 - epsilon)."""
     ratio_high: NonNegative = 0.0
-    """Upper bound of the correction's ratio. 0: its own (tis 2; sequence_mask 3; geometric 1.01; icepop 5; clip 1.2)."""
+    """Upper bound of that ratio. 0: the correction's own (tis 2; sequence_mask 3; geometric 1.01; icepop 5; clip 1.2)."""
     advantages: Literal["normalised", "centred"] = "normalised"
-    """Reward minus the group's mean, over its standard deviation (`normalised`, the paper's) or alone (`centred`, Dr. GRPO)."""
+    """Advantage of a completion. `normalised`: reward minus the group's mean, over the group's standard deviation (the
+    paper's). `centred`: not divided by that (Dr. GRPO)."""
     normalise: Literal["sequence", "token", "constant"] = "sequence"
-    """Average of the loss: per completion and then over completions (`sequence`, the paper's), over all tokens (`token`, DAPO),
-    or the sum over tokens divided by completions times `rollout.max_new_tokens` (`constant`, Dr. GRPO)."""
+    """How the loss is averaged. `sequence`: over the tokens of a completion, then over completions (GRPO). `token`: over all
+    tokens of the batch (DAPO). `constant`: the sum over tokens by completions times `rollout.max_new_tokens` (Dr. GRPO)."""
     overlong: Literal["keep", "mask", "penalty"] = "keep"
-    """Completions cut at the token limit: trained on like others (`keep`), left out (`mask`), or all in the last fifth before
-    the limit lose up to 1 of their reward (`penalty`, DAPO)."""
+    """Completions that were cut at the token limit; they are wrong in any case. `keep`: train on them like on others. `mask`:
+    leave them out. `penalty`: whatever ends in the last fifth before the limit loses up to 1 of its reward (DAPO)."""
     filter: bool = True
-    """Replace groups with equal rewards, which have no policy gradient. false: train on them too, for their KL (the paper)."""
+    """Replace groups that are all right or all wrong, as they have no policy gradient (DAPO). false: train on them too,
+    for their KL (the paper's); then `beta` weighs more, by 1 / share of the other groups."""
     max_skips: Count = 3
     """Batches in a row whose loss or gradient is not finite before the run fails. Each of them is skipped."""
 

@@ -59,7 +59,7 @@ def leaves(section: type[Section]) -> list[Leaf]:
             name=name,
             kind=_kind(field.annotation, field.metadata),
             default=_default(field),
-            text=field.description or "",
+            text=" ".join((field.description or "").split()),
         )
         for name, field in section.model_fields.items()
     ]

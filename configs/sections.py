@@ -54,9 +54,9 @@ class DataConfig(Section):
     heldout: list[str] = Field(min_length=1)
     """Sources to evaluate on, of the same kinds, or benchmarks, `bench:name`. No preference may stand in both."""
     train_limit: Natural = 0
-    """Training preferences to use at most, a fair sample of all sources together. 0: all."""
+    """Training preferences to use at most, a fair sample of all sources together. 0: all of them."""
     skip_easy: bool = False
-    """Leave out of online RL what the cold start's judgements without a hint all got right (as the paper's 3 of 3)."""
+    """Leave out of online RL the preferences that all judgements of the cold start without a hint got right (paper: yes)."""
     heldout_limit: Natural = 0
     """Held-out preferences to use at most, likewise; also the size of the evaluations before and after. 0: all."""
 
@@ -65,15 +65,15 @@ class PromptsConfig(Section):
     """How the policy is asked for a judgement."""
 
     style: Literal["full", "compact", "example"] = "full"
-    """Shipped template: `full` (the paper's instructions), `compact` (short) or `example` (shows a judgement)."""
+    """Shipped template: `full` (for language models), `compact` (short) or `example` (shows a judgement, for small models)."""
     template_path: str = ""
-    """Template file of your own, in place of `style`. Empty: none."""
+    """Template file of your own, in place of `style`; grm/prompts.py lists its placeholders. Empty: none."""
     principles: bool = True
     """Ask for principles before the critique. false: critique and scores only (an ablation of the paper)."""
     show: list[Literal["reference", "criteria"]] = []
     """Fields of a row to show to the judge: `reference` (a right answer), `criteria` (what to judge by). Empty: none."""
     thinking: bool = False
-    """Let a model think first: `enable_thinking` of its chat template. `rollout.max_new_tokens` holds thought and judgement."""
+    """Let a model think before it judges: `enable_thinking` of its chat template. `rollout.max_new_tokens` is for both."""
 
 
 class ColdStartConfig(Section):
@@ -84,17 +84,18 @@ class ColdStartConfig(Section):
     samples: Natural = 3
     """N_RFT, judgements per preference without a hint (paper: 3)."""
     hinted: bool = True
-    """Sample one more judgement per preference from a prompt that names the best response."""
+    """Sample one more judgement per preference from a prompt that names the best response (paper: yes)."""
     balance: bool = False
-    """Leave out kept judgements until the best response stood equally often in each place: no position bias is learnt."""
+    """Leave out kept judgements until the best response stood equally often in each place (paper: no)."""
     preferences: Natural = 0
     """Training preferences to sample. 0: all."""
     teacher: str = ""
-    """Who writes the judgements: an OpenAI-compatible endpoint, a JSONL file of judgements, or the policy itself (empty)."""
+    """Who writes the judgements: an OpenAI-compatible server (`http://host:port/v1`) or a JSONL file of them. Empty: the policy
+    (paper: a 236B model)."""
     teacher_model: str = ""
     """Name of the model that the endpoint of `teacher` serves; its key in OPENAI_API_KEY."""
     general: list[str] = []
-    """JSONL files of general instruction data to mix into the fine-tuning."""
+    """JSONL files of general instruction data to mix into the fine-tuning (paper: 85 % of its examples). Empty: none."""
     steps: Count = 900
     """Optimiser steps at most (paper: 900)."""
     batch: Count = 1024
@@ -104,7 +105,8 @@ class ColdStartConfig(Section):
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
     select: Literal["loss", "accuracy", "last"] = "loss"
-    """Which version is kept: of the lowest held-out loss, of the highest judging accuracy, or the `last` (the paper's)."""
+    """Which version is kept. `loss`: that of the lowest held-out loss. `accuracy`: that which judges best, greedily, up to 64
+    preferences it did not learn from; slow for large models. `last`: the last, after all `steps` (the paper's)."""
     eval_every: Count = 50
     """Optimiser steps between two measurements of what `select` goes by."""
     patience: Count = 3
@@ -135,7 +137,8 @@ class RolloutConfig(Section):
     samples: Count = 4
     """G, completions per preference, at least 2 (paper: 4)."""
     orders: Count = 2
-    """Different orders of the responses in one group, 1 or an even number; `samples` are spread evenly over them (paper: 1)."""
+    """Orders of the responses that a group reads, 1 or an even number; `samples` are spread evenly over them. 2: an order and
+    its mirror image, so that a position bias earns nothing. 1: the paper's."""
     temperature: Positive = 1.0
     """Sampling temperature; the learner computes its log-probabilities at the same one."""
     max_new_tokens: Count = 1024
@@ -179,13 +182,13 @@ class MetaRMConfig(Section):
     warmup_steps: Natural = 0
     """Optimiser steps over which the learning rate rises to `lr`."""
     batch: Count = 512
-    """Parsed completions per optimiser step, of whole groups (paper: 512). What is not parsed never votes and is left out."""
+    """Parsed completions per optimiser step, in whole groups (paper: 512). Unparsed ones never vote, so they are left out."""
     max_backlog: Count = 1024
     """Groups that may wait for the meta-RM. Older ones are skipped and counted."""
     micro_tokens: Count = 16384
     """Tokens of a micro-batch, padding included; at least `model.context`."""
     template_path: str = ""
-    """Template of what another's meta-RM reads before a judgement (`evaluate.py --meta-rm`). Empty: the judge's prompt."""
+    """For `evaluate.py` alone: prompt file of a meta-RM from elsewhere, of query and responses. Empty: the judge's prompt."""
 
 
 class EvalConfig(Section):
@@ -196,17 +199,19 @@ class EvalConfig(Section):
     during_limit: Count = 64
     """Held-out preferences of an evaluation during training."""
     votes: list[Count] = []
-    """k of the votes measured at the end, ascending. Empty: greedy judgements only."""
+    """Numbers k of votes to report, ascending, before and after training (paper: up to 32). Empty: greedy judgements only."""
     votes_limit: Natural = 0
     """Held-out preferences that are voted on. 0: all."""
     both_orders: bool = True
-    """Ask for the greedy judgement in the opposite order, too, except during training. `false`: one order, at half the cost."""
+    """Judge greedily in a drawn order and in the opposite one, and report their mean and consistency; during training in one.
+    false: in one order always, at half the cost."""
     expected_scores: bool = False
-    """Report the greedy judgement by the mean over its score tokens' distribution, too (`expected`), except during training."""
+    """Report a second figure, `expected`: each greedy score is the mean over its token's distribution, so 7.2 and not 7. Not
+    during training."""
     temperature: Positive = 0.5
     """Sampling temperature of the votes (paper: 0.5)."""
     clip_scores: bool = False
-    """Take scores outside of 1..10 as the nearest inside, as the released DeepSeek-GRM's are taken; else they do not parse."""
+    """Take a score outside of 1..10 as the nearest inside (for the released DeepSeek-GRM). false: it does not parse."""
 
 
 class RedisConfig(Section):

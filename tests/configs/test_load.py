@@ -32,7 +32,6 @@ def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
 
 
 def test_the_schema_stays_small_and_two_deep() -> None:
-    # the budget was about 80 before there were faults, scaling and forms of the loss to set
     assert len(leaves(load("tiny"))) <= 110
     assert not any(isinstance(value, dict) for value in leaves(load("tiny")).values())
 

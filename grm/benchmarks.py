@@ -3,7 +3,7 @@
 n >= 2, over preferences; accuracies are 0..1, a tie for the best is split among the tied unless the name says otherwise,
 an unparsable judgement is wrong. Where a preference was judged greedily in both orders, it counts the mean of the two:
     greedy, greedy_ties_lost      of the greedy judgement; in the second a tie is wrong
-    greedy_summed                 of the sum of the scores in both orders, in which a habit of place cancels
+    greedy_summed                 of the sum of the scores in both orders, in which a position bias cancels
     consistency                   share of the preferences in which the greedy judgements of both orders name the same single
                                   best response, among those in which both parsed
     consistent_accuracy           right in both orders; a tie is wrong

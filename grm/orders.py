@@ -1,4 +1,4 @@
-"""Orders in which responses are shown: balanced, so that a habit of place cancels. Pure functions.
+"""Orders in which responses are shown: balanced, so that a position bias cancels. Pure functions.
 
 A permutation maps places to responses: permutation[shown place] = index in the preference's own order.
 """

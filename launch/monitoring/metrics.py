@@ -124,7 +124,7 @@ METRICS: Mapping[str, Metric] = {
             "eval/auc@k": ("held-out ROC-AUC of the scores of single responses", "0..1"),
             "eval/consistency@k": ("share of held-out preferences judged for the same response in both orders", "0..1"),
             "eval/parse_rate@k": ("share of held-out judgements that were read", "0..1"),
-            "eval/strict_parse_rate@k": ("share of them that the strict parser of training read, too", "0..1"),
+            "eval/strict_parse_rate@k": ("share of held-out judgements that the strict parser of training read", "0..1"),
             "eval/meta_accuracy@k": ("held-out accuracy when the meta-RM selects the votes", "0..1"),
         },
     ),

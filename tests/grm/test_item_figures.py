@@ -67,7 +67,7 @@ def test_consistency_is_the_same_single_best_in_both_orders() -> None:
     assert (figures["consistent_accuracy"].value, figures["consistent_accuracy"].rows) == (1 / 6, 6)
 
 
-def test_a_habit_of_place_cancels_in_the_sum_of_both_orders() -> None:
+def test_a_position_bias_cancels_in_the_sum_of_both_orders() -> None:
     # Two points more for what stands first: (7, 6) is seen as (9, 6) and (7, 8).
     (figure,) = (values([both("a", (9, 6), (7, 8))]),)
     assert (figure["greedy"], figure["greedy_summed"], figure["consistency"]) == (1 / 2, 1.0, 0.0)
@@ -95,7 +95,7 @@ def test_consistency_of_votes_is_over_pairs_of_different_orders() -> None:
     assert "vote_consistency" not in values([both("a", (9, 2), (9, 2), *votes[::2][:2])], [1])
 
 
-def habit(name: str, size: int, *, label: int) -> Item:
+def biased(name: str, size: int, *, label: int) -> Item:
     """Votes of a judge that gives 9 to what stands first, in balanced orders."""
     orders = balanced_orders(2, size, random.Random(name))
     votes = [sample((9, 2) if order == FIRST else (2, 9), order) for order in orders]
@@ -103,8 +103,8 @@ def habit(name: str, size: int, *, label: int) -> Item:
 
 
 def test_balanced_votes_are_counted_in_balanced_orders() -> None:
-    figures = values([habit("a", 8, label=0), habit("b", 8, label=1)], [1, 2, 3, 8])
-    assert figures["vote@2_ties_lost"] == figures["vote@8_ties_lost"] == 0.0, "its habit cancels"
+    figures = values([biased("a", 8, label=0), biased("b", 8, label=1)], [1, 2, 3, 8])
+    assert figures["vote@2_ties_lost"] == figures["vote@8_ties_lost"] == 0.0, "its bias cancels"
     assert figures["vote@2"] == figures["vote@8"] == 1 / 2
     assert figures["vote_consistency"] == 0.0
     # Of any two of eight, 12 of 28 pairs are of one order: half of those are right, and the others tie.

@@ -208,7 +208,7 @@ def test_drawn_balanced_subsets_agree_with_all_of_them() -> None:
     assert drawn == pytest.approx(whole, abs=4 * 0.019)
 
 
-def test_a_habit_of_place_ties_in_every_balanced_pair() -> None:
+def test_a_position_bias_ties_in_every_balanced_pair() -> None:
     """A judge that gives 9 to what stands first and 2 to the other, whatever it reads."""
     orders = balanced_orders(2, 8, random.Random(0))
     judgements = [(9, 2) if order == (0, 1) else (2, 9) for order in orders]

@@ -80,6 +80,15 @@ def test_in_one_order_each_group_shoves_the_bias_one_way_or_the_other_and_in_bot
     assert deviation(in_both_orders(BIAS), "bias") == pytest.approx(0.0518, abs=5e-5)
 
 
+def test_a_sense_beside_the_bias_has_nearly_the_same_mean_gradient_in_both_forms_and_the_noise_of_the_design() -> None:
+    """The table in docs/design.md, section 4, c = 0.5: mean and deviation along h, then along c."""
+    for found, figures in (
+        (in_one_order(BIAS, 0.5), (-0.0317, 0.1676, 0.0763, 0.1525)),
+        (in_both_orders(BIAS, 0.5), (-0.0300, 0.0520, 0.0711, 0.0549)),
+    ):
+        assert [of(found, name) for name in ("bias", "sense") for of in (mean, deviation)] == pytest.approx(figures, abs=6e-5)
+
+
 def test_a_group_that_follows_its_bias_throughout_is_silent_in_one_order_and_teaches_the_sense_alone_in_both() -> None:
     """Four times "the second": A = 0 in one order; in both +-0.866, which cancels along h and adds up along c."""
     alone, both = in_one_order(BIAS)[0], in_both_orders(BIAS)[0]

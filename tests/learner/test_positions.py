@@ -51,7 +51,7 @@ def test_one_order_has_no_consistency_and_a_single_response_nothing() -> None:
 
 
 @pytest.mark.parametrize("p", [0.5, 0.8, 0.95])
-def test_of_a_habit_it_measures_2p_times_1_minus_p(p: float) -> None:
+def test_of_a_position_bias_it_measures_2p_times_1_minus_p(p: float) -> None:
     """Expected by enumeration: each of four judgements says "the second" with probability p, two in each order."""
     agreeing = excess = 0.0
     for places in product((0, 1), repeat=4):

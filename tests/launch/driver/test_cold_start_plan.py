@@ -39,7 +39,7 @@ def orders(groups: list[Planned], preference: str) -> list[tuple[int, ...]]:
 
 
 def test_the_four_judgements_of_a_pair_read_each_order_twice(tokenizer: Tokenizer) -> None:
-    """Three plain and one hinted: whatever a judge's habit, it meets the best as often first as second."""
+    """Three plain and one hinted: whatever a judge's position bias, it meets the best as often first as second."""
     groups = planned(tokenizer)
     for preference in TRAIN:
         read = orders(groups, preference.question.id)

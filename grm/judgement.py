@@ -90,9 +90,9 @@ class ParseFailure:
 
 
 def training_score_range(n: int) -> ScoreRange:
-    """Return 0/1 for a single response and 1..10 otherwise, as in training, the cold start included.
+    """Return 0/1 for a single response and 1..10 otherwise, as in training and in a run's greedy judgements.
 
-    Evaluations and votes ask on the GRADED scale for every n.
+    Votes, and every judgement of `launch/evaluate.py`, are GRADED for every n.
     """
     return ScoreRange.VERDICT if n == 1 else ScoreRange.GRADED
 

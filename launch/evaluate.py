@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
     parser.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
-    parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:..., hf:... or bench:...")
-    parser.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: greedy judgements only")
+    parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
+    parser.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
     parser.add_argument(
         "--extra-body",

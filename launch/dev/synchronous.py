@@ -6,12 +6,11 @@ One iteration makes policy version v + 1 out of version v:
                    of them with the responses in one order, half in the other (`rollout.orders`).
     2. Reward.     Parse each judgement's scores and compare them with the label: +1 if the labelled response is strictly
                    the best, else -1; a judgement that does not parse, or was cut short, is wrong.
-    3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one (`grpo.filter`).
+    3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one.
     4. Advantage.  Within each group, whatever order was read, A_i = (r_i - mean r) / std r. Who always prefers the second
                    response is right half of the time, and gains nothing.
-    5. Step.       One optimiser step on the GRPO loss: the importance-weighted policy gradient, plus beta times KL(policy,
-                   reference). The loss itself is close to 0, since advantages sum to 0 and all ratios are 1; its gradient is
-                   not.
+    5. Step.       One optimiser step on the GRPO loss: the clipped surrogate, plus beta times KL(policy, reference). The
+                   loss itself is close to 0, since advantages sum to 0 and all ratios are 1; its gradient is not.
     6. Publish.    Load the new weights into the sampling engine.
 
 The distributed system (launch/run.py) computes the same, and differs in this:
@@ -20,7 +19,7 @@ The distributed system (launch/run.py) computes the same, and differs in this:
       Redis stream between any two. The driver issues the prompts. Only the reward actor joins labels to rollouts.
     - The driver issues up to (eta + 1) * B groups before they are trained, so a group is trained at most
       eta = grpo.max_staleness versions after its issue. New weights are loaded between two decode steps, hence the tokens
-      of one completion may come from several versions. Importance weights correct for both (`grpo.correction`).
+      of one completion may come from several versions. Importance weights, truncated at a cap, correct for both.
     - At eta = 0 nothing overlaps, and with one worker the losses are those of this loop to the last bit (a test compares them).
     - A process may die at any time: streams, ledger and checkpoints let its replacement continue.
     - A run also does a cold start before, trains a meta-RM beside, and evaluates and votes after this loop.
@@ -104,7 +103,7 @@ class Sampler:
         self.engine = VllmEngine(_engine_settings(config, model, tokenizer))
 
     def batch(self, version: int) -> tuple[list[ExperienceGroup], list[float]]:
-        """Returns B groups (with a policy gradient, if `grpo.filter`), and the rewards of all judgements sampled for them."""
+        """Returns B groups (with a gradient, if `grpo.filter`), and the rewards of all judgements sampled for them."""
         batch: list[ExperienceGroup] = []
         rewards: list[float] = []
         while len(batch) < self._config.grpo.batch_groups:

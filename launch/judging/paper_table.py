@@ -77,7 +77,7 @@ ROWS: Mapping[str, PaperRow] = {
     "grm-27b-reference": PaperRow(
         what="DeepSeek-GRM-27B, greedy, shown a reference (PPE Correctness)",
         model=POLICY_27B,
-        evaluation=("prompts.show=[reference]",),
+        evaluation=("prompts.reference=true",),
         paper={PPE_CORRECTNESS.name: 91.6},
     ),
     "grm-27b@1": PaperRow(

@@ -7,9 +7,9 @@
 As each answer of a couple is once the right one and once the wrong one, no rule that does not read the query does better than
 a coin: the longest response, the shortest, the likeliest, the first or the second are right in exactly half.
 
-A judgement quotes before it scores. Which response is best is decided where its first words are copied, which is where a
-language model knows which text fits a query; the scores are then looked up from the copy. A judge this small that has to name
-"Response 2" first learns a place, not a text.
+A judgement goes from text to number in small steps: it quotes the best response, says which one that is, and scores. Which one
+is best is decided where its first words are copied, which is where a language model knows what fits a query; the number is then
+looked up from the copy. A judge this small that has to begin with the number learns a place first, and the text much later.
 
 python -m launch.dev.real_pairs FOLDER                          from Python's own documentation
 python -m launch.dev.real_pairs FOLDER preferences.jsonl ...    from your preferences
@@ -179,11 +179,12 @@ def garbled_of(answers: Sequence[Answer], name: str, rng: random.Random) -> list
 
 
 def judgement(preference: Preference, permutation: Sequence[int]) -> str:
-    """Return the right judgement of a pair in one order: a quote of the best response, then the scores."""
-    best = preference.question.responses[preference.label]
+    """Return the right judgement of a pair in one order: a quote of the best response, its number, then the scores."""
+    best, place = preference.question.responses[preference.label], permutation.index(preference.label)
     quote = " ".join(best.split()[:QUOTED])
+    critique = f'The query is answered by "{quote}", which is Response {place + 1}.'
     scores = tuple(BEST if own == preference.label else OTHER for own in permutation)
-    return write(Judgement(principles="", critique=f'The query is answered by "{quote}".', scores=scores))
+    return write(Judgement(principles="", critique=critique, scores=scores))
 
 
 def preference_rows(preferences: Sequence[Preference]) -> Iterator[dict[str, object]]:

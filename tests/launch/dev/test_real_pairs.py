@@ -94,6 +94,7 @@ def test_the_teacher_is_right_in_both_orders_and_teaches_one_kind(rows: Rows, tm
         assert isinstance(read, Judgement)
         assert rule_reward(unshuffle(read.scores, each["permutation"]), pair.label, 2) == 1.0
         assert each["text"].startswith('Analysis: The query is answered by "' + pair.question.responses[pair.label][:12])
+        assert f", which is Response {each['permutation'].index(pair.label) + 1}." in each["text"]
         assert (each["hinted"], pair.subset) == (True, ASIDE)
     assert Counter(each["permutation"] for each in rows["teacher.jsonl"]) == {(0, 1): 30, (1, 0): 30}
 

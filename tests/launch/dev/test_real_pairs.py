@@ -23,13 +23,13 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def answers() -> list[Answer]:
-    return [
-        Answer(
-            query=f"What is a {adjective} {noun} for?",
-            text=f"{noun.capitalize()} {adjective} is the thing to take where one {'often ' * (number % 3)}needs a {noun}.",
-        )
-        for number, (adjective, noun) in enumerate((a, n) for a in ADJECTIVES for n in NOUNS)
-    ]
+    """Texts of three lengths; every fifth begins with the same two words."""
+    made = []
+    for number, (adjective, noun) in enumerate((a, n) for a in ADJECTIVES for n in NOUNS):
+        begins = "This here" if number % 5 == 0 else f"{noun.capitalize()} {adjective}"
+        text = f"{begins} is the thing to take where one {'often ' * (number % 3)}needs a {noun}."
+        made.append(Answer(query=f"What is a {adjective} {noun} for?", text=text))
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -60,15 +60,16 @@ Couple = tuple[Answer, Answer]
 
 
 def answers_of(preferences: Sequence[Preference]) -> list[Answer]:
-    """Return the best response of each query, opening sentences only; queries and openings that are too long are left out."""
-    found = dict[str, Answer]()
+    """Return the best response of each query, opening sentences only, each text once; what is too long is left out."""
+    found, texts = dict[str, Answer](), set[str]()
     for preference in preferences:
         best = preference.label if len(preference.question.responses) > 1 else 0
         if len(preference.question.responses) == 1 and not preference.label:
             continue
         query, text = " ".join(preference.question.query.split()), opening(preference.question.responses[best])
-        if len(query) <= QUERY and len(text) in RESPONSE:
-            found.setdefault(query, Answer(query=query, text=text))
+        if len(query) <= QUERY and len(text) in RESPONSE and query not in found and text not in texts:
+            found[query] = Answer(query=query, text=text)
+            texts.add(text)
     return list(found.values())
 
 

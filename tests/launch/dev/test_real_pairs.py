@@ -27,7 +27,7 @@ def answers() -> list[Answer]:
     made = []
     for number, (adjective, noun) in enumerate((a, n) for a in ADJECTIVES for n in NOUNS):
         begins = "This here" if number % 5 == 0 else f"{noun.capitalize()} {adjective}"
-        text = f"{begins} is the thing to take where one {'often ' * (number % 3)}needs a {noun}."
+        text = f"{begins} is the thing to take where one {'often ' * (number % 3)}needs a {adjective} {noun}."
         made.append(Answer(query=f"What is a {adjective} {noun} for?", text=text))
     return made
 
@@ -120,7 +120,7 @@ def test_a_best_response_is_cut_at_the_end_of_a_sentence() -> None:
     assert real_pairs.opening("x" * 200) == ""
 
 
-def test_the_best_response_of_each_query_is_taken_once() -> None:
+def test_the_best_response_of_each_query_is_taken_once_and_no_text_twice() -> None:
     good, bad = "This one is long enough to be taken.", "This one would be long enough too, but is bad."
     question = Question(id="a", query="Which\none?", responses=(bad, good))
     single = Question(id="b", query="Is it?", responses=(bad,))
@@ -128,6 +128,7 @@ def test_the_best_response_of_each_query_is_taken_once() -> None:
         Preference(question=question, label=1),
         Preference(question=question, label=0),
         Preference(question=single, label=0),
+        Preference(question=Question(id="d", query="Another query with that answer?", responses=(bad, good)), label=1),
         Preference(question=Question(id="c", query="q" * 201, responses=(bad, good)), label=1),
     ]
     assert real_pairs.answers_of(preferences) == [Answer(query="Which one?", text=good)]

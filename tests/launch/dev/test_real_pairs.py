@@ -23,10 +23,10 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 def answers() -> list[Answer]:
-    """Texts of three lengths; every fifth begins with the same two words."""
+    """Texts of three lengths; every other one begins with the same two words."""
     made = []
     for number, (adjective, noun) in enumerate((a, n) for a in ADJECTIVES for n in NOUNS):
-        begins = "This here" if number % 5 == 0 else f"{noun.capitalize()} {adjective}"
+        begins = "This here" if number % 2 else f"{noun.capitalize()} {adjective}"
         text = f"{begins} is the thing to take where one {'often ' * (number % 3)}needs a {adjective} {noun}."
         made.append(Answer(query=f"What is a {adjective} {noun} for?", text=text))
     return made

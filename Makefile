@@ -1,4 +1,5 @@
 # make demo    install, then train on the small world and write its report
+# make demo-real  a real language model learns to judge real text: Python's documentation, or DATA="preferences.jsonl ..."
 # make test    install, then lint, types, arrows, all fast tests and one of each slow kind: minutes
 # make test-full  the other slow tests, runs that are killed and resumed, and a short storm
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
@@ -19,10 +20,18 @@ unexport PYTHONDONTWRITEBYTECODE
 # Files go to the workers in the order of tests/conftest.py, the longest first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-full bench chaos check resolve smollm2 clean
+.PHONY: demo demo-real test test-full bench chaos check resolve smollm2 clean
 
 demo: $(STAMP)
 	$(BIN)/python launch/run.py --config tiny
+
+# Pairs of real text and judgements of some of them, then the cold start, online RL and the report. SEED=1 is another run.
+SEED ?= 0
+PAIRS := runs/real-text-$(SEED)
+demo-real: smollm2
+	$(BIN)/python -m launch.dev.real_pairs $(PAIRS) $(DATA) --seed $(SEED)
+	$(BIN)/python launch/run.py --config real-text run.seed=$(SEED) data.train=[$(PAIRS)/train.jsonl] \
+	    data.heldout=[$(PAIRS)/heldout.jsonl] cold_start.teacher=$(PAIRS)/teacher.jsonl
 
 test: $(STAMP) check
 	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)

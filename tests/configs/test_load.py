@@ -27,7 +27,7 @@ def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> N
 
 
 def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
-    assert presets() == ["gemma2-27b", "qwen3-8b", "smollm2-135m", "tiny"]
+    assert presets() == ["gemma2-27b", "qwen3-8b", "real-text", "smollm2-135m", "tiny"]
     assert sorted(SHIPPED) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
@@ -199,7 +199,7 @@ def test_a_file_that_exists_is_no_override_unless_it_is_called_like_a_leaf(
 
 @pytest.mark.parametrize("name", ["huge", "x" * 5000, "nul \x00", "/"])
 def test_no_such_preset_lists_them(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"presets are gemma2-27b, qwen3-8b, smollm2-135m, tiny$"):
+    with pytest.raises(ConfigError, match=r"presets are gemma2-27b, qwen3-8b, real-text, smollm2-135m, tiny$"):
         load(name)
 
 

@@ -87,6 +87,7 @@ def test_if_nothing_is_left_the_run_ends_with_the_remedy(config: Config, inputs:
 @pytest.mark.parametrize("setting", ["cold_start.enabled=false", "cold_start.samples=0"])
 def test_what_is_easy_must_be_known(setting: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"data\.skip_easy = true: the cold start's judgements without a hint say what is easy"
+        ConfigError,
+        match=r"data\.skip_easy = true: the policy's own judgements of the cold start without a hint say what is easy",
     ):
         load("tiny", ["data.skip_easy=true", setting, "meta_rm.enabled=false"])

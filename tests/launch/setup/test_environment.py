@@ -56,7 +56,7 @@ for script in {[str(script) for script in SCRIPTS if script.parent.name == "laun
     env = os.environ | OLD_TERMINALS[0]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(b"usage: ") == 6
+    assert done.stdout.count(b"usage: ") == 7
     assert b"\\u2500" in done.stdout, "a drawing in it"
 
 

@@ -55,13 +55,15 @@ def test_one_order_is_the_first_of_several(tokenizer: Tokenizer) -> None:
         assert (alone.views[0].permutation, alone.views[0].token_ids) == (both.views[0].permutation, both.views[0].token_ids)
 
 
-def test_a_preference_of_which_one_order_is_too_long_is_passed_over_whole(tokenizer: Tokenizer) -> None:
+def test_a_preference_of_which_one_order_is_too_long_is_passed_over_whole(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     question = of_size(2)
     whole = prompt_source(CONFIG, [question], tokenizer)
     odd = PromptSource(
         [question], tokenizer=tokenizer, template=template("compact"), seed=0, max_tokens=10**6, orders=2, samples=4
     )
-    lengths = iter([10, 10**6 + 1])
-    odd._token_ids = lambda *given: (1,) * next(lengths)  # type: ignore[method-assign]
     assert whole.at(0, 0) is not None
+    lengths = iter([10, 10**6 + 1])
+    monkeypatch.setattr(tokenizer, "encode", lambda message: (1,) * next(lengths))
     assert odd.at(0, 0) is None

@@ -39,7 +39,9 @@ def test_the_preflight_tokenizes_a_sample_of_the_training_prompts_and_each_held_
     inputs = prepare_run(config, preset="tiny")
     assert len(inputs.train) == 5000
     assert len(inputs.drafts) == 40
-    assert len(encoded) <= 40 + SAMPLE + 2 + 1, "the hints take one prompt for each scale, the check of the tokenizer one"
+    assert len(encoded) <= 40 + 2 * SAMPLE + 2 * 2 + 1, (
+        "two orders each; the hints take one preference for each scale, the tokenizer's check one"
+    )
     assert inputs.skipped == {}
 
 

@@ -30,7 +30,7 @@ def config_of(seed: int) -> Config:
 
 def engine_seeds(config: Config) -> list[int]:
     stage = object.__new__(StageActors)  # no Ray: only the settings of its engines are looked at
-    stage._config, stage._model = config, "model"
+    stage._config, stage._model, stage._tokenizer = config, "model", None
     return [stage._engine(number).args[0].seed for number in (0, 1, 70)]  # type: ignore[attr-defined]
 
 

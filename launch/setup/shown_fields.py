@@ -26,7 +26,9 @@ def shown_notes(config: Config, data: Sequence[PreferenceData]) -> list[str]:
             having = _having(each, field)
             same = sum(question.reference in question.responses for question in having) if field == "reference" else 0
             beware = f"; in {same} of them it is one of the responses, word for word, which names the label" if same else ""
-            notes.append(f"prompts.show: {len(having)} of {len(each.preferences)} rows of {each.leaf} have the field {field}{beware}")
+            notes.append(
+                f"prompts.show: {len(having)} of {len(each.preferences)} rows of {each.leaf} have the field {field}{beware}"
+            )
     return notes
 
 

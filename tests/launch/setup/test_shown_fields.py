@@ -70,7 +70,7 @@ def test_how_many_rows_have_them_is_noted_and_where_one_names_the_label(tmp_path
     data = load_training(config)
     require_shown(config, data)
     assert shown_notes(config, [data]) == [
-        "prompts.show: 2 of 3 rows of data.train have the field reference; in 1 of them it is one of the responses, word for word,"
-        " which names the label"
+        "prompts.show: 2 of 3 rows of data.train have the field reference; in 1 of them it is one of the responses, word for"
+        " word, which names the label"
     ]
     assert shown_notes(config_of(tmp_path, {"reference": "It is 4."}, show="[]"), [data]) == []

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import exp
 
+from grm.judgement import verdict_start, without_thoughts
+
 _BOXED = re.compile(r"boxed")
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -50,7 +52,8 @@ def expected_scores(
 
     Args:
         tokens: Of the completion.
-        scores: Those that were read in it, whole numbers in its last `boxed` that holds them.
+        scores: Those that were read in it, whole numbers in the box that the strict parser reads; where it does not hold them,
+            in the last `boxed` outside of thoughts that does.
         low: The lowest score.
         high: The highest score.
 
@@ -78,9 +81,11 @@ def expected_scores(
 
 
 def _spans(text: str, scores: Sequence[float]) -> list[int]:
-    """Return where each score begins: in the last box whose first numbers they are; nothing if there is none."""
-    for box in reversed(list(_BOXED.finditer(text))):
-        numbers = [found for found, _ in zip(_NUMBER.finditer(text, box.end()), scores, strict=False)]
+    """Return where each score begins: in the verdict, or in the last box whose first numbers they are; nothing if there is
+    none. A box behind the verdict that repeats it is sure of each score, and no measure of the verdict."""
+    strict, boxes = verdict_start(text), _BOXED.finditer(without_thoughts(text))
+    for start in [*([] if strict is None else [strict]), *reversed([box.end() for box in boxes])]:
+        numbers = [found for found, _ in zip(_NUMBER.finditer(text, start), scores, strict=False)]
         if [int(found.group()) for found in numbers] == list(scores):
             return [found.start() for found in numbers]
     return []

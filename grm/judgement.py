@@ -90,9 +90,9 @@ class ParseFailure:
 
 
 def training_score_range(n: int) -> ScoreRange:
-    """Return 0/1 for a single response and 1..10 otherwise, as in training and in a run's greedy judgements.
+    """Return 0/1 for a single response and 1..10 otherwise, as in training.
 
-    Votes, and every judgement of `launch/evaluate.py`, are GRADED for every n.
+    Every evaluation, a run's own among them, asks for GRADED scores for every n.
     """
     return ScoreRange.VERDICT if n == 1 else ScoreRange.GRADED
 
@@ -122,6 +122,14 @@ def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement
     first = next(match for end in ends if (match := _BOX.match(text, end)))
     behind = first.end() + len(closed(text, first.end()) or "")  # its brace is a closing mark
     return Judgement(principles=principles, critique=critique, scores=scores, rest=completion[behind:].strip(CLOSERS))
+
+
+def verdict_start(completion: str) -> int | None:
+    """Return where the content of the box begins that `parse` reads; None where there is no such box."""
+    text = without_thoughts(completion)
+    labels = [label for label in _LABEL.finditer(text) if label.group(1).lower() == "scores"]
+    box = _BOX.match(text, labels[-1].end()) if labels else None
+    return None if box is None else box.end()
 
 
 def parse_training(completion: str, n: int, *, cut_short: bool) -> Judgement | ParseFailure:

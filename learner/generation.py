@@ -24,6 +24,13 @@ class GreedyRequest:
     """Tokens of a completion at most."""
     end: int
     """The token that ends a completion."""
+    other_ends: tuple[int, ...] = ()
+    """Other tokens that end one, as they do in the engine."""
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens that end a completion."""
+        return (self.end, *self.other_ends)
 
 
 def share(prompts: Sequence[tuple[int, ...]], rank: int, world: int) -> list[tuple[int, ...]]:
@@ -45,15 +52,16 @@ def complete(
     Args:
         model: a Hugging Face causal LM, in training or not.
         prompts: of this rank.
-        request: limit and end.
+        request: limit and ends.
         rows: prompts completed at a time.
         synced: whether ranks that are done wait for the others, as they must where the weights are partitioned.
         device: of the model.
     """
     # What the model's folder says of sampling, as a penalty, would be merged in otherwise.
     model.generation_config = GenerationConfig()
+    ends = list(request.ends)
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=request.limit, eos_token_id=request.end, pad_token_id=request.end, use_cache=True
+        do_sample=False, max_new_tokens=request.limit, eos_token_id=ends, pad_token_id=request.end, use_cache=True
     )
     training = model.training
     model.eval()  # in training, gradient checkpointing keeps no cache
@@ -68,12 +76,13 @@ def complete(
                 written = model.generate(
                     input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=settings, synced_gpus=synced
                 )
-                completions += [_ended(row, request.end) for row in written[:, width:].tolist()]
+                completions += [_ended(row, ends) for row in written[:, width:].tolist()]
     finally:
         model.train(training)
     return completions
 
 
-def _ended(ids: Sequence[int], end: int) -> tuple[int, ...]:
-    """Return the ids up to the end token: what stands behind it is padding."""
-    return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+def _ended(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
+    """Return the ids up to the first end token: what stands behind it is padding."""
+    length = next((place for place, token in enumerate(ids, start=1) if token in ends), len(ids))
+    return tuple(ids[:length])

@@ -6,6 +6,10 @@ the *forward* KL(pi_ref || pi_theta). That is what GRPO has (arXiv:2402.03300) a
 (arXiv:2512.02556, eq. 7) multiplies by the importance ratio and lets its gradient count, which makes value and gradient
 those of KL(pi_theta || pi_ref); that is `unbiased`. (TRL 1.16 has the same as `use_bias_correction_kl`, without w.)
 
+With w = r both are exact whoever sampled. A bound on r is felt here as in the policy term: what a correction truncates counts
+for less, and what it masks (w = 0) has no KL either, in the loss and in `loss/kl`: of a token on which the engines disagree
+nothing is learnt. `k3` keeps the KL of all tokens.
+
 Both are limited as in verl (`low_var_kl`): d to +-20, the value to 10, so that no token can make a batch infinite.
 """
 

@@ -37,6 +37,8 @@ def penalty(
     """Lower the reward of what is near the limit, as DAPO's soft overlong punishment (eq. 13; `overlong: penalty`).
 
     With |y| tokens, L the limit and c = L / 5 the penalised part: nothing up to L - c, then ((L - c) - |y|) / c, so -1 at L.
+    What was cut has the rule's -1 already, so it has -2. No one else reads these rewards: which groups are informative
+    (`grpo.filter`), right or wrong, the rule alone says, as DAPO filters by accuracy.
     """
     del truncated
     part = PENALISED_SHARE * limit

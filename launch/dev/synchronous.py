@@ -6,10 +6,11 @@ One iteration makes policy version v + 1 out of version v:
                    of them with the responses in one order, half in the other (`rollout.orders`).
     2. Reward.     Parse each judgement's scores and compare them with the label: +1 if the labelled response is strictly
                    the best, else -1; a judgement that does not parse, or was cut short, is wrong.
-    3. Filter.     A group whose rewards are all equal has no gradient. Sample others until B groups have one.
+    3. Filter.     A group whose rewards are all equal has no policy gradient. Sample others until B groups have one
+                   (`grpo.filter`).
     4. Advantage.  Within each group, whatever order was read, A_i = (r_i - mean r) / std r. Who always prefers the second
                    response is right half of the time, and gains nothing.
-    5. Step.       One optimiser step on the GRPO loss: the clipped surrogate, plus beta times KL(policy, reference). The
+    5. Step.       One optimiser step on the GRPO loss: minus ratio times advantage, plus beta times KL(policy, reference). The
                    loss itself is close to 0, since advantages sum to 0 and all ratios are 1; its gradient is not.
     6. Publish.    Load the new weights into the sampling engine.
 

@@ -38,15 +38,20 @@ class JudgedPrompts:
     """Tokens of a judgement at most."""
 
     def request(self) -> GreedyRequest:
-        """Returns what the learner is asked."""
-        end = self.tokenizer.end_token
-        return GreedyRequest(prompts=tuple(draft.views[0].token_ids for draft in self.drafts), limit=self.limit, end=end)
+        """Returns what the learner is asked. It ends where the engine does: the untrained model may end in another token than
+        that of the chat template."""
+        return GreedyRequest(
+            prompts=tuple(draft.views[0].token_ids for draft in self.drafts),
+            limit=self.limit,
+            end=self.tokenizer.end_token,
+            other_ends=tuple(self.tokenizer.other_ends),
+        )
 
     def accuracy(self, completions: Sequence[Sequence[int]]) -> float:
         """Returns the share of completions, in the order of the prompts, that the rule rewards."""
-        right = 0
+        right, ends = 0, self.request().ends
         for preference, draft, ids in zip(self.preferences, self.drafts, completions, strict=True):
-            text, cut_short = self.tokenizer.decode(ids), self.tokenizer.end_token not in ids[-1:]
+            text, cut_short = self.tokenizer.decode(ids), not set(ids[-1:]) & set(ends)
             right += apply_rule(preference, draft.views[0].permutation, text, cut_short=cut_short).reward > 0
         return right / len(self.drafts)
 

@@ -5,6 +5,7 @@ from math import log
 import pytest
 
 from grm.expected_scores import TokenChoice, expected_scores, trimmed
+from grm.judgement import Judgement, parse
 
 
 def token(text: str, **shares: float) -> TokenChoice:
@@ -65,8 +66,21 @@ def test_blanks_and_brackets_within_a_token() -> None:
 
 def test_the_last_box_that_holds_the_scores_counts() -> None:
     guess = [*BEGIN, choice("7", {"7": 0.5, "9": 0.5}), END]
-    assert expected_scores([*guess, *BEGIN, choice("7", {"7": 1.0}), END], (7,)) == (7.0,)
+    again = [token("\nScores:"), *BEGIN[1:]]
+    assert expected_scores([*guess, *again, choice("7", {"7": 1.0}), END], (7,)) == (7.0,)
     assert expected_scores([*guess, *BEGIN, choice("3", {"3": 1.0}), END], (7,)) == pytest.approx((8.0,))
+
+
+def test_the_scores_are_those_of_the_box_that_the_strict_parser_reads() -> None:
+    verdict = [*BEGIN, choice("7", {"7": 0.5, "9": 0.5}), END]
+    sure = [*BEGIN[1:], choice("7", {"7": 1.0}), END]
+    for behind in ([token("\nSo it is"), *sure], [token("\nScores given: "), *sure], [token("\n<think>"), *BEGIN, *sure]):
+        tokens = [*verdict, *behind]
+        text = "".join(each.text for each in tokens)
+        assert isinstance(parse(text, 1), Judgement)
+        assert expected_scores(tokens, (7,)) == pytest.approx((8.0,)), text
+    thought = [token("<think>"), *sure, token("</think>\n"), token("{"), choice("7", {"7": 1.0}), END]
+    assert expected_scores(thought, (7,)) is None, "nobody reads a box in a thought"
 
 
 def test_what_has_no_expectation() -> None:

@@ -39,3 +39,8 @@ def test_it_writes_what_is_likeliest_up_to_the_end_token(model: Path, rows: int)
     with torch.no_grad():
         assert written == [plainly(network.eval(), prompt, 12) for prompt in PROMPTS]
     assert all(END not in ids[:-1] for ids in written)
+    longest = max(written, key=len)
+    request = GreedyRequest(prompts=tuple(PROMPTS), limit=12, end=END, other_ends=(longest[1],))
+    ended = complete(network, PROMPTS, request, rows=rows, synced=False, device=torch.device("cpu"))
+    assert ended == [ids[: min(ids.index(end) + 1 if end in ids else 12 for end in request.ends)] for ids in written]
+    assert len(ended[written.index(longest)]) <= 2 < len(longest)

@@ -74,10 +74,12 @@ def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
     """Compare losses, gradient norms and other metrics to 1e-5.
 
     Weights are compared as a whole only: Adam divides a gradient that is nothing but rounding by its own size, so that
-    single elements may differ.
+    single elements may differ. A single logit feels that, hence 1e-4.
     """
     if name.endswith("judged"):
         assert actual.tolist() == expected.tolist(), name
+    elif name.endswith("logits"):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4, err_msg=name)
     elif "metrics" in name or "probe" in name:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     else:

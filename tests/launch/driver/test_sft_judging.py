@@ -1,6 +1,7 @@
 """How the model is judged while it is fine-tuned: which preferences, by which rule, and what the ranks are told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,6 +84,18 @@ def test_the_rule_judges_and_the_prompt_is_the_policys_own(tokenizer: Tokenizer,
     assert request.prompts == tuple(draft.views[0].token_ids for draft in judged.drafts)
     assert (request.limit, request.end) == (CONFIG.rollout.max_new_tokens, tokenizer.completion("x")[-1])
     assert "Hint" not in "".join(tokenizer.decode(ids) for ids in request.prompts)
+
+
+def test_a_judgement_may_end_in_any_token_at_which_the_engine_stops(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    judged, other = chosen(tokenizer, tmp_path, sampled=NAMES[:9], kept=NAMES[:9], count=31), 1_000_000
+    decode = lambda ids: tokenizer.decode(ids[:-1])  # noqa: E731
+    two: Any = SimpleNamespace(end_token=tokenizer.end_token, other_ends={other: tokenizer.end_token}, decode=decode)
+    judged = replace(judged, tokenizer=two)
+    pairs = zip(judged.preferences, judged.drafts, strict=True)
+    right = [tokenizer.completion(judgement(p, d.views[0].permutation, "r"))[:-1] for p, d in pairs]
+    assert judged.request().ends == (tokenizer.end_token, other)
+    assert judged.accuracy([(*ids, other) for ids in right]) == 1
+    assert judged.accuracy([(*ids, 5) for ids in right]) == 0, "cut short"
 
 
 class FakeRank:

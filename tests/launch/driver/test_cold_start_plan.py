@@ -129,9 +129,9 @@ def test_the_hint_names_the_shown_position_of_the_best_and_stands_in_no_plain_pr
 
 
 def test_a_judgement_that_goes_on_behind_its_scores_is_not_kept(tokenizer: Tokenizer) -> None:
-    group = next(group for group in planned(tokenizer) if len(group.plain.permutation) == 1)
+    group = next(group for group in planned(tokenizer) if len(group.plain.views[0].permutation) == 1)
     texts = ("Scores: \\boxed{1}\n\nUser: more", "Scores: \\boxed{1}", "Scores: \\boxed{0} and more")
-    judged = [((5, 6), text, reward, "") for text, reward in zip(texts, (1.0, 1.0, -1.0), strict=True)]
+    judged = [(0, (5, 6), text, reward, "") for text, reward in zip(texts, (1.0, 1.0, -1.0), strict=True)]
     written = row(group.plain, judged, ("kept", "kept", "wrong"), hinted=False)
     assert [c["verdict"] for c in written["completions"]] == ["rambling", "kept", "wrong"]
     written = row(group.plain, judged[:2], ("hinted_kept", "too_easy"), hinted=True)

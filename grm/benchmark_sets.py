@@ -167,7 +167,8 @@ RMB_SETS: Mapping[str, tuple[str, Converter]] = {"Pairwise": ("Pairwise_set", rm
 def _table(name: str, part: Part, folder: str, revision: str | None) -> Iterator[tuple[str, Item]]:
     """Yield (place, preference or skip) of a table's rows. In a folder, a benchmark of several tables has a folder for each."""
     location = _copy(name, part, Path(folder)) if folder else part.location
-    rows = training_rows(location, None, revision, split=part.split, config=None if folder else part.config)
+    config = None if folder else part.config
+    rows = training_rows(location, None, revision, split=part.split, config=config, kind=PREFIX)
     key = "/".join(filter(None, (part.location.split("/")[-1], part.config, part.split)))
     for number in range(len(rows)):
         where = f"{PREFIX}{key} row {number}"

@@ -254,16 +254,23 @@ def _verdicts(table: Any, known: str) -> Iterator[tuple[str, bool]]:
 
 
 def training_rows(
-    location: str, data_dir: str | None, revision: str | None, *, split: str = "train", config: str | None = None
+    location: str,
+    data_dir: str | None,
+    revision: str | None,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    kind: str = "hf:",
 ) -> Any:
     """Return the table of a set, with len() and [index] -> row: from a folder or file, the cache or the net.
 
     A copy without the split is read whole if it has one split only: files that tell no splits are all `train`.
+    `kind` is what the source begins with, for errors.
     """
     try:
         import datasets
     except ModuleNotFoundError:
-        raise DataError("hf: sources need the `datasets` library; pip install datasets") from None
+        raise DataError(f"{kind} sources need the `datasets` library; pip install datasets") from None
     try:
         if Path(location).is_file():
             return datasets.load_dataset("json", data_files=location, split="train")
@@ -272,6 +279,6 @@ def training_rows(
         every = datasets.load_dataset(location, data_dir=data_dir, revision=revision)
         return every[split] if split in every or len(every) > 1 else next(iter(every.values()))
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        remedy = "check the name and the network, or give hf:<name>@<folder with a copy>"
+        remedy = f"check the name and the network, or give {kind}<name>@<folder with a copy>"
         at = f"@{revision}" if revision else ""
-        raise DataError(f"hf:{location}{at}: cannot be loaded ({error}); {remedy}") from error
+        raise DataError(f"{kind}{location}{at}: cannot be loaded ({error}); {remedy}") from error

@@ -34,7 +34,7 @@ from launch.setup.run_config import load_run_config
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 all judged, 1 some preferences got no answer or the judge failed, 2 the input cannot be used,
     130 stopped by a signal."""
-    arguments = _parser().parse_intermixed_args(argv)
+    arguments = parser().parse_intermixed_args(argv)
     return exit_status(lambda: start(arguments), remedy="; start it again with the same --out to go on")
 
 
@@ -55,23 +55,24 @@ def start(arguments: argparse.Namespace) -> int:
     return FAILED if evaluate(config_of(arguments), target) else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
-    parser.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
-    parser.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
-    parser.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
-    parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
+    options.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
+    options.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
+    options.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
+    options.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
+    options.add_argument(
         "--extra-body",
         default="",
         metavar="JSON",
         help='more fields of each request to the endpoint, as {"chat_template_kwargs": {"enable_thinking": false}}',
     )
-    parser.add_argument("--config", default=EVALUATION, help="preset or file with prompts, lengths and machine")
-    parser.add_argument("--out", default="", help="folder of the results (default: evaluations/MODEL)")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="launch/run.py --explain lists the keys")
-    return parser
+    options.add_argument("--config", default=EVALUATION, help="preset or file with prompts, lengths and machine")
+    options.add_argument("--out", default="", help="folder of the results (default: evaluations/MODEL)")
+    options.add_argument("overrides", nargs="*", metavar="section.key=value", help="launch/run.py --explain lists the keys")
+    return options
 
 
 def extra_body_of(arguments: argparse.Namespace) -> dict[str, Any] | None:

@@ -73,10 +73,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
         overrides=[*(source for source in arguments.data if is_override(source)), *arguments.overrides],
     )
     if not arguments.compare:
-        print(describe(arguments.row, row, choices, tokens_per_s=arguments.tokens_per_s))
+        command = evaluation_arguments(arguments.row, row, choices)
+        config = evaluate.config_of(evaluate.parser().parse_intermixed_args(command))
+        orders, speed = config.eval.both_orders, arguments.tokens_per_s
+        print(describe(arguments.row, row, choices, both_orders=orders, tokens_per_s=speed))
         if not arguments.run:
             return 0
-        if status := evaluate.main(evaluation_arguments(arguments.row, row, choices)):
+        if status := evaluate.main(command):
             return status
     compared = compare(row, choices.out)
     write(choices.out, arguments.row, row, compared)

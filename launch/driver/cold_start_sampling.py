@@ -76,7 +76,7 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
     for index in order[: cold.preferences or None]:
         preference = preferences[index]
         name = preference.question.id
-        salt = f"cold-start/{seed}/{name}"
+        salt = salt_of(config, name)
         if cold.samples and (plain := prompts.draft(index, salt, samples=cold.samples)):
             planned.append(Planned(asked=plain, plain=plain, hinted=False, seed=_seed(seed, name, False)))
         # The second order: fewer of an odd number of plain judgements have read it.
@@ -84,6 +84,11 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
         if cold.hinted and plain and hinted:
             planned.append(Planned(asked=hinted, plain=plain, hinted=True, seed=_seed(seed, name, True)))
     return planned
+
+
+def salt_of(config: Config, preference: str) -> str:
+    """Returns what the prompts of a preference are drawn with: the orders of its responses, and that of an example."""
+    return f"cold-start/{config.run.seed}/{preference}"
 
 
 def _seed(run: int, preference: str, hinted: bool) -> int:

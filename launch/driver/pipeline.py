@@ -18,10 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from buffer import files
 from buffer.ledger import Ledger
 from buffer.streams import connect
-from configs.load import dump
 from configs.schema import Config
 from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
@@ -32,22 +30,22 @@ from launch.driver.easy_preferences import without_easy
 from launch.driver.issue import reopen
 from launch.driver.online_rl import Training
 from launch.driver.own_streams import require_own_streams
+from launch.driver.run_begin import EVALUATIONS, announce, evaluations_of, new_tracker
 from launch.driver.run_end import FAILURES, failure_sentence, record
 from launch.driver.run_state import RunState
 from launch.driver.summary import Finished, RunResults, summary
 from launch.driver.teacher_sampling import require_teacher
-from launch.judging.heldout import Evaluation, When
+from launch.judging.heldout import When
 from launch.judging.meta_scores import guiding_meta_rm
 from launch.judging.run_judgements import RunJudgements
 from launch.monitoring import jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.redaction import redacted
-from launch.monitoring.tracker import Tracker
 from launch.monitoring.wandb_check import require_usable
 from launch.page.scaling import vote_metrics
-from launch.setup import fingerprints, resource_plan
+from launch.setup import resource_plan
 from launch.setup.places import private_files
-from launch.setup.preflight import format_notes, format_skipped, format_used, prepare_run
+from launch.setup.preflight import prepare_run
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
@@ -87,14 +85,15 @@ class Pipeline:
         with ExitStack() as stack:  # whatever happens in here, a signal too, what was begun is ended
             stack.callback(os.close, lock_run_folder(self.folder))
             self._load_results()
-            self._announce()
+            announce(self._config, self._inputs, resumed=self._resumed, continued=self._continued)
             self._cluster = self._make_cluster()
             end_on_signals()
             stack.enter_context(self._cluster)
             stack.enter_context(private_files())
             require_own_streams(self._config, self._cluster.address(), self.folder, continued=self._continued)
             self._cluster.require_shared_folder()
-            self._tracker = self._make_tracker()  # what an earlier try has recorded is untouched up to here
+            # What an earlier try has recorded is untouched up to here.
+            self._tracker = new_tracker(self._config, self.folder, self._revisions)
             end_on_signals()  # again: Ray put its own handlers in place
             steps, bound = self._config.grpo.steps, self._config.grpo.max_staleness
             self._progress = stack.enter_context(ProgressDisplay(steps, bound, title=self.folder.name))
@@ -108,21 +107,7 @@ class Pipeline:
         """What an earlier try has found. The lock is held: reading may repair a file."""
         self._run_state = RunState(self.folder / "run_state.json")
         self._results = RunResults(judged=self._inputs.judged, training=self._run_state.totals)
-        for row in jsonl_log.repair_and_read(self.folder / "evaluations.jsonl"):
-            self._results.evaluations[row["when"]] = Evaluation.from_row(row)
-
-    def _announce(self) -> None:
-        config, inputs = self._config, self._inputs
-        notes = list(inputs.notes)
-        if self._continued and not inputs.known:
-            notes.append("the run began before its data, template and model were recorded, so nobody can tell if they changed")
-        if not inputs.known:
-            fingerprints.write(self.folder, inputs.fingerprints)
-        if not self._resumed:
-            files.write(self.folder / "config.yaml", dump(config))
-        described = resource_plan.describe(config, inputs.processes)
-        data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
-        print(f"run        {self.folder}\n{described}{data}{format_notes(notes)}", flush=True)
+        self._results.evaluations.update(evaluations_of(self.folder))
 
     def _make_cluster(self) -> Cluster:
         gpus = resource_plan.gpus_needed(self._config)
@@ -134,11 +119,6 @@ class Pipeline:
             gpus=gpus,
             continued=self._continued,
         )
-
-    def _make_tracker(self) -> Tracker:
-        tracking = self._config.tracking
-        recorded = {**self._config.model_dump(), "revisions": self._revisions}
-        return Tracker(self.folder, self.folder.name, recorded, tracking.project, tracking.mode)
 
     def _make_judgements(self) -> RunJudgements:
         inputs, note = self._inputs, self._progress.note
@@ -268,7 +248,7 @@ class Pipeline:
         with self._timed(f"evaluate_{when}"):
             result, samples = self._judgements.evaluate(actors, when, version=version)
         self._results.evaluations[when] = result
-        jsonl_log.append(self.folder / "evaluations.jsonl", [result.row()])
+        jsonl_log.append(self.folder / EVALUATIONS, [result.row()])
         self._tracker.log(result.metrics())
         self._tracker.samples(samples)
         self._progress.update(accuracy=result.accuracy)

@@ -5,8 +5,9 @@
     file ─▶ judgements by preference and order ─▶ text ─┘
 
 No engine of ours and no stream takes part. The lines are those of `cold_start_sampling.py`: each completion stands under the
-policy's own plain prompt, and is judged as it will be learnt, with special tokens broken. One that does not fit in the context
-behind its prompt is left out, and counted in the line's `too_long`.
+policy's own plain prompt, and is judged as it will be learnt: with special tokens broken, and without the thoughts of a teacher
+that thinks, unless the policy shall think, too (`prompts.thinking`). One that does not fit in the context behind its prompt is
+left out, and counted in the line's `too_long`.
 """
 
 import time
@@ -21,11 +22,12 @@ from actors.reward import apply_rule
 from configs.load import ConfigError
 from configs.paths import output_path
 from configs.schema import Config
+from grm.judgement import without_thoughts
 from grm.preferences import Preference
 from grm.rejection import Verdict, given_verdicts, hinted_verdicts
 from grm.teacher_files import TeacherJudgement
 from launch.cluster.failures import RunFailed
-from launch.driver.cold_start_sampling import Judged, Planned, missing, row, verdicts_of, views_of
+from launch.driver.cold_start_sampling import Judged, Planned, missing, row, salt_of, verdicts_of, views_of
 from launch.judging.endpoint import Endpoint, EndpointError
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring import jsonl_log
@@ -59,7 +61,7 @@ class Taught:
         self, preference: Preference, view: int, permutation: tuple[int, ...], text: str, *, ended: bool = True
     ) -> Judged:
         """Returns a teacher's text as the policy would have written it, with the rule's reward."""
-        ids = self.tokenizer.completion(text, ended=ended)
+        ids = self.tokenizer.completion(text if self.config.prompts.thinking else _unthought(text), ended=ended)
         learnt = self.tokenizer.decode(ids)
         verdict = apply_rule(preference, permutation, learnt, cut_short=not ended)
         return view, ids, learnt, verdict.reward, verdict.failure
@@ -70,6 +72,12 @@ class Taught:
         fitting = [pair for pair in zip(judged, verdicts, strict=True) if len(pair[0][1]) <= room[pair[0][0]]]
         line = row(plain, [each for each, _ in fitting], [verdict for _, verdict in fitting], hinted=hinted)
         return line | {"too_long": len(judged) - len(fitting)}
+
+
+def _unthought(text: str) -> str:
+    """Returns a text without its thoughts; one that has none stays as it is."""
+    bare = without_thoughts(text)
+    return text if bare == text else bare.strip()
 
 
 def connect(config: Config) -> Endpoint:
@@ -143,10 +151,11 @@ def _answers(
 
 def _requests(taught: Taught, group: Planned, index: int, endpoint: Endpoint) -> list[JudgeRequest]:
     best, before, requests = taught.train[index].label if group.hinted else None, 0, []
+    salt, escape = salt_of(taught.config, group.asked.preference), endpoint.escape_special_tokens
     for view in group.asked.views:
         requests.append(
             JudgeRequest(
-                message=taught.prompts.message(index, view.permutation, endpoint.escape_special_tokens, best=best),
+                message=taught.prompts.message(index, view.permutation, escape, salt=salt, best=best),
                 samples=view.samples,
                 temperature=taught.config.rollout.temperature,
                 max_new_tokens=taught.config.rollout.max_new_tokens,

@@ -20,7 +20,7 @@ from grm.benchmark_sets import PREFIX
 from grm.benchmarks import OVERALL
 from grm.macro import Figures, Mean, Pool, macro, missing
 from grm.statistics import Figure
-from launch.judging.paper_table import GROUPS, SIZES, SOURCES, PaperRow
+from launch.judging.paper_table import GROUPS, SINGLE, SIZES, SOURCES, PaperRow
 
 RECIPE = "gemma2-27b"  # the preset of the rows that have to be trained
 JUDGEMENT_TOKENS = 260  # of the paper's 27B model, on average (its figure 7)
@@ -74,12 +74,18 @@ def training_command(name: str, row: PaperRow) -> str:
     if row.model:
         return ""
     entry = "launch/cold_start.py" if row.cold_start_only else "launch/run.py"
-    return shlex.join(["python", entry, "--config", RECIPE, f"run.id={name}", *row.overrides])
+    return shlex.join(["python", entry, "--config", RECIPE, f"run.id={run_id(name)}", *row.overrides])
 
 
 def trained_model(name: str, row: PaperRow) -> str:
     """Return where the training of a row leaves its model."""
-    return f"runs/{name}/cold_start/model" if row.cold_start_only else f"runs/{name}/checkpoints/policy/version-000900/model"
+    model = "cold_start/model" if row.cold_start_only else "checkpoints/policy/version-000900/model"
+    return f"runs/{run_id(name)}/{model}"
+
+
+def run_id(name: str) -> str:
+    """Return the id of the run that trains a row's model: rows that differ in votes alone, `ours` and `ours@32`, share it."""
+    return name.partition("@")[0]
 
 
 def evaluation_arguments(name: str, row: PaperRow, choices: Choices) -> list[str]:
@@ -96,10 +102,18 @@ def evaluation_arguments(name: str, row: PaperRow, choices: Choices) -> list[str
     ]
 
 
-def describe(name: str, row: PaperRow, choices: Choices, *, tokens_per_s: float) -> str:
-    """Return the row in words: what it is, the paper's figures, data, commands and cost."""
+def describe(name: str, row: PaperRow, choices: Choices, *, both_orders: bool, tokens_per_s: float) -> str:
+    """Return the row in words: what it is, the paper's figures, data, commands and cost.
+
+    Args:
+        name: The row's.
+        row: The row.
+        choices: What a person chose.
+        both_orders: Whether the greedy judgement of two responses or more is asked for in both orders (`eval.both_orders`).
+        tokens_per_s: Decoded tokens per second, for the cost.
+    """
     names = [source.removeprefix(PREFIX).partition("@")[0] for source in sources(row, choices.benchmarks)]
-    judgements = sum(SIZES.get(each, 0) for each in names) * (1 + row.k)
+    judgements = sum(SIZES.get(each, 0) * (1 + (both_orders and each not in SINGLE) + row.k) for each in names)
     tokens = judgements * JUDGEMENT_TOKENS
     figures = ", ".join(f"{benchmark} {value:g}" for benchmark, value in row.paper.items())
     train = training_command(name, row)

@@ -40,6 +40,10 @@ def test_the_27b_preset_is_the_papers_recipe() -> None:
     config = load("gemma2-27b")
     assert (config.rollout.samples, config.grpo.batch_groups * config.rollout.samples) == (4, 512)
     assert (config.grpo.lr, config.grpo.beta, config.grpo.steps) == (4e-7, 0.08, 900)
+    assert not config.grpo.filter, "beta is tuned for the KL of groups that carry nothing else"
+    cold = config.cold_start
+    assert (cold.enabled, cold.samples, cold.hinted, cold.batch, cold.lr) == (True, 3, True, 1024, 5e-6)
+    assert (cold.steps, cold.select) == (900, "last")
     assert (config.meta_rm.lr, config.meta_rm.batch) == (1e-5, 512)
 
 

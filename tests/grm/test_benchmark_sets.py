@@ -148,3 +148,9 @@ def test_a_file_that_is_no_list_is_named(tmp_path: Path) -> None:
     file.write_text(json.dumps({"rows": []}))
     with pytest.raises(DataError, match=r"S1\.json: is not a list of objects"):
         load(f"bench:rmb@{tmp_path}")
+
+
+def test_a_copy_that_cannot_be_read_is_named_with_the_form_of_a_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("no row", encoding="utf-8")
+    with pytest.raises(DataError, match=r"^bench:.*: cannot be loaded .* or give bench:<name>@<folder with a copy>$"):
+        load(f"bench:reward-bench@{tmp_path}")

@@ -7,13 +7,13 @@ import pytest
 import yaml
 
 from configs.load import ConfigError, load
-from launch.evaluate import _parser, as_overrides, config_of, extra_body_of
+from launch.evaluate import as_overrides, config_of, extra_body_of, parser
 from launch.judging.evaluation_run import short_name
 
 
 def overrides_of(*argv: str) -> dict[str, Any]:
     """The overrides that the options stand for, as YAML reads them."""
-    overrides = as_overrides(_parser().parse_intermixed_args(argv))
+    overrides = as_overrides(parser().parse_intermixed_args(argv))
     return {key: yaml.safe_load(value) for key, _, value in (override.partition("=") for override in overrides)}
 
 
@@ -29,7 +29,7 @@ def test_options_are_overrides() -> None:
 @pytest.mark.parametrize(("more", "limit"), [([], 0), (["data.heldout_limit=7"], 7), (["--k", "1", "data.heldout_limit=7"], 7)])
 def test_all_rows_are_judged_whatever_limit_a_preset_sets(more: list[str], limit: int) -> None:
     assert load("smollm2-135m").data.heldout_limit == 32
-    arguments = _parser().parse_intermixed_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *more])
+    arguments = parser().parse_intermixed_args(["--config", "smollm2-135m", "--model", "m", "--data", "a.jsonl", *more])
     assert config_of(arguments).data.heldout_limit == limit
 
 
@@ -40,7 +40,7 @@ def test_no_votes_and_votes_of_the_preset() -> None:
 
 def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
     argv = ["grpo.lr=1e-6", "--model", "m", "--data", "d", "run.seed=3", "--k", "1", "eval.temperature=1.0"]
-    arguments = _parser().parse_intermixed_args(argv)
+    arguments = parser().parse_intermixed_args(argv)
     assert as_overrides(arguments)[:3] == ["run.seed=3", 'model.path="m"', 'data.train=["d"]']
     assert arguments.overrides == ["grpo.lr=1e-6", "eval.temperature=1.0"]
     config = config_of(arguments)
@@ -55,8 +55,8 @@ def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
 def test_more_fields_of_a_request_to_an_endpoint() -> None:
     argv = ["--model", "m", "--data", "d", "--endpoint", "http://h/v1"]
     given = '{"chat_template_kwargs": {"enable_thinking": false}}'
-    assert extra_body_of(_parser().parse_intermixed_args(argv)) is None
-    assert extra_body_of(_parser().parse_intermixed_args([*argv, "--extra-body", given])) == {
+    assert extra_body_of(parser().parse_intermixed_args(argv)) is None
+    assert extra_body_of(parser().parse_intermixed_args([*argv, "--extra-body", given])) == {
         "chat_template_kwargs": {"enable_thinking": False}
     }
     for text, why in (
@@ -65,9 +65,9 @@ def test_more_fields_of_a_request_to_an_endpoint() -> None:
         ('{"temperature": 0, "n": 2}', "--extra-body: n, temperature of a request is what is measured; leave it out"),
     ):
         with pytest.raises(ConfigError, match=why):
-            extra_body_of(_parser().parse_intermixed_args([*argv, "--extra-body", text]))
+            extra_body_of(parser().parse_intermixed_args([*argv, "--extra-body", text]))
     with pytest.raises(ConfigError, match="give --endpoint, too"):
-        extra_body_of(_parser().parse_intermixed_args(["--model", "m", "--data", "d", "--extra-body", given]))
+        extra_body_of(parser().parse_intermixed_args(["--model", "m", "--data", "d", "--extra-body", given]))
 
 
 def test_a_path_with_an_equals_sign_is_data() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from grm.macro import PPE_PREFERENCE, subsets
 from launch.judging.paper_table import GROUPS, ROWS, SOURCES
-from launch.judging.reproduction import RECIPE, read_figures
+from launch.judging.reproduction import RECIPE, read_figures, run_id
 from launch.reproduce import main
 from tests.grm import benchmark_files
 from tests.launch.evaluation import SHOWN
@@ -53,18 +53,30 @@ def test_each_row_says_what_it_takes(name: str, capsys: pytest.CaptureFixture[st
     assert main(["--row", name, "cluster.device=cuda"]) == 0
     printed = capsys.readouterr().out
     row = ROWS[name]
-    assert f"launch/evaluate.py --model {row.model or 'runs/' + name}" in printed
-    assert (f"--config {RECIPE} run.id={name}" in printed) == (not row.model)
+    assert f"launch/evaluate.py --model {row.model or 'runs/' + run_id(name)}" in printed
+    assert (f"--config {RECIPE} run.id={run_id(name)}" in printed) == (not row.model)
     assert all(override in printed for override in (*row.overrides, *row.evaluation))
     assert "M tokens" in printed
     assert set(row.paper) <= {*GROUPS}
 
 
 def test_the_cost_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """2,985 preferences, 33 judgements each, 260 tokens: 25.6M tokens, 2.8 h at 2,500 tokens/s."""
+    """2,985 pairs, 32 votes and a greedy judgement in each order, 260 tokens: 26.4M tokens, 2.9 h at 2,500 tokens/s; 900 single
+    responses have one order."""
     main(["--row", "grm-27b@32", "--data", "bench:reward-bench"])
     printed = capsys.readouterr().out
-    assert "about 98,505 judgements of 260 tokens = 26M tokens: 2.8 h at 2500 tokens/s (assumed" in printed
+    assert "about 101,490 judgements of 260 tokens = 26M tokens: 2.9 h at 2500 tokens/s (assumed" in printed
+    main(["--row", "grm-27b@32", "--data", "bench:reward-bench", "eval.both_orders=false"])
+    assert "about 98,505 judgements" in capsys.readouterr().out
+    main(["--row", "grm-27b@8", "--data", "bench:realmistake"])
+    assert "about 8,100 judgements" in capsys.readouterr().out
+
+
+def test_what_the_evaluation_would_refuse_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", "ours", "prompts.reference=true"]) == 2
+    printed = capsys.readouterr()
+    assert "prompts.reference" in printed.err
+    assert printed.out == ""
 
 
 def test_a_row_is_run_and_compared(server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

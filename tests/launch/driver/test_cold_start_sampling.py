@@ -4,14 +4,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from actors.generator import Request
 from actors.reward import RewardActor
 from actors.rollout import RolloutActor
 from buffer import streams
@@ -21,71 +18,20 @@ from buffer.streams import EXPERIENCE, Address, dead_letters
 from configs.schema import Config
 from grm.preferences import Preference
 from launch.cluster import calls
-from launch.cluster.actor_group import ActorGroup
 from launch.cluster.failures import RunFailed
 from launch.driver.cold_start_sampling import Planned, Sampling, verdict_counts
 from launch.monitoring import jsonl_log
-from launch.monitoring.console import ProgressDisplay
 from launch.setup.model_files import TINY
 from launch.setup.tokenizer import Tokenizer
 from tests.fakes import LocalWeights
-from tests.launch.cluster.local_ray import LocalActor, LocalRay
+from tests.launch.cluster.local_ray import LocalRay
 from tests.launch.driver.cold_start_plans import CONFIG, SCRIPTS, TRAIN, ScriptedEngine, planned, script_of, settings
+from tests.launch.driver.local_actors import LocalActors, Notes, ready_group
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return Tokenizer(str(TINY))
-
-
-@dataclass(kw_only=True)
-class LocalActors:
-    """A fake of `SamplingActors`: real actors, in threads."""
-
-    redis: redis.Redis
-    address: Address
-    reward_group: ActorGroup
-    rollout_groups: list[ActorGroup]
-    engines: list[ScriptedEngine]
-    looks: int = 0
-
-    @property
-    def groups(self) -> list[ActorGroup]:
-        return [self.reward_group, *self.rollout_groups]
-
-    def watch(self) -> None:
-        self.looks += 1
-
-    @property
-    def asked(self) -> list[Request]:
-        return [request for engine in self.engines for request in engine.asked]
-
-
-def group(name: str, inner: Any) -> ActorGroup:
-    """A worker that is ready."""
-    actor = LocalActor(inner)
-    made = ActorGroup(name, make=lambda: {name: actor}, start=lambda made: [], end=lambda made: end(actor, inner))
-    made.begin()
-    made.mark_ready()
-    return made
-
-
-def end(actor: LocalActor, inner: Any) -> None:
-    actor.end()
-    inner._heartbeat.stop()
-
-
-@dataclass
-class Notes(ProgressDisplay):
-    """A progress display that only remembers; `stop_at` notes it is interrupted."""
-
-    stop_at: int = 0
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-        if len(self.notes) == self.stop_at:
-            raise KeyboardInterrupt
 
 
 Stage = Callable[..., LocalActors]
@@ -123,8 +69,8 @@ def stage(server: EmbeddedServer, address: Address, monkeypatch: pytest.MonkeyPa
             LocalActors(
                 redis=client,
                 address=address,
-                reward_group=group("the reward actor", reward),
-                rollout_groups=[group(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
+                reward_group=ready_group("the reward actor", reward),
+                rollout_groups=[ready_group(f"rollout actor {i}", actor) for i, actor in enumerate(rollouts)],
                 engines=engines,
             )
         )

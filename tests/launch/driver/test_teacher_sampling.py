@@ -116,6 +116,36 @@ def test_an_endpoints_judgements_are_those_of_the_plan_under_the_policys_prompts
     assert len(server.asked) == asked, "nothing is left to ask"
 
 
+def test_an_endpoint_reads_the_very_prompts_of_the_plan_also_where_an_example_is_drawn(
+    server: FakeServer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    config = endpoint_settings(server, "prompts.style=example", "model.context=1024")
+    groups, given, asked = planned(tokenizer, config), taught(tokenizer, config), set[tuple[int, ...]]()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        asked.add(tokenizer.encode(body["messages"][0]["content"]))
+        return completion(*["?"] * body["n"], tokens=9)
+
+    server.reply = reply
+    teacher_sampling.ask(given, groups, tmp_path / "sampled.jsonl")
+    assert asked == {view.token_ids for group in groups for view in group.asked.views}
+
+
+@pytest.mark.parametrize(("thinking", "learnt"), [(False, "{0}"), (True, "<think>\nWell, 2?\n</think>\n\n{0}")])
+def test_a_teachers_thoughts_are_learnt_only_by_a_policy_that_shall_think(
+    thinking: bool, learnt: str, tokenizer: Tokenizer
+) -> None:
+    given, told = taught(tokenizer, settings(f"prompts.thinking={str(thinking).lower()}")), judgement(PAIR, (0, 1), "r")
+    _, ids, text, reward, failure = given.judged(PAIR, 0, (0, 1), f"<think>\nWell, 2?\n</think>\n\n{told}")
+    assert (text, reward, failure) == (learnt.format(told), 1.0, "")
+    assert ids == tokenizer.completion(text)
+
+
+def test_a_thought_that_never_ended_is_no_judgement(tokenizer: Tokenizer) -> None:
+    given = taught(tokenizer, settings())
+    assert given.judged(PAIR, 0, (0, 1), f"<think>{judgement(PAIR, (0, 1), 'r')}", ended=False)[3:] == (-1.0, "cut_short")
+
+
 def test_of_a_teacher_too_what_was_cut_is_wrong_and_what_rambles_is_not_kept(
     server: FakeServer, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -1,0 +1,47 @@
+"""The beginning of a run, once its folder is locked: what it is made of is recorded and printed, what it has found is read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from buffer import files
+from configs.load import dump
+from configs.schema import Config
+from launch.judging.heldout import Evaluation, When
+from launch.monitoring import jsonl_log
+from launch.monitoring.tracker import Tracker
+from launch.setup import fingerprints, resource_plan
+from launch.setup.preflight import RunInputs, format_notes, format_skipped, format_used
+
+EVALUATIONS = "evaluations.jsonl"
+
+
+def announce(config: Config, inputs: RunInputs, *, resumed: bool, continued: bool) -> None:
+    """Print what the run is and record what it starts from, unless an earlier try has.
+
+    Args:
+        config: The run's.
+        inputs: What it starts from.
+        resumed: The folder holds the config of a run that goes on.
+        continued: The folder holds work of an earlier try.
+    """
+    notes = list(inputs.notes)
+    if continued and not inputs.known:
+        notes.append("the run began before its data, template and model were recorded, so nobody can tell if they changed")
+    if not inputs.known:
+        fingerprints.write(inputs.folder, inputs.fingerprints)
+    if not resumed:
+        files.write(inputs.folder / "config.yaml", dump(config))
+    described = resource_plan.describe(config, inputs.processes)
+    data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
+    print(f"run        {inputs.folder}\n{described}{data}{format_notes(notes)}", flush=True)
+
+
+def new_tracker(config: Config, folder: Path, revisions: Mapping[str, str]) -> Tracker:
+    """Returns the run's tracker; config and revisions of model and data are recorded with its metrics."""
+    recorded = {**config.model_dump(), "revisions": dict(revisions)}
+    return Tracker(folder, folder.name, recorded, config.tracking.project, config.tracking.mode)
+
+
+def evaluations_of(folder: Path) -> dict[When, Evaluation]:
+    """Returns the evaluations that an earlier try has made. The lock is held: reading may repair the file."""
+    return {row["when"]: Evaluation.from_row(row) for row in jsonl_log.repair_and_read(folder / EVALUATIONS)}

@@ -60,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", required=True, help="a model folder or hub name; with --endpoint the served model's name")
     options.add_argument("--meta-rm", default="", help="a meta-RM's folder: checkpoints/meta-rm/version-*/model of a run")
-    options.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:... or hf:...")
-    options.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: one greedy judgement only")
+    options.add_argument("--data", required=True, nargs="+", help="JSONL files, tiny:..., tinyheld:..., hf:... or bench:...")
+    options.add_argument("--k", default="", help="votes to count, as 1,2,4,8; 0: greedy judgements only")
     options.add_argument("--endpoint", default="", help="an OpenAI-compatible server; the key is OPENAI_API_KEY")
     options.add_argument(
         "--extra-body",

@@ -9,7 +9,7 @@ import pytest
 from configs.load import ConfigError, dump, load
 from configs.paths import expanded, output_path, run_places
 from launch import cold_start, run
-from launch.evaluate import _parser, config_of
+from launch.evaluate import config_of, parser
 from launch.evaluate import main as evaluate
 from launch.monitoring.lookup import locate_run
 from launch.report import main as report
@@ -50,7 +50,7 @@ def test_the_home_folder_stands_in_every_path_of_a_config(home: Path) -> None:
 
 
 def test_an_evaluation_knows_it_too(home: Path) -> None:
-    arguments = _parser().parse_args(["--model", "~/model", "--data", "~/a.jsonl", "--out", "~/out"])
+    arguments = parser().parse_args(["--model", "~/model", "--data", "~/a.jsonl", "--out", "~/out"])
     config = config_of(arguments)
     assert (config.model.path, config.data.heldout) == (str(home / "model"), [str(home / "a.jsonl")])
     assert output_path(arguments.out) == home / "out"

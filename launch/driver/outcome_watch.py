@@ -95,9 +95,10 @@ def _used(outcomes: Mapping[str, int]) -> int:
 
 def why_uninformative(arrived: Mapping[str, float]) -> str:
     """Returns why no group can be learnt from, by the metrics of groups that are all uninformative."""
-    unparsed = arrived.get("parse/failure_rate", 0.0)
+    unparsed, cut = arrived.get("parse/failure_rate", 0.0), arrived.get("length/truncated_fraction", 0.0)
     if unparsed == 1:
-        return "no judgement parsed"
+        at_limit = f" ({cut:.0%} were cut at rollout.max_new_tokens)" if cut else ""
+        return f"no judgement parsed{at_limit}"
     if arrived.get("reward/solved_none") == 1:
         return f"every judgement was wrong ({unparsed:.0%} did not parse)"
     if arrived.get("reward/solved_all") == 1:

@@ -92,6 +92,10 @@ def test_a_resumed_run_does_not_count_the_dead_letters_of_its_first_try(run: Run
     ("metrics", "why"),
     [
         ({"parse/failure_rate": 1.0, "reward/solved_none": 1.0}, "no judgement parsed"),
+        (
+            {"parse/failure_rate": 1.0, "reward/solved_none": 1.0, "length/truncated_fraction": 0.75},
+            "no judgement parsed (75% were cut at rollout.max_new_tokens)",
+        ),
         ({"parse/failure_rate": 0.25, "reward/solved_none": 1.0}, "every judgement was wrong (25% did not parse)"),
         ({"parse/failure_rate": 0.0, "reward/solved_all": 1.0}, "every judgement was right"),
         (

@@ -6,7 +6,7 @@ from pathlib import Path
 from buffer import files
 from configs.load import dump
 from configs.schema import Config
-from launch.judging.heldout import Evaluation, When
+from launch.judging.heldout import Evaluation
 from launch.monitoring import jsonl_log
 from launch.monitoring.tracker import Tracker
 from launch.setup import fingerprints, resource_plan
@@ -42,6 +42,6 @@ def new_tracker(config: Config, folder: Path, revisions: Mapping[str, str]) -> T
     return Tracker(folder, folder.name, recorded, config.tracking.project, config.tracking.mode)
 
 
-def evaluations_of(folder: Path) -> dict[When, Evaluation]:
-    """Returns the evaluations that an earlier try has made. The lock is held: reading may repair the file."""
+def evaluations_of(folder: Path) -> dict[str, Evaluation]:
+    """Returns the evaluations that an earlier try has made, by when. The lock is held: reading may repair the file."""
     return {row["when"]: Evaluation.from_row(row) for row in jsonl_log.repair_and_read(folder / EVALUATIONS)}

@@ -84,10 +84,16 @@ def test_if_nothing_is_left_the_run_ends_with_the_remedy(config: Config, inputs:
         without_easy(config, inputs, sampled(tmp_path, inputs, COUNT))
 
 
-@pytest.mark.parametrize("setting", ["cold_start.enabled=false", "cold_start.samples=0"])
-def test_what_is_easy_must_be_known(setting: str) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["cold_start.enabled=false"],
+        ["cold_start.samples=0"],
+        ["cold_start.teacher=http://127.0.0.1:9/v1", "cold_start.teacher_model=judge"],  # its judgements are not the policy's
+    ],
+)
+def test_what_is_easy_must_be_known(settings: list[str]) -> None:
     with pytest.raises(
-        ConfigError,
-        match=r"data\.skip_easy = true: the policy's own judgements of the cold start without a hint say what is easy",
+        ConfigError, match=r"data\.skip_easy = true: the policy's own judgements of the cold start without a hint"
     ):
-        load("tiny", ["data.skip_easy=true", setting, "meta_rm.enabled=false"])
+        load("tiny", ["data.skip_easy=true", *settings, "meta_rm.enabled=false"])

@@ -31,8 +31,8 @@ def spoilt(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """Make every loss NaN inside."""
     policy, meta = losses.policy_loss, losses.correctness_loss
 
-    def bad_policy(**values: Any) -> losses.PolicyLoss:
-        loss = policy(**values)
+    def bad_policy(*tokens: Any, **values: Any) -> losses.PolicyLoss:
+        loss = policy(*tokens, **values)
         return replace(loss, loss=loss.loss * math.nan)
 
     with patch.context() as inside:

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from actors.generator import Request
-from buffer.messages import Completion, Prompt
+from buffer.messages import Completion, Prompt, first_completions
 from buffer.streams import Entry
 
 
@@ -39,7 +39,7 @@ def requests(prompt: Prompt, *, temperature: float, max_new_tokens: int) -> list
     The engine seeds completion i of a request with its seed + i. So a view's seed counts on from the views before it: no two
     completions of a group share one.
     """
-    before = [sum(view.samples for view in prompt.views[:number]) for number in range(len(prompt.views))]
+    before = first_completions([view.samples for view in prompt.views])
     return [
         Request(
             token_ids=view.token_ids,

@@ -1,6 +1,8 @@
 """The three message types, with what must hold within each. Their codec is `buffer/messages.py`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from buffer.fields import MAX_ITEMS, require
@@ -152,6 +154,16 @@ class ExperienceGroup:
     def informative(self) -> bool:
         """Whether the rewards differ: a group with std r = 0 carries no policy gradient."""
         return max(self.rewards) != min(self.rewards)
+
+
+def view_numbers(samples: Iterable[int]) -> list[int]:
+    """Return the number of the view that each completion of a group has read: of the samples 2, 1 it is 0, 0, 1."""
+    return [number for number, count in enumerate(samples) for _ in range(count)]
+
+
+def first_completions(samples: Iterable[int]) -> list[int]:
+    """Return the index of the first completion of each view: of the samples 2, 1 it is 0, 2."""
+    return list(accumulate(samples, initial=0))[:-1]
 
 
 def _per_token(at: str, ids: tuple[int, ...], logprobs: tuple[float, ...], versions: tuple[int, ...]) -> None:

@@ -13,7 +13,15 @@ import msgpack
 
 from buffer import fields
 from buffer.fields import MAX_ITEMS, MAX_TOTAL, CodecError, each, exactly, require
-from buffer.message_types import Completion, ExperienceGroup, Prompt, RolloutGroup, View
+from buffer.message_types import (
+    Completion,
+    ExperienceGroup,
+    Prompt,
+    RolloutGroup,
+    View,
+    first_completions,
+    view_numbers,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -26,6 +34,8 @@ __all__ = [
     "View",
     "decode",
     "encode",
+    "first_completions",
+    "view_numbers",
 ]
 
 SCHEMA = 4

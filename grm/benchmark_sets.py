@@ -22,8 +22,10 @@ from grm.preferences import TWO_BEST, DataError, Loaded, Preference, Skipped, co
 
 PREFIX = "bench:"
 EQUAL_SCORES = "pair of equal scores"
-PPE_CORRECTNESS = ("MMLU-Pro", "MATH", "GPQA", "MBPP-Plus", "IFEval")
-REALMISTAKE = ("math_word_problem_generation", "finegrained_fact_verification", "answerability_classification")
+PPE_CORRECTNESS_SETS = ("MMLU-Pro", "MATH", "GPQA", "MBPP-Plus", "IFEval")
+REALMISTAKE_TASKS = ("math_word_problem_generation", "finegrained_fact_verification", "answerability_classification")
+REALMISTAKE_MODELS = ("gpt4", "llama2")
+RMB_GOALS = ("Helpfulness", "Harmlessness")
 LARGEST_FILE = 256 << 20  # bytes of one of RMB's files
 
 _OWN_SHAPE = "use the benchmark as published, or write its rows as .jsonl (see grm.preference_files)"
@@ -148,15 +150,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "ppe-correctness": Benchmark(
         parts=tuple(
             Part(subset=f"ppe-correctness/{name}", location=f"lmarena-ai/PPE-{name}-Best-of-K", split="train")
-            for name in PPE_CORRECTNESS
+            for name in PPE_CORRECTNESS_SETS
         ),
         convert=ppe_correctness,
     ),
     "realmistake": Benchmark(
         parts=tuple(
             Part(subset=f"realmistake/{task}/{split}", location="ryokamoi/realmistake", split=split, config=task)
-            for task in REALMISTAKE
-            for split in ("gpt4", "llama2")
+            for task in REALMISTAKE_TASKS
+            for split in REALMISTAKE_MODELS
         ),
         convert=realmistake,
     ),
@@ -198,7 +200,7 @@ def _rmb(folder: str) -> Iterator[tuple[str, Item]]:
     root = inner if inner.is_dir() else Path(folder)
     found = False
     for kind, (directory, convert) in RMB_SETS.items():
-        for goal in ("Helpfulness", "Harmlessness"):
+        for goal in RMB_GOALS:
             for path in sorted((root / directory / goal).rglob("*.json")):
                 found = True
                 place = path.relative_to(root)

@@ -5,9 +5,10 @@
 So no preference has a say in the k_meta that it is counted with. Pure functions.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from math import fsum
+
+from grm.mixing import mixing_place
 
 
 def cross_fitted(credits: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, float]]:
@@ -17,7 +18,7 @@ def cross_fitted(credits: Mapping[str, Sequence[float]]) -> dict[str, tuple[int,
         credits: Of each preference by its id, at k_meta = 1..k. With fewer than two of them there is no other half, and nothing
             is returned.
     """
-    names = _in_drawn_order(credits)
+    names = sorted(credits, key=mixing_place)  # an order that has nothing to do with where they stand
     if len(names) < 2:
         return {}
     found: dict[str, tuple[int, float]] = {}
@@ -31,8 +32,3 @@ def best_k_meta(credits: Sequence[Sequence[float]]) -> int:
     """Return the k_meta with the highest mean credit; of equals, the smallest."""
     means = [fsum(column) / len(credits) for column in zip(*credits, strict=True)]
     return 1 + max(range(len(means)), key=lambda at: (round(means[at], 12), -at))
-
-
-def _in_drawn_order(names: Mapping[str, object]) -> list[str]:
-    """Return names in an order that has nothing to do with where they stand, and is always the same."""
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())

@@ -105,8 +105,8 @@ def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement
     text = without_thoughts(completion)
     if not text.strip():
         return ParseFailure(reason="empty")
-    labels = [(match.group(1).lower().split()[0], match) for match in _LABEL.finditer(text)]
-    ends = [match.end() for name, match in labels if name == "scores"]
+    labels = _labels(text)
+    ends = _score_ends(labels)
     if not ends:
         return ParseFailure(reason="no_scores")
     box = _BOX.match(text, ends[-1])
@@ -127,8 +127,8 @@ def parse(completion: str, n: int, *, low: int = 1, high: int = 10) -> Judgement
 def verdict_start(completion: str) -> int | None:
     """Return where the content of the box begins that `parse` reads; None where there is no such box."""
     text = without_thoughts(completion)
-    labels = [label for label in _LABEL.finditer(text) if label.group(1).lower() == "scores"]
-    box = _BOX.match(text, labels[-1].end()) if labels else None
+    ends = _score_ends(_labels(text))
+    box = _BOX.match(text, ends[-1]) if ends else None
     return None if box is None else box.end()
 
 
@@ -196,6 +196,16 @@ def closed(text: str, start: int) -> str | None:
         if depth == 0:
             return text[start : brace.start()]
     return None
+
+
+def _labels(text: str) -> list[tuple[str, re.Match[str]]]:
+    """Return the labels of a text: (specific, analysis or scores, its match)."""
+    return [(match.group(1).lower().split()[0], match) for match in _LABEL.finditer(text)]
+
+
+def _score_ends(labels: Sequence[tuple[str, re.Match[str]]]) -> list[int]:
+    """Return where each `Scores` label ends."""
+    return [match.end() for name, match in labels if name == "scores"]
 
 
 def _scores(content: str, n: int, low: int, high: int) -> tuple[int, ...] | ParseFailure:

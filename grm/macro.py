@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from grm.benchmark_sets import PPE_CORRECTNESS_SETS, REALMISTAKE_MODELS, REALMISTAKE_TASKS, RMB_GOALS, RMB_SETS
 from grm.statistics import Figure
 
 Figures = Mapping[str, Mapping[str, Figure]]
@@ -122,20 +123,17 @@ REWARD_BENCH = Mean(
 PPE_PREFERENCE = Pool(name="PPE Preference", subsets=("ppe-preference",))
 PPE_CORRECTNESS = Mean(
     name="PPE Correctness",
-    parts=tuple(_pool("ppe-correctness", name, name) for name in ("MMLU-Pro", "MATH", "GPQA", "MBPP-Plus", "IFEval")),
+    parts=tuple(_pool("ppe-correctness", name, name) for name in PPE_CORRECTNESS_SETS),
 )
 RMB = Mean(
     name="RMB",
-    parts=tuple(
-        _pool("rmb", name, name)
-        for name in ("Helpfulness BoN", "Helpfulness Pairwise", "Harmlessness BoN", "Harmlessness Pairwise")
-    ),
+    parts=tuple(_pool("rmb", name, name) for name in (f"{goal} {kind}" for goal in RMB_GOALS for kind in sorted(RMB_SETS))),
 )
 OVERALL = Mean(name="overall", parts=(REWARD_BENCH, PPE_PREFERENCE, PPE_CORRECTNESS, RMB))
 REALMISTAKE = Mean(
     name="ReaLMistake",
     parts=tuple(
-        Mean(name=task, parts=tuple(_pool("realmistake", model, f"{task}/{model}") for model in ("gpt4", "llama2")))
-        for task in ("math_word_problem_generation", "finegrained_fact_verification", "answerability_classification")
+        Mean(name=task, parts=tuple(_pool("realmistake", model, f"{task}/{model}") for model in REALMISTAKE_MODELS))
+        for task in REALMISTAKE_TASKS
     ),
 )

@@ -1,4 +1,4 @@
-"""Orders in which responses are shown: balanced, so that a position bias cancels. Pure functions.
+"""Orders in which responses are shown: random, or balanced, so that a position bias cancels. Pure functions.
 
 A permutation maps places to responses: permutation[shown place] = index in the preference's own order.
 """
@@ -6,6 +6,11 @@ A permutation maps places to responses: permutation[shown place] = index in the 
 import random
 from collections.abc import Iterator
 from itertools import chain, count, cycle, islice
+
+
+def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
+    """Return a random order of n responses."""
+    return tuple(rng.sample(range(n), n))
 
 
 def balanced_orders(n: int, orders: int, rng: random.Random) -> list[tuple[int, ...]]:
@@ -42,7 +47,7 @@ def orders_of_group(n: int, orders: int, samples: int, rng: random.Random, *, st
 
 
 def _block(n: int, rng: random.Random) -> Iterator[tuple[int, ...]]:
-    drawn = tuple(rng.sample(range(n), n))
+    drawn = shuffled(n, rng)
     for turn in range(n):
         turned = drawn[turn:] + drawn[:turn]
         yield turned

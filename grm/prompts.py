@@ -106,11 +106,6 @@ def template_notes(template: Template) -> list[str]:
     ]
 
 
-def shuffled(n: int, rng: random.Random) -> tuple[int, ...]:
-    """Return a random order: permutation[shown position] = index in the preference's own order."""
-    return tuple(rng.sample(range(n), n))
-
-
 def example_place(n: int, salt: str) -> int:
     """Return the shown place, from 0, of the best response in an example of n; n = 1: whether it is right, 0 or 1.
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from buffer.messages import ExperienceGroup
+from buffer.messages import ExperienceGroup, view_numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,9 +66,8 @@ def parsed(
 
 
 def _of_group(group: ExperienceGroup, other_ends: Mapping[int, int]) -> ParsedCompletions:
-    views = [view for view, count in enumerate(group.samples) for _ in range(count)]
     ended = [(*ids[:-1], other_ends.get(ids[-1], ids[-1])) for ids in group.completion_ids]
-    each = zip(views, ended, group.rewards, group.failures, strict=True)
+    each = zip(view_numbers(group.samples), ended, group.rewards, group.failures, strict=True)
     return parsed(
         group.preference, group.prompt_ids, [(view, ids, reward) for view, ids, reward, failure in each if not failure]
     )

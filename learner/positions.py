@@ -10,9 +10,9 @@ whatever it reads, has 2p(1 - p) in the two orders of n = 2. Orders are balanced
 """
 
 from dataclasses import dataclass
-from itertools import chain, combinations, repeat
+from itertools import combinations
 
-from buffer.messages import ExperienceGroup
+from buffer.messages import ExperienceGroup, view_numbers
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class PositionStats:
 
     def add(self, group: ExperienceGroup) -> None:
         """Count a group. One of a single response has no picks."""
-        views = chain.from_iterable(map(repeat, range(len(group.samples)), group.samples))
+        views = view_numbers(group.samples)
         picked = [(view, pick) for view, pick in zip(views, group.picks, strict=True) if pick is not None]
         pairs = [(a, b) for (view, a), (other, b) in combinations(picked, 2) if view != other]
         self.agreeing += sum(a == b for a, b in pairs)

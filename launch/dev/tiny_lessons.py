@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from grm import prompts, tiny_world
 from grm.judgement import Judgement, ScoreRange, parse_training, training_score_range, unshuffle
+from grm.orders import shuffled
 from grm.preferences import Preference, Question
 from grm.rewards import rule_reward
 
@@ -36,7 +37,7 @@ class Lesson:
 def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
     """Returns a lesson that names every level of every response."""
     question = preference.question
-    order = prompts.shuffled(len(question.responses), rng)
+    order = shuffled(len(question.responses), rng)
     return Lesson(
         question=question,
         prompt=prompts.render(question, order, prompts.template("compact"), score_range=ScoreRange.GRADED),
@@ -47,7 +48,7 @@ def reading_lesson(preference: Preference, rng: random.Random) -> Lesson:
 def judging_lesson(preference: Preference, rng: random.Random) -> Lesson:
     """Returns a judgement by the loose judge, with or without principles; single responses on either scale."""
     question, n = preference.question, len(preference.question.responses)
-    order = prompts.shuffled(n, rng)
+    order = shuffled(n, rng)
     scale = rng.choice((ScoreRange.VERDICT, ScoreRange.GRADED)) if n == 1 else ScoreRange.GRADED
     best = preference.label if n == 1 else order.index(preference.label)
     hint = best if rng.random() < HINTED else None

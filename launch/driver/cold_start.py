@@ -93,7 +93,8 @@ class ColdStart:
         dataset, context = self._folder / "dataset.jsonl", self._config.model.context
         labels = {p.question.id: p.label for p in self._inputs.train} if self._config.cold_start.balance else None
         examples = write_dataset(dataset, self.samples, self._inputs.mixed, self._inputs.tokenizer, context, balanced=labels)
-        examples["too_long"] += sum(row.get("too_long", 0) for _, row in json_lines.rows(self.samples))  # of a teacher
+        if self._config.cold_start.teacher:
+            examples["too_long"] += sum(row.get("too_long", 0) for _, row in json_lines.rows(self.samples))
         counts = {"verdicts": verdicts, "examples": examples}
         files.write(self._folder / "verdicts.json", json.dumps(counts, indent=2) + "\n")
         self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")

@@ -19,7 +19,7 @@ from typing import Any
 
 from buffer import json_lines
 from buffer.ledger import Cursor, Ledger, Offer
-from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode
+from buffer.messages import CodecError, ExperienceGroup, Prompt, decode, encode, view_numbers
 from buffer.streams import EXPERIENCE, GRPO, Consumer
 from configs.schema import Config
 from grm.judgement import Judgement, parse_training
@@ -80,8 +80,11 @@ def plan(config: Config, prompts: PromptSource, preferences: Sequence[Preference
         if cold.samples and (plain := prompts.draft(index, salt, samples=cold.samples)):
             planned.append(Planned(asked=plain, plain=plain, hinted=False, seed=_seed(seed, name, False)))
         # The second order: fewer of an odd number of plain judgements have read it.
-        plain, hinted = prompts.draft(index, salt, start=1), prompts.draft(index, salt, start=1, best=preference.label)
-        if cold.hinted and plain and hinted:
+        if (
+            cold.hinted
+            and (plain := prompts.draft(index, salt, start=1))
+            and (hinted := prompts.draft(index, salt, start=1, best=preference.label))
+        ):
             planned.append(Planned(asked=hinted, plain=plain, hinted=True, seed=_seed(seed, name, True)))
     return planned
 
@@ -109,7 +112,7 @@ def verdicts_of(group: Planned, judged: Sequence[Judged]) -> tuple[Verdict, ...]
 
 def views_of(plain: Draft) -> list[int]:
     """Returns the number of the view that each completion of a group has read, in their order."""
-    return [number for number, view in enumerate(plain.views) for _ in range(view.samples)]
+    return view_numbers(view.samples for view in plain.views)
 
 
 def row(plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:

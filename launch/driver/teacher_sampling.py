@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.reward import apply_rule
+from buffer.messages import first_completions
 from configs.load import ConfigError
 from configs.paths import output_path
 from configs.schema import Config
@@ -150,20 +151,19 @@ def _answers(
 
 
 def _requests(taught: Taught, group: Planned, index: int, endpoint: Endpoint) -> list[JudgeRequest]:
-    best, before, requests = taught.train[index].label if group.hinted else None, 0, []
+    best = taught.train[index].label if group.hinted else None
     salt, escape = salt_of(taught.config, group.asked.preference), endpoint.escape_special_tokens
-    for view in group.asked.views:
-        requests.append(
-            JudgeRequest(
-                message=taught.prompts.message(index, view.permutation, escape, salt=salt, best=best),
-                samples=view.samples,
-                temperature=taught.config.rollout.temperature,
-                max_new_tokens=taught.config.rollout.max_new_tokens,
-                seed=(group.seed + before) % SEEDS,
-            )
+    before = first_completions([view.samples for view in group.asked.views])
+    return [
+        JudgeRequest(
+            message=taught.prompts.message(index, view.permutation, escape, salt=salt, best=best),
+            samples=view.samples,
+            temperature=taught.config.rollout.temperature,
+            max_new_tokens=taught.config.rollout.max_new_tokens,
+            seed=(group.seed + offset) % SEEDS,
         )
-        before += view.samples
-    return requests
+        for view, offset in zip(group.asked.views, before, strict=True)
+    ]
 
 
 def _answered(taught: Taught, group: Planned, preference: Preference, answers: Sequence[Answer]) -> dict[str, Any]:

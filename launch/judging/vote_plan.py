@@ -10,7 +10,7 @@ from grm.judgement import Judgement, ParseFailure, ScoreRange
 from grm.lenient import read
 from grm.orders import balanced_orders
 from grm.preferences import Question
-from grm.prompts import Template, example_place, render, shuffled
+from grm.prompts import Template, example_place, render
 from launch.judging.protocol import Answer, JudgeRequest
 from launch.setup.prompt_source import sampling_seed
 
@@ -87,8 +87,8 @@ class VotePlan:
     def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
         """Returns what is asked for the greedy judgement, and for that of the opposite order; the orders depend on the seed
         and the question alone."""
-        drawn = shuffled(len(question.responses), random.Random(f"greedy/{self.seed}/{question.id}"))
-        orders = [drawn, drawn[::-1]][: self.greedy_judgements(question)]
+        rng = random.Random(f"greedy/{self.seed}/{question.id}")
+        orders = balanced_orders(len(question.responses), self.greedy_judgements(question), rng)
         return self._asked(question, "greedy", orders, 0.0, escape_special_tokens)
 
     def greedy_judgements(self, question: Question) -> int:

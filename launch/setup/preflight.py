@@ -150,7 +150,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         unusable={reason: count for reason, count in unusable.items() if count},
         sample=sample,
         notes=[
-            *template_notes(prompt_template(config)),
+            *template_notes(template),
             *shown_notes(config, [train, heldout]),
             *small_data_notes(config, **sizes),
             *general_data_notes(config, model),

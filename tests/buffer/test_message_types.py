@@ -4,8 +4,13 @@ import dataclasses
 
 import pytest
 
-from buffer.messages import CodecError
+from buffer.messages import CodecError, first_completions, view_numbers
 from tests.buffer.small_messages import COMPLETION, EXPERIENCE, OTHER, PROMPT, ROLLOUTS, VIEW, sampled
+
+
+def test_completions_stand_in_the_order_of_their_views() -> None:
+    assert (view_numbers([2, 1, 3]), first_completions([2, 1, 3])) == ([0, 0, 1, 2, 2, 2], [0, 2, 3])
+    assert (view_numbers([4]), first_completions([4])) == ([0, 0, 0, 0], [0])
 
 
 def test_informative_groups_have_rewards_that_differ() -> None:

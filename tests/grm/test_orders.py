@@ -6,7 +6,15 @@ from itertools import combinations
 
 import pytest
 
-from grm.orders import balanced_orders
+from grm.orders import balanced_orders, shuffled
+
+
+def test_shuffling_is_fair_and_seeded() -> None:
+    rng = random.Random(3)
+    orders = Counter(shuffled(3, rng) for _ in range(6000))
+    assert len(orders) == 6
+    assert all(850 < count < 1150 for count in orders.values())
+    assert shuffled(5, random.Random(1)) == shuffled(5, random.Random(1))
 
 
 def test_two_responses_are_shown_both_ways_again_and_again() -> None:

@@ -3,15 +3,15 @@
 import dataclasses
 import random
 import re
-from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from grm.judgement import ScoreRange
+from grm.orders import shuffled
 from grm.preferences import Preference, Question
-from grm.prompts import STYLES, render, shuffled, template
+from grm.prompts import STYLES, render, template
 
 THREE = Question(id="q", query="Why?", responses=("zero", "one", "two"))
 SINGLE = Question(id="s", query="2 + 2?", responses=("4",))
@@ -134,14 +134,6 @@ def test_permuting_responses_permutes_the_blocks(seed: int, n: int) -> None:
     prompt = render(Question(id="q", query="q", responses=responses), permutation, template("compact"))
     for shown, own in enumerate(permutation, start=1):
         assert f"[The Begin of Response {shown}]\nanswer {own}.\n[The End of Response {shown}]" in prompt
-
-
-def test_shuffling_is_fair_and_seeded() -> None:
-    rng = random.Random(3)
-    orders = Counter(shuffled(3, rng) for _ in range(6000))
-    assert len(orders) == 6
-    assert all(850 < count < 1150 for count in orders.values())
-    assert shuffled(5, random.Random(1)) == shuffled(5, random.Random(1))
 
 
 def test_no_label_can_reach_a_prompt() -> None:

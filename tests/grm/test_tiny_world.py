@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from grm import baselines, judgement, preferences, prompts, rewards, tiny_world
 from grm.judgement import ScoreRange
+from grm.orders import shuffled
 from grm.tiny_world import PRINCIPLES, SIZES
 
 MANY = 4000
@@ -144,7 +145,7 @@ def judged(n: int, count: int, *, score_range: ScoreRange, hinted: bool = False)
     rng = random.Random(11)
     judgements = []
     for preference in tiny_world.preferences(12, count, n):
-        order = prompts.shuffled(n, rng)
+        order = shuffled(n, rng)
         shown_label = preference.label if n == 1 else order.index(preference.label)
         text = tiny_world.loose_judge(
             preference.question, order, rng, score_range=score_range, hint=shown_label if hinted else None
@@ -210,7 +211,7 @@ def test_the_unprincipled_judge_gives_the_same_scores_and_names_no_principle(
 @given(seed=st.integers(0, 10**6), n=st.sampled_from(sorted(SIZES)))
 def test_critiques_are_true_to_the_text(seed: int, n: int) -> None:
     (preference,) = tiny_world.preferences(seed, 1, n)
-    order = prompts.shuffled(n, random.Random(seed))
+    order = shuffled(n, random.Random(seed))
     text = tiny_world.reading_drill(preference.question, order, random.Random(seed), score_range=ScoreRange.GRADED)
     parsed = judgement.parse(text, n)
     assert isinstance(parsed, judgement.Judgement)

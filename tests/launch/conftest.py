@@ -1,4 +1,4 @@
-"""A run whose server is up and whose streams were filled by hand, for what looks at a run from outside."""
+"""A run whose server is up and whose streams were filled by hand, for what looks at a run from outside; a served judge."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from buffer.streams import PROMPTS, connect
 from configs.load import dump
 from launch.monitoring.lookup import locate_run
 from tests.buffer.run_by_hand import Run
+from tests.launch.judging.fake_server import FakeServer
 from tests.launch.silent_process import CONFIG
 
 
@@ -44,3 +45,13 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         process.stop()
     streams.remove(client, address.run_id)
     client.close()
+
+
+@pytest.fixture
+def judge_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A fake server, asked past any proxy and without a key."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fake = FakeServer()
+    yield fake
+    fake.close()

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,9 @@ from tests.launch.whole_run import ROOT
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    fake = FakeServer()
-    fake.reply = reply
-    yield fake
-    fake.close()
+def server(judge_server: FakeServer) -> FakeServer:
+    judge_server.reply = reply
+    return judge_server
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Rows of the paper's table: described, run on small copies of the benchmarks (a fake server judges), compared."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,9 @@ def reply(body: dict[str, Any]) -> Reply:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    fake = FakeServer()
-    fake.reply = reply
-    yield fake
-    fake.close()
+def server(judge_server: FakeServer) -> FakeServer:
+    judge_server.reply = reply
+    return judge_server
 
 
 def test_without_a_row_the_rows_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

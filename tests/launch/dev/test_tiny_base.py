@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from grm import judgement, preferences, prompts, rewards, tiny_world
+from grm.orders import shuffled
 from launch.dev import tiny_base, tiny_lessons
 
 ROOT = Path(tiny_base.__file__).parents[2]
@@ -47,7 +48,7 @@ def unprincipled() -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
 def rendered(template: prompts.Template) -> list[tuple[preferences.Preference, tuple[int, ...], str]]:
     rng = random.Random(4)
     pairs = tiny_world.preferences(41, HELD_OUT, 2, held_out=True)
-    orders = [(pair, prompts.shuffled(2, rng)) for pair in pairs]
+    orders = [(pair, shuffled(2, rng)) for pair in pairs]
     return [(pair, order, prompts.render(pair.question, order, template)) for pair, order in orders]
 
 

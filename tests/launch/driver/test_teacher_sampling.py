@@ -1,7 +1,6 @@
 """The cold start's judgements from a teacher: a fake server, whose answers are scripts, and files."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,9 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def server(judge_server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-correct-horse")
-    fake = FakeServer()
-    yield fake
-    fake.close()
+    return judge_server
 
 
 def taught(tokenizer: Tokenizer, config: Config, notes: list[str] | None = None) -> Taught:

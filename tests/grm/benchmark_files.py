@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grm.benchmark_sets import PPE_CORRECTNESS, REALMISTAKE
+from grm.benchmark_sets import PPE_CORRECTNESS_SETS, REALMISTAKE_TASKS
 from grm.macro import REWARD_BENCH, subsets
 
 GOOD, BAD, WORSE = "a good answer", "a bad one", "a poor one"
@@ -86,12 +86,12 @@ def copies(root: Path) -> list[str]:
     names = [subset.removeprefix("reward-bench/") for subset in subsets(REWARD_BENCH)]
     jsonl(root / "rb" / "data.jsonl", *(reward_bench(name, index) for name in names for index in range(2)))
     jsonl(root / "pref" / "data.jsonl", *(ppe_preference(w, i) for i, w in enumerate(("model_a", "model_b", "tie"))))
-    for name in PPE_CORRECTNESS:
+    for name in PPE_CORRECTNESS_SETS:
         jsonl(root / "corr" / f"PPE-{name}-Best-of-K" / "data.jsonl", ppe_correctness(0), ppe_correctness(1))
     for goal in ("Helpfulness/Rewrite", "Harmlessness"):
         array(root / "rmb" / "RMB_dataset" / "Pairwise_set" / goal / "S1.json", rmb(0), rmb(1))
         array(root / "rmb" / "RMB_dataset" / "BoN_set" / goal / "S1.json", rmb(2, losers=2), rmb(3, losers=3))
-    for task in REALMISTAKE:
+    for task in REALMISTAKE_TASKS:
         for model in ("gpt-4-0613", "Llama-2-70b-chat-hf"):
             jsonl(root / "real" / task / f"{model}.jsonl", realmistake("error"), realmistake("no_error"))
     places = {"reward-bench": "rb", "ppe-preference": "pref", "ppe-correctness": "corr", "rmb": "rmb", "realmistake": "real"}

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import quote
 
 from buffer.connection import Address, ServerError, connect
@@ -87,7 +87,7 @@ class EmbeddedServer:
     def __repr__(self) -> str:
         return f"EmbeddedServer({str(self.folder)!r}, {'running' if self.running else 'stopped'})"
 
-    def __enter__(self) -> "EmbeddedServer":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

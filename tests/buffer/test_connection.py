@@ -14,6 +14,7 @@ from buffer import connection, streams
 from buffer.ledger import Ledger
 from buffer.server import EmbeddedServer
 from buffer.streams import Address, ServerError, connect
+from configs.redis_url import PASSWORD_VARIABLE
 from tests.buffer.run_by_hand import Run, offers
 from tests.buffer.server_by_hand import Rooted, free_port, wait_until
 
@@ -21,9 +22,9 @@ from tests.buffer.server_by_hand import Rooted, free_port, wait_until
 def test_the_password_may_come_from_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer(folder) as running:
         password, path = running.url.removeprefix("unix://driver:").split("@")
-        monkeypatch.setenv(connection.PASSWORD_VARIABLE, password)
+        monkeypatch.setenv(PASSWORD_VARIABLE, password)
         connect(Address(f"unix://driver@{path}", "r")).close()
-        monkeypatch.setenv(connection.PASSWORD_VARIABLE, "of another server")
+        monkeypatch.setenv(PASSWORD_VARIABLE, "of another server")
         connect(Address(running.url, "r")).close()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from grm import hf_sets
 from grm.json_rows import JsonRow
-from grm.preferences import EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
+from grm.preferences import CONTEXTS_DIFFER, EMPTY_RESPONSE, TWO_BEST, DataError, Preference, Skipped
 from grm.sources import load
 
 ULTRAFEEDBACK: dict[str, object] = {
@@ -162,7 +162,7 @@ def test_skywork() -> None:
     assert item.question.responses == ("Hi.", "No.")
     assert (item.label, item.subset) == (0, "magpie")
     other = [{"content": "Something else.", "role": "user"}, {"content": "No.", "role": "assistant"}]
-    assert hf_sets.skywork(row({**SKYWORK, "rejected": other})) == Skipped(reason=hf_sets.CONTEXTS_DIFFER)
+    assert hf_sets.skywork(row({**SKYWORK, "rejected": other})) == Skipped(reason=CONTEXTS_DIFFER)
 
 
 def test_helpsteer2() -> None:

@@ -81,7 +81,7 @@ def test_what_cannot_be_saved_ends_the_start_with_the_models_name(
 
     monkeypatch.setattr("transformers.PretrainedConfig.save_pretrained", refuse)
     places: dict[str, Any] = {"model_path": str(model), "address": Address("redis://unused", "r"), "checkpoints": tmp_path}
-    learners = [
+    learners: list[GRPOLearner | MetaRMLearner] = [
         GRPOLearner(config(model), rank=0, world=1, sink=Sink(), **places),
         MetaRMLearner(config(model), rank=0, world=1, **places),
     ]

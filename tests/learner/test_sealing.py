@@ -1,6 +1,7 @@
 """Each rank reads its share of a checkpoint: ranks as threads, the files real, what each reads counted."""
 
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,13 @@ class ThreadRanks:
 def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Bytes of files that each thread has read for their checksums."""
     counts: Counter[str] = Counter()
-    crc32 = checkpoint.zlib.crc32
+    crc32 = zlib.crc32
 
     def counted(chunk: bytes, value: int = 0) -> int:
         counts[threading.current_thread().name] += len(chunk)
         return crc32(chunk, value)
 
-    monkeypatch.setattr(checkpoint.zlib, "crc32", counted)
+    monkeypatch.setattr(zlib, "crc32", counted)
     return counts
 
 

@@ -16,7 +16,6 @@ from grm.instructions import Instruction
 from grm.rejection import Verdict
 from grm.tiny_world import preferences
 from launch.cluster.failures import RunFailed
-from launch.driver import fine_tuning
 from launch.driver.cold_start_sampling import Planned, plan
 from launch.driver.fine_tuning import _link_best_model, require_examples, write_dataset
 from launch.monitoring import jsonl_log
@@ -170,7 +169,7 @@ def test_it_is_written_whole_or_not_at_all(
         append(target, list(rows)[:3])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fine_tuning.jsonl_log, "append", killed)
+    monkeypatch.setattr(jsonl_log, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         written(path, sampled, MIXED, tokenizer)
     assert not path.exists()

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from buffer import files
 from buffer.files import LinkError
 from buffer.json_text import JsonError
 from buffer.streams import ServerError
 from configs.load import ConfigError
 from launch.cli import exit_status
 from launch.cluster.failures import ActorLost, FinalError, RunFailed
-from launch.driver import run_end
 from launch.driver.pipeline import Pipeline
 from learner.checkpoint import CheckpointError
 from tests.launch.driver.small_pipeline import Begin, FakeCluster, ended, summary
@@ -71,7 +71,7 @@ def fill_disk(run: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def refuse(path: Path, content: str) -> None:
         raise FULL
 
-    monkeypatch.setattr(run_end.files, "write", refuse)
+    monkeypatch.setattr(files, "write", refuse)
     monkeypatch.setattr(run._tracker, "finish", tracked.append)
     return tracked
 

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from configs.load import load, presets
@@ -106,7 +108,9 @@ def test_a_text_made_to_take_long_takes_no_time() -> None:
 
 
 @pytest.mark.parametrize("output", [clean, clean_lines])
-def test_what_is_printed_holds_no_secret_of_the_environment(output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_printed_holds_no_secret_of_the_environment(
+    output: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_sesame")
     assert output("GET with hf_ses\x1b[0mame failed: hf_sesame") in (
         "GET with hf_ses�[0mame failed: ***",

@@ -10,7 +10,8 @@ import pytest
 
 from launch.monitoring import tracker
 from launch.monitoring.metrics import METRICS, MetricError
-from launch.monitoring.tracker import SampleJudgement, Tracker, chosen_mode
+from launch.monitoring.tracker import SampleJudgement, Tracker
+from launch.monitoring.wandb_check import Mode, chosen_mode
 from tests import wandb_file
 
 LONG = "two blocks and more " * 4000  # a record of the .wandb file then spans three blocks
@@ -185,7 +186,7 @@ def test_a_resumed_run_continues_its_records(tmp_path: Path) -> None:
         ("online", {"WANDB_MODE": "offline"}, "online"),
     ],
 )
-def test_mode(mode: tracker.Mode, environ: dict[str, str], expected: str) -> None:
+def test_mode(mode: Mode, environ: dict[str, str], expected: str) -> None:
     assert chosen_mode(mode, environ) == expected
 
 

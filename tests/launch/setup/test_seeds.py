@@ -39,7 +39,7 @@ def test_every_derived_seed_is_in_range(seed: int, tokenizer: Tokenizer) -> None
     config = config_of(seed)
     prompts = prompt_source(config, [p.question for p in DATA], tokenizer)
     votes = vote_plan(config, prompt_template(config), 4)
-    seeds = {
+    seeds: dict[str, list[int]] = {
         "engines": engine_seeds(config),
         "groups": [group_seed(config, group) for group in (0, 1, 2**40)],
         "cold start": [group.seed for group in plan(config, prompts, DATA)],

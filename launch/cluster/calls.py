@@ -32,6 +32,20 @@ def answers(refs: Sequence[Any], *, limit_s: float, what: str, between: Callable
     return values(refs)
 
 
+def next_answer(refs: Sequence[Any], *, limit_s: float, what: str) -> tuple[Any, Any]:
+    """Returns the first of the calls to end, and its answer.
+
+    Raises:
+        TimeoutError: None ended within `limit_s`; it says that the driver waited for `what`.
+        ActorLost, FinalError: The actor died or raised an error.
+    """
+    deadline = time.monotonic() + limit_s
+    while not (ended := first_answered(refs, min(SLICE_S, max(0.0, deadline - time.monotonic())))):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the driver waited {limit_s:.0f} s for {what}")
+    return ended[0], values(ended)[0]
+
+
 def values(refs: Sequence[Any]) -> list[Any]:
     """Returns the values of calls that are over. ActorLost or FinalError when a call failed."""
     failed = None if all_answered(refs) else _failure(refs)

@@ -118,6 +118,11 @@ class Cluster:
         url = self._server.url_for(role) if self._server is not None else self._url
         return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
 
+    @property
+    def gpus(self) -> int:
+        """GPUs that the actors may take at a time: those that were asked for, or as many as are left of them. 0 on CPU."""
+        return min(self._gpus, int(capacity().get("GPU", 0))) if self._config.cluster.device == "cuda" else 0
+
     def stacks(self, name: str) -> Path:
         """Returns the file into which the process of this name writes its stacks on SIGUSR1."""
         folder = self._folder / "stacks"

@@ -254,14 +254,14 @@ def _meta(
     out: Path,
 ) -> dict[str, list[float]]:
     """Returns the meta scores of every judgement by preference id, those on disk included."""
-    from launch.judging.meta_scores import meta_scores, start_scorer
+    from launch.judging.meta_scores import meta_scores, start_scorers
 
     digest = fingerprint(meta_rm)  # the meta-RMs of two runs may well have one name
     if config.meta_rm.template_path:
         digest = votes.mark([digest, plan.template.graded])
-    scorer, tokenizer = start_scorer(cluster, config, meta_rm)
+    scorers, tokenizer = start_scorers(cluster, config, meta_rm)
     return meta_scores(
-        scorer,
+        scorers,
         tokenizer,
         plan,
         preferences,

@@ -17,7 +17,7 @@ from launch.cluster.stage_actors import StageActors
 from launch.judging import votes
 from launch.judging.engine_judge import EngineJudge
 from launch.judging.heldout import Evaluation, RunningEvaluation, When, evaluation, sample_judgements
-from launch.judging.meta_scores import meta_scores, start_scorer
+from launch.judging.meta_scores import meta_scores, start_scorers
 from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.judging.votes import Notify, Row
 from launch.monitoring import jsonl_log
@@ -86,14 +86,14 @@ class RunJudgements:
         """
         if not self._votes.k:
             return {}
-        scorer = tokenizer = None
+        scorers, tokenizer = list[Any](), None
         if meta_model is not None:
-            scorer, tokenizer = start_scorer(cluster, self._config, str(meta_model))
+            scorers, tokenizer = start_scorers(cluster, self._config, str(meta_model))
         counted: dict[str, TableRow] = {}
         for when in get_args(When):
-            counted |= self._count(when, scorer, tokenizer)
-        if scorer is not None:
-            cluster.end([scorer])
+            counted |= self._count(when, scorers, tokenizer)
+        if scorers:
+            cluster.end(scorers)
         return counted
 
     def _collect(
@@ -104,7 +104,7 @@ class RunJudgements:
         settings = {"version": version, **self._votes.settings()}
         return votes.collect(judge, plan, preferences, path=self._file(when), settings=settings, note=self._note)
 
-    def _count(self, when: When, scorer: Any, tokenizer: Tokenizer | None) -> dict[str, TableRow]:
+    def _count(self, when: When, scorers: Sequence[Any], tokenizer: Tokenizer | None) -> dict[str, TableRow]:
         """Returns {when: figures}, or nothing where no preference has votes."""
         known = {row["id"]: row for row in jsonl_log.repair_and_read(self._file(when))[1:]}
         rows = [known.get(p.question.id, {}) for p in self._voted]
@@ -114,7 +114,7 @@ class RunJudgements:
         meta: Mapping[str, Sequence[float]] = {}
         if tokenizer is not None:
             path, limit_s = self._folder / f"meta-{when}.jsonl", self._config.waits.judge_s
-            meta = meta_scores(scorer, tokenizer, self._votes, self._voted, rows, path=path, timeout_s=limit_s)
+            meta = meta_scores(scorers, tokenizer, self._votes, self._voted, rows, path=path, timeout_s=limit_s)
         items = votes.items(self._voted, rows, meta)
         if missed := [row["error"] for row in rows if "error" in row]:
             self._note(f"votes {when}: {len(missed)} of {len(rows)} preferences have none, and do not count: {missed[0]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DRIVER = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from pathlib import Path
 from buffer.weights import WeightsRefused
 from configs.load import load
@@ -43,6 +43,10 @@ class Part:
     def die(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def after(self, seconds):
+        time.sleep(seconds)
+        return seconds
+
     def other(self, actor):
         import ray
         ray.get(actor[0].ours.remote())
@@ -58,6 +62,12 @@ with Cluster(load("tiny"), run_id="own", folder=Path(sys.argv[1]), model=resolve
     found = {name: failure(getattr(part, name).remote()) for name in ("data", "disk", "ours", "unsendable")}
     found["other"] = failure(cluster.remote(Part).other.remote([part]))
     found["constructor"] = failure(broken.ours.remote())
+    slow, quick = cluster.remote(Part).after.remote(600), cluster.remote(Part).after.remote(0)
+    first, value = calls.next_answer([slow, quick], limit_s=60, what="")
+    try:
+        calls.next_answer([slow], limit_s=0.1, what="the slow one")
+    except TimeoutError as error:
+        found["next"] = [first == quick, value, str(error)]
     found["die"] = failure(part.die.remote())
     print(json.dumps(found), flush=True)
 """
@@ -73,6 +83,7 @@ def test_errors_and_deaths_of_real_actors_are_told_apart_and_are_one_sentence(tm
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))  # Ray, too, prints that an actor died
     found = json.loads(line)
+    assert found.pop("next") == [True, 0, "the driver waited 0 s for the slow one"]
     assert found.pop("die")[:3] == ["ActorLost", "The actor died unexpectedly before finishing this task.", False]
     assert found == {
         "data": ["FinalError", "ValueError: generation_config.json: temperature without do_sample", False, True],

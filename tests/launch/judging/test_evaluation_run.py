@@ -64,7 +64,7 @@ def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, m
     """Query and responses as its user's message; scores by another template are not used again."""
     scores, question = FakeScores(), Question(id="a", query="Why?", responses=("so", "because"))
     monkeypatch.setattr(meta_scores, "meta_scores", scores)
-    monkeypatch.setattr(meta_scores, "start_scorer", lambda *_: (None, None))
+    monkeypatch.setattr(meta_scores, "start_scorers", lambda *_: ([], None))
     monkeypatch.setattr(evaluation_run, "fingerprint", lambda folder: "0123456789abcdef")
     (tmp_path / "meta.txt").write_text("Score.\n#### Context ####\n{{query}}\n\n{{responses}}\n")
     for overrides in ([], [f"meta_rm.template_path={tmp_path / 'meta.txt'}"]):

@@ -135,18 +135,18 @@ def test_each_policy_that_voted_is_counted(tmp_path: Path) -> None:
     assert notes == []
 
 
-def test_with_a_meta_rm_one_scorer_scores_all_policies_and_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_meta_rm_its_scorers_score_all_policies_and_are_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     started, ended = list[str](), list[Any]()
 
-    def start(cluster: Any, config: Any, model: str) -> tuple[str, str]:
+    def start(cluster: Any, config: Any, model: str) -> tuple[list[str], str]:
         started.append(model)
-        return "the scorer", "its tokenizer"
+        return ["one", "another"], "its tokenizer"
 
-    def score(scorer: Any, tokenizer: Any, plan: Any, preferences: Any, rows: Any, **_: Any) -> dict[str, list[float]]:
-        assert (scorer, tokenizer) == ("the scorer", "its tokenizer")
+    def score(scorers: Any, tokenizer: Any, plan: Any, preferences: Any, rows: Any, **_: Any) -> dict[str, list[float]]:
+        assert (scorers, tokenizer) == (["one", "another"], "its tokenizer")
         return {row["id"]: [0.5] * len(row["samples"]) for row in rows}
 
-    monkeypatch.setattr(run_judgements, "start_scorer", start)
+    monkeypatch.setattr(run_judgements, "start_scorers", start)
     monkeypatch.setattr(run_judgements, "meta_scores", score)
     for when, version in (("before", 0), ("after", 3)):
         run.judgements.evaluate(NO_ACTORS, when, version=version)
@@ -155,7 +155,7 @@ def test_with_a_meta_rm_one_scorer_scores_all_policies_and_is_ended(run: Run, mo
     counted = run.judgements.count(cluster, run.folder / "meta")
     assert counted.keys() == {"before", "after"}
     assert "guided@2" in counted["after"].figures
-    assert (started, ended) == ([str(run.folder / "meta")], ["the scorer"])
+    assert (started, ended) == ([str(run.folder / "meta")], ["one", "another"])
 
 
 def test_a_preference_without_votes_is_noted_and_left_out(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ One optimiser step per batch, so pi_old is pi_theta of the same forward pass, de
 
     wait and select (I2) -> train -> publish version v + 1 -> advance the ledger -> [checkpoint -> acknowledge (I3)]
 
-and the order is what makes a crash at any point harmless: what is in no checkpoint can be claimed again.
+(what arrives while it trains is filtered at once, so that other groups are sampled meanwhile). The order is what makes a
+crash at any point harmless: what is in no checkpoint can be claimed again.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -76,11 +77,17 @@ class PolicyUpdate:
         self.engine = Engine(build, settings, ranks)
         self._reference = Frozen(build, settings, ranks) if grpo.beta > 0 else None
 
-    def apply(self, groups: Sequence[ExperienceGroup]) -> tuple[float, dict[str, float]]:
+    def apply(
+        self, groups: Sequence[ExperienceGroup], *, meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[float, dict[str, float]]:
         """Take one optimiser step on `groups`. A collective.
 
         The loss is a sum over micro-batches and ranks with global divisors (docs/design.md), so neither the split into
         micro-batches nor the number of ranks changes it.
+
+        Args:
+            groups: the batch.
+            meanwhile: called behind each micro-batch; no collective.
 
         Returns:
             The loss before the step, and its metrics.
@@ -102,6 +109,7 @@ class PolicyUpdate:
             loss = self._loss(batch, rows)
             self.engine.backward(loss.loss, last=number == len(micro_batches) - 1)
             sums += loss.sums.cpu()
+            meanwhile()
         result = self.engine.step()
         metrics = losses.policy_metrics(self._ranks.sum(sums).tolist())
         metrics |= {"optim/lr": result.lr, "optim/grad_norm": result.grad_norm}
@@ -207,7 +215,7 @@ class GRPOLearner(Learner):
         metrics = staleness_metrics(groups, self.version)
         try:
             with self._heartbeat.activity("train"):
-                loss, trained_metrics = self._update.apply(groups)
+                loss, trained_metrics = self._update.apply(groups, meanwhile=self._take_in)
         except NotFinite:
             self._skip(f"groups {[group.group for group in groups]}", replay=message)
             if self._rank == 0:
@@ -241,6 +249,11 @@ class GRPOLearner(Learner):
         if self._rank == 0:
             self._intake.close()
         super().close()
+
+    def _take_in(self) -> None:
+        """On rank 0, look at what arrives during a step: each group that is filtered makes room for a new one at once."""
+        if self._rank == 0:
+            self._intake.take_in(self.version)
 
     def _uninformative(self) -> ArrivalsReport | None:
         """Return what arrived since the last step, on rank 0, every ARRIVALS_S, if nothing can be learnt from it."""

@@ -69,6 +69,16 @@ class Intake:
                 return []
             self._receive(self._reader.claim(min(left, POLL_S)))
 
+    def take_in(self, version: int) -> None:
+        """Receive what has arrived and release what is filtered or dropped, while a batch is trained at `version`.
+
+        That batch is outstanding until it is trained, so the rule of `wait` holds as it is. At eta = 0 nothing else is.
+        """
+        arrived = self._reader.claim(0.0)
+        if arrived:
+            self._receive(arrived)
+            self._choose(version)
+
     def drop(self, batch: Sequence[ReceivedGroup]) -> None:
         """Release the groups of a batch that cannot be trained on: they never come back, and new ones may be issued."""
         groups, entries = [received.group.group for received in batch], [received.entry_id for received in batch]

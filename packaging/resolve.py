@@ -1,13 +1,16 @@
-"""Resolves the installation for every supported Python and machine, without those interpreters and without their wheels.
+"""Resolves both installations for every supported Python and machine, without those interpreters and without their wheels.
 
     constraints.txt, pyproject.toml ─▶ uv, for each Python and machine ─▶ one line each, or what has no solution or no pin
-                                                                      └─▶ lock.txt: the sha256 of every wheel that may be taken
+        │                                                              └─▶ lock.txt: the sha256 of every wheel that may be taken
+        └─ preferred versions ─▶ constraints-gpu.txt ─▶ uv, likewise ─▶ lock-gpu.txt
 
-    python packaging/resolve.py            is all of it pinned, and lock.txt of these versions?
-    python packaging/resolve.py --write    writes lock.txt anew, after a version was raised
+    python packaging/resolve.py            is all of it pinned, and are the locks of these versions?
+    python packaging/resolve.py --write    writes constraints-gpu.txt and both locks anew, after a version was raised
 
+Versions of the CPU build are chosen by hand. The GPU build has the same wherever its vLLM allows them, else what uv finds.
 The stubs, and what PyPI has no fitting wheel of (torch's CPU build; deepspeed comes as source), are stood in by empty wheels
-with the requirements that the installed ones have. Their hashes are kept by hand: torch-cpu.txt, sources.txt.
+with the requirements that the installed ones have, so this runs in a CPU environment. Their hashes are kept by hand:
+torch-cpu.txt, sources.txt.
 """
 
 from __future__ import annotations
@@ -20,21 +23,27 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
 
-from install import GLIBC, LOCK, MACHINES, PYTHONS, ROOT, STUBS
+from install import BUILDS, GLIBC, PYTHONS, ROOT, STUBS, Build
 
-STOOD_IN = ("torch", "deepspeed", *STUBS)
+Place = tuple[tuple[int, int], str]
+
+SOURCES = ("deepspeed",)
 COPIED = ("Metadata-Version", "Name", "Version", "Requires-Python", "Requires-Dist", "Provides-Extra")
-PLACES = [(python, machine) for python in PYTHONS for machine in MACHINES]
-HEAD = """\
-# The sha256 of every wheel that an installation may take, for Python 3.11 to 3.13 on both machines. Made from constraints.txt
+LOCK_HEAD = """\
+# The sha256 of every wheel that an installation may take, for Python 3.11 to 3.13 on {machines}. Made from {constraints}
 # by `python packaging/resolve.py --write`; packaging/install.py installs from it, so that nothing else can come in.
 """
+GPU_HEAD = """\
+# Exact versions of everything that is installed beside a GPU, for Python 3.11 to 3.13. Made by `python packaging/resolve.py
+# --write`: those of constraints.txt wherever the GPU build of vLLM allows them. Do not edit.
+"""
+ROUNDS = 4  # in which all Pythons have to agree on the versions
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,16 @@ def fits(wheel: str, python: tuple[int, int], machine: str) -> bool:
     )
 
 
+def places(build: Build) -> list[Place]:
+    """The Pythons and machines of a build."""
+    return [(python, machine) for python in PYTHONS for machine in build.machines]
+
+
+def stood_in(build: Build) -> tuple[str, ...]:
+    """The distributions of a build that PyPI has no fitting wheel of."""
+    return SOURCES if build.own_torch else ("torch", *SOURCES, *STUBS)
+
+
 def locked(package: Mapping[str, Any], python: tuple[int, int], machine: str) -> Locked:
     """What a package of pylock.toml allows on a Python and machine.
 
@@ -97,81 +116,149 @@ def locked(package: Mapping[str, Any], python: tuple[int, int], machine: str) ->
     return Locked(package["version"], frozenset(hashes))
 
 
-def resolve(python: tuple[int, int], machine: str, folder: Path, constraints: list[Path]) -> dict[str, Locked]:
-    """What would be installed, by name, without what is stood in.
+def compile_for(build: Build, place: Place, folder: Path, options: list[str], out: Path) -> None:
+    """Has uv write what would be installed on a Python and machine.
+
+    Args:
+        folder: wheels that stand in.
+        options: of `uv pip compile`.
+        out: its output. Versions that a requirements file of this name already holds are preferred.
 
     Raises:
-        SystemExit: there is no solution (uv has said why), or something has no wheel.
+        SystemExit: there is no solution; uv has said why.
     """
-    out = folder / "pylock.toml"
-    out.unlink(missing_ok=True)
+    python, machine = place
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-build", "--no-config"]
     command += ["--python-version", "{}.{}".format(*python), "--python-platform", f"{machine}-manylinux_{GLIBC[0]}_{GLIBC[1]}"]
-    command += ["--format", "pylock.toml", "--output-file", str(out), "--no-header", "--no-annotate"]
-    command += ["--find-links", str(folder), "--extra", "cpu", "--extra", "dev", "pyproject.toml"]
-    command += [option for file in constraints for option in ("-c", str(file))]
+    command += ["--output-file", str(out), "--no-header", "--no-annotate", "--find-links", str(folder)]
+    command += ["--extra", build.extra, "--extra", "dev", *options, "pyproject.toml"]
     environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False)
     if done.returncode:
-        raise SystemExit(f"Python {python}, {machine}: no solution")
+        raise SystemExit(f"{build.extra}, Python {python}, {machine}: no solution")
+
+
+def resolve(build: Build, place: Place, folder: Path, constraints: list[Path]) -> dict[str, Locked]:
+    """What would be installed, by name, without what is stood in.
+
+    Raises:
+        SystemExit: as `compile_for`, or something has no wheel.
+    """
+    out = folder / "pylock.toml"
+    out.unlink(missing_ok=True)
+    exact = [option for file in constraints for option in ("-c", str(file))]
+    compile_for(build, place, folder, ["--format", "pylock.toml", *exact], out)
     packages = tomllib.loads(out.read_text(encoding="utf-8"))["packages"]
     return {
-        normalised(package["name"]): locked(package, python, machine)
+        normalised(package["name"]): locked(package, *place)
         for package in packages
-        if normalised(package["name"]) not in STOOD_IN
+        if normalised(package["name"]) not in stood_in(build)
     }
 
 
-def lock_text(found: Mapping[tuple[tuple[int, int], str], Mapping[str, Locked]]) -> str:
+def agreed(preferred: Mapping[str, str], compiled: Callable[[Place, Mapping[str, str]], dict[str, str]],
+           everywhere: list[Place]) -> dict[str, str]:  # fmt: skip
+    """One version of each distribution for all Pythons: each is asked in turn, with the versions so far as its preferences.
+
+    A package of which the oldest Python takes a release that the newest has no wheel of needs a second round.
+
+    Args:
+        preferred: versions by name.
+        compiled: what a place would install, from its preferences.
+        everywhere: the places, the oldest Python first.
+
+    Raises:
+        SystemExit: they do not agree.
+    """
+    versions, differing = dict(preferred), set[str]()
+    for _ in range(ROUNDS):
+        found = {}
+        for place in everywhere:
+            found[place] = compiled(place, versions)
+            versions |= found[place]
+        differing = {name for pins in found.values() for name in pins if pins[name] != versions[name]}
+        if not differing:
+            return {name: versions[name] for pins in found.values() for name in pins}
+    raise SystemExit(f"no version that every Python takes: bound it in pyproject.toml: {', '.join(sorted(differing))}")
+
+
+def gpu_constraints() -> str:
+    """The text of constraints-gpu.txt, resolved anew."""
+    build = BUILDS["cuda"]
+    known = pins(build.constraints.read_text(encoding="utf-8")) if build.constraints.exists() else {}
+    known |= pins(BUILDS["cpu"].constraints.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory(prefix="spct-resolve-") as name:
+        folder, out = Path(name), Path(name) / "preferred.txt"
+        exact = folder / "stood-in.txt"
+        exact.write_text("\n".join(stand_in(each, folder) for each in stood_in(build)) + "\n")
+
+        def compiled(place: Place, preferred: Mapping[str, str]) -> dict[str, str]:
+            out.write_text("".join(f"{each}=={version}\n" for each, version in preferred.items()))
+            compile_for(build, place, folder, ["-c", str(exact)], out)
+            return pins(out.read_text(encoding="utf-8"))
+
+        return constraints_text(agreed(known, compiled, places(build)))
+
+
+def constraints_text(versions: Mapping[str, str]) -> str:
+    """The text of constraints-gpu.txt."""
+    return GPU_HEAD + "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))
+
+
+def lock_text(build: Build, found: Mapping[Place, Mapping[str, Locked]]) -> str:
     """The lock file: each distribution with its hashes, and with a marker where it is not installed everywhere."""
     blocks = []
     for name in sorted({name for each in found.values() for name in each}):
-        places = [place for place in PLACES if name in found[place]]
-        hashes = sorted(set().union(*(found[place][name].hashes for place in places)))
-        pin = f"{name}=={found[places[0]][name].version}{marker(places)}"
+        there = [place for place in places(build) if name in found[place]]
+        hashes = sorted(set().union(*(found[place][name].hashes for place in there)))
+        pin = f"{name}=={found[there[0]][name].version}{marker(there, places(build))}"
         blocks.append(" \\\n".join([pin, *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n")
-    return HEAD + "".join(blocks)
+    head = LOCK_HEAD.format(machines=" and ".join(build.machines), constraints=build.constraints.name)
+    return head + "".join(blocks)
 
 
-def marker(places: Iterable[tuple[tuple[int, int], str]]) -> str:
+def marker(there: list[Place], everywhere: list[Place]) -> str:
     """The marker of some Pythons and machines; "" for all of them."""
-    places = list(places)
-    if places == PLACES:
+    if there == everywhere:
         return ""
-    said = [f"(python_version == '{major}.{minor}' and platform_machine == '{machine}')" for (major, minor), machine in places]
+    said = [f"(python_version == '{major}.{minor}' and platform_machine == '{machine}')" for (major, minor), machine in there]
     return f" ; {' or '.join(said)}"
 
 
-def resolve_all() -> dict[tuple[tuple[int, int], str], dict[str, Locked]]:
+def resolve_all(build: Build) -> dict[Place, dict[str, Locked]]:
     """What would be installed, by Python and machine.
 
     Raises:
-        SystemExit: as `resolve`, or something is not in constraints.txt.
+        SystemExit: as `resolve`, or something is not among the constraints of the build.
     """
     found = {}
     with tempfile.TemporaryDirectory(prefix="spct-resolve-") as name:
         folder = Path(name)
-        stood_in = folder / "stood-in.txt"
-        stood_in.write_text("\n".join(stand_in(each, folder) for each in STOOD_IN) + "\n")
-        constraints = [ROOT / "constraints.txt", stood_in]
+        exact = folder / "stood-in.txt"
+        exact.write_text("\n".join(stand_in(each, folder) for each in stood_in(build)) + "\n")
+        constraints = [build.constraints, exact]
         known = pins("\n".join(file.read_text(encoding="utf-8") for file in constraints))
-        for place in PLACES:
-            found[place] = resolve(*place, folder, constraints)
+        for place in places(build):
+            found[place] = resolve(build, place, folder, constraints)
             if loose := [f"{each}=={pin.version}" for each, pin in found[place].items() if each not in known]:
-                raise SystemExit(f"{place}: not in constraints.txt: {', '.join(loose)}")
-            print("Python {}.{}, {}: {} distributions resolve".format(*place[0], place[1], len(found[place]) + len(STOOD_IN)))
+                raise SystemExit(f"{place}: not in {build.constraints.name}: {', '.join(loose)}")
+            count = len(found[place]) + len(stood_in(build))
+            print("{}, Python {}.{}, {}: {} distributions resolve".format(build.extra, *place[0], place[1], count))
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Resolve the installation for every supported Python and machine.")
-    parser.add_argument("--write", action="store_true", help="write lock.txt")
+    parser = argparse.ArgumentParser(description="Resolve both installations for every supported Python and machine.")
+    parser.add_argument("--write", action="store_true", help="write constraints-gpu.txt and the locks")
     arguments = parser.parse_args()
-    text = lock_text(resolve_all())
     if arguments.write:
-        LOCK.write_text(text, encoding="utf-8")
-    elif LOCK.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"{LOCK.relative_to(ROOT)} does not hold these hashes: python packaging/resolve.py --write")
+        BUILDS["cuda"].constraints.write_text(gpu_constraints(), encoding="utf-8")
+    for build in BUILDS.values():
+        text = lock_text(build, resolve_all(build))
+        if arguments.write:
+            build.lock.write_text(text, encoding="utf-8")
+        elif build.lock.read_text(encoding="utf-8") != text:
+            raise SystemExit(f"{build.lock.relative_to(ROOT)} does not hold these hashes: python packaging/resolve.py --write")
     return 0
 
 

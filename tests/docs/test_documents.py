@@ -13,7 +13,7 @@ from configs.schema import Config
 from launch.monitoring.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/algorithm.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/algorithm.md", "docs/gpu.md")
 ROOMS = ("actors", "buffer", "configs", "docs", "grm", "launch", "learner", "packaging", "tests")
 FAMILIES = {name.partition("/")[0] for name in METRICS}
 INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I6", "I7")

@@ -57,13 +57,35 @@ def empty_wheel(folder: Path, version: str) -> None:
 )
 def test_a_platform_without_wheels_is_refused(machine: Any, sentence: str) -> None:
     with pytest.raises(install.Refused, match=re.escape(sentence)):
-        install.check_platform(*machine)
+        install.check_platform(*machine, install.BUILDS["cpu"].machines)
 
 
 @pytest.mark.parametrize("libc", ["2.31", "2.36", "3.0"])
 def test_a_platform_with_wheels_is_taken(libc: str) -> None:
-    install.check_platform("Linux", "x86_64", ("glibc", libc), "flags : sse avx avx2 bmi\n")
-    install.check_platform("Linux", "aarch64", ("glibc", libc), "")
+    for build in install.BUILDS.values():
+        install.check_platform("Linux", "x86_64", ("glibc", libc), "flags : sse avx avx2 bmi\n", build.machines)
+    install.check_platform("Linux", "aarch64", ("glibc", libc), "", install.BUILDS["cpu"].machines)
+
+
+def test_the_gpu_build_has_wheels_for_one_machine() -> None:
+    with pytest.raises(install.Refused, match=r"platform: Linux aarch64 is not supported: use Linux on x86_64,"):
+        install.check_platform("Linux", "aarch64", ("glibc", "2.36"), "", install.BUILDS["cuda"].machines)
+
+
+def test_an_environment_for_another_device_is_refused(tmp_path: Path) -> None:
+    """The two vLLMs install the same package, so neither is laid over the other."""
+    install.check_device(tmp_path / "new", "cuda")
+    (tmp_path / "bin").mkdir()
+    install.check_device(tmp_path, "cuda")  # without a Python it is no environment, and is made anew
+    (tmp_path / "bin" / "python").touch()
+    install.check_device(tmp_path, "cpu")
+    sentence = "is for DEVICE=cpu, not cuda: remove it by make clean and say the same again, or go on with DEVICE=cpu"
+    with pytest.raises(install.Refused, match=sentence):
+        install.check_device(tmp_path, "cuda")
+    (tmp_path / install.DEVICE).write_text("cuda\n")
+    install.check_device(tmp_path, "cuda")
+    with pytest.raises(install.Refused, match="is for DEVICE=cuda, not cpu"):
+        install.check_device(tmp_path, "cpu")
 
 
 def test_an_unsupported_python_is_refused() -> None:
@@ -86,6 +108,16 @@ def test_what_is_supported_is_said_in_three_places() -> None:
     (_, low), (_, high) = install.PYTHONS[0], install.PYTHONS[-1]
     assert wanted == f">=3.{low},<3.{high + 1}"
     assert f"(3, {low}) <= sys.version_info < (3, {high + 1})" in (root / "Makefile").read_text()
+
+
+def test_what_triton_compiles_with_is_asked_for(tmp_path: Path) -> None:
+    header = tmp_path / "Python.h"
+    with pytest.raises(install.Refused, match=r"there is no file .*Python.h, .* apt install gcc python3\.\d+-dev"):
+        install.check_compiler(["gcc"], header)
+    header.touch()
+    install.check_compiler(["gcc"], header)
+    with pytest.raises(install.Refused, match=r"compiler: there is no C compiler, and Triton compiles"):
+        install.check_compiler([], header)
 
 
 def test_too_little_memory_is_refused_and_a_container_counts() -> None:

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.generator import Request
-from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
+from actors.vllm_build import BATCHED_TOKENS
+from actors.vllm_engine import EngineDead, VllmEngine, VllmSettings
 from actors.vllm_probe import DECODED, Probes
 from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion

@@ -134,6 +134,19 @@ def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]
     assert worst(model, PROMPTS[0], completion) < TOLERANCE
 
 
+def test_logits_of_a_bfloat16_model_are_float32_and_of_the_published_weights(tmp_path: Path) -> None:
+    """With tied embeddings: the head is what the pull brings, and stays in bfloat16 itself."""
+    folder = make(tmp_path / "m", "llama")
+    engine, model = VllmEngine(dataclasses.replace(settings(folder), dtype="bfloat16")), noised(folder, seed=12)
+    model = model.to(torch.bfloat16)
+    engine.load(dataclasses.replace(publish(model, 1, torch.bfloat16), probe=probe(model)))
+    hidden = 8 * torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    logits, head = engine._model._model.compute_logits(hidden), model.get_output_embeddings().weight
+    exact = hidden.double() @ head.double().t()
+    assert logits.dtype == torch.float32
+    assert (logits - exact).abs().max() < 1e-4 < 1e-2 < ((hidden @ head.t()) - exact).abs().max()
+
+
 def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines["llama-tied"]
     old = engine.edition.version

@@ -1,6 +1,7 @@
 """Weights are changed while nothing is under way in vLLM: with asynchronous scheduling, as on GPUs, which vLLM's code for CPUs
 switches off and these tests switch on. (A batch is then scheduled and computed before the tokens of the last one are read.)"""
 
+import itertools
 import statistics
 import threading
 import time
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-import actors.vllm_engine
+from actors.vllm_build import build_engine
 from actors.vllm_engine import VllmEngine
+from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
+from buffer.weights import seal
 from tests.actors.test_vllm_engine import PROMPTS, TOLERANCE, noised, publish, reference, request, settings
 from tests.random_models import make
 
@@ -40,13 +43,12 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder, built_by = make(tmp_path_factory.mktemp("m"), "llama"), set[int]()
-    build = actors.vllm_engine.build_engine
 
     def build_asynchronous(settings: Any) -> Any:
         built_by.add(threading.get_ident())
         with pytest.MonkeyPatch.context() as patch:
             switch_on(patch)
-            return build(settings)
+            return build_engine(settings)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("actors.vllm_engine.build_engine", build_asynchronous)
@@ -66,7 +68,7 @@ def switch_on(patch: pytest.MonkeyPatch) -> None:
         of_cpu(config)
         config.scheduler_config.async_scheduling = True
 
-    patch.setattr(CpuPlatform, "check_and_update_config", but_asynchronous)
+    patch.setattr(CpuPlatform, "check_and_update_config", staticmethod(but_asynchronous))
 
 
 def watch(seen: Watched) -> None:
@@ -94,7 +96,7 @@ def test_each_token_has_the_version_of_the_weights_that_computed_it(watched: Wat
     models = [noised(watched.folder, seed=seed, scale=0.3 if seed else 0.0) for seed in range(3)]
     if old:
         engine.load(publish(models[0], old := old + 1))
-    for before, after in zip(models, models[1:], strict=False):
+    for before, after in itertools.pairwise(models):
         running = engine.submit([request(p, samples=4, temperature=TEMPERATURE, tokens=190) for p in PROMPTS])
         wait_for_steps(engine, 5)
         engine.load(publish(after, old + 1))
@@ -154,9 +156,6 @@ def test_nothing_is_under_way_when_weights_are_loaded_and_it_goes_on_behind_them
 
 
 def test_a_load_that_fails_leaves_no_pause_behind(watched: Watched) -> None:
-    from actors.vllm_weights import ModelUnsupported
-    from buffer.weights import seal
-
     engine = watched.engine
     nothing = seal(engine.edition.version + 1, {}, {})
     with pytest.raises(ModelUnsupported, match="found nothing"):

@@ -98,7 +98,7 @@ class RolloutActor:
             while (left := deadline - time.monotonic()) > 0 and not self._answers_are_due():
                 self._load_fetched()
                 self._look_for_weights()
-                self._claim(block_s=min(left, self._block_s))
+                self._claim(block_s=min(left, BLOCK_S) if self._is_idle and not self._awaiting_weights else 0.0)
                 self._submit()
                 self._collect_finished(timeout_s=min(left, POLL_S), or_when=self._fetch.under_way)
         return self._report(started, tokens)
@@ -165,9 +165,8 @@ class RolloutActor:
         )
 
     @property
-    def _block_s(self) -> float:
-        """How long a claim may wait for a prompt."""
-        return 0.0 if self._running or self._awaiting_weights or self._is_judging() else BLOCK_S
+    def _is_idle(self) -> bool:
+        return not (self._running or self._is_judging())
 
     def _is_judging(self) -> bool:
         return not all(future.done() for future in self._judging)
@@ -184,8 +183,7 @@ class RolloutActor:
             return
         started = time.monotonic()
         entries = self._inbox.claim(room, block_s=block_s, workers=self._workers)
-        if not self._running and not self._is_judging():
-            self._tally.idle_s += time.monotonic() - started
+        self._tally.idle_s += self._is_idle * (time.monotonic() - started)
         held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
         self._awaiting_weights += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
@@ -227,10 +225,12 @@ class RolloutActor:
         """Hand on the groups that are finished (waiting a moment for one, or for `or_when`), keep what is running."""
         awaited = [future for group in self._running for future in group.futures if not future.done()]
         awaited += or_when
+        started, idle = time.monotonic(), self._is_idle
         if awaited:
             wait(awaited, timeout=timeout_s, return_when=FIRST_COMPLETED)
         elif self._awaiting_weights or self._is_judging():
             time.sleep(timeout_s)
+        self._tally.idle_s += idle * (time.monotonic() - started)
         # in group order, not in that of their ends: what follows (and at eta = 0 the whole run) is then reproducible
         done = sorted((group for group in self._running if group.done), key=lambda group: group.prompt.group)
         self._running = [group for group in self._running if group not in done]

@@ -1,6 +1,7 @@
 """The vLLM engine against transformers: what it samples from after a pull is what was published."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,6 +293,24 @@ def test_many_long_seeded_prompts_at_once_are_all_answered(engines: dict[str, tu
     asked = [request(prompt, samples=1, temperature=1.0, tokens=4, seed=i) for i, prompt in enumerate(prompts)]
     answers = [ids(future.result(timeout=120)) for future in engine.submit(asked)]
     assert [ids(engine.submit([one])[0].result(timeout=120)) for one in asked[:3]] == answers[:3]
+
+
+def test_what_has_no_place_in_a_step_waits(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    folder, engine = engines["llama-tied"]
+    places = settings(folder).sequences
+    assert engine.waiting == 0
+    done = engine.submit([request(PROMPTS[0], samples=places + 10, tokens=190)])
+    wait_for_step(engine)
+    assert 0 < engine.waiting <= 10
+    assert len(done[0].result(timeout=120)) == places + 10
+    assert engine.waiting == 0
+
+
+def wait_for_step(engine: VllmEngine) -> None:
+    steps, deadline = engine.steps, time.monotonic() + 120
+    while engine.steps == steps:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_request_that_cannot_be_served_fails_alone(engines: dict[str, tuple[Path, VllmEngine]]) -> None:

@@ -2,6 +2,7 @@
 switches off and these tests switch on. (A batch is then scheduled and computed before the tokens of the last one are read.)"""
 
 import itertools
+import os
 import statistics
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from actors.vllm_build import build_engine
+from actors.vllm_build import CPU_ENVIRONMENT, ENVIRONMENT, build_engine
 from actors.vllm_engine import VllmEngine
 from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
@@ -42,6 +43,8 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    for name, value in (ENVIRONMENT | CPU_ENVIRONMENT).items():  # before the import of vLLM in `switch_on`
+        os.environ.setdefault(name, value)
     folder, built_by = make(tmp_path_factory.mktemp("m"), "llama"), set[int]()
 
     def build_asynchronous(settings: Any) -> Any:

@@ -71,6 +71,7 @@ def test_a_prompt_waits_for_its_weights_and_no_older_one_does(
     Ledger(client, address.run_id).advance(1, [])
     issue(client, address, 2, version=1)
     work_until(worker, lambda: source.asked.is_set() and lengths(client, address.run_id)["rollouts"] == 1)
+    assert worker.work(0.3).idle_s > 0.2, "it has prompts, and nothing to decode"
     assert engine.batches == [1], "of the older version"
     source.arrive.set()
     work_until(worker, lambda: lengths(client, address.run_id)["rollouts"] == 3)

@@ -55,6 +55,11 @@ class SamplingEngine(Protocol):
         """Decode steps since the start: while it has requests and they stand still, the engine hangs."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """Completions that were submitted and have no place in a step yet, or have lost it: more would wait behind them."""
+        ...
+
     def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
         """Start the requests together. Returns a future of the completions of each."""
         ...

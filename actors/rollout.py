@@ -1,8 +1,11 @@
 """The rollout actor: claims prompts, samples a group of G completions for each, hands the groups on.
 
     [prompts] ─claim─▶ engine (many groups at once) ─hand off─▶ [rollouts]
-                       ▲  ▲ pull: newest weights, between two decode steps
+                       ▲  ▲ load: newest weights, between two decode steps ◀── fetched meanwhile by a thread of its own
                        └─ judge: requests of an evaluation, beside the groups ─▶ judged
+
+It claims while nothing waits for a place in its engine: what one engine could not decode yet is left for the others. Of the
+prompts that are not handed on it holds no more than a fair share, unless the others leave theirs lying (`claim.lua`).
 
 It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice. What it
 judges runs on in the same way, and is asked for between two slices. An entry is this worker's while its heartbeat renews the
@@ -15,12 +18,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from actors.generator import Request, SamplingEngine
 from actors.rollout_report import RolloutReport, Tally
 from actors.running_group import RunningGroup, requests
+from actors.weight_fetch import WeightFetch
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, Completion, Prompt, RolloutGroup, decode, encode
+from buffer.rollout_target import rollout_target
 from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry, connect
 from buffer.weights import WeightSource
 from configs.schema import Config
@@ -52,9 +58,11 @@ class RolloutActor:
             build: Builds the engine.
             stacks: See `Heartbeat`.
         """
-        self._config, self._name, self._source, self._build = config, name, source, build
+        self._config, self._name, self._address, self._build = config, name, address, build
+        self._fetch = WeightFetch(source)
+        self._client = connect(address, timeout_s=config.waits.server_s)
         self._inbox = Consumer(
-            connect(address, timeout_s=config.waits.server_s),
+            self._client,
             address.run_id,
             PROMPTS,
             ROLLOUT,
@@ -88,10 +96,11 @@ class RolloutActor:
         deadline = started + seconds
         with self._heartbeat.activity("roll out"):
             while (left := deadline - time.monotonic()) > 0 and not self._answers_are_due():
+                self._load_fetched()
                 self._look_for_weights()
-                self._claim(block_s=min(left, self._block_s))
+                self._claim(block_s=min(left, BLOCK_S) if self._is_idle and not self._awaiting_weights else 0.0)
                 self._submit()
-                self._collect_finished(timeout_s=min(left, POLL_S))
+                self._collect_finished(timeout_s=min(left, POLL_S), or_when=self._fetch.under_way)
         return self._report(started, tokens)
 
     def drain(self, seconds: float) -> RolloutReport:
@@ -115,7 +124,7 @@ class RolloutActor:
         checkpoint). Newer weights are pulled meanwhile, and every token carries the version that produced it.
         """
         if self._engine.edition.version < version:
-            self._pull_if_newer()
+            self._await_newest()
         self._judging, self._answers_announced = self._engine.submit(requests), False
 
     def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
@@ -143,33 +152,21 @@ class RolloutActor:
 
     def _begin(self) -> tuple[float, int]:
         self._tally = Tally()
+        self._workers = rollout_target(self._client, self._address.run_id) or self._config.rollout.workers
         return time.monotonic(), self._engine.tokens
 
     def _report(self, started: float, tokens: int) -> RolloutReport:
-        t = self._tally
-        return RolloutReport(
+        return self._tally.report(
             worker=self._name,
             version=self._engine.edition.version,
-            groups=t.groups,
-            lost=t.lost,
-            given_back=t.given_back,
-            completions=t.completions,
             tokens=self._engine.tokens - tokens,
             in_flight=len(self._running),
-            pulls=t.pulls,
             seconds=time.monotonic() - started,
-            idle_s=t.idle_s,
-            pull_s=t.pull_s,
-            pause_s=t.pause_s,
-            latencies_s=tuple(t.latencies_s),
         )
 
     @property
-    def _block_s(self) -> float:
-        """How long a claim may wait for a prompt."""
-        if self._running or self._awaiting_weights:
-            return 0.0
-        return POLL_S if self._is_judging() else BLOCK_S
+    def _is_idle(self) -> bool:
+        return not (self._running or self._is_judging())
 
     def _is_judging(self) -> bool:
         return not all(future.done() for future in self._judging)
@@ -182,12 +179,11 @@ class RolloutActor:
 
     def _claim(self, *, block_s: float) -> None:
         room = self._config.rollout.max_groups - len(self._running) - len(self._awaiting_weights)
-        if room <= 0 or self._heartbeat.hung:  # a hung engine takes nothing, not its own lapsed claims either
+        if room <= 0 or self._engine.waiting or self._heartbeat.hung:  # a hung one takes not even its own lapsed claims
             return
         started = time.monotonic()
-        entries = self._inbox.claim(room, block_s=block_s)
-        if not self._running and not self._is_judging():
-            self._tally.idle_s += time.monotonic() - started
+        entries = self._inbox.claim(room, block_s=block_s, workers=self._workers)
+        self._tally.idle_s += self._is_idle * (time.monotonic() - started)
         held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
         self._awaiting_weights += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
@@ -200,7 +196,9 @@ class RolloutActor:
         if not self._awaiting_weights:
             return
         if max(prompt.issued_at for _, prompt in self._awaiting_weights) > self._engine.edition.version:
-            self._pull_if_newer()
+            self._fetch.start_if_newer(self._engine.edition)
+        if self._fetch.replaces(self._engine.edition):  # what was undone is not sampled any more
+            return
         due = [pair for pair in self._awaiting_weights if pair[1].issued_at <= self._engine.edition.version]
         if not due:
             return
@@ -223,12 +221,16 @@ class RolloutActor:
         rollout = self._config.rollout
         return requests(prompt, temperature=rollout.temperature, max_new_tokens=rollout.max_new_tokens)
 
-    def _collect_finished(self, *, timeout_s: float) -> None:
-        """Hand on the groups that are finished (waiting a moment for them), keep what is running."""
-        if self._awaiting_weights and not self._running:
-            time.sleep(timeout_s)  # until there are weights for them
-        undone = [future for group in self._running for future in group.futures if not future.done()]
-        wait(undone, timeout=timeout_s, return_when=FIRST_COMPLETED)
+    def _collect_finished(self, *, timeout_s: float, or_when: Sequence[Future[Any]] = ()) -> None:
+        """Hand on the groups that are finished (waiting a moment for one, or for `or_when`), keep what is running."""
+        awaited = [future for group in self._running for future in group.futures if not future.done()]
+        awaited += or_when
+        started, idle = time.monotonic(), self._is_idle
+        if awaited:
+            wait(awaited, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        elif self._awaiting_weights or self._is_judging():
+            time.sleep(timeout_s)
+        self._tally.idle_s += idle * (time.monotonic() - started)
         # in group order, not in that of their ends: what follows (and at eta = 0 the whole run) is then reproducible
         done = sorted((group for group in self._running if group.done), key=lambda group: group.prompt.group)
         self._running = [group for group in self._running if group not in done]
@@ -273,20 +275,25 @@ class RolloutActor:
         now = time.monotonic()
         if now - self._looked > POLL_S:
             self._looked = now
-            self._pull_if_newer()
+            self._fetch.start_if_newer(self._engine.edition)
 
-    def _pull_if_newer(self) -> None:
-        if self._source.newest() > self._engine.edition:
-            self._pull()
+    def _await_newest(self) -> None:
+        """Load the weights that are the newest now; groups are handed on meanwhile."""
+        self._await_fetch()  # it may have begun before the newest were published
+        self._fetch.start_if_newer(self._engine.edition)
+        self._await_fetch()
 
-    def _pull(self) -> None:
-        started = time.monotonic()
-        weights = self._source.pull()
-        if weights is None:
+    def _await_fetch(self) -> None:
+        while under_way := self._fetch.under_way:
+            self._collect_finished(timeout_s=POLL_S, or_when=under_way)
+            self._load_fetched()
+
+    def _load_fetched(self) -> None:
+        fetched = self._fetch.take()
+        if fetched is None:
             return
-        weights.verify(newer_than=self._engine.edition)
-        self._tally.pause_s += self._engine.load(weights)
-        self._tally.pull_s += time.monotonic() - started
+        self._tally.pause_s += self._engine.load(fetched.weights)
+        self._tally.pull_s += time.monotonic() - fetched.started_at
         self._tally.pulls += 1
-        self._heartbeat.version = weights.version
+        self._heartbeat.version = fetched.weights.version
         self._heartbeat.progressed()

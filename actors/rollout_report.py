@@ -1,6 +1,6 @@
 """What a rollout actor reports of a slice of work. Light: the driver reads it, and needs no engine for that."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,9 +30,9 @@ class RolloutReport:
     idle_s: float
     """Part of `seconds` without anything to decode."""
     pull_s: float
-    """Part of `seconds` spent on fetching and loading weights."""
+    """From the beginning of a fetch to the end of its load, added up; only `pause_s` of it is taken from decoding."""
     pause_s: float
-    """Part of `pull_s` in which decoding stood still."""
+    """Part of `seconds` in which decoding stood still for a load."""
     latencies_s: tuple[float, ...]
     """For each group that was finished, the time from its submission to the engine to its last token."""
 
@@ -50,3 +50,8 @@ class Tally:
     pull_s: float = 0.0
     pause_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
+
+    def report(self, *, worker: str, version: int, tokens: int, in_flight: int, seconds: float) -> RolloutReport:
+        """Returns the report of the slice, with what is not counted here."""
+        counts = {each.name: getattr(self, each.name) for each in fields(self)} | {"latencies_s": tuple(self.latencies_s)}
+        return RolloutReport(worker=worker, version=version, tokens=tokens, in_flight=in_flight, seconds=seconds, **counts)

@@ -1,17 +1,17 @@
-"""vLLM in this process, stepped by one thread; with `vllm_weights` and `vllm_probe` all that imports vllm.
+"""vLLM in this process, built and stepped by one thread; with the other `vllm_*` files all that imports vllm.
 
     submit ─▶ commands ─▶ [ engine thread: run commands, then one decode step, then resolve what finished ] ─▶ futures
 
-Commands run between two decode steps, so a weight pull never meets a step half done: the running requests stay, the
-new weights are loaded in place, and the next step samples from them. vLLM tags every token with the version in force.
+Commands run between two decode steps. On GPUs vLLM has a batch under way even then (asynchronous scheduling), and it tags a
+token with the version in force when the token is read. So a pull pauses vLLM's scheduler and takes the steps that are under
+way to their end, as tokens of the old version: the running requests stay, the new weights are loaded in place, and the next
+step samples from them.
 Each pull brings a probe: what the learner computes for a few tokens. The engine computes the same ones as a request, at once
 if it has nothing else to do, else beside the others, and ends when its log-probs differ by more than rounding.
 The prefix cache is salted with the edition under which a request was submitted: a group's samples share its prompt, and no
 group that is submitted after a pull reads what older weights left there.
 """
 
-import gc
-import os
 import queue
 import threading
 import time
@@ -22,27 +22,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actors.generator import Request
+from actors.vllm_build import VllmSettings, build_engine
 from actors.vllm_completion import completion_of
 from actors.vllm_probe import Probes
-from actors.vllm_weights import LiveModel, ModelUnsupported, keep_plain_weights
+from actors.vllm_weights import LiveModel, ModelUnsupported
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights
 
+__all__ = ["EngineDead", "VllmEngine", "VllmSettings"]
+
 Result = TypeVar("Result")
-
-# Read by vLLM at import. One process and one thread an engine: on CPU a second OpenMP thread that spins costs more
-# than it gives, and the in-process executor is the one that lets weights be loaded between two steps.
-ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
-# vLLM compiles one small log-prob helper even in eager mode: seconds of start-up and a C++ compiler for nothing on CPU.
-CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
-
-BATCHED_TOKENS = 4096  # of one step on CPU: a weight pull waits for a step at most
 
 
 class EngineDead(RuntimeError):
@@ -63,44 +52,11 @@ class _Command:
             self.future.set_exception(error)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VllmSettings:
-    """How an engine is built."""
-
-    model_path: str
-    """Folder or hub name of the model."""
-    dtype: str
-    """Of its weights: bfloat16, float16 or float32."""
-    context: int
-    """Tokens of a prompt and its completion at most."""
-    sequences: int
-    """Completions decoded at a time at most."""
-    kv_cache_bytes: int
-    """Size of the KV cache on CPU."""
-    gpu_memory: float
-    """Share of the GPU's memory that the engine may take, 0..1."""
-    seed: int
-    """Of the engine's own stream: another one for each replica, or all replicas draw the same samples."""
-    device: str
-    """cpu or cuda."""
-    end_token: int | None = None
-    """Ends a completion as the chat template ends a turn, beside the ends that the model's files name."""
-
-
 class VllmEngine:
     """`SamplingEngine` over vLLM's v1 engine. Thread-safe: everything goes through the command queue."""
 
     def __init__(self, settings: VllmSettings) -> None:
-        """Builds the engine, which takes a while, and starts its thread."""
-        on_cpu = settings.device == "cpu"
-        for name, value in (ENVIRONMENT | (CPU_ENVIRONMENT if on_cpu else {})).items():
-            os.environ.setdefault(name, value)
-        with _collector_paused():
-            if on_cpu:
-                keep_plain_weights()
-            self._engine = _build(settings)
-        self._model = LiveModel(self._engine, on_cpu=on_cpu)
-        self._probes = Probes(self._engine, self._model, settings.dtype)
+        """Starts the engine's thread and waits until it has built the engine, which takes a while. Raises what vLLM raises."""
         self._settings = settings
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
@@ -108,9 +64,10 @@ class VllmEngine:
         self._edition = Edition(0, 0)
         self._issued = self._tokens = self._steps = 0
         self._failure: Exception | None = None
-        self._engine.set_weight_version("0")
-        self._thread = threading.Thread(target=self._loop, name="vllm-engine", daemon=True)
+        built: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(built,), name="vllm-engine", daemon=True)
         self._thread.start()
+        built.result()
 
     @property
     def edition(self) -> Edition:
@@ -126,6 +83,11 @@ class VllmEngine:
     def steps(self) -> int:
         """Decode steps since the start: while it has requests and they stand still, the engine hangs."""
         return self._steps
+
+    @property
+    def waiting(self) -> int:
+        """Completions that were submitted and have no place in a step yet, or have lost it."""
+        return int(self._core.scheduler.get_request_counts()[1])
 
     def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
         """Add all requests before the next decode step: the same requests on an idle engine make the same schedule,
@@ -148,11 +110,12 @@ class VllmEngine:
         """
 
         def swap() -> float:
-            started = time.perf_counter()
+            with self._nothing_under_way():
+                started = time.perf_counter()
+                self._model.load(weights)
+                self._engine.set_weight_version(str(weights.version))
+                self._edition = weights.edition
             idle = not self._engine.has_unfinished_requests()
-            self._model.load(weights)
-            self._engine.set_weight_version(str(weights.version))
-            self._edition = weights.edition
             self._probes.start(weights)
             while idle and self._probes:
                 self._step()
@@ -175,6 +138,23 @@ class VllmEngine:
             self._commands.put(_Command(function=function, future=future))
         return future
 
+    def _run(self, built: Future[None]) -> None:
+        """The thread: it builds the engine and steps it, as vLLM's streams belong to a thread."""
+        try:
+            self._build()
+        except BaseException as error:  # whatever it is, the constructor raises it
+            built.set_exception(error)
+        else:
+            built.set_result(None)
+            self._loop()
+
+    def _build(self) -> None:
+        self._engine = build_engine(self._settings)
+        self._core = self._engine.engine_core.engine_core
+        self._model = LiveModel(self._engine, on_cpu=self._settings.device == "cpu")
+        self._probes = Probes(self._engine, self._model, self._settings.dtype)
+        self._engine.set_weight_version("0")
+
     def _loop(self) -> None:
         try:
             while self._run_commands():
@@ -189,6 +169,18 @@ class VllmEngine:
             if output.finished:
                 self._finish(output)
         self._steps += 1
+
+    @contextmanager
+    def _nothing_under_way(self) -> Iterator[None]:
+        """Pause vLLM's scheduler, finish the batches that it has given to the device, and go on with all requests behind the
+        block. (Without asynchronous scheduling there is no queue of batches, and nothing to finish.)"""
+        self._core.pause_scheduler("keep", clear_cache=False)
+        try:
+            while self._core.batch_queue:
+                self._step()
+            yield
+        finally:
+            self._core.resume_scheduler()
 
     def _run_commands(self) -> bool:
         """Run what is queued; sleep in the queue while there is nothing to decode. Returns False when the thread is to end."""
@@ -240,43 +232,3 @@ class VllmEngine:
 def _passed_on(failure: Exception, what: str) -> Exception:
     """Returns what a caller gets when the engine's thread has ended: another try with this model would end no better."""
     return ModelUnsupported(str(failure)) if isinstance(failure, ModelUnsupported) else EngineDead(f"{what}: {failure!r}")
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause Python's garbage collector. The import of vLLM leaves a great many objects that stay, and looking through
-    them again and again is a quarter of an engine's start."""
-    paused = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if paused:
-            gc.enable()
-
-
-def _build(settings: VllmSettings) -> Any:
-    """Returns the LLMEngine."""
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    gc.freeze()  # what was imported stays: vLLM collects by hand while it builds, and need not look through it
-    arguments: dict[str, Any] = {
-        "model": settings.model_path,
-        "dtype": settings.dtype,
-        "max_model_len": settings.context,
-        "max_num_seqs": settings.sequences,
-        "seed": settings.seed,
-        "distributed_executor_backend": "uni",
-        # the log-prob of the distribution that was sampled, at its temperature: the mu of the importance weight
-        "logprobs_mode": "processed_logprobs",
-        "disable_log_stats": True,
-        "enable_prefix_caching": True,
-    }
-    if settings.device == "cpu":
-        arguments |= {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": settings.kv_cache_bytes}
-        # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.
-        arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(BATCHED_TOKENS, settings.context)}
-    else:
-        arguments |= {"gpu_memory_utilization": settings.gpu_memory}
-    return LLMEngine.from_engine_args(EngineArgs(**arguments))

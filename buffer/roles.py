@@ -1,7 +1,7 @@
 """The accounts of the server that a run starts: one per role, with the rights that its work needs and no others.
 
     driver     every key of a run; nothing that stops, empties, rewrites or searches the server; may end a script
-    rollout    claims `prompts`, adds to `rollouts`, reads which weights are the newest
+    rollout    claims `prompts`, adds to `rollouts`, reads which weights are the newest and how many workers share
     reward     claims `rollouts`, adds to `experience`
     learner    claims `experience`, keeps the accounts, announces its weights
     meta-rm    claims `experience`, counts what it skips
@@ -57,7 +57,7 @@ def _worker(source: str, destination: str) -> tuple[Right, ...]:
 
 
 _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
-    "rollout": (*_worker("prompts", "rollouts"), Right("get", "weights")),
+    "rollout": (*_worker("prompts", "rollouts"), Right("xlen", "prompts"), Right("get", "weights rollout-target")),
     "reward": _worker("rollouts", "experience"),
     "learner": (
         *_reader("experience"),

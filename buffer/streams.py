@@ -133,15 +133,22 @@ class Consumer:
         self._swept_at = time.monotonic()
         self.incarnation: int | None = None
 
-    def claim(self, count: int, *, block_s: float) -> list[Entry]:
+    def claim(self, count: int, *, block_s: float, workers: int = 1) -> list[Entry]:
         """Claim up to `count` new entries, or entries whose claim has lapsed if there are none. Returns [] after `block_s`.
 
         Once per claim timeout, lapsed claims come first, so that they do not starve. They may be this worker's own: the
         caller skips ids that it still holds. Poison entries go to the dead letters instead.
+
+        Args:
+            count: Entries at most, at least 1.
+            block_s: Seconds to wait for one.
+            workers: How many share the stream (not `experience`, which keeps what is acknowledged). Of several each holds up
+                to a fair share, ceil(entries not handed on / workers), and takes more only one by one, of what has lain for a
+                second or has lapsed: a share that nobody comes for.
         """
         deadline = time.monotonic() + block_s
         while True:
-            rows, last_id = self._claim(count)
+            rows, last_id = self._claim(count, workers)
             if entries := self._usable(rows):
                 return entries
             left = deadline - time.monotonic()
@@ -199,11 +206,11 @@ class Consumer:
         args = (self._consumer_group, id_, group, payload, reason[:1000], self._stream, outcome, REQUEST_S, DEAD_KEPT)
         return bool(self._space.run("dead_letter", keys, *args))
 
-    def _claim(self, count: int) -> tuple[list[_Row], bytes]:
+    def _claim(self, count: int, workers: int) -> tuple[list[_Row], bytes]:
         """Return the rows claimed now and, if there are none, the last id that was ever claimed."""
         due = self._timeout_s is not None and time.monotonic() - self._swept_at > self._timeout_s
         timeout_ms = "" if self._timeout_s is None else max(1, round(self._timeout_s * 1000))
-        args = (self._consumer_group, self._name, timeout_ms, count, "lapsed" if due else "new", REQUEST_S)
+        args = (self._consumer_group, self._name, timeout_ms, count, "lapsed" if due else "new", REQUEST_S, workers)
         keys, fence = [self._stream, self._space.request()], []
         if self.incarnation is not None:
             keys, fence = [*keys, "incarnation"], [self.incarnation]

@@ -29,6 +29,7 @@ LONGEST = (
     "learner/test_ranks.py",
     "test_model_matrix.py",
     "actors/test_vllm_engine.py",
+    "actors/test_vllm_pause.py",
     "launch/test_evaluate_engine.py",
     "launch/setup/test_preflight.py",
     "learner/test_deepspeed_engine.py",

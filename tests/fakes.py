@@ -14,7 +14,7 @@ class FakeEngine:
 
     def __init__(self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}") -> None:
         self.edition = Edition(0, 0)
-        self.tokens = self.steps = 0
+        self.tokens = self.steps = self.waiting = 0
         self.loaded: list[int] = []
         self.batches: list[int] = []
         self.closed = False

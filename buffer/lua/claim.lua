@@ -1,12 +1,14 @@
 -- Claims up to count entries: new ones, or ones whose claim has lapsed.
 -- KEYS stream, request and, for a learner, incarnation; ARGV consumer group, consumer, claim timeout in ms ('' if no other
--- consumer may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember and, for a learner, its own
--- incarnation.
+-- consumer may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember, how many workers share the
+-- stream and, for a learner, its own incarnation.
 -- Returns {rows, last id}: rows of id, deliveries, fields (the same when the client repeats the call), and, if there are
 -- none, the last id ever claimed.
 -- include last_delivered
 -- include fenced
 local consumer_group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local workers = tonumber(ARGV[7])
+local LIES_MS = 1000 -- an entry that lies for so long is wanted by nobody whose share it is
 local rows = {}
 
 local function add(id, fields)
@@ -16,17 +18,20 @@ local function add(id, fields)
   end
 end
 
-local function claim_new()
-  local reply = redis.call('XREADGROUP', 'GROUP', consumer_group, consumer, 'COUNT', count, 'STREAMS', KEYS[1], '>')
+local function claim_new(most)
+  if most <= 0 then
+    return
+  end
+  local reply = redis.call('XREADGROUP', 'GROUP', consumer_group, consumer, 'COUNT', most, 'STREAMS', KEYS[1], '>')
   for _, entry in ipairs(reply and reply[1][2] or {}) do
     add(entry[1], entry[2])
   end
 end
 
-local function claim_lapsed()
+local function claim_lapsed(most)
   local cursor = '0-0'
-  while timeout ~= '' and #rows < count do
-    local page = redis.call('XAUTOCLAIM', KEYS[1], consumer_group, consumer, timeout, cursor, 'COUNT', count - #rows)
+  while timeout ~= '' and #rows < most do
+    local page = redis.call('XAUTOCLAIM', KEYS[1], consumer_group, consumer, timeout, cursor, 'COUNT', most - #rows)
     for _, entry in ipairs(page[2]) do
       add(entry[1], entry[2])
     end
@@ -37,7 +42,25 @@ local function claim_lapsed()
   end
 end
 
-local refusal = KEYS[3] and fenced(KEYS[3], ARGV[7])
+-- How many entries the consumer may claim by its fair share: ceil(entries not handed on / workers), less what it holds.
+local function share()
+  local fair = math.ceil(redis.call('XLEN', KEYS[1]) / workers)
+  for _, held in ipairs(redis.call('XPENDING', KEYS[1], consumer_group)[4] or {}) do
+    if held[1] == consumer then
+      fair = fair - tonumber(held[2])
+    end
+  end
+  return math.min(count, fair)
+end
+
+local function lies()
+  local after = last_delivered(KEYS[1], consumer_group)
+  local oldest = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', 1)[1]
+  local now = redis.call('TIME')
+  return oldest and now[1] * 1000 + now[2] / 1000 - tonumber(string.match(oldest[1], '^%d+')) >= LIES_MS
+end
+
+local refusal = KEYS[3] and fenced(KEYS[3], ARGV[8])
 if refusal then
   return refusal
 end
@@ -53,14 +76,20 @@ if known then
   return {rows, ''}
 end
 
+local new, lapsed = count, count
+if workers > 1 then -- beyond the share: one entry that lies, so that no share waits for a worker that does not come
+  local fair = share()
+  lapsed = math.max(1, fair)
+  new = fair > 0 and fair or lies() and 1 or 0
+end
 if ARGV[5] == 'lapsed' then
-  claim_lapsed()
+  claim_lapsed(lapsed)
 end
 if #rows == 0 then
-  claim_new()
+  claim_new(new)
 end
 if #rows == 0 and ARGV[5] == 'new' then
-  claim_lapsed()
+  claim_lapsed(lapsed)
 end
 if #rows == 0 then
   return {rows, last_delivered(KEYS[1], consumer_group)}

@@ -268,7 +268,7 @@ class StageActors:
             dtype=config.dtype,
             context=config.model.context,
             sequences=config.rollout.max_groups * config.rollout.samples,
-            kv_cache_bytes=config.rollout.kv_cache_mb << 20,
+            kv_cache_bytes=config.rollout.kv_cache_mb << 20 if config.cluster.device == "cpu" else None,
             gpu_memory=config.rollout.gpu_memory,
             seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,

@@ -77,7 +77,7 @@ METRICS: Mapping[str, Metric] = {
         ELAPSED,
         {
             ELAPSED: ("running time of the run, summed over its resumptions", "s"),
-            "time/pull_s": ("loading one policy version into a rollout actor", "s"),
+            "time/pull_s": ("fetching and loading one policy version into a rollout actor, which decodes meanwhile", "s"),
             "time/pause_s": ("pause of decoding while weights were loaded", "s"),
             "idle/learner_ratio": ("share of its time that the learner waited for groups", "0..1"),
             "idle/rollout_ratio": ("share of their time that the rollout actors had nothing to decode", "0..1"),

@@ -38,7 +38,7 @@ def issue(
         views = (View(permutation=(1, 0), token_ids=(7, 8, group + 1), samples=2), *more)
         prompt = Prompt(group=group, preference=f"p{group}", views=views, issued_at=version, seed=seed)
         offers.append(Offer(group=group, payload=encode(prompt), after=Cursor(group=group + 1)))
-    assert ledger.issue(offers, version=version, limit=100) == count
+    assert ledger.issue(offers, version=version, limit=1 << 20) == count
 
 
 _made: list[RolloutActor] = []

@@ -1,6 +1,7 @@
 """The vLLM engine against transformers: what it samples from after a pull is what was published."""
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.generator import Request
-from actors.vllm_engine import BATCHED_TOKENS, EngineDead, VllmEngine, VllmSettings
+from actors.vllm_build import BATCHED_TOKENS
+from actors.vllm_engine import EngineDead, VllmEngine, VllmSettings
 from actors.vllm_probe import DECODED, Probes
 from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
@@ -131,6 +133,19 @@ def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]
             parameter.copy_(parameter.to(torch.bfloat16))
     completion = engine.submit([request(PROMPTS[0])])[0].result(timeout=120)[0]
     assert worst(model, PROMPTS[0], completion) < TOLERANCE
+
+
+def test_logits_of_a_bfloat16_model_are_float32_and_of_the_published_weights(tmp_path: Path) -> None:
+    """With tied embeddings: the head is what the pull brings, and stays in bfloat16 itself."""
+    folder = make(tmp_path / "m", "llama")
+    engine, model = VllmEngine(dataclasses.replace(settings(folder), dtype="bfloat16")), noised(folder, seed=12)
+    model = model.to(torch.bfloat16)
+    engine.load(dataclasses.replace(publish(model, 1, torch.bfloat16), probe=probe(model)))
+    hidden = 8 * torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    logits, head = engine._model._model.compute_logits(hidden), model.get_output_embeddings().weight
+    exact = hidden.double() @ head.double().t()
+    assert logits.dtype == torch.float32
+    assert (logits - exact).abs().max() < 1e-4 < 1e-2 < ((hidden @ head.t()) - exact).abs().max()
 
 
 def test_a_pull_in_flight_keeps_the_sequences_and_tags_each_token(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
@@ -278,6 +293,24 @@ def test_many_long_seeded_prompts_at_once_are_all_answered(engines: dict[str, tu
     asked = [request(prompt, samples=1, temperature=1.0, tokens=4, seed=i) for i, prompt in enumerate(prompts)]
     answers = [ids(future.result(timeout=120)) for future in engine.submit(asked)]
     assert [ids(engine.submit([one])[0].result(timeout=120)) for one in asked[:3]] == answers[:3]
+
+
+def test_what_has_no_place_in_a_step_waits(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    folder, engine = engines["llama-tied"]
+    places = settings(folder).sequences
+    assert engine.waiting == 0
+    done = engine.submit([request(PROMPTS[0], samples=places + 10, tokens=190)])
+    wait_for_step(engine)
+    assert 0 < engine.waiting <= 10
+    assert len(done[0].result(timeout=120)) == places + 10
+    assert engine.waiting == 0
+
+
+def wait_for_step(engine: VllmEngine) -> None:
+    steps, deadline = engine.steps, time.monotonic() + 120
+    while engine.steps == steps:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_request_that_cannot_be_served_fails_alone(engines: dict[str, tuple[Path, VllmEngine]]) -> None:

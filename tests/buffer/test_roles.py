@@ -13,6 +13,7 @@ from buffer import streams
 from buffer.heartbeat import Heartbeat, last_heartbeats
 from buffer.ledger import Ledger
 from buffer.roles import ROLES, Role
+from buffer.rollout_target import rollout_target, set_rollout_target
 from buffer.server import EmbeddedServer
 from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, ROLLOUTS, Address, ServerError, connect, key, waiting
 from tests.buffer.run_by_hand import Run
@@ -63,6 +64,14 @@ def test_a_worker_does_its_whole_work(
     assert [entry.group for entry in second.claim(1, block_s=1)] == [2], "the claim had lapsed"
     assert first.ack([held[3].id]) == 1
     assert second.leave() == 1
+
+
+def test_a_rollout_worker_may_ask_how_many_share_the_prompts(client: redis.Redis, address: Address, enter: Enter) -> None:
+    driver, worker = Run(client, address.run_id), enter("rollout")
+    set_rollout_target(client, address.run_id, 3)
+    assert rollout_target(worker.client, address.run_id) == 3
+    driver.issue(7)
+    assert len(worker.consumer(PROMPTS).claim(7, block_s=0, workers=3)) == 3
 
 
 def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, enter: Enter) -> None:

@@ -46,6 +46,36 @@ def test_claim_waits_for_a_new_entry_and_no_longer(steady_run: Run) -> None:
     issuing.join()
 
 
+def test_of_several_workers_each_holds_a_fair_share(run: Run) -> None:
+    """Worked by hand: of 10 entries and 3 workers, ceil(10 / 3) = 4."""
+    run.issue(10)
+    first, second, third = (run.consumer(PROMPTS, name, claim_timeout_s=60) for name in "abc")
+    held = first.claim(3, block_s=0, workers=3)
+    assert len(held) == 3, "no more than it asks for"
+    assert [entry.group for entry in first.claim(8, block_s=0, workers=3)] == [3]
+    assert first.claim(8, block_s=0, workers=3) == []
+    assert [len(each.claim(8, block_s=0, workers=3)) for each in (second, third)] == [4, 2]
+    assert all(first.hand_off(entry, ROLLOUTS, b"done") for entry in held)  # it holds 1, and 7 are left
+    run.issue(5)
+    assert [entry.group for entry in first.claim(8, block_s=0, workers=3)] == [10, 11, 12]  # ceil(12 / 3) - 1
+    assert [entry.group for entry in first.claim(8, block_s=0)] == [13, 14], "alone it takes what there is"
+
+
+def test_beyond_its_share_a_worker_takes_what_nobody_comes_for(run: Run) -> None:
+    run.issue(4)
+    worker = run.consumer(PROMPTS, "a", claim_timeout_s=60)
+    run.consumer(PROMPTS, "dead", claim_timeout_s=60).claim(1, block_s=0)
+    assert [entry.group for entry in worker.claim(8, block_s=0, workers=4)] == [1]
+    assert worker.claim(8, block_s=0, workers=4) == [], "others may come"
+    deadline = time.monotonic() + 20
+    while not (late := worker.claim(8, block_s=0.1, workers=4)):
+        assert time.monotonic() < deadline
+    assert [entry.group for entry in late] == [2], "one at a time"
+    hasty = run.consumer(PROMPTS, "a", claim_timeout_s=0.01)
+    assert [entry.group for entry in hasty.claim(8, block_s=1, workers=4)] == [3]
+    assert [entry.group for entry in hasty.claim(8, block_s=1, workers=4)] == [0], "and what has lapsed"
+
+
 def test_a_lapsed_claim_is_claimed_by_another(run: Run) -> None:
     run.issue(2)
     dead, alive = run.consumer(PROMPTS, "dead"), run.consumer(PROMPTS, "alive")

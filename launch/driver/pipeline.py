@@ -12,8 +12,7 @@ A run that was cut off is resumed from this folder: each stage looks for what an
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -85,6 +84,7 @@ class Pipeline:
         with ExitStack() as stack:  # whatever happens in here, a signal too, what was begun is ended
             stack.callback(os.close, lock_run_folder(self.folder))
             self._load_results()
+            self._run_state.begin("total", since=self._began)
             announce(self._config, self._inputs, resumed=self._resumed, continued=self._continued)
             self._cluster = self._make_cluster()
             end_on_signals()
@@ -99,7 +99,7 @@ class Pipeline:
             self._progress = stack.enter_context(ProgressDisplay(steps, bound, title=self.folder.name))
             self._judgements = self._make_judgements()
             self._cold_start = ColdStart(self._config, self._inputs, folder=self.folder / "cold_start", progress=self._progress)
-            self._results.seconds["start"] = time.monotonic() - self._began
+            self._run_state.add_time("start", time.monotonic() - self._began)
             self._stack = stack.pop_all()
         return self
 
@@ -140,10 +140,10 @@ class Pipeline:
                 self._cluster, self._config, model=model, preferences=preferences, **self._cold_stage
             ) as actors:
                 self._evaluate(actors, "before", version=0)
-                with self._timed("sample"):
+                with self._run_state.timed("sample"):
                     self._cold_start.sample(actors)
         self._results.cold_start = self._cold_start.build_dataset()
-        with self._timed("fine_tune"):
+        with self._run_state.timed("fine_tune"):
             self._results.cold_start = self._cold_start.fine_tune(self._cluster, self._results.cold_start, self._tracker.log)
 
     @property
@@ -155,7 +155,7 @@ class Pipeline:
         if "before" not in self._results.evaluations:
             with StageActors(self._cluster, self._config, model=self._inputs.model, **self._cold_stage) as actors:
                 self._evaluate(actors, "before", version=0)
-        with self._timed("sample"):
+        with self._run_state.timed("sample"):
             self._cold_start.sample_from_teacher()
 
     def evaluate_cold_start(self) -> None:
@@ -192,9 +192,8 @@ class Pipeline:
                 progress=self._progress,
                 run_state=self._run_state,
             )
-            with self._timed("train"):
+            with self._run_state.timed("train"):
                 training.run()
-            self._run_state.save()
             self._judge(actors, "after", version=self._run_state.totals.version)
 
     def _leave_out_easy(self) -> None:
@@ -215,7 +214,7 @@ class Pipeline:
         """Accuracy over k of each policy that voted, with the last meta-RM choosing the votes and without."""
         if not self._config.eval.votes:
             return
-        with self._timed("count_votes"):
+        with self._run_state.timed("count_votes"):
             self._results.votes = self._judgements.count(self._cluster, self._last_meta_rm())
         for when, row in self._results.votes.items():
             version = self._results.training.version if when == "after" else 0
@@ -238,14 +237,14 @@ class Pipeline:
         """Greedy judgements and votes of the stage's policy, as far as they are not on disk."""
         self._evaluate(actors, when, version=version)
         if self._config.eval.votes:
-            with self._timed(f"vote_{when}"):
+            with self._run_state.timed(f"vote_{when}"):
                 self._judgements.vote(actors, when, version=version)
 
     def _evaluate(self, actors: StageActors, when: When, *, version: int) -> None:
         """Judge the held-out preferences greedily under the stage's policy, unless an earlier try did."""
         if when in self._results.evaluations:
             return
-        with self._timed(f"evaluate_{when}"):
+        with self._run_state.timed(f"evaluate_{when}"):
             result, samples = self._judgements.evaluate(actors, when, version=version)
         self._results.evaluations[when] = result
         jsonl_log.append(self.folder / EVALUATIONS, [result.row()])
@@ -253,14 +252,6 @@ class Pipeline:
         self._tracker.samples(samples)
         self._progress.update(accuracy=result.accuracy)
         self._progress.note(f"evaluated {when.replace('_', ' ')}: {result.describe()}")
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self._results.seconds[stage] = time.monotonic() - started
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
@@ -280,7 +271,8 @@ class Pipeline:
         finished: Finished = "completed"
         if error is not None:
             finished = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        self._results.seconds["total"] = time.monotonic() - self._began
+        with suppress(OSError):  # what cannot be written is said of the summary, below
+            self._run_state.save()
         whole = summary(self._config, self._results, run_id=self.folder.name, preset=self._preset, finished=finished)
         whole |= {"revisions": self._revisions, "skipped": self._inputs.skipped}
         if error is not None and finished == "failed":

@@ -1,6 +1,9 @@
 """Where a run stands: its totals so far, on disk at every optimiser step, so that a resumed run goes on counting."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -52,6 +55,8 @@ class RunTotals:
     """Groups by outcome, as of the last step: a stopped run may have no server to ask."""
     restarts: dict[str, int] = field(default_factory=dict)
     """Replacements after a death, by group."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Duration by stage, of all tries; of a try that was killed, up to its last optimiser step or the end of a stage."""
 
     def add_rollout(self, report: RolloutReport) -> None:
         """Count a slice of a rollout actor."""
@@ -89,11 +94,38 @@ class RunState:
     def __init__(self, path: Path) -> None:
         """Reads the file, if there is one. ConfigError when it is not what was written."""
         self._path = path
+        self._counted: dict[str, float] = {}  # by stage that goes on: up to when its time is counted, by the monotonic clock
         try:
             self.totals = RunTotals(**read_object(path)) if path.exists() else RunTotals()
         except (JsonError, TypeError) as error:
             raise ConfigError(f"{error}: {path} is not as the run wrote it; restore it, or start another run") from None
 
+    def begin(self, stage: str, since: float) -> None:
+        """Count to a stage all time from `since` on, by the monotonic clock."""
+        self._counted[stage] = since
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time in the block to a stage, and save if it ends well."""
+        self.begin(stage, time.monotonic())
+        try:
+            yield
+        finally:
+            self._count_time()
+            del self._counted[stage]
+        self.save()
+
+    def add_time(self, stage: str, seconds: float) -> None:
+        """Count time to a stage."""
+        self.totals.seconds[stage] = self.totals.seconds.get(stage, 0.0) + seconds
+
     def save(self) -> None:
         """Write the whole file or leave the one before: a kill in between leaves no half of one."""
+        self._count_time()
         files.write(self._path, json.dumps(asdict(self.totals)))
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        for stage, counted in self._counted.items():
+            self.add_time(stage, now - counted)
+            self._counted[stage] = now

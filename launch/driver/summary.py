@@ -31,8 +31,6 @@ class RunResults:
     """Verdicts, examples and steps of the cold start."""
     training: RunTotals = field(default_factory=RunTotals)
     """Totals of online RL."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Duration by stage."""
 
 
 def summary(config: Config, results: RunResults, *, run_id: str, preset: str, finished: Finished) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
             "accuracy": fmean(totals.meta_accuracy[-WINDOW:]) if totals.meta_accuracy else None,
             "examples": totals.meta_examples,
         },
-        "seconds": results.seconds,
+        "seconds": totals.seconds,
         "steps": totals.version,
         "tokens": totals.tokens,
     }

@@ -1,5 +1,6 @@
 """The totals of a run, on disk."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,34 @@ def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
     state.totals.tokens = 7
     state.save()
     assert RunState(tmp_path / "run_state.json").totals.tokens == 7
+
+
+class FakeClock:
+    """In place of `time.monotonic`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("launch.driver.run_state.time.monotonic", lambda: self.now)
+
+
+def test_the_time_of_a_stage_is_that_of_all_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock(monkeypatch)
+    first = RunState(tmp_path / "run_state.json")
+    first.begin("total", since=99.0)
+    with suppress(KeyboardInterrupt), first.timed("train"):
+        clock.now += 7
+        first.save()
+        clock.now += 5
+        raise KeyboardInterrupt  # as a kill: what follows the last save is not on disk
+    assert first.totals.seconds == {"total": 13, "train": 12}
+    clock.now += 1000
+    second = RunState(tmp_path / "run_state.json")
+    second.begin("total", since=clock.now)
+    second.add_time("start", 2)
+    with second.timed("train"):
+        clock.now += 3
+    expected = {"total": 8 + 3, "train": 7 + 3, "start": 2}
+    assert second.totals.seconds == RunState(tmp_path / "run_state.json").totals.seconds == expected
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[1]", '{"colour": 1}', ""])

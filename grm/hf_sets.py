@@ -4,6 +4,7 @@
     hf:NCSOFT/offsetbias                            instruction, output_1, output_2, label 1 | 2
     hf:Skywork/Skywork-Reward-Preference-80K-v0.2   chosen, rejected: lists of {role, content}
     hf:nvidia/HelpSteer2                            prompt, response_1, response_2, preference_strength
+    hf:nvidia/HelpSteer2:validation                 the rows that the set itself holds out
     hf:nvidia/OpenMathInstruct-1                    question, generated_solution, is_correct: a single response a row
     hf:nvidia/OpenMathInstruct-1:pairs              a right and a wrong solution of each question
     hf:nvidia/OpenMathInstruct-1:singles            one solution of each question, right or wrong (grm.solutions)
@@ -40,7 +41,7 @@ from grm.preferences import (
 EMPTY_QUERY = "empty query"
 NO_SCORE = "response without a score"
 FEW_RESPONSES = "fewer than two responses"
-OTHER_SPLIT = "row of the validation split"
+OTHER_SPLIT = "row of another split"
 DOUBTFUL_TEN = "overall score of 10 without aspect ratings above 4 (UltraFeedback's 10 for 1)"
 ONE_VERDICT = "question without both a right and a wrong solution"
 
@@ -140,11 +141,18 @@ def skywork(row: JsonRow) -> Preference | Skipped:
 
 
 def helpsteer2(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of two responses. preference_strength < 0: response 1 is better, > 0: response 2.
+    """Convert a row of the training split: two responses. preference_strength < 0: response 1 is better, > 0: response 2."""
+    return _helpsteer2(row, held_out=False)
 
-    The table has the rows of both splits.
-    """
-    if row.text("split", _OWN_SHAPE) != "train":
+
+def helpsteer2_validation(row: JsonRow) -> Preference | Skipped:
+    """Convert a row that the set itself holds out: of its `val` split."""
+    return _helpsteer2(row, held_out=True)
+
+
+def _helpsteer2(row: JsonRow, *, held_out: bool) -> Preference | Skipped:
+    """Convert a row of one of the two splits; the table has the rows of both."""
+    if (row.text("split", _OWN_SHAPE) != "train") is not held_out:
         return Skipped(reason=OTHER_SPLIT)
     strength = row.fields.get("preference_strength")
     if not _is_number(strength):
@@ -184,6 +192,7 @@ SETS: Mapping[str, PublicSet] = {
     "NCSOFT/offsetbias": PublicSet(convert=offsetbias),
     "Skywork/Skywork-Reward-Preference-80K-v0.2": PublicSet(convert=skywork),
     "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference"),
+    "nvidia/HelpSteer2:validation": PublicSet(convert=helpsteer2_validation, data_dir="preference"),
     "nvidia/OpenMathInstruct-1": PublicSet(convert=openmath),
     "nvidia/OpenMathInstruct-1:pairs": PublicSet(convert=openmath_pair, choose=solutions.pairs),
     "nvidia/OpenMathInstruct-1:singles": PublicSet(convert=openmath, choose=solutions.singles),

@@ -176,6 +176,9 @@ def test_helpsteer2() -> None:
     assert tied == Skipped(reason=TWO_BEST)
     validation = hf_sets.helpsteer2(row({**HELPSTEER2, "split": "validation"}))
     assert validation == Skipped(reason=hf_sets.OTHER_SPLIT)
+    for split in ("val", "validation"):
+        assert hf_sets.helpsteer2_validation(row({**HELPSTEER2, "split": split})) == item
+    assert hf_sets.helpsteer2_validation(row(HELPSTEER2)) == Skipped(reason=hf_sets.OTHER_SPLIT)
     single_turn = hf_sets.helpsteer2(row({**HELPSTEER2, "prompt": "c#"}))
     assert isinstance(single_turn, Preference)
     assert single_turn.question.query == "c#"
@@ -215,6 +218,7 @@ def test_another_shape_is_refused(convert: hf_sets.Converter, fields: dict[str, 
         ("NCSOFT/offsetbias", "offsetbias.json", OFFSETBIAS),
         ("Skywork/Skywork-Reward-Preference-80K-v0.2", "data/train-00000-of-00001.parquet", SKYWORK),
         ("nvidia/HelpSteer2", "preference/preference.jsonl", HELPSTEER2),
+        ("nvidia/HelpSteer2:validation", "preference/preference.jsonl", {**HELPSTEER2, "split": "val"}),
         ("nvidia/OpenMathInstruct-1", "correct_solutions/train.jsonl", OPENMATH),
     ],
 )

@@ -7,6 +7,7 @@ from configs.grpo_section import GRPOConfig
 from configs.paths import expanded
 from configs.redis_url import RedisUrl
 from configs.sections import (
+    ClusterConfig,
     ColdStartConfig,
     DataConfig,
     EvalConfig,
@@ -204,6 +205,24 @@ def length_laws(model: ModelConfig, rollout: RolloutConfig, learner: LearnerConf
     for name, tokens in sections.items():
         if tokens < model.context:
             out.append(f"{name}.micro_tokens = {tokens} cannot hold one sequence of model.context = {model.context}")
+    return out
+
+
+def sharing_laws(cluster: ClusterConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
+    """What shares a GPU is one process of each kind: the ranks of a learner cannot meet on one card (NCCL refuses that)."""
+    if not cluster.share_gpu:
+        return []
+    out = []
+    if cluster.device == "cpu":
+        out.append("cluster.share_gpu = true shares a GPU, and cluster.device = cpu has none: set one of them")
+    counts = {"rollout.workers": rollout.workers, "learner.ranks": learner.ranks}
+    counts |= {"meta_rm.ranks": meta.ranks} if meta.enabled else {}
+    if many := [f"{name} = {count}" for name, count in counts.items() if count > 1]:
+        out.append(f"cluster.share_gpu = true has room for one process of a kind, but {', '.join(many)}: set 1")
+    if rollout.autoscale_max > 1:
+        out.append(
+            f"cluster.share_gpu = true has one rollout worker, but rollout.autoscale_max = {rollout.autoscale_max}: set 0"
+        )
     return out
 
 

@@ -79,6 +79,13 @@ class Config(Section):
         return self.model.dtype
 
     @property
+    def kv_cache_bytes(self) -> int | None:
+        """KV cache of an engine, in bytes; None where it takes a share of a GPU of its own. On a GPU that it shares it must not
+        measure what is free, as others take memory meanwhile."""
+        shares = self.cluster.device == "cpu" or self.cluster.share_gpu
+        return self.rollout.kv_cache_mb << 20 if shares else None
+
+    @property
     def max_entry_bytes(self) -> int:
         """Largest entry of a stream, in bytes."""
         return self.redis.max_entry_mb << 20
@@ -95,6 +102,7 @@ class Config(Section):
             *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),
             *laws.meta_template_laws(self.meta_rm),
             *laws.length_laws(self.model, self.rollout, self.learner, self.meta_rm),
+            *laws.sharing_laws(self.cluster, self.rollout, self.learner, self.meta_rm),
             *laws.redis_laws(self.redis),
         ]
         if problems:

@@ -146,9 +146,9 @@ class RolloutConfig(Section):
     max_groups: Count = 32
     """Rollout groups in one engine at a time."""
     kv_cache_mb: Count = 256
-    """KV cache of an engine on CPU, in MiB."""
+    """KV cache of an engine in MiB, on CPU and with `cluster.share_gpu`."""
     gpu_memory: OpenShare = 0.9
-    """Share of a GPU's memory that an engine takes."""
+    """Share of a GPU's memory that an engine takes, without `cluster.share_gpu`."""
 
 
 class LearnerConfig(Section):
@@ -239,7 +239,10 @@ class ClusterConfig(Section):
     restarts: Natural = 5
     """Times that a process is replaced, in a row without getting further or for one error, before its failure ends the run."""
     gpu_memory_gb: Positive = 80.0
-    """Memory of a GPU in GB (10^9 bytes), for the plan."""
+    """Memory of a GPU in GB (10^9 bytes), for the plan. What a card is sold as is a little less than it has: an H100 of 80 GB
+    has 85.5."""
+    share_gpu: bool = False
+    """One GPU for the engine, the learner with its reference, and the meta-RM; else each process has one of its own."""
 
 
 class TrackingConfig(Section):

@@ -31,7 +31,7 @@ from launch.cli import exit_status
 from launch.monitoring.redaction import redacted
 from launch.setup.model_files import resolve
 from launch.setup.places import choose_caches
-from launch.setup.resource_plan import describe, planned_processes
+from launch.setup.resource_plan import describe, planned
 from launch.setup.run_config import load_resumed_config, load_run_config
 
 
@@ -61,7 +61,7 @@ def start(arguments: argparse.Namespace) -> int:
     else:
         config, preset = load_run_config(arguments.config, arguments.overrides), Path(arguments.config).stem
     if arguments.dry_run:
-        print(redacted(f"{dump(config)}\n{describe(config, planned_processes(config, resolve(config.model.path)))}"))
+        print(redacted(f"{dump(config)}\n{describe(planned(config, resolve(config.model.path)))}"))
         return 0
     return train(config, preset=preset, resume=bool(arguments.resume))
 

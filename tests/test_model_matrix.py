@@ -23,7 +23,7 @@ from actors.vllm_weights import LiveModel, ModelUnsupported
 from buffer.messages import Completion
 from buffer.weights import Probe, PublishedWeights
 from launch.setup.model_files import architecture
-from launch.setup.resource_plan import parameters_of
+from launch.setup.model_shape import parameters_of
 from learner import batching
 from learner.logprobs import TokenLogProbs
 from learner.models import load_policy, save_model, saved_buffers, try_saving

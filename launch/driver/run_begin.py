@@ -9,8 +9,9 @@ from configs.schema import Config
 from launch.judging.heldout import Evaluation
 from launch.monitoring import jsonl_log
 from launch.monitoring.tracker import Tracker
-from launch.setup import fingerprints, resource_plan
+from launch.setup import fingerprints
 from launch.setup.preflight import RunInputs, format_notes, format_skipped, format_used
+from launch.setup.resource_plan import describe
 
 EVALUATIONS = "evaluations.jsonl"
 
@@ -31,7 +32,7 @@ def announce(config: Config, inputs: RunInputs, *, resumed: bool, continued: boo
         fingerprints.write(inputs.folder, inputs.fingerprints)
     if not resumed:
         files.write(inputs.folder / "config.yaml", dump(config))
-    described = resource_plan.describe(config, inputs.processes)
+    described = describe(inputs.plan)
     data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
     print(f"run        {inputs.folder}\n{described}{data}{format_notes(notes)}", flush=True)
 

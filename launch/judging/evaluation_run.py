@@ -28,7 +28,7 @@ from launch.judging.results import print_table, rewardbench_rows, tracked_id, wr
 from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.monitoring.plain_text import clean
 from launch.monitoring.wandb_check import require_usable
-from launch.setup import resource_plan
+from launch.setup.context_limit import check_context
 from launch.setup.model_files import architecture, fingerprint, is_same, resolve
 from launch.setup.model_integrity import check_model_folder
 from launch.setup.places import private_files, scratch_root
@@ -145,7 +145,7 @@ def _checked(config: Config, target: EvaluationTarget) -> tuple[str, Tokenizer |
         return meta_rm, None
     model = resolve(config.model.path)
     check_model_folder(model, trained=False)
-    resource_plan.check_context(config, architecture(model))
+    check_context(config, architecture(model))
     tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=False)
     return meta_rm, tokenizer

@@ -17,11 +17,14 @@ from grm.judgement import training_score_range
 from grm.preferences import Preference
 from grm.prompts import template_notes
 from grm.teacher_files import TeacherJudgement
-from launch.setup import fingerprints, resource_plan
+from launch.setup import fingerprints
+from launch.setup.context_limit import check_context
 from launch.setup.fingerprints import Fingerprint, Teacher
 from launch.setup.hub import cached_folder
 from launch.setup.model_files import architecture, resolve
 from launch.setup.model_integrity import check_model_folder, refuse_quantised
+from launch.setup.model_shape import parameters
+from launch.setup.object_store import check_object_store
 from launch.setup.places import scratch_root
 from launch.setup.preference_data import (
     load_heldout,
@@ -31,6 +34,7 @@ from launch.setup.preference_data import (
     small_data_notes,
 )
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
+from launch.setup.resource_plan import Plan, planned
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
@@ -47,8 +51,8 @@ class RunInputs:
 
     model: str
     """Folder or hub name of the base model."""
-    processes: list[resource_plan.PlannedProcess]
-    """The processes of the run with their planned memory."""
+    plan: Plan
+    """Its processes with their memory, and whether it fits."""
     train: Sequence[Preference]
     """All training preferences."""
     heldout: Sequence[Preference]
@@ -113,8 +117,8 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         )
     model = resolve(config.model.path)
     check_model_folder(model, trained=True)
-    processes = resource_plan.planned_processes(config, model)
-    resource_plan.check_object_store(config, model)
+    plan = planned(config, model)
+    check_object_store(config, model)
     train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
     require_unique_ids(train, heldout)
     require_shown(config, train)
@@ -137,7 +141,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     folder = find_run_folder(config) if resume else create_run_folder(config, preset, model)
     return RunInputs(
         model=model,
-        processes=processes,
+        plan=plan,
         train=train.preferences,
         heldout=heldout.preferences,
         judged=[by_id[draft.preference] for draft in drafts],
@@ -189,7 +193,7 @@ def general_data_notes(config: Config, model: str) -> list[str]:
     """Returns a sentence where a cold start of a language model is given no general data. Of a model below GENERAL_FROM nobody
     expects to answer instructions, so nothing is said."""
     cold = config.cold_start
-    if not cold.enabled or cold.general or resource_plan.parameters(config, model) < GENERAL_FROM:
+    if not cold.enabled or cold.general or parameters(config, model) < GENERAL_FROM:
         return []
     return [
         "cold_start.general is empty: the paper mixes in general instruction data, 85 % of its examples, and without it reports"
@@ -205,7 +209,7 @@ def check_hub_model(config: Config, model: str, *, trained: bool) -> None:
         return
     if trained:
         refuse_quantised(folder, model)
-    resource_plan.check_context(config, architecture(str(folder)))
+    check_context(config, architecture(str(folder)))
 
 
 def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer: Tokenizer) -> list[Draft]:

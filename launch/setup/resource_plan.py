@@ -1,151 +1,109 @@
-"""What a run will need: processes, devices, memory, steps. Refuses what cannot fit.
+"""What a run will need: processes, devices, memory, seconds, steps. Refuses what cannot fit, with what makes it fit.
 
-Memory of a rank with P parameters and W ranks, by ZeRO stage (weights + gradients + AdamW's master copy and moments):
-
-    bytes(0) = 16 P    bytes(1) = wg P + (16 - wg) P / W    bytes(2) = w P + (16 - w) P / W    bytes(3) = 16 P / W
-
-with w = 4, wg = 8 in float32 and w = 2, wg = 4 in bfloat16; the policy's ranks hold the reference as well: w P, or
-w P / W at stage 3. Activations come on top.
-
-Published weights travel through Ray's object store, which lies in shared memory (/dev/shm):
-
-    bytes(store) = VERSIONS w P + STORE_MARGIN
+config, model ─▶ ModelShape ─▶ memory of each process ─▶ fits? ─▶ Plan ─▶ text of `--dry-run` and of the head of a run
+                     └──────▶ seconds of a step (an estimate)
 """
 
-import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Literal
 
 from configs.load import ConfigError
 from configs.schema import Config
-from launch.setup.environment import variable
-from launch.setup.model_files import architecture, resolve
+from launch.setup.context_limit import check_context
+from launch.setup.fitting import remedy
+from launch.setup.memory_plan import GB
+from launch.setup.model_shape import model_config, planned_shape
+from launch.setup.object_store import described_store
+from launch.setup.planned_processes import (
+    CacheRoom,
+    PlannedProcess,
+    Shapes,
+    cache_room,
+    engine_memory,
+    gpu_bytes,
+    overfull,
+    processes_of,
+)
+from launch.setup.time_plan import Rates, assumed_lengths, step_seconds
 
-GIB = 1 << 30
-PROCESS_GIB = 0.7  # interpreter, libraries and buffers of one actor, as measured
-CUDA_GIB = 1.5  # a CUDA context and its workspaces
-HEADROOM = 0.95  # share of a device that may be planned for
-# Versions of the weights that live at a time: the one that the learner is publishing, the newest on the weight board, and an
-# older one that a slow worker is still loading. The usual two of three stay below the 80 % from which Ray spills to disk.
-VERSIONS = 3
-STORE_MARGIN = 256 << 20  # bytes of the object store for what travels with calls
-# Where a config.json says how many tokens the model can read: most models, GPT-2, MPT, ChatGLM, and others.
-CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length")
-SHARED_MEMORY = "/dev/shm"
-SLOW_STORE_BYTES = 10**10  # a store that shared memory does not hold: up to here Ray uses the disk instead, above it refuses
+Stages = Literal["cold_start", "all"]
+"""What a driver runs: the cold start with the evaluations around it, or that and online RL."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedProcess:
-    """One kind of process."""
+class Plan:
+    """What a run will need, and fits."""
 
-    name: str
-    """What it is, in words."""
-    count: int
-    """Processes of this kind, at least 1."""
-    gib: float
-    """GiB planned for each, on its device."""
-    note: str
-    """What the memory is for, "" when there is nothing to add."""
+    config: Config
+    """The run's."""
+    model: str
+    """Folder or hub name of the base model."""
+    shapes: Shapes
+    """Its models."""
+    processes: Sequence[PlannedProcess]
+    """Its processes, with the memory of each."""
 
+    @property
+    def room(self) -> CacheRoom:
+        """What the KV cache of an engine holds."""
+        return cache_room(self.config, self.shapes.policy)
 
-def gpus_needed(config: Config) -> int:
-    """Returns how many GPUs the run takes at a time, one a process."""
-    meta = config.meta_rm.ranks if config.meta_rm.enabled else 0
-    return config.rollout.workers + config.learner.ranks + meta
-
-
-def parameters(config: Config, model: str, *, scalar_head: bool = False) -> float:
-    """Returns the parameters of a model, from its config.json or else `model.billions`. ConfigError when neither is there.
-
-    Args:
-        config: The run's.
-        model: Folder or hub name.
-        scalar_head: Whether it is the meta-RM that is made of it.
-    """
-    arch = architecture(model)
-    if arch is not None:
-        return parameters_of(arch, scalar_head=scalar_head)
-    if config.model.billions:
-        return config.model.billions * 1e9
-    raise ConfigError(f"model.path = {config.model.path!r} is not on this disk: give model.billions for the plan")
-
-
-def object_store_bytes(config: Config, model: str) -> int:
-    """Returns the size of Ray's object store.
-
-    Args:
-        config: Its dtype is that of the published weights.
-        model: The policy's folder or hub name; "" when no weights are published, as in an evaluation.
-    """
-    published = _width(config) * parameters(config, model) if model else 0.0
-    return STORE_MARGIN + int(VERSIONS * published)
-
-
-def check_object_store(config: Config, model: str) -> None:
-    """ConfigError when a Ray of our own cannot be started because shared memory is far too small for its object store."""
-    need, free = object_store_bytes(config, model), _shared_memory_free(config)
-    if free is not None and need > free and need > SLOW_STORE_BYTES and not variable("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE"):
-        raise ConfigError(
-            f"Ray's object store needs {need / GIB:.1f} GiB of shared memory for {VERSIONS} versions of the weights,"
-            f" {SHARED_MEMORY} has {free / GIB:.1f} free: {_remedy(need)}, or join a Ray cluster (cluster.address)"
-        )
-
-
-def planned_processes(config: Config, model: str) -> list[PlannedProcess]:
-    """Returns the processes of the run with their planned memory. ConfigError when one cannot fit its device."""
-    check_context(config, architecture(model))
-    count, width = parameters(config, model), _width(config)
-    cpu = config.cluster.device == "cpu"
-    fixed = PROCESS_GIB if cpu else CUDA_GIB
-    weights = width * count / GIB
-    cache = config.rollout.kv_cache_mb / 1024 if cpu else _gpu_gib(config) * config.rollout.gpu_memory - weights - fixed
-    learner, meta = config.learner, config.meta_rm
-    reference = weights / (learner.ranks if learner.zero_stage == 3 else 1) if config.grpo.beta > 0 else 0.0
-    processes = [
-        PlannedProcess(
-            name="rollout actor (vLLM)",
-            count=config.rollout.workers,
-            gib=weights + cache + fixed,
-            note=f"weights {weights:.1f}, KV cache {cache:.1f}",
-        ),
-        PlannedProcess(name="reward actor", count=1, gib=0.3, note="on CPU"),
-        PlannedProcess(
-            name=f"GRPO learner (DeepSpeed ZeRO {learner.zero_stage})",
-            count=learner.ranks,
-            gib=_rank_gib(count, width, learner.ranks, learner.zero_stage) + reference + fixed,
-            note=f"reference {reference:.1f}",
-        ),
-    ]
-    if meta.enabled:
-        processes.append(
-            PlannedProcess(
-                name=f"meta-RM learner (DeepSpeed ZeRO {meta.zero_stage})",
-                count=meta.ranks,
-                gib=_rank_gib(parameters(config, model, scalar_head=True), width, meta.ranks, meta.zero_stage) + fixed,
-                note="",
+    def notes(self) -> list[str]:
+        """Returns a sentence for each thing that goes, and is seldom meant."""
+        r, policy, notes = self.config.rollout, self.shapes.policy, []
+        if policy.guessed_from:
+            notes.append(
+                f"the model's config.json is not here: planned with the shape of {policy.guessed_from}, scaled to"
+                f" {policy.parameters / 1e9:g}e9 parameters (model.billions)"
             )
+        if self.room.groups < r.max_groups:
+            notes.append(
+                f"rollout.max_groups = {r.max_groups} groups of {r.samples} completions are more than the KV cache of an engine"
+                f" holds, about {self.room.groups} at {_lengths(self.config)}: vLLM queues the rest; lower it"
+            )
+        return notes
+
+
+def gpus_needed(config: Config, stages: Stages) -> int:
+    """Returns how many GPUs a driver takes at a time: the parts of a cold start follow one another, online RL runs all."""
+    if config.cluster.share_gpu:
+        return 1
+    workers, ranks = config.rollout.workers, config.learner.ranks
+    if stages == "cold_start":
+        return max(workers, ranks)
+    return workers + ranks + (config.meta_rm.ranks if config.meta_rm.enabled else 0)
+
+
+def planned(config: Config, model: str) -> Plan:
+    """Returns the plan of a run of this model, a folder or hub name.
+
+    Raises:
+        ConfigError: Nothing is known of the model, it cannot read as much, or a process does not fit its device.
+    """
+    check_context(config, model_config(model))
+    meta = planned_shape(config, model, scalar_head=True) if config.meta_rm.enabled else None
+    shapes = Shapes(policy=planned_shape(config, model), meta_rm=meta)
+    if problem := overfull(config, shapes, machine=_ram()):
+        raise ConfigError(
+            f"{problem.what}: {problem.needed / GB:.1f} GB are planned, and {problem.there / GB:.1f} may be ({problem.parts});"
+            f" {remedy(config, shapes, machine=_ram())}"
         )
-    _check_memory(config, processes, cache)
-    return processes
+    return Plan(config=config, model=model, shapes=shapes, processes=processes_of(config, shapes))
 
 
-def describe(config: Config, processes: Sequence[PlannedProcess]) -> str:
+def describe(plan: Plan) -> str:
     """Returns the plan as text, for `--dry-run` and the head of a run."""
+    config = plan.config
     g, r = config.grpo, config.rollout
-    device = (
-        f"{os.cpu_count()} CPU cores, {_ram_gib():.0f} GiB"
-        if config.cluster.device == "cpu"
-        else f"{gpus_needed(config)} GPUs of {config.cluster.gpu_memory_gb:.0f} GB, one a process"
-    )
-    lines = [f"device     {device}, {config.dtype}"]
-    lines += [f"process    {p.count} x {p.name}: {p.gib:.1f} GiB each{f' ({p.note})' if p.note else ''}" for p in processes]
+    lines = [f"device     {_device(config)}, {config.dtype}"]
     lines += [
-        f"memory     {sum(p.gib * p.count for p in processes):.1f} GiB planned in all, activations on top",
-        f"store      {_described_store(config)}",
+        f"process    {p.count} x {p.name}: {p.size / GB:.1f} GB each ({p.describe()}){_left(plan, p)}" for p in plan.processes
+    ]
+    lines += [f"memory     {_memory(plan)}", f"cache      {_cache(plan)}", f"store      {described_store(config, plan.model)}"]
+    lines += [f"estimate   {text}" for text in _estimates(plan)]
+    lines += [
         f"steps      {g.steps} optimiser steps x {g.batch_groups} groups x {r.samples} completions"
         f" = {g.steps * g.batch_groups * r.samples:,} completions trained, up to"
         f" {g.steps * g.batch_groups * r.samples * r.max_new_tokens:,} tokens",
@@ -154,125 +112,64 @@ def describe(config: Config, processes: Sequence[PlannedProcess]) -> str:
         f"lengths    prompt <= {config.max_prompt_tokens}, completion <= {r.max_new_tokens} tokens",
         f"data       train {', '.join(config.data.train)}; held out {', '.join(config.data.heldout)}",
     ]
+    lines += [f"note       {note}" for note in plan.notes()]
     return "\n".join(lines)
 
 
-def _described_store(config: Config) -> str:
-    need, free = object_store_bytes(config, resolve(config.model.path)), _shared_memory_free(config)
-    text = f"{need / GIB:.1f} GiB of shared memory for {VERSIONS} versions of the weights"
-    if free is None or need <= free:
-        return text
-    result = "Ray would keep them on disk, which is slow" if need <= SLOW_STORE_BYTES else "Ray would not start here"
-    return f"{text}; {SHARED_MEMORY} has {free / GIB:.1f} free, so {result}: {_remedy(need)}"
+def _device(config: Config) -> str:
+    if config.cluster.device == "cpu":
+        return f"{os.cpu_count()} CPU cores, {_ram() / GB:.0f} GB"
+    gpus, size = gpus_needed(config, "all"), f"{config.cluster.gpu_memory_gb:g} GB"
+    return f"one GPU of {size} for all processes" if config.cluster.share_gpu else f"{gpus} GPUs of {size}, one a process"
 
 
-def _remedy(need: int) -> str:
+def _left(plan: Plan, process: PlannedProcess) -> str:
+    """What a process leaves of a GPU of its own, with a separator; "" where it has none."""
+    config = plan.config
+    if config.cluster.device == "cpu" or config.cluster.share_gpu or not process.on_device:
+        return ""
+    return f", {(gpu_bytes(config) - process.size) / GB:.1f} left"
+
+
+def _memory(plan: Plan) -> str:
+    shared = plan.config.cluster.share_gpu
+    taken = sum(p.size * p.count for p in plan.processes if p.on_device or plan.config.cluster.device == "cpu")
+    text = f"{taken / GB:.1f} GB planned in all"
+    if shared or plan.config.cluster.device == "cpu":
+        text += f", {((gpu_bytes(plan.config) if shared else _ram()) - taken) / GB:.1f} left"
+    return text
+
+
+def _cache(plan: Plan) -> str:
+    r, room = plan.config.rollout, plan.room
     return (
-        f"enlarge it (docker run --shm-size={need / GIB + 1:.0f}g; mount -o remount,size={need / GIB + 1:.0f}G {SHARED_MEMORY})"
+        f"{engine_memory(plan.config, plan.shapes.policy).kv_cache / GB:.1f} GB an engine: {room.tokens:,} tokens, about"
+        f" {room.groups} groups of {r.samples} at {_lengths(plan.config)} (rollout.max_groups {r.max_groups})"
     )
 
 
-def _shared_memory_free(config: Config) -> int | None:
-    """Bytes free for the object store of a Ray of our own; None when we join a cluster, or on systems without /dev/shm."""
-    if config.cluster.address != "auto" or variable("RAY_ADDRESS") or not os.path.isdir(SHARED_MEMORY):
-        return None
-    return shutil.disk_usage(SHARED_MEMORY).free
+def _lengths(config: Config) -> str:
+    lengths = assumed_lengths(config)
+    return f"{lengths.prompt:,} tokens a prompt and {lengths.completion:,} a completion"
 
 
-def parameters_of(arch: Mapping[str, object], *, scalar_head: bool = False) -> float:
-    """Returns the parameters of the model with this config.json, as transformers builds it: from shapes, without memory.
-
-    It imports torch and the model's code.
-
-    Args:
-        arch: The config.json.
-        scalar_head: Whether the model has a scalar head, as the meta-RM, in place of that of a language model.
-
-    Raises:
-        ConfigError: transformers knows no such model of this kind.
-    """
-    return _count(json.dumps(arch, sort_keys=True), scalar_head)
-
-
-@lru_cache
-def _count(config_json: str, scalar_head: bool) -> float:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    fields = json.loads(config_json)
-    kind = fields.pop("model_type", None)
-    made_by = AutoModelForSequenceClassification if scalar_head else AutoModelForCausalLM
-    try:
-        config = AutoConfig.for_model(kind, **fields)
-        config.num_labels = 1
-        with torch.device("meta"):
-            model = made_by.from_config(config, attn_implementation="eager", trust_remote_code=False)
-    except Exception as error:  # of any kind: it is another model's code for each architecture
-        what = "model with a scalar head, so no meta-RM (set meta_rm.enabled=false)" if scalar_head else "causal language model"
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"the model's config.json (model_type {kind!r}) makes no {what}: {why}") from error
-    return float(sum(parameter.numel() for parameter in model.parameters()))
-
-
-def _width(config: Config) -> int:
-    """Bytes of a weight."""
-    return 4 if config.dtype == "float32" else 2
-
-
-def _rank_gib(count: float, width: int, ranks: int, stage: int) -> float:
-    """GiB of a rank that trains `count` parameters, as drawn above."""
-    whole = {0: 16, 1: 2 * width, 2: width, 3: 0}[stage]
-    return count * (whole + (16 - whole) / ranks) / GIB
-
-
-def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
-    """ConfigError when the model cannot read so many tokens. `arch` is its config.json, None when that is not known."""
-    limit = context_limit(arch or {})
-    if limit is not None and config.model.context > limit:
-        raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")
-
-
-def context_limit(arch: Mapping[str, object]) -> int | None:
-    """Returns how many tokens a model reads at most, from its config.json; None when that does not say.
-
-    A model that also reads images keeps it in `text_config`. Of several names the smallest counts, as in vLLM.
-    """
-    text = arch.get("text_config")
-    fields = {**arch, **text} if isinstance(text, Mapping) else arch
-    limits = [value for name in CONTEXT_NAMES if isinstance(value := fields.get(name), int)]
-    rope = fields.get("rope_scaling") or fields.get("rope_parameters")
-    scaling = rope if isinstance(rope, Mapping) else {}
-    # The others are in the limit already, and so is Gemma-3's.
-    stretched = scaling.get("rope_type", scaling.get("type")) in ("linear", "dynamic") and "gemma3" not in str(arch)
-    factor = scaling.get("factor") if stretched else 1
-    return int(min(limits) * factor) if limits and isinstance(factor, int | float) else min(limits, default=None)
-
-
-def _check_memory(config: Config, processes: Sequence[PlannedProcess], cache_gib: float) -> None:
+def _estimates(plan: Plan) -> list[str]:
+    """The seconds of a step, in words; none on CPU, of which too little is known."""
+    config, shapes = plan.config, plan.shapes
     if config.cluster.device == "cpu":
-        planned, there = sum(p.gib * p.count for p in processes), _ram_gib()
-        if planned > HEADROOM * there:
-            biggest = max(processes, key=lambda p: p.gib * p.count)
-            raise ConfigError(
-                f"{planned:.1f} GiB are planned, this machine has {there:.1f}: the most for {biggest.count} x"
-                f" {biggest.name} ({biggest.gib:.1f} each); use a smaller model, fewer ranks or rollout.kv_cache_mb"
-            )
-        return
-    limit = _gpu_gib(config)
-    if cache_gib <= 0:
-        share = config.rollout.gpu_memory
-        raise ConfigError(f"the weights alone fill rollout.gpu_memory = {share} of a GPU of {limit:.0f} GiB")
-    for process in processes:
-        if process.gib > HEADROOM * limit:
-            raise ConfigError(
-                f"{process.name}: {process.gib:.1f} GiB a rank do not fit {limit:.0f} GiB (cluster.gpu_memory_gb); use more"
-                " ranks, or a higher zero_stage"
-            )
+        return []
+    kv_cache = engine_memory(config, shapes.policy).kv_cache
+    s = step_seconds(config, shapes.policy, meta=shapes.meta_rm, kv_cache=kv_cache, rates=Rates())
+    meta = f", meta-RM {s.meta_rm:.0f} s beside them" if s.meta_rm else ""
+    if s.one_gpu:
+        meta = f", meta-RM {s.meta_rm:.0f} s" if s.meta_rm else ""
+    parts = f"generation {s.generation:.0f} s; training {s.training:.0f} s + publishing {s.publishing:.0f} s{meta}"
+    days = config.grpo.steps * s.step / 86400
+    return [
+        f"a step takes about {s.step:.0f} s: {parts}; {s.slower} is the slower side",
+        f"{config.grpo.steps} steps in about {days:.1f} days, by formula, on H100s, at {_lengths(config)}: never measured",
+    ]
 
 
-def _gpu_gib(config: Config) -> float:
-    return config.cluster.gpu_memory_gb * 1e9 / GIB
-
-
-def _ram_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+def _ram() -> float:
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

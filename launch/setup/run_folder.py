@@ -11,7 +11,8 @@ from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
 from configs.paths import output_path
 from configs.schema import Config
-from launch.setup import resource_plan
+from launch.setup.model_shape import parameters
+from launch.setup.object_store import GIB
 from launch.setup.places import write_problem
 
 GROWING = ("*.jsonl", "votes/*.jsonl", "cold_start/*.jsonl", "stacks/*")  # files of a run folder that are added to
@@ -49,12 +50,12 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
 def _require_space(config: Config, model: str, folder: Path) -> None:
     """ConfigError when the disk has no room for the checkpoints of policy and meta-RM, one more than is kept of each."""
     models = 2 if config.meta_rm.enabled else 1
-    need = models * (config.learner.keep_checkpoints + 1) * STATE_BYTES * resource_plan.parameters(config, model)
+    need = models * (config.learner.keep_checkpoints + 1) * STATE_BYTES * parameters(config, model)
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ConfigError(
-            f"run.dir = {config.run.dir!r}: {free / resource_plan.GIB:.1f} GiB are free,"
-            f" {need / resource_plan.GIB:.1f} are needed for checkpoints; free some, or lower learner.keep_checkpoints"
+            f"run.dir = {config.run.dir!r}: {free / GIB:.1f} GiB are free,"
+            f" {need / GIB:.1f} are needed for checkpoints; free some, or lower learner.keep_checkpoints"
         )
 
 

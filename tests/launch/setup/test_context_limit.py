@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from configs.load import ConfigError, load
-from launch.setup.resource_plan import check_context, context_limit
+from launch.setup.context_limit import check_context, context_limit
 
 LIMITS: list[tuple[dict[str, Any], int | None]] = [
     ({"max_position_embeddings": 512}, 512),

@@ -10,7 +10,7 @@ import pytest
 
 from configs.load import load
 from launch.cluster.ray_session import cluster_address
-from launch.setup import environment, resource_plan
+from launch.setup import environment, object_store
 from tests.launch.whole_run import ROOT
 
 ENTRIES = sorted((ROOT / "launch").glob("*.py")) + sorted((ROOT / "launch" / "dev").glob("*.py"))
@@ -22,10 +22,10 @@ OLD_TERMINALS = ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0
 def test_an_empty_address_is_no_cluster(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", value)
     assert cluster_address("auto") is None
-    assert resource_plan._shared_memory_free(load("tiny")) is not None
+    assert object_store._shared_memory_free(load("tiny")) is not None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert cluster_address("auto") == "10.0.0.1:6379"
-    assert resource_plan._shared_memory_free(load("tiny")) is None
+    assert object_store._shared_memory_free(load("tiny")) is None
 
 
 def test_libraries_do_not_see_empty_variables_that_they_would_misread() -> None:

@@ -25,6 +25,7 @@ def test_missing_general_data_is_noted_for_a_language_model_and_not_for_a_small_
     config = load("gemma2-27b")
     (note,) = general_data_notes(config, "google/gemma-2-27b-it")
     assert note.startswith("cold_start.general is empty: the paper mixes in general instruction data")
-    for off in ("cold_start.enabled=false", "cold_start.general=[x.jsonl]", "model.billions=0.5"):
+    for off in ("cold_start.enabled=false", "cold_start.general=[x.jsonl]"):
         assert general_data_notes(load("gemma2-27b", [off]), "google/gemma-2-27b-it") == []
+    assert general_data_notes(load("gemma2-27b"), "Qwen/Qwen3-0.6B") == []
     assert general_data_notes(load("tiny"), str(TINY)) == []

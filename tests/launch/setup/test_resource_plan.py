@@ -1,194 +1,157 @@
-"""The plan in figures: parameters, memory of a rank, and Ray's object store."""
+"""The plan of a run: what is planned together, what is refused with which remedy, and what is said."""
 
-import os
-import shutil
-from collections import namedtuple
+import re
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM
 
 from configs.load import ConfigError, load
 from launch.setup import resource_plan
-from launch.setup.model_files import TINY, architecture
-from launch.setup.preflight import prepare_run
-from launch.setup.resource_plan import (
-    GIB,
-    STORE_MARGIN,
-    check_object_store,
-    describe,
-    object_store_bytes,
-    parameters,
-    parameters_of,
-    planned_processes,
-)
+from launch.setup.memory_plan import GB
+from launch.setup.model_files import TINY
+from launch.setup.resource_plan import Plan, describe, gpus_needed, planned
 from tests.random_models import make
 
-HUB = "Qwen/Qwen3-8B"  # on no disk here
+GPU_PRESETS = ("gemma2-27b", "qwen3-0.6b-1gpu", "qwen3-1.7b-1gpu", "qwen3-8b")
+
+
+def plan_of(preset: str, *changes: str) -> Plan:
+    config = load(preset, changes)
+    return planned(config, config.model.path)
+
+
+def refusal(preset: str, *changes: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        plan_of(preset, *changes)
+    return str(refused.value)
 
 
 @pytest.fixture(autouse=True)
-def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.delenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", raising=False)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 24 GB, whatever runs the test."""
+    monkeypatch.setattr(resource_plan, "_ram", lambda: 24 * GB)
 
 
-@pytest.fixture
-def shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 MB, as Docker gives by default."""
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(64 << 20, 0, 64 << 20))
+@pytest.mark.parametrize("preset", GPU_PRESETS)
+def test_the_gpu_presets_fit_without_a_network_and_claim_what_they_can_decode(preset: str) -> None:
+    plan = plan_of(preset)
+    assert plan.notes() == []
+    assert re.search(r"^estimate   a step takes about \d+ s: .* is the slower side$", describe(plan), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", ["llama", "gemma2", "glm4_moe", "gpt2"])  # tests/test_model_matrix.py has the others
-def test_a_model_of_another_shape_is_planned_from_its_own_config(kind: str, tied: bool, tmp_path: Path) -> None:
-    folder = make(tmp_path / kind, kind, tied=tied)
-    real = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folder).parameters())
-    arch = architecture(str(folder))
-    assert arch is not None
-    assert parameters_of(arch) == real
+@pytest.mark.parametrize(("preset", "gpus"), [("qwen3-8b", 8), ("gemma2-27b", 56), ("qwen3-0.6b-1gpu", 1), ("tiny", 3)])
+def test_gpus_are_counted_one_a_process_unless_they_share_one(preset: str, gpus: int) -> None:
+    assert gpus_needed(load(preset), "all") == gpus
 
 
-QWEN3_30B_A3B = {
-    "model_type": "qwen3_moe",
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "moe_intermediate_size": 768,
-    "num_experts": 128,
-    "num_experts_per_tok": 8,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "vocab_size": 151936,
-    "tie_word_embeddings": False,
-}
+def test_a_cold_start_alone_needs_the_gpus_of_its_larger_part() -> None:
+    """Its engines have ended when it fine-tunes, and it trains no meta-RM."""
+    assert gpus_needed(load("qwen3-8b"), "cold_start") == 4
+    assert gpus_needed(load("qwen3-8b", ["rollout.workers=6"]), "cold_start") == 6
+    assert gpus_needed(load("qwen3-8b", ["meta_rm.enabled=false"]), "all") == 5
 
-GEMMA_3_4B = {  # nested, with a vision tower
-    "model_type": "gemma3",
-    "text_config": {
-        "hidden_size": 2560,
-        "intermediate_size": 10240,
-        "num_hidden_layers": 34,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 256,
-        "vocab_size": 262208,
-    },
-    "vision_config": {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "image_size": 896,
-        "patch_size": 14,
-    },
-}
+
+def test_what_shares_a_gpu_is_planned_together() -> None:
+    """0.6 billion on 24 GB: 16 P + 2 P of the reference, the optimiser step, an engine with a cache of 2 GiB."""
+    plan = plan_of("qwen3-0.6b-1gpu")
+    rollout, _, learner = plan.processes
+    count = 596_049_920
+    assert learner.parts["states"] + learner.parts["reference"] == 18 * count
+    assert rollout.parts["weights"] == 2 * count
+    assert rollout.parts["KV cache"] == 2 << 30
+    assert rollout.size + learner.size < 0.95 * 24 * GB
+    assert f"{(rollout.size + learner.size) / GB:.1f} GB planned in all" in describe(plan)
+    assert "device     one GPU of 24 GB for all processes" in describe(plan)
+
+
+def test_each_process_has_what_it_leaves_of_its_gpu() -> None:
+    plan = plan_of("qwen3-8b")
+    learner = next(p for p in plan.processes if p.name.startswith("GRPO"))
+    assert f"4 x GRPO learner (DeepSpeed ZeRO 3): {learner.size / GB:.1f} GB each" in describe(plan)
+    assert f"{(85 * GB - learner.size) / GB:.1f} left" in describe(plan)
 
 
 @pytest.mark.parametrize(
-    ("arch", "billions"),
+    ("changes", "remedy"),
     [
-        (QWEN3_30B_A3B, 30.5),
-        ({"model_type": "mixtral"}, 46.7),  # transformers' defaults are those of the published models
-        ({"model_type": "deepseek_v3"}, 671.0),  # latent attention, routed and shared experts
-        (GEMMA_3_4B, 4.3),
+        (
+            ("learner.ranks=1", "learner.zero_stage=1"),
+            r"GRPO learner \(DeepSpeed ZeRO 1\), each rank: .*; learner\.ranks=\d+ makes",
+        ),
+        (("learner.micro_tokens=131072",), r"GRPO learner.*activations.*; learner\.micro_tokens=8192 .*makes it fit"),
+        (("learner.gradient_checkpointing=false",), r"learner\.gradient_checkpointing=true"),
+        (("meta_rm.ranks=1",), r"meta-RM learner.*; meta_rm\.ranks=2 .*makes it fit|together make it fit: .*meta_rm\.ranks=2"),
+        (
+            ("rollout.gpu_memory=0.2",),
+            r"rollout actor \(vLLM\): .*KV cache of one sequence.*; rollout\.gpu_memory=0\.95 makes it fit",
+        ),
+        (("cluster.gpu_memory_gb=16.0",), r"no setting makes it fit; use a smaller model or GPUs with more memory"),
     ],
 )
-def test_all_experts_and_nested_configs_are_counted(arch: dict[str, object], billions: float) -> None:
-    assert parameters_of(arch) / 1e9 == pytest.approx(billions, rel=0.01)
+def test_what_does_not_fit_is_refused_with_what_makes_it_fit(changes: tuple[str, ...], remedy: str) -> None:
+    assert re.search(remedy, refusal("qwen3-8b", *changes))
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("qwen3-8b", ("learner.ranks=1", "learner.zero_stage=1")),
+        ("qwen3-8b", ("learner.micro_tokens=131072",)),
+        ("qwen3-1.7b-1gpu", ("meta_rm.enabled=true",)),
+        ("qwen3-0.6b-1gpu", ("rollout.kv_cache_mb=8192", "learner.micro_tokens=65536")),
+        ("qwen3-8b", ("meta_rm.ranks=1", "learner.ranks=2")),
+        ("gemma2-27b", ("meta_rm.ranks=4",)),
+    ],
+)
+def test_the_remedy_is_tried_before_it_is_given(preset: str, changes: tuple[str, ...]) -> None:
+    """Whatever is named is given to the plan as it stands, and passes."""
+    named = re.search(
+        r"; (?:together make it fit: )?((?:[a-z_]+\.[a-z_]+=\S+ ?)+)(?:makes it fit)?$", refusal(preset, *changes)
+    )
+    assert named
+    plan_of(preset, *changes, *named[1].replace(",", " ").split())
+
+
+def test_on_one_gpu_a_meta_rm_is_left_out_first() -> None:
+    assert refusal("qwen3-1.7b-1gpu", "meta_rm.enabled=true").endswith("; meta_rm.enabled=false makes it fit")
+
+
+def test_on_cpu_all_share_the_memory_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(load("tiny"), str(TINY))
+    assert sum(p.size * p.count for p in plan.processes) < 4 * GB
+    assert "estimate" not in describe(plan)
+    monkeypatch.setattr(resource_plan, "_ram", lambda: 2 * GB)
+    with pytest.raises(ConfigError, match=r"^all processes on this machine: 3\.\d GB are planned, and 1\.9 may be \(1 x GRPO"):
+        planned(load("tiny"), str(TINY))
+
+
+def test_more_groups_than_the_cache_holds_are_noted() -> None:
+    (note,) = plan_of("gemma2-27b", "rollout.max_groups=64").notes()
+    assert note.startswith(
+        "rollout.max_groups = 64 groups of 4 completions are more than the KV cache of an engine holds, about 12 at 1,300"
+    )
+
+
+def test_a_guessed_shape_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from launch.setup import model_shape
+
+    monkeypatch.setattr(model_shape, "hub_config", lambda name: (None, "offline"))
+    plan = plan_of("qwen3-8b", "model.path=owner/unknown", "model.billions=7.0")
+    (note,) = plan.notes()
+    assert note.startswith("the model's config.json is not here: planned with the shape of Qwen/Qwen3-8B, scaled to 7e9")
+    assert note in describe(plan)
+
+
+def test_a_context_over_the_models_own_is_refused_for_a_hub_name() -> None:
+    assert "over the model's own limit of 40960 tokens" in refusal(
+        "qwen3-8b", "model.context=40961", "learner.micro_tokens=40961", "meta_rm.micro_tokens=40961"
+    )
 
 
 def test_a_kind_that_makes_no_meta_rm_is_refused_where_there_is_to_be_one(tmp_path: Path) -> None:
     folder = make(tmp_path, "glm4_moe")
-    planned_processes(load("tiny", ["meta_rm.enabled=false"]), str(folder))
+    planned(load("tiny", ["meta_rm.enabled=false"]), str(folder))
     with pytest.raises(
         ConfigError, match=r"model_type 'glm4_moe'\) makes no model with a scalar head, .*meta_rm\.enabled=false"
     ):
-        planned_processes(load("tiny", ["meta_rm.enabled=true"]), str(folder))
-
-
-@pytest.mark.parametrize(
-    "arch", [{}, {"model_type": "nonsense"}, {"model_type": "t5"}, {"model_type": "llama", "hidden_size": "x"}]
-)
-def test_what_transformers_does_not_know_is_refused_with_its_type(arch: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=rf"model_type {arch.get('model_type')!r}\) makes no causal language model: "):
-        parameters_of(arch)
-
-
-def test_a_model_that_is_not_on_this_disk_has_the_parameters_that_the_config_says() -> None:
-    assert parameters(load("qwen3-8b"), HUB) == pytest.approx(8.2e9)
-    with pytest.raises(ConfigError, match=r"is not on this disk: give model\.billions for the plan"):
-        parameters(load("qwen3-8b", ["model.billions=0.0"]), HUB)
-
-
-# ---- Ray's object store ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("preset", "overrides", "billions", "width"),
-    [
-        ("qwen3-8b", [], 8.2, 2),  # a version is 16.4 GB
-        ("gemma2-27b", [], 27.2, 2),  # and 54.4 GB
-        ("qwen3-8b", ["model.dtype=float32"], 8.2, 4),
-    ],
-)
-def test_the_store_of_a_hub_model_holds_three_versions_of_its_weights(
-    preset: str, overrides: list[str], billions: float, width: int
-) -> None:
-    config = load(preset, overrides)
-    assert object_store_bytes(config, config.model.path) == STORE_MARGIN + int(3 * width * billions * 1e9)
-
-
-def test_the_store_of_a_model_in_a_folder_goes_by_the_dtype_of_the_published_weights() -> None:
-    count = parameters_of(architecture(str(TINY)) or {})
-    assert count > 100_000
-    for dtype, width in (("float32", 4), ("bfloat16", 2)):
-        config = load("tiny", [f"model.dtype={dtype}"])
-        assert object_store_bytes(config, str(TINY)) == STORE_MARGIN + int(3 * width * count)
-
-
-def test_without_published_weights_the_store_is_small() -> None:
-    assert object_store_bytes(load("evaluate"), "") == STORE_MARGIN
-
-
-@pytest.mark.usefixtures("shared_memory")
-def test_a_store_that_shared_memory_cannot_hold_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    config = load("qwen3-8b", [f"run.dir={tmp_path}"])
-    for check in (lambda: check_object_store(config, HUB), lambda: prepare_run(config, preset="qwen3-8b")):
-        with pytest.raises(
-            ConfigError, match=r"46\.1 GiB of shared memory for 3 versions.*enlarge it \(docker run --shm-size=47g"
-        ):
-            check()
-    assert not os.listdir(tmp_path)
-
-
-@pytest.mark.usefixtures("shared_memory")
-def test_a_small_store_goes_to_disk_instead_and_the_plan_says_so() -> None:
-    config = load("tiny")
-    check_object_store(config, str(TINY))
-    (line,) = [line for line in describe(config, planned_processes(config, str(TINY))).splitlines() if line.startswith("store")]
-    assert "/dev/shm has 0.1 free, so Ray would keep them on disk, which is slow: enlarge it (docker run --shm-size=1g" in line
-
-
-@pytest.mark.usefixtures("shared_memory")
-def test_a_cluster_that_is_joined_has_a_store_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_object_store(load("qwen3-8b", ["cluster.address=10.0.0.1:6379"]), HUB)
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    config = load("qwen3-8b")
-    check_object_store(config, HUB)
-    assert "/dev/shm" not in describe(config, planned_processes(config, HUB))
-
-
-@pytest.mark.usefixtures("shared_memory")
-def test_who_allows_slow_storage_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_OBJECT_STORE_ALLOW_SLOW_STORAGE", "1")
-    check_object_store(load("qwen3-8b"), HUB)
-
-
-def test_the_limit_above_which_ray_refuses_a_slow_store_is_rays_own() -> None:
-    from ray._private import ray_constants
-
-    assert ray_constants.REQUIRE_SHM_SIZE_THRESHOLD == resource_plan.SLOW_STORE_BYTES < 10 * GIB
+        planned(load("tiny", ["meta_rm.enabled=true"]), str(folder))

@@ -1,0 +1,155 @@
+"""Memory by arithmetic, worked by hand; and the activations against what autograd keeps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from launch.setup import memory_plan
+from launch.setup.memory_plan import (
+    GB,
+    EngineMemory,
+    Training,
+    classifier_rank,
+    engine_alone,
+    kept_activations,
+    kv_token_bytes,
+    layer_activations,
+    policy_rank,
+    shared_engine,
+)
+from launch.setup.model_files import architecture
+from launch.setup.model_shape import ModelShape, shape_of
+from launch.setup.published_models import PUBLISHED
+from tests.random_models import make
+
+QWEN3_8B, GEMMA_27B = PUBLISHED["Qwen/Qwen3-8B"], PUBLISHED["google/gemma-2-27b-it"]
+H100 = 85.5 * GB
+
+
+def training(*, ranks: int, stage: int, micro: int, checkpointing: bool = True, cuda: bool = True) -> Training:
+    width = 2 if cuda else 4
+    return Training(ranks=ranks, zero_stage=stage, micro_tokens=micro, checkpointing=checkpointing, width=width, cuda=cuda)
+
+
+def test_a_rank_of_an_8b_policy_on_three_gpus() -> None:
+    """16 P / 3 = 43.7, the reference 2 P / 3 = 5.5, a bucket of 1 and 2 gathered; the head, gathered and its gradient at 2
+    bytes, its sum at 4, of 151,936 x 4,096; 36 layers' inputs of 16,384 x 4,096 x 2 = 4.8, and a layer again 5.1."""
+    rank = policy_rank(shape_of(QWEN3_8B), training(ranks=3, stage=3, micro=16384), reference=True)
+    assert rank.states / GB == pytest.approx(16 * 8.19074 / 3, abs=0.01)
+    assert rank.reference / GB == pytest.approx(2 * 8.19074 / 3, abs=0.01)
+    assert rank.buffers == 500e6 * 2 + 1e9 * 2
+    assert rank.head == 151936 * 4096 * (2 + 2 + 4)
+    assert rank.activations == 16384 * 2 * (36 * 4096 + 14 * 4096 + 8 * 12288)
+    assert rank.peak / GB == pytest.approx(43.68 + 5.46 + 3.0 + 4.98 + 9.93 + 2.0, abs=0.01)
+    assert rank.peak / GB == pytest.approx(70, rel=0.02), "the audit's sum"
+
+
+def test_the_meta_rm_of_27b_on_eight_gpus_and_its_policy_on_32() -> None:
+    """No language model's head: the embedding and its gradient. Its attention is flex, so there is no matrix of 8,192^2."""
+    shape = shape_of(GEMMA_27B, scalar_head=True)
+    rank = classifier_rank(shape, training(ranks=8, stage=3, micro=8192))
+    assert rank.peak / GB == pytest.approx(54.45 + 3.0 + 4.72 + 3.47 + 5.89 + 2.0, abs=0.02)
+    assert rank.peak / GB == pytest.approx(73, rel=0.02)
+    policy = policy_rank(shape_of(GEMMA_27B), training(ranks=32, stage=3, micro=8192), reference=True)
+    assert policy.peak / GB == pytest.approx(38, rel=0.03)
+
+
+def test_where_logits_are_capped_attention_is_whole_on_cpu_alone() -> None:
+    """16.5 bytes a score: 32 heads x 8,192^2 = 2.15e9 scores, 35 GB."""
+    shape = shape_of(GEMMA_27B)
+    on_gpu, on_cpu = (training(ranks=1, stage=1, micro=8192, cuda=cuda) for cuda in (True, False))
+    plain = 8192 * 4 * (10 * 4608 + 8 * 36864)
+    whole = layer_activations(shape, on_cpu) - plain
+    assert layer_activations(shape, on_gpu) == 8192 * 2 * (14 * 4608 + 8 * 36864)
+    assert whole / GB == pytest.approx(16.5 * 32 * 8192**2 / GB) == pytest.approx(35.4, abs=0.1)
+
+
+@pytest.mark.parametrize(("stage", "whole"), [(0, 16), (1, 4), (2, 2), (3, 0)])
+def test_states_by_zero_stage(stage: int, whole: int) -> None:
+    """In bfloat16: gradients and weights are 2 bytes each, what AdamW holds is 12."""
+    shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
+    rank = policy_rank(shape, training(ranks=4, stage=stage, micro=8192), reference=False)
+    assert rank.states == pytest.approx(shape.parameters * (whole + (16 - whole) / 4))
+
+
+def test_the_optimiser_step_counts_where_it_takes_more_than_the_backward_pass() -> None:
+    """1.7 billion on one GPU: 8 bytes of each, beside the states; at ZeRO 3 a thousand million at a time."""
+    shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
+    alone = policy_rank(shape, training(ranks=1, stage=1, micro=8192), reference=True)
+    assert alone.working == alone.step == 8 * shape.parameters
+    assert alone.parts()["optimiser step"] == alone.step
+    assert alone.peak == pytest.approx(sum(alone.parts().values()))
+    divided = policy_rank(shape_of(QWEN3_8B), training(ranks=4, stage=3, micro=16384), reference=True)
+    assert divided.step == 8e9
+    assert divided.working == divided.head + divided.activations
+    assert divided.peak == pytest.approx(sum(divided.parts().values()))
+
+
+def test_an_engine_of_27b_has_a_cache_of_19_gb() -> None:
+    """0.9 x 85.5 - 54.5 of weights - 3.6; a token takes 46 x 2 x 16 x 128 x 2 bytes = 377 kB."""
+    shape = shape_of(GEMMA_27B)
+    engine = engine_alone(shape, width=2, gpu=H100, share=0.9)
+    assert kv_token_bytes(shape, 2) == 46 * 2 * 16 * 128 * 2 == 376832
+    assert engine.weights / GB == pytest.approx(54.45, abs=0.01)
+    assert engine.kv_cache / GB == pytest.approx(18.9, abs=0.1)
+    assert engine.peak == pytest.approx(0.9 * H100)
+    assert engine.kv_cache // kv_token_bytes(shape, 2) == pytest.approx(50_000, rel=0.01)
+
+
+def test_several_gpus_of_an_engine_divide_its_weights() -> None:
+    shape = shape_of(PUBLISHED["meta-llama/Llama-3.3-70B-Instruct"])
+    assert engine_alone(shape, width=2, gpu=H100, share=0.9).kv_cache < 0
+    assert engine_alone(shape, width=2, gpu=H100, share=0.9, gpus=2).kv_cache / GB == pytest.approx(2.9, abs=0.3)
+
+
+def test_an_engine_that_shares_its_gpu_has_the_cache_that_it_is_given() -> None:
+    shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
+    assert shared_engine(shape, width=2, kv_cache=8 * GB, cuda=True).kv_cache == 8 * GB
+    on_cpu = shared_engine(shape, width=4, kv_cache=8 * GB, cuda=False)
+    assert on_cpu == EngineMemory(weights=4 * shape.parameters, kv_cache=8 * GB, runtime=0.75 * GB)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_kept_activations_are_what_autograd_keeps(kind: str, dtype: str, tmp_path: Path) -> None:
+    """Without a head: every tensor that the backward pass of a real model holds on to, counted once."""
+    sizes = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3}
+    folder = make(tmp_path, kind, num_attention_heads=4, num_key_value_heads=2, **sizes)
+    shape = shape_of(architecture(str(folder)) or {})
+    config = AutoConfig.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").model.to(getattr(torch, dtype))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(torch.zeros(1, 512, dtype=torch.int64))
+    by = training(ranks=1, stage=1, micro=512, checkpointing=False, cuda=dtype == "bfloat16")
+    assert sum(kept.values()) == pytest.approx(kept_activations(shape, by), rel=0.15)
+
+
+def test_sizes_of_others_are_still_theirs() -> None:
+    """Those of the learner and of DeepSpeed, which the plan counts."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    from learner import deepspeed_engine
+
+    defaults = DeepSpeedZeroConfig(stage=3)
+    assert (defaults.max_live_parameters, defaults.sub_group_size) == (memory_plan.GATHERED, memory_plan.SUB_GROUP)
+    assert (memory_plan.BUCKET, memory_plan.LONE_BUCKET) == (deepspeed_engine.BUCKET, deepspeed_engine.LONE_BUCKET)
+
+
+def test_a_shape_can_be_written_by_hand() -> None:
+    """The formulas need no model: 2 layers, width 4, MLP 8, ten tokens in float32."""
+    shape = ModelShape(parameters=1000, active=1000, layers=2, hidden=4, intermediate=8, heads=2, vocabulary=10, cached=4)
+    by = training(ranks=1, stage=1, micro=10, checkpointing=False, cuda=False)
+    assert kept_activations(shape, by) == 10 * 4 * 2 * (10 * 4 + 4 * 8)
+    assert layer_activations(shape, by) == 10 * 4 * 4 * 8
+    assert kv_token_bytes(shape, 4) == 2 * 4 * 4

@@ -35,7 +35,7 @@ def cold_start(config: Config, *, preset: str) -> int:
     choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
     from launch.driver.pipeline import Pipeline
 
-    with Pipeline(config, preset=preset) as run:
+    with Pipeline(config, preset=preset, stages="cold_start") as run:
         run.cold_start()
         run.evaluate_cold_start()
     return 0

@@ -42,9 +42,9 @@ from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.redaction import redacted
 from launch.monitoring.wandb_check import require_usable
 from launch.page.scaling import vote_metrics
-from launch.setup import resource_plan
 from launch.setup.places import private_files
 from launch.setup.preflight import prepare_run
+from launch.setup.resource_plan import Stages, gpus_needed
 from launch.setup.revisions import hub_revisions
 from launch.setup.run_folder import can_resume_cold_start, lock_run_folder
 from launch.setup.signals import end_on_signals
@@ -57,12 +57,13 @@ class Pipeline:
     Inside the block only there are `_results`, `_run_state`, `_cluster`, `_tracker`, `_progress`, `_judgements`, `_cold_start`.
     """
 
-    def __init__(self, config: Config, *, preset: str, resume: bool = False) -> None:
+    def __init__(self, config: Config, *, preset: str, stages: Stages = "all", resume: bool = False) -> None:
         """Checks the input and makes the run folder.
 
         Args:
             config: The run's.
             preset: Name of its preset, for people.
+            stages: Those that will be run, which say how many GPUs are needed.
             resume: The folder that the config names holds a run that was cut off, and that goes on.
 
         Raises:
@@ -70,7 +71,7 @@ class Pipeline:
         """
         self._began = time.monotonic()
         require_usable(config.tracking, config.run.id, os.environ)
-        self._config, self._preset = config, preset
+        self._config, self._preset, self._stages = config, preset, stages
         require_teacher(config)
         self._inputs = prepare_run(config, preset=preset, resume=resume)
         self.folder = self._inputs.folder
@@ -110,13 +111,12 @@ class Pipeline:
         self._results.evaluations.update(evaluations_of(self.folder))
 
     def _make_cluster(self) -> Cluster:
-        gpus = resource_plan.gpus_needed(self._config)
         return Cluster(
             self._config,
             run_id=self.folder.name,
             folder=self.folder,
             model=self._inputs.model,
-            gpus=gpus,
+            gpus=gpus_needed(self._config, self._stages),
             continued=self._continued,
         )
 

@@ -49,7 +49,9 @@ def scale(run: str, rollouts: int) -> int:
 
 
 def require_in_bounds(rollouts: int, config: Config) -> None:
-    """ConfigError for a target that the run's autoscaler would move back within a step."""
+    """ConfigError for a target that the run's autoscaler would move back within a step, or that has no place on one GPU."""
+    if config.cluster.share_gpu and rollouts > 1:
+        raise ConfigError(f"--rollouts {rollouts}: the run shares one GPU (cluster.share_gpu), which has room for one worker")
     low, high = max(1, config.rollout.autoscale_min), config.rollout.autoscale_max
     if high and not low <= rollouts <= high:
         raise ConfigError(

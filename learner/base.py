@@ -73,16 +73,16 @@ class Learner:
         self._engine.close()
         self._ranks.leave()
 
-    def _load(self, host: str, port: int, make_update: Callable[[Config, Ranks, str], U]) -> U:
+    def _load(self, host: str, port: int, gpu: int, make_update: Callable[[Config, Ranks, str], U]) -> U:
         """Join the ranks and load the model; return what updates it."""
-        self._ranks = self._join(host, port)
+        self._ranks = self._join(host, port, gpu)
         update = make_update(self._config, self._ranks, self._model_path)
         self._engine, self._model = update.engine, update.engine.module.model
         if self._rank == 0:
             models.try_saving(self._model, self._model_path, self._checkpoints)
         return update
 
-    def _join(self, host: str, port: int) -> Ranks:
+    def _join(self, host: str, port: int, gpu: int = 0) -> Ranks:
         config = self._config
         return Ranks(
             rank=self._rank,
@@ -91,6 +91,7 @@ class Learner:
             port=port,
             device=config.cluster.device,
             timeout_s=max(config.waits.start_s, config.waits.progress_s),
+            gpu=gpu,
             listener=self._listener,
         )
 

@@ -24,6 +24,7 @@ from learner.models import saved_buffers
 from learner.ranks import Ranks
 
 BUCKET = 500_000_000  # largest bucket of a reduction, in elements (DeepSpeed's default)
+LONE_BUCKET = 50_000_000  # of a rank that has nobody to reduce with: buckets are memory and nothing else
 TAG = "engine"  # folder of the engine's files inside a checkpoint
 
 
@@ -106,7 +107,8 @@ class Engine:
         warmup = max(1, settings.warmup_steps)
         # A torch schedule: DeepSpeed's own run their first step at a learning rate of 0.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warmup))
-        ds_config = _config(settings, sum(_numel(parameter) for parameter in parameters))
+        size = sum(_numel(parameter) for parameter in parameters)
+        ds_config = _config(settings, size if ranks.world > 1 else min(size, LONE_BUCKET))
         self._engine, *_ = ds.initialize(
             model=module, optimizer=optimiser, lr_scheduler=schedule, dist_init_required=False, config=ds_config
         )

@@ -184,9 +184,9 @@ class GRPOLearner(Learner):
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._address, self._sink, self._stacks = address, sink, stacks
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks, load the model (and the newest checkpoint, if there is one), publish its version."""
-        self._update = self._load(host, port, PolicyUpdate)
+        self._update = self._load(host, port, gpu, PolicyUpdate)
         contained = self._resume()
         if self._rank == 0:
             self._intake = Intake(self._config, self._address, self._vocabulary)

@@ -140,9 +140,9 @@ class MetaRMLearner(Learner):
         self._address, self._stacks, self._other_ends = address, stacks, other_ends
         self._first = ColdStartBatches(cold_start_samples, config.meta_rm.batch) if cold_start_samples else ()
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks and load the model (and the newest checkpoint, if there is one)."""
-        self._update = self._load(host, port, MetaRMUpdate)
+        self._update = self._load(host, port, gpu, MetaRMUpdate)
         contained = self._resume()
         if self._rank == 0:
             self._intake = MetaIntake(self._config, self._address, self._vocabulary)

@@ -29,6 +29,7 @@ class Ranks:
         port: int,
         device: Literal["cpu", "cuda"],
         timeout_s: float,
+        gpu: int = 0,
         listener: socket.socket | None = None,
     ) -> None:
         """Join the group; return when all ranks have joined.
@@ -40,6 +41,7 @@ class Ranks:
             port: where rank 0 listens; 0 is any free port, for a rank that is alone.
             device: kind of device to compute on.
             timeout_s: limit for joining, and for each collective.
+            gpu: index of this rank's GPU among those that the process sees.
             listener: rank 0's socket, if it listens there already. Without it another process may take the port between
                 its choice and its use.
 
@@ -49,13 +51,12 @@ class Ranks:
         if device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"rank {rank} sees no GPU, but cluster.device is cuda: give it one, or set it to cpu")
         self.rank, self.world = rank, world
-        local = rank % torch.cuda.device_count() if device == "cuda" else 0
-        self.device = torch.device(device, local) if device == "cuda" else torch.device("cpu")
+        self.device = torch.device(device, gpu) if device == "cuda" else torch.device("cpu")
         if device == "cuda":
             torch.cuda.set_device(self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        _set_environment(rank, local, world, host, port)
+        _set_environment(rank, gpu, world, host, port)
         self._deepspeed = deepspeed(device)
         try:
             self._store = self._join(host, port, timedelta(seconds=timeout_s), listener)

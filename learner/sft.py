@@ -160,14 +160,14 @@ class SFTLearner(Learner):
         self._best: Measured | None = None
         self._unsettled: Measured | None = None
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks, load the model (and the newest checkpoint, if there is one) and measure the held-out loss.
 
         Raises:
             ValueError: the data set is malformed or cannot be split.
         """
         config = self._config
-        self._update = self._load(host, port, SupervisedUpdate)
+        self._update = self._load(host, port, gpu, SupervisedUpdate)
         limits = ExampleLimits(vocabulary=self._vocabulary, tokens=config.learner.micro_tokens)
         examples = read_examples(self._dataset, limits)
         self._training, self._heldout = map(examples.subset, split(examples.preferences, seed=config.run.seed))

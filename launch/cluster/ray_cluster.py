@@ -26,9 +26,11 @@ from configs.schema import Config
 from launch.cluster import calls, ray_session, shared_folder
 from launch.cluster.capacity import Demand, capacity, free, places, require_resource, shortage
 from launch.cluster.failures import CallFailed
+from launch.cluster.own_place import own_address_of, own_gpu_of
+from launch.cluster.shared_gpu import SharedGpu
 from launch.monitoring import stacks
+from launch.setup.object_store import object_store_bytes
 from launch.setup.places import Scratch, chosen_variables
-from launch.setup.resource_plan import object_store_bytes
 
 # Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
 CPU_SHARE = 0.1
@@ -76,6 +78,10 @@ class Cluster:
         self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
         self._actors: list[Any] = []
         self._demands: dict[str, Demand] = {}  # of each actor, by its id
+        self._shared_gpu: SharedGpu | None = None
+        if config.cluster.share_gpu:
+            parts = 2 + config.meta_rm.enabled  # the engine, the learner with its reference, the meta-RM
+            self._shared_gpu = SharedGpu(actors=parts, cpus=CPU_SHARE, resource=self._resource)
 
     def __enter__(self) -> Self:
         os.environ.update(self._environment())
@@ -100,6 +106,8 @@ class Cluster:
         left = ray_session.process_tree(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
+            if self._shared_gpu is not None:
+                self._shared_gpu.release()
             ray.shutdown()
         ray_session.await_exit_or_kill(left, grace_s=GRACE_S)
         if self._temporary and self._url and self._server is None:
@@ -164,6 +172,7 @@ class Cluster:
             max_restarts=-1 if ray_restarts else 0,
             resources={resource: 1} if resource else {},
             runtime_env=self._runtime_env,
+            **(self._shared_gpu.options() if self._shared_gpu is not None and gpu else {}),
         )(cls)
         actor = made.remote(**arguments)
         self._demands[actor._actor_id.hex()] = demand
@@ -186,7 +195,8 @@ class Cluster:
 
     def places(self, *, gpu: bool, resource: str) -> int:
         """Returns how many more actors of this kind have room beside those that there are; arguments as of `remote`."""
-        return places(self._demand(gpu, resource), self._demands.values(), capacity())
+        there = capacity() if self._shared_gpu is None else capacity() | {"GPU": 1}
+        return places(self._demand(gpu, resource), self._demands.values(), there)
 
     def shortage(self, *, gpu: bool, resource: str) -> str:
         """Returns what actors of this kind ask for and what the cluster has of it, in words."""
@@ -198,16 +208,18 @@ class Cluster:
 
     def _demand(self, gpu: bool, resource: str) -> Demand:
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        return {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0} | ({resource: 1} if resource else {})
+        alone: Demand = {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0}
+        own = self._shared_gpu.demand if self._shared_gpu is not None and on_gpu else alone
+        return {**own} | ({resource: 1} if resource else {})
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
         """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.
 
         In a Ray of our own they meet on loopback. In any other, even of one node, an autoscaler may place them on several.
         """
-        own = ranks[0].__ray_call__.remote(_own_address) if self._ray_folder is None else "127.0.0.1"
+        own = ranks[0].__ray_call__.remote(own_address_of) if self._ray_folder is None else "127.0.0.1"
         host, port = ranks[0].rendezvous.options(num_returns=2).remote(own)
-        return [rank.start.remote(host, port) for rank in ranks]
+        return [rank.start.remote(host, port, rank.__ray_call__.remote(own_gpu_of)) for rank in ranks]
 
     def await_all(self, waiting: Mapping[Any, str]) -> None:
         """Wait until all have answered.
@@ -275,18 +287,15 @@ class Cluster:
         self._check_room()
 
     def _check_room(self) -> None:
-        """Refuse (ConfigError) what the cluster could never place."""
+        """Refuse (ConfigError) what the cluster could never place, and reserve what is shared."""
         workers = self._config.rollout.workers
         spare = workers - 1 if self._continued else 0  # workers that may be missing
         gpus = self._gpus - spare if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
         if self._resource:
             require_resource(self._resource, workers - spare, capacity())
-
-
-def _own_address(actor: Any) -> str:
-    """Runs inside an actor: where the other ranks reach it."""
-    return str(ray.util.get_node_ip_address())
+        if self._shared_gpu is not None:
+            self._shared_gpu.reserve(limit_s=self._config.waits.start_s)
 
 
 def _listen_for_stacks(actor: Any, file: Path) -> None:

@@ -86,6 +86,8 @@ class StageActors:
         self._make_others()
         for group in self.groups:  # they must have a place; of the rollout workers as many as possible
             group.begin()
+        if self._config.cluster.share_gpu:  # learners first: nothing takes as much at a time as DeepSpeed's start
+            self._await_ready(self.groups)
         self.rollout_groups = [self.new_rollout() for _ in range(self.placement.placeable(self._workers()))]
         for group in self.rollout_groups:
             group.begin()
@@ -268,7 +270,7 @@ class StageActors:
             dtype=config.dtype,
             context=config.model.context,
             sequences=config.rollout.max_groups * config.rollout.samples,
-            kv_cache_bytes=config.rollout.kv_cache_mb << 20 if config.cluster.device == "cpu" else None,
+            kv_cache_bytes=config.kv_cache_bytes,
             gpu_memory=config.rollout.gpu_memory,
             seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,

@@ -22,7 +22,7 @@ class Rank:
     def __init__(self) -> None:
         self.__ray_call__ = SimpleNamespace(remote=lambda function: NODE)
         self.rendezvous = SimpleNamespace(options=lambda num_returns: SimpleNamespace(remote=lambda host: (host, 4000)))
-        self.start = SimpleNamespace(remote=lambda host, port: (host, port))
+        self.start = SimpleNamespace(remote=lambda host, port, gpu: (host, port))
 
 
 @pytest.mark.parametrize(("own", "host"), [(True, "127.0.0.1"), (False, NODE)])

@@ -27,7 +27,7 @@ def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> N
 
 
 def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
-    assert presets() == ["gemma2-27b", "qwen3-8b", "real-text", "smollm2-135m", "tiny"]
+    assert presets() == ["gemma2-27b", "qwen3-0.6b-1gpu", "qwen3-1.7b-1gpu", "qwen3-8b", "real-text", "smollm2-135m", "tiny"]
     assert sorted(SHIPPED) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
@@ -54,7 +54,7 @@ def test_the_large_presets_have_pairs_and_single_responses_of_mathematics(name: 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_public_sets_of_a_preset_have_a_reader(name: str) -> None:
-    for source in load(name).data.train:
+    for source in (*load(name).data.train, *load(name).data.heldout):
         if source.startswith("hf:"):
             assert source.removeprefix("hf:") in hf_sets.SETS
 
@@ -203,7 +203,10 @@ def test_a_file_that_exists_is_no_override_unless_it_is_called_like_a_leaf(
 
 @pytest.mark.parametrize("name", ["huge", "x" * 5000, "nul \x00", "/"])
 def test_no_such_preset_lists_them(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"presets are gemma2-27b, qwen3-8b, real-text, smollm2-135m, tiny$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"presets are gemma2-27b, qwen3-0\.6b-1gpu, qwen3-1\.7b-1gpu, qwen3-8b, real-text, smollm2-135m, tiny$",
+    ):
         load(name)
 
 

@@ -16,7 +16,7 @@ DEVICE ?= $(or $(shell cat .venv/device 2>/dev/null),cpu)
 BIN := .venv/bin
 STAMP := .venv/installed-$(DEVICE)
 LOCKED := $(if $(filter cuda,$(DEVICE)),packaging/lock-gpu.txt,packaging/lock.txt packaging/torch-cpu.txt)
-CUDA := $(if $(filter cuda,$(DEVICE)),cluster.device=cuda)
+CUDA := $(if $(filter cuda,$(DEVICE)),cluster.device=cuda cluster.share_gpu=true)
 # Asked first: whether there is a card, before gigabytes are fetched; whether this is the CPU environment that tests are written for.
 CARD := $(if $(CUDA),card)
 ON_CPU := $(if $(CUDA),on-cpu)

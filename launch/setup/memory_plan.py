@@ -3,8 +3,9 @@
 A rank with P parameters, W ranks, w bytes a weight, m tokens in a micro-batch, and a model of L layers, width h, MLP width i,
 vocabulary V:
 
-    states        16 P      wg P + (16 - wg) P / W      w P + (16 - w) P / W      16 P / W           at ZeRO 0, 1, 2, 3
-                  weights + gradients + AdamW's float32 weights and moments; wg = 2 w
+    states        s P       (w + 4) P + (s - w - 4) P / W      w P + (s - w) P / W      s P / W      at ZeRO 0, 1, 2, 3
+                  weights, gradients in float32, AdamW's moments and, beside bfloat16, float32 weights: s = 16, or 18 in
+                  bfloat16 (16 at ZeRO 0, whose gradients have the format of the weights)
     reference     w P, at ZeRO 3 w P / W                   the frozen policy, where there is a KL term
     buffers       reduction buckets; at ZeRO 3 the gathered layers as well
     head          V h (2 w + 4), at ZeRO 2 V h (w + 4)     gathered, its whole gradient, and the sum over chunks in float32
@@ -32,7 +33,6 @@ BUCKET, LONE_BUCKET = 500_000_000, 50_000_000  # elements of a reduction bucket,
 LOGITS = {True: 1 << 28, False: 1 << 24}  # of a chunk, on CUDA and not (`learner.logprobs`)
 GATHERED = 1_000_000_000  # elements that ZeRO 3 holds gathered at a time (DeepSpeed's stage3_max_live_parameters)
 SUB_GROUP = 1_000_000_000  # elements that ZeRO 3 takes an optimiser step on at a time (DeepSpeed's sub_group_size)
-STATES = 16  # bytes of a parameter in training, all told
 WHOLE_HEADS = {0: 0, 1: 0, 2: 1, 3: 2}  # by ZeRO stage: whole copies of the head, and of its gradient, for a while
 PROCESS = 0.75 * GB  # interpreter, libraries and buffers of an actor on CPU, as measured
 CUDA = 1.5 * GB  # a context with its workspaces, and what the allocator cannot use; of an engine, its graphs too
@@ -140,19 +140,20 @@ def classifier_rank(shape: ModelShape, training: Training) -> RankMemory:
 
 def _rank(shape: ModelShape, training: Training, *, reference: float, head: float, logits: float) -> RankMemory:
     count, width, ranks, stage = shape.parameters, training.width, training.ranks, training.zero_stage
-    whole = {0: STATES, 1: 2 * width, 2: width, 3: 0}[stage]  # bytes of a parameter that every rank holds
+    gradient, adam = 4 if stage else width, 8 if width == 4 else 12
+    total = width + gradient + adam  # bytes of a parameter, of which every rank holds this many:
+    whole = {0: total, 1: width + gradient, 2: width, 3: 0}[stage]
     pairs = 2 if training.cuda and stage in (1, 2) else 1  # with `overlap_comm` one fills while the other is reduced
     buckets = pairs * min(BUCKET if ranks > 1 else LONE_BUCKET, count) * width
     mine = count / ranks if stage else count  # parameters that this rank updates
     at_once = min(mine, SUB_GROUP) if stage == 3 else mine
     return RankMemory(
-        states=count * (whole + (STATES - whole) / ranks),
+        states=count * (whole + (total - whole) / ranks),
         reference=reference,
         buffers=buckets + (min(GATHERED, count) * width if stage == 3 else 0.0),
         head=head,
         activations=kept_activations(shape, training) + max(layer_activations(shape, training), logits),
-        # AdamW's denominators; in bfloat16 also the float32 gradients that it steps on
-        step=at_once * (4 if width == 4 else 8),
+        step=4 * at_once,  # the gradients that AdamW steps on, made flat
         runtime=(CUDA + (NCCL if ranks > 1 else 0.0)) if training.cuda else PROCESS,
     )
 

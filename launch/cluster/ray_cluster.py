@@ -66,10 +66,7 @@ class Cluster:
         """
         self._config, self._gpus, self._temporary, self._continued = config, gpus, temporary, continued
         self._resource = config.rollout.resource if rollouts else ""
-        self._url = ""
-        self._run_id = run_id
-        self._folder = folder
-        self._model = model
+        self._run_id, self._folder, self._model, self._url = run_id, folder, model, ""
         self._server: EmbeddedServer | None = None
         self._watchdog: ServerWatchdog | None = None
         self._scratch = Scratch()
@@ -78,10 +75,9 @@ class Cluster:
         self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
         self._actors: list[Any] = []
         self._demands: dict[str, Demand] = {}  # of each actor, by its id
-        self._shared_gpu: SharedGpu | None = None
-        if config.cluster.share_gpu:
-            parts = 2 + config.meta_rm.enabled  # the engine, the learner with its reference, the meta-RM
-            self._shared_gpu = SharedGpu(actors=parts, cpus=CPU_SHARE, resource=self._resource)
+        parts = 2 + config.meta_rm.enabled  # the engine, the learner with its reference, the meta-RM
+        shared = SharedGpu(actors=parts, cpus=CPU_SHARE, resource=self._resource)
+        self._shared_gpu = shared if config.cluster.share_gpu else None
 
     def __enter__(self) -> Self:
         os.environ.update(self._environment())
@@ -106,7 +102,7 @@ class Cluster:
         left = ray_session.process_tree(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
-            if self._shared_gpu is not None:
+            if self._shared_gpu:
                 self._shared_gpu.release()
             ray.shutdown()
         ray_session.await_exit_or_kill(left, grace_s=GRACE_S)
@@ -195,7 +191,7 @@ class Cluster:
 
     def places(self, *, gpu: bool, resource: str) -> int:
         """Returns how many more actors of this kind have room beside those that there are; arguments as of `remote`."""
-        there = capacity() if self._shared_gpu is None else capacity() | {"GPU": 1}
+        there = capacity() | ({} if self._shared_gpu is None else {"GPU": 1})
         return places(self._demand(gpu, resource), self._demands.values(), there)
 
     def shortage(self, *, gpu: bool, resource: str) -> str:
@@ -208,9 +204,8 @@ class Cluster:
 
     def _demand(self, gpu: bool, resource: str) -> Demand:
         on_gpu = gpu and self._config.cluster.device == "cuda"
-        alone: Demand = {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0}
-        own = self._shared_gpu.demand if self._shared_gpu is not None and on_gpu else alone
-        return {**own} | ({resource: 1} if resource else {})
+        alone = {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0}
+        return (self._shared_gpu.demand if self._shared_gpu and on_gpu else alone) | ({resource: 1} if resource else {})
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
         """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.

@@ -11,8 +11,6 @@ from typing import Any
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from launch.cluster.capacity import Demand
-
 GRAIN = 10_000  # Ray counts resources in steps of 1/10,000
 
 
@@ -32,7 +30,7 @@ class SharedGpu:
         self._group: PlacementGroup | None = None
 
     @property
-    def demand(self) -> Demand:
+    def demand(self) -> dict[str, float]:
         """What an actor asks for."""
         return {"CPU": self._cpus, "GPU": self._share}
 

@@ -1,10 +1,10 @@
 """Which settings make a run fit that does not: each is tried in the plan itself.
 
-not fitting ─▶ one knob that is enough, else all that together are enough, the cheapest first ─▶ words for the error
+not fitting ─▶ one knob that is enough, else the fewest of all together, the cheapest first ─▶ words for the error
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from configs.schema import Config
@@ -12,80 +12,69 @@ from launch.setup.memory_plan import WIDTHS, kv_token_bytes
 from launch.setup.planned_processes import Shapes, overfull
 
 MOST_RANKS = 1024
+MOST_GPU_MEMORY = 0.95  # of `rollout.gpu_memory`
 
-Change = tuple[str, Config]
-"""A setting as the command line has it, and the config with it."""
+Change = Mapping[str, Any]
+"""{section.leaf: its new value}."""
 
 
 def remedy(config: Config, shapes: Shapes, *, machine: float) -> str:
     """Returns what to change so that the plan fits; arguments as of `overfull`."""
 
-    def fits(changed: Config) -> bool:
-        return overfull(changed, _shapes(changed, shapes), machine=machine) is None
+    def fits(change: Change) -> bool:
+        changed = _with(config, change)
+        meta = shapes.meta_rm if changed.meta_rm.enabled else None
+        return overfull(changed, Shapes(policy=shapes.policy, meta_rm=meta), machine=machine) is None
 
     for knob in KNOBS:
-        for text, changed in knob(config, shapes):
-            if fits(changed):
-                return f"{text} makes it fit"
-    texts: list[str] = []
-    so_far = config
+        for change in knob(config, shapes):
+            if fits(change):
+                return _words(change)
+    so_far: dict[str, Any] = {}
     for knob in KNOBS:
-        for text, changed in knob(so_far, shapes):
-            if fits(changed):
-                return f"together make it fit: {', '.join([*texts, text])}"
-        if changes := list(knob(so_far, shapes)):
-            text, so_far = changes[-1]
-            texts.append(text)
+        for change in knob(_with(config, so_far), shapes):
+            if fits({**so_far, **change}):
+                return _words(_needed({**so_far, **change}, fits))
+        so_far |= {leaf: value for change in knob(_with(config, so_far), shapes) for leaf, value in change.items()}
     where = "GPUs with more memory (cluster.gpu_memory_gb)" if config.cluster.device == "cuda" else "a larger machine"
     return f"no setting makes it fit; use a smaller model or {where}"
 
 
-def _checkpointing(config: Config, shapes: Shapes) -> Iterator[Change]:
-    if not config.learner.gradient_checkpointing:
-        yield _set(config, "learner", gradient_checkpointing=True)
+def _needed(change: dict[str, Any], fits: Callable[[Change], bool]) -> Change:
+    """The change without what it fits without."""
+    for leaf in list(change):
+        rest = {other: value for other, value in change.items() if other != leaf}
+        if fits(rest):
+            change = rest
+    return change
 
 
 def _micro_tokens(config: Config, shapes: Shapes) -> Iterator[Change]:
-    context = config.model.context
-    sections = ["learner", *(["meta_rm"] if config.meta_rm.enabled else [])]
-    texts = []
-    for name in sections:
-        if getattr(config, name).micro_tokens > context:
-            text, config = _set(config, name, micro_tokens=context)
-            texts.append(text)
-    if texts:
-        yield " ".join(texts), config
+    context, meta = config.model.context, config.meta_rm
+    change = {"learner.micro_tokens": context} if config.learner.micro_tokens > context else {}
+    change |= {"meta_rm.micro_tokens": context} if meta.enabled and meta.micro_tokens > context else {}
+    yield from ({leaf: value} for leaf, value in change.items())
+    if len(change) > 1:
+        yield change
+
+
+def _checkpointing(config: Config, shapes: Shapes) -> Iterator[Change]:
+    if not config.learner.gradient_checkpointing:
+        yield {"learner.gradient_checkpointing": True}
 
 
 def _zero_3(config: Config, shapes: Shapes) -> Iterator[Change]:
-    texts = []
-    for name in ("learner", "meta_rm"):
-        section = getattr(config, name)
-        if section.ranks > 1 and section.zero_stage < 3 and getattr(section, "enabled", True):
-            text, config = _set(config, name, zero_stage=3)
-            texts.append(text)
-    if texts:
-        yield " ".join(texts), config
+    learner, meta = config.learner, config.meta_rm
+    change = {"learner.zero_stage": 3} if learner.ranks > 1 and learner.zero_stage < 3 else {}
+    change |= {"meta_rm.zero_stage": 3} if meta.enabled and meta.ranks > 1 and meta.zero_stage < 3 else {}
+    yield from ({leaf: value} for leaf, value in change.items())
+    if len(change) > 1:
+        yield change
 
 
-def _policy_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
-    """More ranks, of numbers that the batch divides into."""
-    if config.cluster.device == "cuda" and not config.cluster.share_gpu and config.learner.zero_stage:
-        completions = config.grpo.batch_groups * config.rollout.samples
-        for ranks in range(config.learner.ranks + 1, min(MOST_RANKS, completions) + 1):
-            if completions % ranks == 0:
-                yield _set(config, "learner", ranks=ranks)
-
-
-def _meta_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
-    if (
-        config.cluster.device == "cuda"
-        and not config.cluster.share_gpu
-        and config.meta_rm.enabled
-        and config.meta_rm.zero_stage
-    ):
-        for ranks in range(config.meta_rm.ranks + 1, MOST_RANKS + 1):
-            yield _set(config, "meta_rm", ranks=ranks)
+def _gpu_memory(config: Config, shapes: Shapes) -> Iterator[Change]:
+    if config.kv_cache_bytes is None and config.rollout.gpu_memory < MOST_GPU_MEMORY:
+        yield {"rollout.gpu_memory": MOST_GPU_MEMORY}
 
 
 def _kv_cache(config: Config, shapes: Shapes) -> Iterator[Change]:
@@ -97,19 +86,31 @@ def _kv_cache(config: Config, shapes: Shapes) -> Iterator[Change]:
     least = math.ceil(token * group / (1 << 20))
     while mib > 2 * least:
         mib //= 2
-        yield _set(config, "rollout", kv_cache_mb=mib)
+        yield {"rollout.kv_cache_mb": mib}
     if mib != least:
-        yield _set(config, "rollout", kv_cache_mb=least)
+        yield {"rollout.kv_cache_mb": least}
 
 
-def _gpu_memory(config: Config, shapes: Shapes) -> Iterator[Change]:
-    if config.cluster.device == "cuda" and not config.cluster.share_gpu and config.rollout.gpu_memory < 0.95:
-        yield _set(config, "rollout", gpu_memory=0.95)
+def _policy_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
+    """More ranks, of numbers that the batch divides into."""
+    completions = config.grpo.batch_groups * config.rollout.samples
+    if config.kv_cache_bytes is None:  # each has a GPU of its own
+        for ranks in range(config.learner.ranks + 1, min(MOST_RANKS, completions) + 1):
+            if completions % ranks == 0:
+                yield {"learner.ranks": ranks}
+                yield {"learner.ranks": ranks, "learner.zero_stage": 3}
+
+
+def _meta_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
+    if config.kv_cache_bytes is None and config.meta_rm.enabled:
+        for ranks in range(config.meta_rm.ranks + 1, MOST_RANKS + 1):
+            yield {"meta_rm.ranks": ranks}
+            yield {"meta_rm.ranks": ranks, "meta_rm.zero_stage": 3}
 
 
 def _no_meta_rm(config: Config, shapes: Shapes) -> Iterator[Change]:
     if config.meta_rm.enabled:
-        yield _set(config, "meta_rm", enabled=False)
+        yield {"meta_rm.enabled": False}
 
 
 KNOBS: tuple[Callable[[Config, Shapes], Iterator[Change]], ...] = (
@@ -125,12 +126,15 @@ KNOBS: tuple[Callable[[Config, Shapes], Iterator[Change]], ...] = (
 """What can be turned, the cheapest first: less at a time, then more time, then more GPUs, then less of a run."""
 
 
-def _set(config: Config, section: str, **values: Any) -> Change:
-    """A config with some leaves of a section changed."""
-    changed = getattr(config, section).model_copy(update=values)
-    text = " ".join(f"{section}.{name}={str(value).lower()}" for name, value in values.items())
-    return text, config.model_copy(update={section: changed})
+def _with(config: Config, change: Change) -> Config:
+    """A config with some leaves changed; its laws are not checked again."""
+    for leaf, value in change.items():
+        section, _, name = leaf.partition(".")
+        config = config.model_copy(update={section: getattr(config, section).model_copy(update={name: value})})
+    return config
 
 
-def _shapes(config: Config, shapes: Shapes) -> Shapes:
-    return shapes if config.meta_rm.enabled else Shapes(policy=shapes.policy, meta_rm=None)
+def _words(change: Change) -> str:
+    """What a change does, with its leaves as the command line has them."""
+    leaves = " ".join(f"{leaf}={str(value).lower()}" for leaf, value in change.items())
+    return f"{leaves} {'makes' if len(change) == 1 else 'together make'} it fit"

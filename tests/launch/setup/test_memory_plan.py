@@ -143,14 +143,16 @@ def test_kept_activations_are_what_autograd_keeps(kind: str, dtype: str, tmp_pat
 
 
 def test_sizes_of_others_are_still_theirs() -> None:
-    """Those of the learner and of DeepSpeed, which the plan counts."""
+    """Those of the learner, the engine and DeepSpeed, which the plan counts."""
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
+    from actors import vllm_build
     from learner import deepspeed_engine
 
     defaults = DeepSpeedZeroConfig(stage=3)
     assert (defaults.max_live_parameters, defaults.sub_group_size) == (memory_plan.GATHERED, memory_plan.SUB_GROUP)
     assert (memory_plan.BUCKET, memory_plan.LONE_BUCKET) == (deepspeed_engine.BUCKET, deepspeed_engine.LONE_BUCKET)
+    assert memory_plan.ENGINE_BATCH == vllm_build.CUDA_BATCHED_TOKENS
 
 
 def test_a_shape_can_be_written_by_hand() -> None:

@@ -264,9 +264,9 @@ def killed_after(changes: int, patch: pytest.MonkeyPatch, action: Callable[[], o
 
 
 def test_other_ranks_or_stage_cannot_resume(tmp_path: Path) -> None:
-    record(1).require(ranks=1, zero_stage=1, folder=tmp_path)
+    record(1).require(ranks=1, zero_stage=1, lora_rank=0, folder=tmp_path)
     with pytest.raises(CheckpointError, match="by 1 ranks at ZeRO stage 1 and cannot be resumed by 2 ranks at stage 3"):
-        record(1).require(ranks=2, zero_stage=3, folder=tmp_path)
+        record(1).require(ranks=2, zero_stage=3, lora_rank=0, folder=tmp_path)
 
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ ALPHA = 32
 NAME = "default"  # peft's name of the one adapter that a model has here
 PREFIX = "base_model.model."  # of all names in a file of peft's format
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"  # the files of that format
-ROW_FACTOR, COLUMN_FACTOR = f".lora_A.{NAME}.", f".lora_B.{NAME}."
 BASE = ".base_layer."  # in the name of a frozen weight that has an adapter
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -114,8 +113,7 @@ def file_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Example: `layers.0.q_proj.lora_A.default.weight` is `base_model.model.layers.0.q_proj.lora_A.weight` there.
     """
-    kept = (name for name in state if ROW_FACTOR in name or COLUMN_FACTOR in name)
-    return {PREFIX + name.replace(f".{NAME}.", "."): state[name] for name in kept}
+    return {PREFIX + name.replace(f".{NAME}.", "."): state[name] for name in sorted(_adapters_in(state))}
 
 
 def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -125,11 +123,12 @@ def merged(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
         state: whole weights of a model with adapters, on the CPU; of one without they are returned as they are.
         model: the model. Its adapters are whole on this rank.
     """
-    whole = {name.replace(BASE, "."): tensor for name, tensor in state.items() if ".lora_" not in name}
-    if state:
-        for name, layer in _layers(model):
-            with torch.no_grad():
-                whole[f"{name}.weight"] = whole[f"{name}.weight"] + layer.get_delta_weight(NAME).to("cpu")
+    if not any(BASE in name for name in state):
+        return dict(state)
+    whole = {name.replace(BASE, "."): state[name] for name in state.keys() - _adapters_in(state)}
+    for name, layer in _layers(model):
+        with torch.no_grad():
+            whole[f"{name}.weight"] = whole[f"{name}.weight"] + layer.get_delta_weight(NAME).to("cpu")
     return whole
 
 
@@ -158,39 +157,53 @@ def save(model: PreTrainedModel, state: Mapping[str, Tensor], source: str, folde
     save_file(file_state(state), folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def merge(folder: Path, out: Path, *, base: str = "") -> str:
-    """Write the whole model of a folder of adapters, in the number format of the adapters: transformers and vLLM load it.
+def base_of(folder: Path) -> str:
+    """Return the folder or hub name of the model that the adapters in a folder belong to. ValueError when they are no LoRA."""
+    return str(_read_settings(folder).base_model_name_or_path)
+
+
+def merge(folder: Path, out: Path, source: str) -> None:
+    """Write a model with the adapters of a folder merged into it, in their number format: transformers and vLLM load it.
 
     Args:
-        folder: in peft's format.
+        folder: of adapters, in peft's format.
         out: where to write; it is made.
-        base: the model that they belong to, where it does not lie where the folder says.
-
-    Returns:
-        The folder or hub name of that model.
+        source: folder or hub name of the model that they belong to.
 
     Raises:
         ValueError: the adapters are not those of the model, or no LoRA.
-        OSError: a file or the model cannot be read.
     """
-    from peft import LoraConfig, PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import inject_adapter_in_model, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    settings, tensors = PeftConfig.from_pretrained(str(folder)), load_file(folder / WEIGHTS)
-    if not isinstance(settings, LoraConfig) or not tensors:
-        raise ValueError(f"{folder} holds no LoRA adapters")
-    source = base or str(settings.base_model_name_or_path)
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    model = models.load_policy(source, dtype)
-    settings.inference_mode = False
-    inject_adapter_in_model(settings, model, adapter_name=NAME)
-    wanted = file_state(dict(model.named_parameters()))
-    if odd := [*(wanted.keys() ^ tensors.keys()), *(name for name in wanted if wanted[name].shape != tensors[name].shape)]:
-        raise ValueError(f"{folder}: {min(odd)} is not in both the adapters and {source}, in one shape; is that their model?")
-    set_peft_model_state_dict(model, tensors, adapter_name=NAME)
+    tensors = load_file(folder / WEIGHTS)
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
+    if len(dtypes) != 1:
+        raise ValueError(f"{folder}: adapters of one number format were expected, and found {sorted(dtypes)}")
+    model = models.load_policy(source, dtypes.pop())
+    inject_adapter_in_model(_read_settings(folder), model, adapter_name=NAME)
     state = {name: parameter.detach() for name, parameter in model.named_parameters()} | models.saved_buffers(model)
+    wanted = {name: tensor.shape for name, tensor in file_state(state).items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if odd := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+        where = f"{found.get(odd[0])} in {folder}, {wanted.get(odd[0])} in {source}"
+        raise ValueError(f"{odd[0]}: {where}; are the adapters those of this model?")
+    set_peft_model_state_dict(model, tensors, adapter_name=NAME)
     models.save_model(model, merged(state, model), source, out)
-    return source
+
+
+def _read_settings(folder: Path) -> Any:
+    from peft import LoraConfig, PeftConfig
+
+    settings = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(settings, LoraConfig):
+        raise ValueError(f"{folder}: its adapters are {settings.peft_type}, no LoRA")
+    return settings
+
+
+def _adapters_in(state: Mapping[str, Tensor]) -> set[str]:
+    """Return the names that are those of adapters."""
+    return {name for name in state if f".lora_A.{NAME}." in name or f".lora_B.{NAME}." in name}
 
 
 def _settings(model: Any) -> Any:

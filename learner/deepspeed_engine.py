@@ -101,6 +101,7 @@ class Engine:
         if settings.gradient_checkpointing:
             _enable_checkpointing(module)
         module.train().to(ranks.device)
+        module.register_state_dict_post_hook(_drop_frozen)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         warmup = max(1, settings.warmup_steps)
@@ -264,9 +265,20 @@ def _enable_checkpointing(module: nn.Module) -> None:
 def _load_trained(src: Mapping[str, Tensor], dst: nn.Module) -> None:
     """Load what `Engine.save` wrote of a module: all of it but the weights that are frozen."""
     found = dst.load_state_dict(src, strict=False)
-    frozen = {name for name, parameter in dst.named_parameters() if not parameter.requires_grad}
-    if odd := [*found.unexpected_keys, *(name for name in found.missing_keys if name not in frozen)]:
+    if odd := [*found.unexpected_keys, *(name for name in found.missing_keys if name not in _frozen(dst))]:
         raise CheckpointError(f"the checkpoint's engine and this module do not both have {odd[0]}: it is of another model")
+
+
+def _drop_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave frozen weights out of the module's state. (DeepSpeed's own way keeps the second name of tied ones.)"""
+    for name in _frozen(module):
+        state.pop(prefix + name, None)
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    """Return all names of the weights that are not trained."""
+    named = module.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
 
 
 def _numel(parameter: Tensor) -> int:

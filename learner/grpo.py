@@ -24,7 +24,6 @@ from buffer.weights import Probe, WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
 from learner.adapters import adapted
-from learner.advantages import ADVANTAGES
 from learner.arrivals import ArrivalsReport
 from learner.base import Clock, Learner
 from learner.corrections import CORRECTIONS, SampledTokens
@@ -33,7 +32,7 @@ from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
 from learner.kl import ESTIMATORS
 from learner.logprobs import TokenLogProbs
-from learner.overlong import OVERLONG
+from learner.policy_batch import PolicyBatch, policy_batch
 from learner.policy_weights import policy_weights
 from learner.prompt_groups import by_prompt
 from learner.ranks import Ranks
@@ -101,7 +100,7 @@ class PolicyUpdate:
             NotFinite: no step was taken.
         """
         grpo = self._config.grpo
-        batch = _flatten(groups, self._config)
+        batch = policy_batch(groups, self._config)
         micro_batches = batching.micro_batches_of_rank(
             by_prompt(groups),
             self._config.learner.micro_tokens,
@@ -131,7 +130,7 @@ class PolicyUpdate:
             logprobs, _ = self.engine(batching.collate(rows, [ids[1:]]).to(self._ranks.device), 1.0)
         return Probe(token_ids=ids, logprobs=tuple(logprobs.tolist()))
 
-    def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
+    def _loss(self, batch: PolicyBatch, rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
         """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
         grpo, device = self._config.grpo, self._ranks.device
         tokens = batching.collate(rows, batch.completions).to(device)
@@ -286,32 +285,3 @@ class GRPOLearner(Learner):
             self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """The completions of a batch, group after group; one item per completion in each field."""
-
-    completions: list[tuple[int, ...]]
-    """Token ids."""
-    behaviour_logprobs: list[tuple[float, ...]]
-    """log mu of each token, as the rollout recorded it."""
-    advantages: list[float]
-    """A."""
-    coefficients: list[float]
-    """Coefficient of each of its tokens in the loss; 0 where it is left out."""
-
-
-def _flatten(groups: Sequence[ExperienceGroup], config: Config) -> _Batch:
-    grpo, limit = config.grpo, config.rollout.max_new_tokens
-    completions = [ids for group in groups for ids in group.completion_ids]
-    shaped = [
-        OVERLONG[grpo.overlong](group.rewards, [len(ids) for ids in group.completion_ids], group.truncated, limit)
-        for group in groups
-    ]
-    return _Batch(
-        completions=completions,
-        behaviour_logprobs=[logprobs for group in groups for logprobs in group.logprobs],
-        advantages=[advantage for rewards, _ in shaped for advantage in ADVANTAGES[grpo.advantages](rewards)],
-        coefficients=losses.NORMALISATIONS[grpo.normalise]([length for _, part in shaped for length in part], limit),
-    )

@@ -2,13 +2,12 @@
 
     arrays ─▶ a folder of peft's format, for a moment ─▶ vLLM's add_lora, in place ─▶ every request carries the adapters' name
 
-Before the first pull the adapters are empty: a request that begins then, and still runs at the pull, decodes on with the
+Before the first pull all of the adapters is 0: a request that begins then, and still runs at the pull, decodes on with the
 published ones.
 """
 
 import json
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,31 +42,35 @@ class LiveAdapters:
 
         Raises:
             ModelUnsupported: vLLM does not take them as they are published.
+            ValueError: they are of another shape than the engine was built for.
         """
         if weights.adapters != self._shape:
             raise ValueError(f"the engine was built for {self._shape}, and {weights.adapters or 'whole weights'} was published")
-        tensors = {name: as_tensor(array, weights.dtypes[name]) for name, array in weights.arrays.items()}
-        try:
-            self._replace(tensors)
-        except Exception as error:  # of any kind: it is another model's code for each architecture
-            raise self.unsupported(f"vLLM does not take its adapters ({type(error).__name__}: {error})") from error
+        with tempfile.TemporaryDirectory(prefix="spct-adapters-") as folder:
+            self._write(weights, Path(folder))
+            self._replace(folder)
 
     def unsupported(self, why: str) -> ModelUnsupported:
         """Returns the error that adapters of this model cannot be sampled with, with its names."""
         model = self._engine.vllm_config.model_config
         return ModelUnsupported(f"{model.architecture} ({model.model}): {why}; set learner.lora_rank=0, or train another model")
 
-    def _replace(self, tensors: Mapping[str, Any]) -> None:
-        """Let vLLM read the adapters, from a folder that is gone when this returns."""
+    def _write(self, weights: PublishedWeights, folder: Path) -> None:
         from safetensors.torch import save_file
-        from vllm.lora.request import LoRARequest
 
         shape = self._shape
         settings = {"peft_type": "LORA", "r": shape.rank, "lora_alpha": shape.alpha, "target_modules": list(shape.targets)}
-        with tempfile.TemporaryDirectory(prefix="spct-adapters-") as folder:
-            (Path(folder) / "adapter_config.json").write_text(json.dumps(settings))
-            save_file(dict(tensors), Path(folder) / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+        tensors = {name: as_tensor(array, weights.dtypes[name]) for name, array in weights.arrays.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+
+    def _replace(self, folder: str) -> None:
+        from vllm.lora.request import LoRARequest
+
+        try:
             self._engine.add_lora(LoRARequest(NAME, NUMBER, folder, load_inplace=True))
+        except Exception as error:  # of any kind: it is another model's code for each architecture
+            raise self.unsupported(f"vLLM does not take its adapters ({type(error).__name__}: {error})") from error
 
 
 def adapter_arguments(shape: AdapterShape | None) -> dict[str, Any]:

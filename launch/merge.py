@@ -43,16 +43,15 @@ def merge(checkpoint: str, target: str, base: str = "") -> int:
     folder = adapters_in(Path(checkpoint))
     from learner import adapters  # imports torch: not before what was given is known to be there
 
-    source = resolve(base or adapters.base_of(folder))
-    check_model_folder(source, trained=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out.parent) as draft:
-        whole = Path(draft) / "model"
-        try:
-            adapters.merge(folder, whole, source)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        whole.rename(out)
+    try:
+        source = resolve(base or adapters.base_of(folder))
+        check_model_folder(source, trained=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out.parent) as draft:
+            adapters.merge(folder, Path(draft) / "model", source)
+            (Path(draft) / "model").rename(out)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     print(f"{out}: {source} with the adapters of {folder}")
     return 0
 

@@ -174,9 +174,8 @@ def merge(folder: Path, out: Path, source: str) -> None:
         ValueError: the adapters are not those of the model, or no LoRA.
     """
     from peft import inject_adapter_in_model, set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    tensors = load_file(folder / WEIGHTS)
+    tensors = _read_weights(folder / WEIGHTS)
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
     if len(dtypes) != 1:
         raise ValueError(f"{folder}: adapters of one number format were expected, and found {sorted(dtypes)}")
@@ -190,6 +189,16 @@ def merge(folder: Path, out: Path, source: str) -> None:
         raise ValueError(f"{odd[0]}: {where}; are the adapters those of this model?")
     set_peft_model_state_dict(model, tensors, adapter_name=NAME)
     models.save_model(model, merged(state, model), source, out)
+
+
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not whole ({error}); restore it from a copy, or take another checkpoint") from error
 
 
 def _read_settings(folder: Path) -> Any:

@@ -63,4 +63,8 @@ def test_what_cannot_be_merged_is_one_sentence(
         error = capsys.readouterr().err
         assert why in error
         assert error.count("\n") == 1
+    weights = checkpoint / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert main([str(checkpoint), str(tmp_path / "new")]) == 2
+    assert "is not whole" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -90,9 +90,12 @@ def test_what_is_published_are_adapters_with_their_shape(run: Run, model: Path) 
     learner.close()
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1, 2])
-def test_resumed_from_its_checkpoint_it_continues_as_if_never_stopped(run: Run, model: Path, zero_stage: int) -> None:
-    chosen = settings(model, checkpoint_every=2, zero_stage=zero_stage)
+@pytest.mark.parametrize(("zero_stage", "dtype"), [(0, "float32"), (1, "float32"), (2, "float32"), (1, "bfloat16")])
+def test_resumed_from_its_checkpoint_it_continues_as_if_never_stopped(
+    run: Run, model: Path, zero_stage: int, dtype: str
+) -> None:
+    base = settings(model, checkpoint_every=2, zero_stage=zero_stage)
+    chosen = base.model_copy(update={"model": base.model.model_copy(update={"dtype": dtype})})
     learner = run.grpo(chosen)
     for _ in range(2):
         run.feed(2)

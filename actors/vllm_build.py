@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from actors.vllm_adapters import adapter_arguments
 from actors.vllm_weights import keep_plain_weights
+from buffer.weights import AdapterShape
 
 # Read by vLLM at import. One process and one thread an engine: on CPU a second OpenMP thread that spins costs more
 # than it gives, and the in-process executor is the one that lets weights be loaded between two steps.
@@ -55,6 +57,8 @@ class VllmSettings:
     """cpu or cuda."""
     end_token: int | None = None
     """Ends a completion as the chat template ends a turn, beside the ends that the model's files name."""
+    adapters: AdapterShape | None = None
+    """Of the adapters that will be published; None: whole weights will be."""
 
 
 def build_engine(settings: VllmSettings) -> Any:
@@ -95,6 +99,7 @@ def arguments(settings: VllmSettings) -> dict[str, Any]:
         "disable_log_stats": True,
         "enable_prefix_caching": True,
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        **adapter_arguments(settings.adapters),
     }
     if settings.device == "cpu":
         # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.

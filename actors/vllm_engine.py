@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from actors.generator import Request
+from actors.vllm_adapters import LiveAdapters
 from actors.vllm_build import VllmSettings, build_engine
 from actors.vllm_completion import completion_of
 from actors.vllm_probe import Probes
@@ -151,7 +152,7 @@ class VllmEngine:
     def _build(self) -> None:
         self._engine = build_engine(self._settings)
         self._core = self._engine.engine_core.engine_core
-        self._model = LiveModel(self._engine, on_cpu=self._settings.device == "cpu")
+        self._model = live_weights(self._engine, self._settings)
         self._probes = Probes(self._engine, self._model, self._settings.dtype)
         self._engine.set_weight_version("0")
 
@@ -218,7 +219,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": "{}.{}".format(*self._edition)}
-        self._engine.add_request(str(self._issued), prompt, params)
+        self._engine.add_request(str(self._issued), prompt, params, lora_request=self._model.lora_request)
         self._waiting[str(self._issued)] = future
 
     def _finish(self, output: Any) -> None:
@@ -227,6 +228,13 @@ class VllmEngine:
         completions = tuple(completion_of(c) for c in sorted(output.outputs, key=lambda c: c.index))
         self._tokens += sum(len(c.token_ids) for c in completions)
         self._waiting.pop(output.request_id).set_result(completions)
+
+
+def live_weights(engine: Any, settings: VllmSettings) -> LiveModel | LiveAdapters:
+    """Returns what changes with each pull: the whole model, or adapters beside it."""
+    if settings.adapters is None:
+        return LiveModel(engine, on_cpu=settings.device == "cpu")
+    return LiveAdapters(engine, settings.adapters)
 
 
 def _passed_on(failure: Exception, what: str) -> Exception:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from actors.vllm_adapters import LiveAdapters
 from actors.vllm_weights import LiveModel
 from buffer.weights import Edition, PublishedWeights
 
@@ -38,7 +39,7 @@ class _Pending:
 class Probes:
     """The probes of an engine. Each is two requests, one after the other, beside all others."""
 
-    def __init__(self, engine: Any, model: LiveModel, dtype: str) -> None:
+    def __init__(self, engine: Any, model: LiveModel | LiveAdapters, dtype: str) -> None:
         """Start with none.
 
         Args:
@@ -93,7 +94,8 @@ class Probes:
             prompt_logprobs=0,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        self._engine.add_request(name, {"prompt_token_ids": list(token_ids)}, params)
+        prompt = {"prompt_token_ids": list(token_ids)}
+        self._engine.add_request(name, prompt, params, lora_request=self._model.lora_request)
         self._pending[name] = _Pending(edition=edition, token_ids=token_ids, expected=expected, by=by)
 
     def _compare(self, pending: _Pending, found: Sequence[float]) -> None:

@@ -22,6 +22,9 @@ class ModelUnsupported(ValueError):
 class LiveModel:
     """The torch model inside an engine. All methods are called by the thread that steps the engine."""
 
+    lora_request = None
+    """What requests carry of adapters: there are none."""
+
     def __init__(self, engine: Any, *, on_cpu: bool) -> None:
         """Find the model in an `LLMEngine`.
 
@@ -48,7 +51,7 @@ class LiveModel:
         hollow = [name for name, parameter in self._model.named_parameters() if parameter.numel() == 0]
         if hollow:
             raise self.unsupported(f"{hollow[0]} was packed away by a kernel library, where it cannot be changed")
-        tensors = ((name, _tensor(array, weights.dtypes[name])) for name, array in weights.arrays.items())
+        tensors = ((name, as_tensor(array, weights.dtypes[name])) for name, array in weights.arrays.items())
         try:
             with torch.no_grad(), set_current_vllm_config(self._config), self._reloading() as wanted:
                 loaded = self._model.load_weights(tensors)
@@ -102,7 +105,8 @@ def _forget_expert_kernels(model: Any) -> None:
             method.moe_kernel = None
 
 
-def _tensor(array: Array, dtype: str) -> Any:
+def as_tensor(array: Array, dtype: str) -> Any:
+    """Returns a torch tensor that shares the memory of a published array. It must not be written to."""
     import warnings
 
     import torch

@@ -54,6 +54,18 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterShape:
+    """What an engine must know of LoRA adapters beside their arrays: y = W x + (alpha / rank) B A x."""
+
+    rank: int
+    """Rows of A and columns of B, >= 1."""
+    alpha: int
+    """Numerator of the factor."""
+    targets: tuple[str, ...]
+    """Last names of the layers that have an adapter, as `q_proj`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedWeights:
     """One published edition of the policy's weights."""
 
@@ -66,9 +78,11 @@ class PublishedWeights:
     dtypes: Mapping[str, str]
     """dtype of each parameter: a key of CARRIER."""
     checksum: str
-    """Over version, names, dtypes, shapes and bytes."""
+    """Over version, names, dtypes, shapes, bytes and `adapters`."""
     probe: Probe | None = None
     """What an engine must compute with them; None: nothing is compared."""
+    adapters: AdapterShape | None = None
+    """The arrays are LoRA adapters beside the weights that the engine was built with; None: they are the whole weights."""
 
     @property
     def edition(self) -> Edition:
@@ -80,7 +94,7 @@ class PublishedWeights:
         if self.edition <= newer_than:
             loaded = f"version {newer_than.version} is loaded"
             raise WeightsRefused(f"weights of version {self.version} are stale: {loaded}; pull again")
-        actual = _checksum(self.version, self.arrays, self.dtypes)
+        actual = _checksum(self.version, self.arrays, self.dtypes, self.adapters)
         if actual != self.checksum:
             raise WeightsRefused(
                 f"weights of version {self.version} are torn: checksum {actual} instead of {self.checksum}; "
@@ -122,6 +136,7 @@ def seal(
     *,
     incarnation: int = 0,
     probe: Probe | None = None,
+    adapters: AdapterShape | None = None,
 ) -> PublishedWeights:
     """Return weights ready to publish: read-only views of the arrays (copies where not contiguous), with a checksum.
 
@@ -137,9 +152,14 @@ def seal(
         raise ValueError(f"arrays and dtypes must have the same names; only one of them has {odd}")
     sealed = {name: _read_only(name, arrays[name], dtypes[name]) for name in sorted(arrays)}
     kinds = {name: dtypes[name] for name in sealed}
-    checksum = _checksum(version, sealed, kinds)
     return PublishedWeights(
-        incarnation=incarnation, version=version, arrays=sealed, dtypes=kinds, checksum=checksum, probe=probe
+        incarnation=incarnation,
+        version=version,
+        arrays=sealed,
+        dtypes=kinds,
+        checksum=_checksum(version, sealed, kinds, adapters),
+        probe=probe,
+        adapters=adapters,
     )
 
 
@@ -153,12 +173,16 @@ def _read_only(name: str, array: Array, dtype: str) -> Array:
     return view
 
 
-def _checksum(version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str]) -> str:
-    """Return blake2b over the version and, in order of name, each array's name, dtypes, shape and CRC-32.
+def _checksum(
+    version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], adapters: AdapterShape | None = None
+) -> str:
+    """Return blake2b over the version, the adapters' shape and, in order of name, each array's name, dtypes, shape and CRC-32.
 
     It protects against accidents, not against attacks. It runs at several GB/s, in threads (zlib releases the GIL).
     """
     total = hashlib.blake2b(str(version).encode(), digest_size=16)
+    if adapters is not None:
+        total.update(repr(adapters).encode())
     names = sorted(arrays)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         sums = pool.map(_crc32, (arrays[name] for name in names))

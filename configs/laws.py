@@ -194,6 +194,17 @@ def meta_rm_laws(
     ]
 
 
+def lora_laws(learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
+    """Adapters are trained where each rank has the whole model."""
+    stages = {"learner": learner.zero_stage} | ({"meta_rm": meta.zero_stage} if meta.enabled else {})
+    return [
+        f"learner.lora_rank = {learner.lora_rank} and {name}.zero_stage = 3: adapters are trained beside weights that each rank"
+        f" holds whole; set {name}.zero_stage=1, or learner.lora_rank=0"
+        for name, stage in stages.items()
+        if learner.lora_rank and stage == 3
+    ]
+
+
 def length_laws(model: ModelConfig, rollout: RolloutConfig, learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
     """A prompt has room beside its completion, and a micro-batch holds the longest sequence."""
     out = []

@@ -101,6 +101,7 @@ class Config(Section):
             *laws.batch_laws(self.grpo, self.rollout, self.learner, self.meta_rm),
             *laws.meta_rm_laws(self.meta_rm, self.cold_start, self.grpo, self.rollout),
             *laws.meta_template_laws(self.meta_rm),
+            *laws.lora_laws(self.learner, self.meta_rm),
             *laws.length_laws(self.model, self.rollout, self.learner, self.meta_rm),
             *laws.sharing_laws(self.cluster, self.rollout, self.learner, self.meta_rm),
             *laws.redis_laws(self.redis),

@@ -160,6 +160,9 @@ class LearnerConfig(Section):
     """DeepSpeed ZeRO stage: what is divided among ranks (0 nothing, 1 optimiser, 2 gradients too, 3 weights too)."""
     micro_tokens: Count = 16384
     """Tokens of a micro-batch, padding included; at least `model.context`."""
+    lora_rank: Annotated[int, Field(ge=0, le=512)] = 0
+    """Rank of LoRA adapters, which are trained in place of all weights, of the meta-RM too; learning rates are then about ten
+    times as high. 0: all weights are trained."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
     checkpoint_every: Count = 50

@@ -18,6 +18,7 @@ from buffer.heartbeat import Heartbeat
 from buffer.streams import Address
 from configs.schema import Config
 from learner import checkpoint, models, sealing
+from learner.adapters import merged
 from learner.checkpoint import CheckpointError
 from learner.deepspeed_engine import Engine
 from learner.ranks import Ranks
@@ -150,7 +151,8 @@ class Learner:
             return ()
         path = checkpoint.at(self._checkpoints, int(version))
         record = checkpoint.read(path)
-        record.require(ranks=self._world, zero_stage=self._zero_stage, folder=path)
+        lora_rank = self._config.learner.lora_rank
+        record.require(ranks=self._world, zero_stage=self._zero_stage, lora_rank=lora_rank, folder=path)
         self._engine.load(path)
         self.version = record.version
         return record.entries
@@ -159,7 +161,7 @@ class Learner:
         """Write a checkpoint of this version; it is whole on disk when this returns. A collective.
 
         Args:
-            state: whole weights, on rank 0.
+            state: what `_write_model` writes, on rank 0.
             entries: ids of the entries trained since the checkpoint before, on rank 0.
 
         Raises:
@@ -173,14 +175,26 @@ class Learner:
             self._engine.save(folder)
             self._ranks.barrier()
             if self._rank == 0:
-                models.save_model(self._model, state, self._model_path, folder / "model")
+                self._write_model(state, folder)
             seals = sealing.seal(self._ranks, folder)
             if self._rank == 0:
                 record = checkpoint.Record(
-                    version=self.version, entries=tuple(entries), ranks=self._world, zero_stage=self._zero_stage
+                    version=self.version,
+                    entries=tuple(entries),
+                    ranks=self._world,
+                    zero_stage=self._zero_stage,
+                    lora_rank=self._config.learner.lora_rank,
                 )
                 checkpoint.commit(self._checkpoints, record, keep=self._keep, seals=seals)
         self._ranks.barrier()
+
+    def _whole_state(self) -> dict[str, Tensor]:
+        """Return the whole weights of the model on rank 0, with its adapters merged into them. A collective."""
+        return merged(self._engine.full_state(self._model), self._model)
+
+    def _write_model(self, state: dict[str, Tensor], folder: Path) -> None:
+        """Write the weights into a folder of a checkpoint, on rank 0."""
+        models.save_model(self._model, state, self._model_path, folder / "model")
 
     @contextmanager
     def _full_disk_named(self, folder: Path) -> Iterator[None]:

@@ -3,6 +3,7 @@
 A folder `version-000007` under the checkpoints folder holds
 
     model/          Hugging Face format with tokenizer, for transformers and vLLM
+    adapter/        in its place where a policy of adapters is trained (peft's format)
     engine/         DeepSpeed's optimiser, schedule and partitioned weights, one file or more per rank
     record.json     version, how many ranks wrote it, the entry ids whose gradient it contains (I3), and of every other
                     file its seal: size and checksum
@@ -50,14 +51,16 @@ class Record:
     """Ranks that wrote the engine's state; as many can load it."""
     zero_stage: int
     """ZeRO stage of the engine's state; an engine of the same stage can load it."""
+    lora_rank: int = 0
+    """Rank of the adapters that were trained, 0 for all weights; an engine of the same rank can load it."""
 
-    def require(self, *, ranks: int, zero_stage: int, folder: Path) -> None:
+    def require(self, *, ranks: int, zero_stage: int, lora_rank: int, folder: Path) -> None:
         """Raise CheckpointError unless an engine of these settings can resume from it."""
-        if (ranks, zero_stage) != (self.ranks, self.zero_stage):
+        if (ranks, zero_stage, lora_rank) != (self.ranks, self.zero_stage, self.lora_rank):
             raise CheckpointError(
-                f"{folder} was written by {self.ranks} ranks at ZeRO stage {self.zero_stage} and cannot be resumed by"
-                f" {ranks} ranks at stage {zero_stage}: set ranks and zero_stage back, or start a new run from"
-                f" {folder / 'model'}"
+                f"{folder} was written by {self.ranks} ranks at ZeRO stage {self.zero_stage} with learner.lora_rank"
+                f" {self.lora_rank} and cannot be resumed by {ranks} ranks at stage {zero_stage} with {lora_rank}: set ranks,"
+                " zero_stage and lora_rank back, or start a new run from its model"
             )
 
 
@@ -253,8 +256,8 @@ def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
             if not (isinstance(sealed, list) and len(sealed) == 2 and all(type(number) is int for number in sealed)):
                 raise TypeError(f"the seal of {name!r} is not [size, checksum]")
         record = Record(**{**fields, "entries": tuple(fields["entries"])})
-        if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage)):
-            raise TypeError("version, ranks and zero_stage are integers")
+        if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage, record.lora_rank)):
+            raise TypeError("version, ranks, zero_stage and lora_rank are integers")
         return record, files
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path / RECORD} cannot be read ({type(error).__name__}: {error})") from error

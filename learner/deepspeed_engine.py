@@ -6,7 +6,7 @@ number of micro-batches on every rank (see `batching.split_micro_batches`).
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,7 @@ class Engine:
         if settings.gradient_checkpointing:
             _enable_checkpointing(module)
         module.train().to(ranks.device)
+        module.register_state_dict_post_hook(_drop_frozen)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         warmup = max(1, settings.warmup_steps)
@@ -160,19 +161,30 @@ class Engine:
         Empty on the other ranks. Tied weights stand under the first of their names only. What is saved with the weights
         although it is not trained, as the bias of a router's scores, is among them.
         """
-        gather = self._deepspeed.zero.GatheredParameters if self._settings.zero_stage == 3 else nullcontext
-        state = {}
-        for name, parameter in module.named_parameters():
-            with gather([parameter]):
-                if self.ranks.rank == 0:
-                    state[name] = parameter.detach().to("cpu", copy=True)
+        state = self._gathered(module.named_parameters())
         if self.ranks.rank == 0:
             state |= {name: buffer.to("cpu", copy=True) for name, buffer in saved_buffers(module).items()}
         return state
 
+    def trained_state(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return as `full_state` does those weights of `module` that are trained: adapters, where others are frozen."""
+        return self._gathered((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+
+    def _gathered(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
+        gather = self._deepspeed.zero.GatheredParameters if self._settings.zero_stage == 3 else nullcontext
+        state = {}
+        for name, parameter in parameters:
+            with gather([parameter]):
+                if self.ranks.rank == 0:
+                    state[name] = parameter.detach().to("cpu", copy=True)
+        return state
+
     def save(self, folder: Path) -> None:
-        """Write optimiser, schedule and partitioned weights into `folder`, each rank its partition. A collective."""
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+        """Write optimiser, schedule and partitioned weights into `folder`, each rank its partition. A collective.
+
+        Weights that are frozen are left out: they are as the module was built.
+        """
+        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote with as many ranks and the same ZeRO stage. A collective.
@@ -187,7 +199,7 @@ class Engine:
 
         try:  # DeepSpeed saves these beside tensors and built-in types; they hold numbers
             with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-                path, _ = self._engine.load_checkpoint(str(folder), tag=TAG)
+                path, _ = self._engine.load_checkpoint(str(folder), tag=TAG, custom_load_fn=_load_trained)
         except UnpicklingError as error:
             what = f"{folder / TAG} holds more than an engine's state, which could run code, and was not loaded"
             raise CheckpointError(f"{what}: find out who wrote it; without it the checkpoint before is used") from error
@@ -250,6 +262,25 @@ def _enable_checkpointing(module: nn.Module) -> None:
     """Let the Hugging Face model inside keep one layer's activations at a time and compute the others again."""
     model = next(inner for inner in module.modules() if isinstance(inner, PreTrainedModel))
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _load_trained(src: Mapping[str, Tensor], dst: nn.Module) -> None:
+    """Load what `Engine.save` wrote of a module: all of it but the weights that are frozen."""
+    found = dst.load_state_dict(src, strict=False)
+    if odd := [*found.unexpected_keys, *(name for name in found.missing_keys if name not in _frozen(dst))]:
+        raise CheckpointError(f"the checkpoint's engine and this module do not both have {odd[0]}: it is of another model")
+
+
+def _drop_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Leave frozen weights out of the module's state. (DeepSpeed's own way keeps the second name of tied ones.)"""
+    for name in _frozen(module):
+        state.pop(prefix + name, None)
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    """Return all names of the weights that are not trained."""
+    named = module.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
 
 
 def _numel(parameter: Tensor) -> int:

@@ -11,6 +11,7 @@ crash at any point harmless: what is in no checkpoint can be claimed again.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -22,21 +23,23 @@ from buffer.streams import Address
 from buffer.weights import Probe, WeightSink
 from configs.schema import Config
 from learner import batching, checkpoint, losses, models
-from learner.advantages import ADVANTAGES
+from learner.adapters import adapted
 from learner.arrivals import ArrivalsReport
 from learner.base import Clock, Learner
 from learner.corrections import CORRECTIONS, SampledTokens
-from learner.deepspeed_engine import Engine, Frozen, NotFinite, deepspeed_settings
+from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
 from learner.kl import ESTIMATORS
 from learner.logprobs import TokenLogProbs
-from learner.overlong import OVERLONG
+from learner.policy_batch import PolicyBatch, policy_batch
+from learner.policy_weights import policy_weights
 from learner.prompt_groups import by_prompt
 from learner.ranks import Ranks
+from learner.reference import reference
 from learner.shared_prefix import supports_shared_prefix
 from learner.staleness import staleness_metrics
-from learner.weight_export import probe_token_ids, to_published_weights
+from learner.weight_export import probe_token_ids
 
 ARRIVALS_S = 20.0  # without a step, what arrived is reported as often
 
@@ -70,12 +73,13 @@ class PolicyUpdate:
             grad_clip=grpo.grad_clip,
         )
 
-        def build() -> TokenLogProbs:
-            model = models.load_policy(model_path, config.dtype)
+        def build(lora_rank: int) -> TokenLogProbs:
+            model = adapted(models.load_policy(model_path, config.dtype), rank=lora_rank, seed=config.run.seed)
             return TokenLogProbs(model, temperature=config.rollout.temperature)
 
-        self.engine = Engine(build, settings, ranks)
-        self._reference = Frozen(build, settings, ranks) if grpo.beta > 0 else None
+        self.engine = Engine(partial(build, config.learner.lora_rank), settings, ranks)
+        frozen = partial(reference, self.engine, lora_rank=config.learner.lora_rank, build=partial(build, 0), settings=settings)
+        self._reference = frozen() if grpo.beta > 0 else None
 
     def apply(
         self, groups: Sequence[ExperienceGroup], *, meanwhile: Callable[[], None] = lambda: None
@@ -96,7 +100,7 @@ class PolicyUpdate:
             NotFinite: no step was taken.
         """
         grpo = self._config.grpo
-        batch = _flatten(groups, self._config)
+        batch = policy_batch(groups, self._config)
         micro_batches = batching.micro_batches_of_rank(
             by_prompt(groups),
             self._config.learner.micro_tokens,
@@ -126,7 +130,7 @@ class PolicyUpdate:
             logprobs, _ = self.engine(batching.collate(rows, [ids[1:]]).to(self._ranks.device), 1.0)
         return Probe(token_ids=ids, logprobs=tuple(logprobs.tolist()))
 
-    def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
+    def _loss(self, batch: PolicyBatch, rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
         """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
         grpo, device = self._config.grpo, self._ranks.device
         tokens = batching.collate(rows, batch.completions).to(device)
@@ -183,6 +187,7 @@ class GRPOLearner(Learner):
         stage = config.learner.zero_stage
         super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
         self._address, self._sink, self._stacks = address, sink, stacks
+        self._weights = policy_weights(config.learner.lora_rank)
 
     def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks, load the model (and the newest checkpoint, if there is one), publish its version."""
@@ -241,7 +246,7 @@ class GRPOLearner(Learner):
     def save(self) -> None:
         """Write a checkpoint now, unless there is one of this version already; acknowledge what it contains."""
         if self.version not in checkpoint.versions(self._checkpoints):
-            self._save(self._engine.full_state(self._model))
+            self._save(self._weights.gather(self._engine, self._model))
 
     def close(self) -> None:
         """Leave the buffer and the other ranks; save nothing. For tests: in a run the process is killed."""
@@ -264,11 +269,15 @@ class GRPOLearner(Learner):
 
     def _publish(self) -> dict[str, Tensor]:
         """Make this version the newest that rollout actors can load; return its weights (empty but on rank 0)."""
-        state, probe = self._engine.full_state(self._model), self._update.probe()
+        state, probe = self._weights.gather(self._engine, self._model), self._update.probe()
         if self._rank == 0:
-            weights = to_published_weights(self.version, state, self._model, incarnation=self._incarnation, probe=probe)
-            self._sink.publish(weights)
+            self._sink.publish(
+                self._weights.to_published(self.version, state, self._model, incarnation=self._incarnation, probe=probe)
+            )
         return state
+
+    def _write_model(self, state: dict[str, Tensor], folder: Path) -> None:
+        self._weights.save(self._model, state, self._model_path, folder)
 
     def _save(self, state: dict[str, Tensor]) -> None:
         """Write a checkpoint; acknowledge only once it is whole on disk (I3)."""
@@ -276,32 +285,3 @@ class GRPOLearner(Learner):
             self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """The completions of a batch, group after group; one item per completion in each field."""
-
-    completions: list[tuple[int, ...]]
-    """Token ids."""
-    behaviour_logprobs: list[tuple[float, ...]]
-    """log mu of each token, as the rollout recorded it."""
-    advantages: list[float]
-    """A."""
-    coefficients: list[float]
-    """Coefficient of each of its tokens in the loss; 0 where it is left out."""
-
-
-def _flatten(groups: Sequence[ExperienceGroup], config: Config) -> _Batch:
-    grpo, limit = config.grpo, config.rollout.max_new_tokens
-    completions = [ids for group in groups for ids in group.completion_ids]
-    shaped = [
-        OVERLONG[grpo.overlong](group.rewards, [len(ids) for ids in group.completion_ids], group.truncated, limit)
-        for group in groups
-    ]
-    return _Batch(
-        completions=completions,
-        behaviour_logprobs=[logprobs for group in groups for logprobs in group.logprobs],
-        advantages=[advantage for rewards, _ in shaped for advantage in ADVANTAGES[grpo.advantages](rewards)],
-        coefficients=losses.NORMALISATIONS[grpo.normalise]([length for _, part in shaped for length in part], limit),
-    )

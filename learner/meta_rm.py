@@ -20,6 +20,7 @@ from buffer.streams import Address
 from configs.schema import Config
 from grm.statistics import auc, auc_within
 from learner import batching, checkpoint, losses, models
+from learner.adapters import adapted
 from learner.base import Learner
 from learner.batching import Tokens
 from learner.cold_start_batches import ColdStartBatches
@@ -68,7 +69,12 @@ class MetaRMUpdate:
         self._config, self._ranks = config, ranks
         meta_rm = config.meta_rm
         settings = deepspeed_settings(config, zero_stage=meta_rm.zero_stage, lr=meta_rm.lr, warmup_steps=meta_rm.warmup_steps)
-        self.engine = Engine(lambda: CorrectnessLogits(models.load_classifier(model_path, config.dtype)), settings, ranks)
+
+        def build() -> CorrectnessLogits:
+            model = models.load_classifier(model_path, config.dtype)
+            return CorrectnessLogits(adapted(model, rank=config.learner.lora_rank, seed=config.run.seed))
+
+        self.engine = Engine(build, settings, ranks)
 
     def apply(self, groups: Sequence[ParsedCompletions]) -> dict[str, float]:
         """Take one optimiser step on every completion of `groups`; return its metrics before it. A collective.
@@ -205,7 +211,7 @@ class MetaRMLearner(Learner):
         """Write a checkpoint now, unless there is one of this version; only then acknowledge its entries (I3)."""
         if self.version in checkpoint.versions(self._checkpoints):
             return
-        state = self._engine.full_state(self._model)
+        state = self._whole_state()
         self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
         if self._rank == 0:
             self._intake.saved()

@@ -33,7 +33,7 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 
 def load_policy(path: str, dtype: str) -> PreTrainedModel:
     """Return the causal LM in `path`, without dropout (its log-probs must be those of the rollouts)."""
-    return _load(AutoModelForCausalLM, path, _config(path), dtype, new=set())
+    return _load(AutoModelForCausalLM, path, read_config(path), dtype, new=set())
 
 
 def load_classifier(path: str, dtype: str) -> PreTrainedModel:
@@ -42,7 +42,7 @@ def load_classifier(path: str, dtype: str) -> PreTrainedModel:
     `pad_token_id` becomes a special token that ends no completion, because Hugging Face's classifiers read the score at
     the last token that is *not* padding; without such a token only single rows can be scored there.
     """
-    config = _config(path)
+    config = read_config(path)
     fresh = "SequenceClassification" not in "".join(config.architectures or ())
     config.num_labels = 1
     config.pad_token_id = _padding(path, config)
@@ -58,7 +58,7 @@ def load_scorer(path: str, dtype: str) -> PreTrainedModel:
     Raises:
         ValueError: the folder holds no classifier, so its head would be a new one.
     """
-    if "SequenceClassification" not in "".join(_config(path).architectures or ()):
+    if "SequenceClassification" not in "".join(read_config(path).architectures or ()):
         raise ValueError(f"{path}: is no meta-RM (a model with a scalar head); give checkpoints/meta-rm/version-*/model")
     return load_classifier(path, dtype)
 
@@ -111,7 +111,8 @@ def saved_buffers(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: buffer.detach() for name, buffer in model.named_buffers() if name in saved}
 
 
-def _config(path: str) -> PretrainedConfig:
+def read_config(path: str) -> PretrainedConfig:
+    """Return the config of the model in `path`, without dropout. ValueError when its weights are quantised."""
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     quantised = getattr(config, "quantization_config", None)
     if quantised:

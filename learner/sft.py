@@ -23,6 +23,7 @@ from torch import Tensor
 from buffer import files
 from configs.schema import Config
 from learner import batching, checkpoint, models
+from learner.adapters import adapted
 from learner.base import Learner
 from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
 from learner.generation import GreedyRequest, complete, share
@@ -81,9 +82,12 @@ class SupervisedUpdate:
         settings = deepspeed_settings(
             config, zero_stage=config.learner.zero_stage, lr=config.cold_start.lr, warmup_steps=config.cold_start.warmup_steps
         )
-        self.engine = Engine(
-            lambda: TokenLogProbs(models.load_policy(model_path, config.dtype), temperature=1.0), settings, ranks
-        )
+
+        def build() -> TokenLogProbs:
+            model = adapted(models.load_policy(model_path, config.dtype), rank=config.learner.lora_rank, seed=config.run.seed)
+            return TokenLogProbs(model, temperature=1.0)
+
+        self.engine = Engine(build, settings, ranks)
 
     def apply(self, examples: Sequence[Example]) -> dict[str, float]:
         """Take one optimiser step on `examples`; return `sft/{loss,lr,grad_norm}` before it. A collective.
@@ -259,7 +263,7 @@ class SFTLearner(Learner):
         return loss
 
     def _save(self) -> None:
-        self._write(self._engine.full_state(self._model), ())
+        self._write(self._whole_state(), ())
 
     def _finish(self) -> None:
         """Mark the end on disk: a learner that starts on these checkpoints later is done at once."""

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from buffer.weights import Probe, PublishedWeights, seal
+from learner import adapters
 
 PROBE_TOKENS = 24  # as few as give a mean; in every context
 PROBE_STRIDE = 7919  # a prime: the tokens of a probe are spread over the vocabulary
@@ -32,10 +33,29 @@ def to_published_weights(
         incarnation: of the learner.
         probe: what an engine must compute with them.
     """
-    layout = checkpoint_layout(model, state)
-    arrays = {name: as_array(tensor) for name, tensor in layout.items()}
-    dtypes = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in layout.items()}
+    arrays, dtypes = _arrays(checkpoint_layout(model, state))
     return seal(version, arrays, dtypes, incarnation=incarnation, probe=probe)
+
+
+def to_published_adapters(
+    version: int,
+    state: Mapping[str, Tensor],
+    model: PreTrainedModel,
+    *,
+    incarnation: int = 0,
+    probe: Probe | None = None,
+) -> PublishedWeights:
+    """Return the adapters of a policy version, ready for a `WeightSink`, under the names that a file of peft's has.
+
+    Args:
+        version: of the policy.
+        state: as for `to_published_weights`; what is no adapter is left out.
+        model: which has the adapters.
+        incarnation: of the learner.
+        probe: what an engine must compute with them.
+    """
+    arrays, dtypes = _arrays(adapters.file_state(state))
+    return seal(version, arrays, dtypes, incarnation=incarnation, probe=probe, adapters=adapters.shape(model))
 
 
 def checkpoint_layout(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,6 +64,12 @@ def checkpoint_layout(model: PreTrainedModel, state: Mapping[str, Tensor]) -> di
     transformers renames and fuses weights as it loads them: all experts of a layer are one parameter, for instance.
     """
     return dict(revert_weight_conversion(model, dict(state)))
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return arrays and dtypes by name, as `seal` takes them."""
+    arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
+    return arrays, {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
 
 
 def probe_token_ids(vocabulary: int) -> tuple[int, ...]:

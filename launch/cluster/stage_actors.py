@@ -20,6 +20,7 @@ from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
 from buffer.roles import Role
 from buffer.rollout_target import next_worker
 from buffer.streams import Address, connect, remove, setup
+from buffer.weights import AdapterShape
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
@@ -45,6 +46,8 @@ class StageActors:
 
     has_meta_rm = False
     """Whether a meta-RM learner reads the streams of this stage."""
+    adapters: AdapterShape | None = None
+    """Shape of the adapters that the learner of this stage publishes; None: it publishes whole weights, or there is none."""
 
     def __init__(
         self,
@@ -275,6 +278,7 @@ class StageActors:
             seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
             device=config.cluster.device,
             end_token=None if self._tokenizer is None else self._tokenizer.end_token,
+            adapters=self.adapters,
         )
         return partial(VllmEngine, settings)
 

@@ -17,6 +17,7 @@ from launch.cluster.actor_group import ActorGroup
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.setup.tokenizer import Tokenizer
+from learner.adapters import planned_shape
 from learner.grpo import GRPOLearner
 from learner.meta_rm import MetaRMLearner
 
@@ -84,6 +85,7 @@ class TrainingActors(SamplingActors):
         super().__init__(cluster, config, model=model, tokenizer=tokenizer, preferences=preferences, note=note)
         self._checkpoints, self._samples = checkpoints, cold_start_samples
         self.has_meta_rm = config.meta_rm.enabled
+        self.adapters = planned_shape(model, config.learner.lora_rank)
 
     @property
     def groups(self) -> list[ActorGroup]:

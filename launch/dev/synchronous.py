@@ -56,6 +56,7 @@ from launch.setup.model_files import resolve
 from launch.setup.preflight import policy_tokenizer
 from launch.setup.prompt_source import Draft, prompt_source, sampling_seed
 from launch.setup.tokenizer import Tokenizer
+from learner.adapters import planned_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +187,7 @@ def _engine_settings(config: Config, model: str, tokenizer: Tokenizer) -> VllmSe
         seed=sampling_seed(f"engine/{config.run.seed}/0"),
         device="cpu",
         end_token=tokenizer.end_token,
+        adapters=planned_shape(model, config.learner.lora_rank),
     )
 
 
@@ -214,18 +216,19 @@ def learner_process(overrides: Sequence[str]) -> Iterator[Connection]:
 def learn(pipe: Connection, overrides: Sequence[str]) -> None:
     """Receive a batch, take one optimiser step on it, send its loss and the new weights; until killed."""
     from learner.grpo import PolicyUpdate
+    from learner.policy_weights import policy_weights
     from learner.ranks import Ranks
-    from learner.weight_export import to_published_weights
 
     config = load_config("tiny", overrides)
     ranks = Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cpu", timeout_s=60)
     update = PolicyUpdate(config, ranks, resolve(config.model.path))
-    version = 0
+    weights, version = policy_weights(config.learner.lora_rank), 0
     while True:
         loss, _ = update.apply(pipe.recv())
         version += 1
         model = update.engine.module.model
-        pipe.send((loss, to_published_weights(version, update.engine.full_state(model), model)))
+        state = weights.gather(update.engine, model)
+        pipe.send((loss, weights.to_published(version, state, model, incarnation=0, probe=None)))
 
 
 # ---- command line ------------------------------------------------------------------------------------------------

@@ -55,7 +55,8 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / OLD_WEIGHTS).is_file():
         return [folder / OLD_WEIGHTS]
     if (folder / "adapter_config.json").is_file():
-        raise ConfigError(f"model.path: {folder} is an adapter without its base model; merge the two and save the whole model")
+        whole = f"python launch/merge.py {folder} OUT writes a whole one"
+        raise ConfigError(f"model.path: {folder} holds adapters without their model: {whole}")
     there = ", ".join(sorted(file.name for file in folder.iterdir())[:8])
     raise ConfigError(f"model.path: {folder} has no weights: neither {WEIGHTS} nor {INDEX} nor {OLD_WEIGHTS}, but {there}")
 

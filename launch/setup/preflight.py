@@ -38,6 +38,7 @@ from launch.setup.resource_plan import Plan, planned
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
+from learner.adapters import planned_shape
 
 GENERAL_FROM = 1e9  # parameters of a model from which on missing general data is noted
 SAMPLE = 64  # training prompts that are rendered before anything starts
@@ -129,6 +130,7 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     require_enough(config, **sizes)
     tokenizer = policy_tokenizer(config, model)
     check_hub_model(config, model, trained=True)
+    check_adapters(config, model)
     drafts = heldout_prompts(config, heldout.preferences, tokenizer)
     prompts = prompt_source(config, [p.question for p in train.preferences], tokenizer)
     sample = prompts.check_sample(SAMPLE)
@@ -210,6 +212,14 @@ def check_hub_model(config: Config, model: str, *, trained: bool) -> None:
     if trained:
         refuse_quantised(folder, model)
     check_context(config, architecture(str(folder)))
+
+
+def check_adapters(config: Config, model: str) -> None:
+    """ConfigError when adapters are to be trained and the model has no place for them."""
+    try:
+        planned_shape(model, config.learner.lora_rank)
+    except ValueError as error:
+        raise ConfigError(f"learner.lora_rank = {config.learner.lora_rank}: {error}") from error
 
 
 def heldout_prompts(config: Config, preferences: Sequence[Preference], tokenizer: Tokenizer) -> list[Draft]:

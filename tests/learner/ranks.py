@@ -41,6 +41,7 @@ def cases(model: Path) -> dict[str, Config]:
     by_name["gradient checkpointing, ZeRO 3"] = config(
         model, learner=tiny | {"zero_stage": 3, "gradient_checkpointing": True}, grpo={"normalise": "token"}
     )
+    by_name["LoRA"] = config(model, learner=tiny | {"zero_stage": 1, "lora_rank": 4})
     return by_name
 
 

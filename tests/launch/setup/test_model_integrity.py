@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), r"has no weights: neither model.safetensors nor"),
     "adapter": (
         lambda f: ((f / WEIGHTS).rename(f / "adapter_model.safetensors"), (f / "adapter_config.json").write_text("{}")),
-        r"is an adapter without its base model; merge the two",
+        r"holds adapters without their model: python launch/merge.py",
     ),
     "quantised": (lambda f: edit(f, quantization_config={"quant_method": "gptq"}), r"are quantised \(gptq\)"),
     "quantised, nested": (

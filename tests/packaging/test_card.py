@@ -89,7 +89,11 @@ def test_the_environment_says_which_device_it_is_for(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "device").write_text("cuda\n")
     said = make(tmp_path, "-n", "demo").stdout
-    assert said.index("card.py") < said.index("--device cuda .venv") < said.index("--config tiny cluster.device=cuda")
+    assert (
+        said.index("card.py")
+        < said.index("--device cuda .venv")
+        < said.index("--config tiny cluster.device=cuda cluster.share_gpu=true")
+    )
 
 
 def test_an_image_is_made_without_a_card(tmp_path: Path) -> None:

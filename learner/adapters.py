@@ -202,12 +202,12 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _read_settings(folder: Path) -> Any:
-    from peft import LoraConfig, PeftConfig
+    from peft import LoraConfig
 
-    settings = PeftConfig.from_pretrained(str(folder))
-    if not isinstance(settings, LoraConfig):
-        raise ValueError(f"{folder}: its adapters are {settings.peft_type}, no LoRA")
-    return settings
+    settings = LoraConfig.from_json_file(str(folder / SETTINGS))
+    if (kind := settings.get("peft_type")) != "LORA":
+        raise ValueError(f"{folder}: its adapters are {kind}, no LoRA")
+    return LoraConfig.from_peft_type(**settings)
 
 
 def _adapters_in(state: Mapping[str, Tensor]) -> set[str]:

@@ -38,7 +38,6 @@ from launch.setup.resource_plan import Plan, planned
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
-from learner.adapters import planned_shape
 
 GENERAL_FROM = 1e9  # parameters of a model from which on missing general data is noted
 SAMPLE = 64  # training prompts that are rendered before anything starts
@@ -216,6 +215,10 @@ def check_hub_model(config: Config, model: str, *, trained: bool) -> None:
 
 def check_adapters(config: Config, model: str) -> None:
     """ConfigError when adapters are to be trained and the model has no place for them."""
+    if not config.learner.lora_rank:
+        return
+    from learner.adapters import planned_shape  # torch and transformers take seconds to import, and an endpoint needs none
+
     try:
         planned_shape(model, config.learner.lora_rank)
     except ValueError as error:

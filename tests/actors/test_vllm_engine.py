@@ -181,7 +181,9 @@ def test_an_engine_that_decodes_otherwise_than_it_reads_is_refused(engines: dict
     """Its outputs are made by hand, since no architecture here does so."""
     folder, _ = engines["llama-tied"]
     model, asked = noised(folder, seed=1), []
-    stub: Any = SimpleNamespace(add_request=lambda *request: asked.append(request), unsupported=ModelUnsupported)
+    stub: Any = SimpleNamespace(
+        add_request=lambda *request, **_: asked.append(request), unsupported=ModelUnsupported, lora_request=None
+    )
     weights = dataclasses.replace(publish(model, 3), probe=probe(model))
     assert weights.probe is not None
     read, decoded = [*weights.probe.token_ids], [*range(40, 40 + DECODED)]

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     rank = {str(Path(__file__).parent / file): number for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_group_is_left() -> Iterator[None]:
+    """An engine that ends leaves vLLM's process group, and the ranks of a learner, in the next file, make their own."""
+    yield
+    if "vllm.distributed.parallel_state" in sys.modules:
+        from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+        destroy_model_parallel()
+        destroy_distributed_environment()
 
 
 @pytest.fixture(scope="session")

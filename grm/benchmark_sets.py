@@ -12,13 +12,15 @@ has the benchmark's name in front, so that `grm.macro` finds it in a table. None
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm.hf_sets import labelled, parts, training_rows
-from grm.json_rows import JsonRow, messages, printable
-from grm.preferences import TWO_BEST, DataError, Loaded, Preference, Skipped, collect, conversation
+from grm.hf_sets import parts, training_rows
+from grm.json_rows import JsonRow, printable
+from grm.preferences import TWO_BEST, DataError, Loaded, Preference, Skipped, collect
+from grm.shapes import benchmarks as shapes
+from grm.shapes.fields import labelled
 
 PREFIX = "bench:"
 EQUAL_SCORES = "pair of equal scores"
@@ -28,7 +30,7 @@ REALMISTAKE_MODELS = ("gpt4", "llama2")
 RMB_GOALS = ("Helpfulness", "Harmlessness")
 LARGEST_FILE = 256 << 20  # bytes of one of RMB's files
 
-_OWN_SHAPE = "use the benchmark as published, or write its rows as .jsonl (see grm.preference_files)"
+_OWN_SHAPE = "use the benchmark as published, or write its rows as .jsonl (docs/data.md)"
 
 Item = Preference | Skipped
 Converter = Callable[[JsonRow, str], Iterable[Item]]
@@ -112,31 +114,22 @@ def ppe_correctness(row: JsonRow, subset: str) -> Iterator[Item]:
 
 
 def rmb_pair(row: JsonRow, subset: str) -> Iterator[Item]:
-    """Yield the pair of a row of RMB's pairwise sets (arXiv:2410.09893)."""
-    responses = (_answer(row, "chosen", row.fields.get("chosen")), _answer(row, "reject", row.fields.get("reject")))
-    yield labelled(row, _rmb_query(row), responses, 0, subset)
+    """Yield the pair of a row of RMB's pairwise sets."""
+    yield _within(shapes.rmb_pair(row), subset)
 
 
 def rmb_best_of_n(row: JsonRow, subset: str) -> Iterator[Item]:
-    """Yield the list of a row of RMB's best-of-N sets, the best response first; the paper judges all of them together."""
-    losers = row.fields.get("loser_list")
-    if not isinstance(losers, list) or not losers:
-        raise row.error("loser_list", "is not a list of answers", _OWN_SHAPE)
-    best = _answer(row, "bon_best", row.fields.get("bon_best"))
-    yield labelled(row, _rmb_query(row), (best, *(_answer(row, "loser_list", loser) for loser in losers)), 0, subset)
+    """Yield the list of a row of RMB's best-of-N sets."""
+    yield _within(shapes.rmb_best_of_n(row), subset)
 
 
 def realmistake(row: JsonRow, subset: str) -> Iterator[Item]:
-    """Yield the single response of a row of ReaLMistake (arXiv:2404.03602): right if people found no error in it.
+    """Yield the single response of a row of ReaLMistake."""
+    yield _within(shapes.realmistake(row), subset)
 
-    The hub's rows have `error_label`, those of the authors' files `label`.
-    """
-    field = "error_label" if "error_label" in row.fields else "label"
-    label = row.text(field, _OWN_SHAPE)
-    if label not in ("error", "no_error"):
-        raise row.error(field, f"is {label!r:.40}, neither error nor no_error", _OWN_SHAPE)
-    response = row.text("llm_response", _OWN_SHAPE)
-    yield labelled(row, row.text("input", _OWN_SHAPE), (response,), int(label == "no_error"), subset)
+
+def _within(item: Item, subset: str) -> Item:
+    return replace(item, subset=subset) if isinstance(item, Preference) else item
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -225,20 +218,6 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{printable(path)}: is not a list of objects; give the benchmark as published")
     return rows
-
-
-def _rmb_query(row: JsonRow) -> str:
-    turns = row.fields.get("conversation_input")
-    if not isinstance(turns, list) or not turns:
-        raise row.error("conversation_input", "is not a list of messages", _OWN_SHAPE)
-    return conversation(messages(row, "conversation_input", turns))
-
-
-def _answer(row: JsonRow, field: str, value: object) -> str:
-    answer = value.get("answer") if isinstance(value, dict) else None
-    if not isinstance(answer, str):
-        raise row.error(field, "has no text in its field answer", _OWN_SHAPE)
-    return answer
 
 
 def _is_index(value: object, size: int) -> bool:

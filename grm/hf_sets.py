@@ -1,5 +1,6 @@
-"""The paper's public preference sets: one converter per set, from its own rows to preferences.
+"""Public sets by name: their rows in the mixture's order, read by the shape of each row or by the set's own converter.
 
+    hf:NAME[:SPLIT]                                 any set whose rows have a shape of docs/data.md; SPLIT is train by default
     hf:openbmb/UltraFeedback                        instruction, completions[] of {response, overall_score, annotations}
     hf:NCSOFT/offsetbias                            instruction, output_1, output_2, label 1 | 2
     hf:Skywork/Skywork-Reward-Preference-80K-v0.2   chosen, rejected: lists of {role, content}
@@ -17,40 +18,33 @@ shape is a DataError.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import fsum, isfinite
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from grm import solutions
-from grm.json_rows import JsonRow, messages
+from grm.content import unusable
+from grm.json_rows import JsonRow, RowError
 from grm.mixing import MixedRow, mixing_place
-from grm.preferences import (
-    CONTEXTS_DIFFER,
-    EMPTY_RESPONSE,
-    TWO_BEST,
-    DataError,
-    Preference,
-    Question,
-    Skipped,
-    clean,
-    conversation,
-)
+from grm.own_converters import RowConverter, as_read
+from grm.preferences import NOT_VERIFIABLE, DataError, Preference, Skipped
+from grm.shapes import lists, pairs, sides, singles
+from grm.shapes.fields import labelled, score
+from grm.shapes.table import converted, normalised
 
-EMPTY_QUERY = "empty query"
-NO_SCORE = "response without a score"
-FEW_RESPONSES = "fewer than two responses"
 OTHER_SPLIT = "row of another split"
-DOUBTFUL_TEN = "overall score of 10 without aspect ratings above 4 (UltraFeedback's 10 for 1)"
+VERDICTS = ("label", "score", "scores")  # columns that say whether a single response is right
+OF_SINGLES = {"response", "responses", "completion", "messages"}  # columns of which a single response has one
 ONE_VERDICT = "question without both a right and a wrong solution"
 
 REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")  # a commit, branch or tag; a path has a `/` in it, or is there
+NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:[\w.-]+)?")  # of a repository on the hub, and a split
 
-_OWN_SHAPE = "use the set as published, or write its rows as .jsonl (see grm.preference_files)"
-_TURN = "<extra_id_1>"  # HelpSteer2: "user turn\n<extra_id_1>Assistant\nassistant turn\n<extra_id_1>User\n"
+_OWN_SHAPE = "use the set as published, or write its rows as .jsonl (docs/data.md)"
 
-Converter = Callable[..., Preference | Skipped]
+Item = Preference | Skipped
+Converter = Callable[..., Item | list[Item]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,23 +57,98 @@ class PublicSet:
     """Chooses rows of each question that become one preference; None: each row is one."""
     data_dir: str | None = None
     """The folder inside its repository; None: the whole."""
+    split: str = "train"
+    """Its split there."""
+    subset: str = ""
+    """The subset of its rows; "": what a row names."""
+    prepare: Callable[[JsonRow], JsonRow] = normalised
+    """What is done to a row before that."""
 
 
-def mixed_rows(source: str, *, name: str = "") -> Iterator[MixedRow]:
-    """Yield a set's training rows by their place in the mixture; each is decoded when its turn comes.
+def mixed_rows(
+    source: str,
+    *,
+    name: str = "",
+    show: Collection[str] = (),
+    strict: bool = False,
+    convert: RowConverter | None = None,
+) -> Iterator[MixedRow]:
+    """Yield a set's rows by their place in the mixture; each is decoded when its turn comes.
 
     Args:
-        source: `<name>`, `<name>@<folder>` or `<name>@<revision>`.
-        name: What stands before the row number in ids; "": the set's name.
+        source: `<name>`, `<name>:<split>`, either with `@<folder>` or `@<revision>`.
+        name: What stands before the row number in ids; "": the set's name. Behind the number stands the row's own id, if it has
+            one and the set is none of SETS.
+        show: Of a set that is none of SETS, which of `reference` and `criteria` become part of the question.
+        strict: Whether a row that cannot be read is an error in any set, as it is in those of SETS; else it is skipped.
+        convert: Of the user's own: makes each row one of a shape that is known, in any set. None: there is none.
 
     Raises:
-        DataError: The set is unknown, cannot be read, or has a row of another shape.
+        DataError: The set cannot be read, or has a row of another shape.
     """
     known, folder, revision = parts(source)
-    if known not in SETS:
-        raise DataError(f"hf:{known}: not a set with a known schema; known are {', '.join(sorted(SETS))}")
-    table = training_rows(folder or repository(known), SETS[known].data_dir, revision)
-    return _converted(table, known, name or known, SETS[known])
+    if not NAME.fullmatch(known):
+        raise DataError(f"hf:{known}: no name of a set; write hf:OWNER/NAME, hf:OWNER/NAME:SPLIT or either with @FOLDER")
+    published = None if convert else SETS.get(known)
+    public = published or _of_any_shape(known, show, strict, convert or as_read)
+    table = training_rows(folder or repository(known), public.data_dir, revision, split=public.split)
+    found = _converted(table, known, name or known, public)
+    return found if published or not _has_ratings(table) else map(_without_single, found)
+
+
+def _of_any_shape(known: str, show: Collection[str], strict: bool, own: RowConverter) -> PublicSet:
+    """Return how a set without a converter of its own is read: by the shape of each row, whose own id stays in its id."""
+
+    def convert(row: JsonRow) -> Item | list[Item]:
+        try:
+            known = own(row)
+            if isinstance(known, Skipped):
+                return known
+            name = f":{known.id()}" if known.fields.get("id") is not None else ""
+            return converted(replace(known, default_id=f"{row.default_id}{name}"), show)
+        except RowError as error:
+            if strict:
+                raise
+            return Skipped(reason=error.reason, detail=str(error))
+
+    return PublicSet(convert=convert, split=known.partition(":")[2] or "train", prepare=as_read)
+
+
+def _has_ratings(table: Any) -> bool:
+    """Return whether a single response has a rating beyond 0/1: then the set's 0s and 1s are ratings too, not verdicts.
+
+    All rows are looked at, since those in front of a limit may be 0s and 1s alone, but whole rows only where they may be it.
+    """
+    names = [name for name in table.column_names if name.strip().lower() in VERDICTS]
+    if not {name.strip().lower() for name in table.column_names} & OF_SINGLES:
+        return False
+    index = 0
+    for bite in table.select_columns(names).iter(batch_size=10_000) if names else ():
+        for values in zip(*(bite[name] for name in names), strict=True):
+            if any(_is_rating(value) for value in values) and _is_rated_single(table[index]):
+                return True
+            index += 1
+    return False
+
+
+def _is_rating(value: object) -> bool:
+    found = score(value[0] if isinstance(value, list) and len(value) == 1 else value)
+    return found is not None and found not in (0, 1)
+
+
+def _is_rated_single(fields: Mapping[str, Any]) -> bool:
+    try:
+        items = converted(JsonRow(fields=fields, where="", default_id=""))
+    except RowError:
+        return False
+    return any(isinstance(item, Skipped) and item.reason == NOT_VERIFIABLE for item in items)
+
+
+def _without_single(row: MixedRow) -> MixedRow:
+    item = row.item
+    if isinstance(item, Skipped) or len(item.question.responses) > 1:
+        return row
+    return replace(row, item=Skipped(reason=NOT_VERIFIABLE, detail=item.question.id))
 
 
 def repository(name: str) -> str:
@@ -94,90 +163,17 @@ def parts(source: str) -> tuple[str, str, str | None]:
     return (name, "", place) if named else (name, place, None)
 
 
-def ultrafeedback(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of usually four completions; the best has the highest overall score.
-
-    A bug of the set once turned an overall score of 1 into 10: of 2,628 tens many were of responses whose critique was harsh.
-    Its authors mended it (2023-12-29) by the mean of the four aspect ratings: a 10 stands where that is above 4, the others
-    were changed or annotated again. Copies and revisions from before that day still have the bug, so a row whose best is such a
-    ten is skipped. (Others use the mean itself as the score.)
-    """
-    completions = row.fields.get("completions")
-    if not isinstance(completions, list) or not all(isinstance(completion, dict) for completion in completions):
-        raise row.error("completions", "is not a list of objects", _OWN_SHAPE)
-    scores = [completion.get("overall_score") for completion in completions]
-    responses = [completion.get("response") for completion in completions]
-    if len(completions) < 2:
-        return Skipped(reason=FEW_RESPONSES)
-    if not all(_is_number(score) for score in scores):
-        return Skipped(reason=NO_SCORE)
-    if not all(isinstance(response, str) for response in responses):
-        raise row.error("completions", "holds a response that is not text", _OWN_SHAPE)
-    if scores.count(max(scores)) > 1:
-        return Skipped(reason=TWO_BEST)
-    if max(scores) == 10 and (_mean_rating(completions[scores.index(10)]) or 0) <= 4:
-        return Skipped(reason=DOUBTFUL_TEN)
-    query, subset = row.text("instruction", _OWN_SHAPE), row.text("source", _OWN_SHAPE, default="")
-    return labelled(row, query, responses, scores.index(max(scores)), subset)
+def helpsteer2(row: JsonRow) -> Item:
+    """Convert a row of the training split; the table has the rows of both."""
+    return sides.helpsteer2(row) if row.text("split", _OWN_SHAPE) == "train" else Skipped(reason=OTHER_SPLIT)
 
 
-def offsetbias(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of two outputs; label 1 or 2 names the better one."""
-    label = row.fields.get("label")
-    if not _is_number(label) or label not in (1, 2):
-        raise row.error("label", f"is {label!r:.40}, not 1 or 2", _OWN_SHAPE)
-    outputs = (row.text("output_1", _OWN_SHAPE), row.text("output_2", _OWN_SHAPE))
-    best = 0 if label == 1 else 1
-    return labelled(row, row.text("instruction", _OWN_SHAPE), outputs, best, "offsetbias")
-
-
-def skywork(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of two conversations that differ in the last turn."""
-    chosen, rejected = (_turns(row, field) for field in ("chosen", "rejected"))
-    if chosen[:-1] != rejected[:-1]:
-        return Skipped(reason=CONTEXTS_DIFFER)
-    subset = row.text("source", _OWN_SHAPE, default="")
-    return labelled(row, conversation(chosen[:-1]), (chosen[-1][1], rejected[-1][1]), 0, subset)
-
-
-def helpsteer2(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of the training split: two responses. preference_strength < 0: response 1 is better, > 0: response 2."""
-    return _helpsteer2(row, held_out=False)
-
-
-def helpsteer2_validation(row: JsonRow) -> Preference | Skipped:
+def helpsteer2_validation(row: JsonRow) -> Item:
     """Convert a row that the set itself holds out: of its `val` split."""
-    return _helpsteer2(row, held_out=True)
+    return sides.helpsteer2(row) if row.text("split", _OWN_SHAPE) != "train" else Skipped(reason=OTHER_SPLIT)
 
 
-def _helpsteer2(row: JsonRow, *, held_out: bool) -> Preference | Skipped:
-    """Convert a row of one of the two splits; the table has the rows of both."""
-    if (row.text("split", _OWN_SHAPE) != "train") is not held_out:
-        return Skipped(reason=OTHER_SPLIT)
-    strength = row.fields.get("preference_strength")
-    if not _is_number(strength):
-        raise row.error("preference_strength", f"is {strength!r:.40}, not a finite number", _OWN_SHAPE)
-    if strength == 0:
-        return Skipped(reason=TWO_BEST)
-    first, *later = row.text("prompt", _OWN_SHAPE).split(_TURN)
-    turns = [("User", first.strip("\n"))]
-    for turn in later:
-        role, _, content = turn.partition("\n")
-        turns.append((role, content.strip("\n")))
-    responses = (row.text("response_1", _OWN_SHAPE), row.text("response_2", _OWN_SHAPE))
-    return labelled(row, conversation(turns), responses, 0 if strength < 0 else 1, "helpsteer2")
-
-
-def openmath(row: JsonRow) -> Preference | Skipped:
-    """Convert a row of one generated solution (n = 1) of a MATH or GSM8K problem, checked against the reference answer."""
-    correct = row.fields.get("is_correct")
-    if not isinstance(correct, bool):
-        raise row.error("is_correct", "is not true or false", _OWN_SHAPE)
-    solution, subset = row.text("generated_solution", _OWN_SHAPE), row.text("dataset", _OWN_SHAPE, default="")
-    return labelled(row, row.text("question", _OWN_SHAPE), (solution,), int(correct), subset)
-
-
-def openmath_pair(*rows: JsonRow) -> Preference | Skipped:
+def openmath_pair(*rows: JsonRow) -> Item:
     """Convert a right and a wrong solution of one problem; a lone row is of a problem that has no other verdict."""
     if len(rows) < 2:
         return Skipped(reason=ONE_VERDICT)
@@ -188,50 +184,15 @@ def openmath_pair(*rows: JsonRow) -> Preference | Skipped:
 
 
 SETS: Mapping[str, PublicSet] = {
-    "openbmb/UltraFeedback": PublicSet(convert=ultrafeedback),
-    "NCSOFT/offsetbias": PublicSet(convert=offsetbias),
-    "Skywork/Skywork-Reward-Preference-80K-v0.2": PublicSet(convert=skywork),
-    "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference"),
-    "nvidia/HelpSteer2:validation": PublicSet(convert=helpsteer2_validation, data_dir="preference"),
-    "nvidia/OpenMathInstruct-1": PublicSet(convert=openmath),
+    "openbmb/UltraFeedback": PublicSet(convert=lists.ultrafeedback),
+    "NCSOFT/offsetbias": PublicSet(convert=sides.one_or_two, subset="offsetbias"),
+    "Skywork/Skywork-Reward-Preference-80K-v0.2": PublicSet(convert=pairs.pair),
+    "nvidia/HelpSteer2": PublicSet(convert=helpsteer2, data_dir="preference", subset="helpsteer2"),
+    "nvidia/HelpSteer2:validation": PublicSet(convert=helpsteer2_validation, data_dir="preference", subset="helpsteer2"),
+    "nvidia/OpenMathInstruct-1": PublicSet(convert=singles.openmath),
     "nvidia/OpenMathInstruct-1:pairs": PublicSet(convert=openmath_pair, choose=solutions.pairs),
-    "nvidia/OpenMathInstruct-1:singles": PublicSet(convert=openmath, choose=solutions.singles),
+    "nvidia/OpenMathInstruct-1:singles": PublicSet(convert=singles.openmath, choose=solutions.singles),
 }
-
-
-def _mean_rating(completion: Mapping[str, object]) -> float | None:
-    """Return the mean of UltraFeedback's aspect ratings ("1".."5", or "N/A"); None where there are none."""
-    aspects = completion.get("annotations")
-    if not isinstance(aspects, dict):
-        return None
-    ratings = [aspect.get("Rating") for aspect in aspects.values() if isinstance(aspect, dict)]
-    numbers = [float(rating) for rating in ratings if isinstance(rating, str) and rating in ("1", "2", "3", "4", "5")]
-    return fsum(numbers) / len(numbers) if numbers else None
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a field is a finite number; True and False are none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, int) or isfinite(value)  # an integer may be too large for isfinite
-
-
-def labelled(row: JsonRow, query: str, responses: Sequence[str], label: int, subset: str) -> Preference | Skipped:
-    """Return the preference of a row, or that it has an empty query or response."""
-    if not query.strip():
-        return Skipped(reason=EMPTY_QUERY)
-    if not all(response.strip() for response in responses):
-        return Skipped(reason=EMPTY_RESPONSE)
-    cleaned = tuple(clean(response) for response in responses)
-    question = Question(id=row.default_id, query=query, responses=cleaned)
-    return Preference(question=question, label=label, subset=subset)
-
-
-def _turns(row: JsonRow, field: str) -> list[tuple[str, str]]:
-    turns = row.fields.get(field)
-    if not isinstance(turns, list) or len(turns) < 2:
-        raise row.error(field, "is not a list of at least two messages", _OWN_SHAPE)
-    return messages(row, field, turns)
 
 
 def _converted(table: Any, known: str, name: str, public: PublicSet) -> Iterator[MixedRow]:
@@ -247,7 +208,21 @@ def _converted(table: Any, known: str, name: str, public: PublicSet) -> Iterator
     if public.choose is not None:
         chosen = public.choose(solutions.drawn(_verdicts(table, known), name))
     for rows in sorted(chosen, key=place):
-        yield MixedRow(place=place(rows), item=public.convert(*map(row, rows)))
+        found = public.convert(*(public.prepare(row(index)) for index in rows))
+        items = found if isinstance(found, list) else [found]
+        for number, item in enumerate(items):
+            name_of = "" if len(items) == 1 else f".{number}"
+            yield MixedRow(place=place(rows), item=_finished(item, row(rows[0]).where, name_of, public.subset))
+
+
+def _finished(item: Item, where: str, behind: str, subset: str) -> Item:
+    """Return what a row holds with its place, its whole id and its subset, or why it cannot be used."""
+    if isinstance(item, Skipped):
+        return replace(item, detail=item.detail or where)
+    if reason := unusable(item):
+        return Skipped(reason=reason, detail=where)
+    question = replace(item.question, id=f"{item.question.id}{behind}")
+    return replace(item, question=question, subset=subset or item.subset)
 
 
 def _verdicts(table: Any, known: str) -> Iterator[tuple[str, bool]]:
@@ -289,5 +264,6 @@ def training_rows(
         return every[split] if split in every or len(every) > 1 else next(iter(every.values()))
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         remedy = f"check the name and the network, or give {kind}<name>@<folder with a copy>"
+        why = f"{error}: {' '.join(str(error.__cause__).split())[:300]}" if error.__cause__ else f"{error}"
         at = f"@{revision}" if revision else ""
-        raise DataError(f"{kind}{location}{at}: cannot be loaded ({error}); {remedy}") from error
+        raise DataError(f"{kind}{location}{at}: cannot be loaded ({why}); {remedy}") from error

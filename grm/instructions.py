@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.json_rows import JsonRow, messages, printable, rows
+from grm.chat_turns import messages
+from grm.json_rows import JsonRow, printable
+from grm.opening import rows
 from grm.preferences import DataError, conversation
 
 

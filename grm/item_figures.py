@@ -3,12 +3,16 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from statistics import fmean
 
 from grm import baselines
-from grm.judged import Item, Sample
+from grm.calibration import SHARPNESS
+from grm.judge_bias import bias, both_orders
+from grm.judged import NO_ANSWER, Item, Sample
 from grm.vote_estimates import Subset, are_balanced, balanced_subsets, expected_credit, guided_credits, subsets
+from grm.vote_shares import brier, shares
 from grm.voting import Credit, Rule, Scores, agree, best, credit, guided, majority, unguided, vote, votes_needed, weighted
 
 
@@ -28,6 +32,8 @@ class Plan:
     """Random subsets of k votes per preference."""
     resamples: int
     """Resamples of the preferences for the intervals."""
+    spared: bool = False
+    """Whether votes were spared: then the best response of all K is known, and no other figure of votes."""
 
     def rng(self, *names: object) -> random.Random:
         """Return the generator of these names: rules compared at one k draw the same votes, figures the same resamples."""
@@ -54,7 +60,7 @@ def measure(item: Item, plan: Plan) -> dict[str, float]:
     values["longest"] = baselines.longest(item.lengths, item.label)
     values["shortest"] = baselines.shortest(item.lengths, item.label)
     if item.greedy:
-        values |= _greedy(item.at_zero, item.label)
+        values |= _greedy(item.at_zero, item.label) | bias(item.at_zero, item.lengths, item.label)
         if plan.expected:
             values |= _expected(item.at_zero, item.label)
     if item.votes:
@@ -65,6 +71,13 @@ def measure(item: Item, plan: Plan) -> dict[str, float]:
 def calibration_credits(item: Item, plan: Plan, k: int) -> list[float]:
     """Return the credit of the guided vote of k judgements at k_meta = 1..k."""
     return guided_credits(*judgements_of(item), item.label, plan.drawn(item, k))
+
+
+def weighing_credits(item: Item, plan: Plan, k: int) -> list[float]:
+    """Return the credit of the weighted vote of k judgements at each of `SHARPNESS`."""
+    drawn = plan.drawn(item, k)
+    rules = [partial(weighted, sharpness=each) for each in SHARPNESS]
+    return [expected_credit(*judgements_of(item), item.label, rule, drawn).split for rule in rules]
 
 
 def has_balanced_votes(item: Item) -> bool:
@@ -78,13 +91,15 @@ def judgements_of(item: Item) -> tuple[list[Scores | None], list[float]]:
 
 
 def _read(samples: Sequence[Sample], of: str = "") -> dict[str, float]:
+    samples = [sample for sample in samples if sample.failure != NO_ANSWER and not sample.alone]
     if not samples:
         return {}
     parsed = [sample for sample in samples if sample.scores is not None]
+    lengths = [sample.tokens for sample in samples if sample.tokens]
     return {
         f"{of}parse_rate": len(parsed) / len(samples),
         f"{of}strict_parse_rate": sum(sample.strict for sample in parsed) / len(samples),
-        f"{of}tokens": fmean(sample.tokens for sample in samples),
+        **({f"{of}tokens": fmean(lengths)} if lengths else {}),
     }
 
 
@@ -96,7 +111,10 @@ def _greedy(samples: Sequence[Sample], label: int) -> dict[str, float]:
     if len(samples) > 1:
         values["greedy_summed"] = credit(vote(parsed), label).split
         values["consistent_accuracy"] = min(each.lost for each in earned)
+        values["both_orders"] = both_orders(samples, label)
         values |= _consistency("consistency", samples)
+    if samples[0].alone:
+        return values | {"both_orders": values["greedy_ties_lost"]}  # in whichever order, the scores are the same
     places: dict[int, list[float]] = {}
     for sample, each in zip(samples, earned, strict=True):
         places.setdefault(1 + sample.permutation.index(label), []).append(each.split)
@@ -126,12 +144,16 @@ def _consistency(name: str, samples: Sequence[Sample]) -> dict[str, float]:
 
 def _voted(item: Item, plan: Plan) -> dict[str, float]:
     judgements, meta = judgements_of(item)
+    if plan.spared:
+        return {name: value for k in plan.ks for name, value in _spared(judgements, item, k).items()}
 
     def expected(rule: Rule, drawn: Sequence[Subset]) -> Credit:
         return expected_credit(judgements, meta, item.label, rule, drawn)
 
     values = _consistency("vote_consistency", item.votes)
     for k in plan.ks:
+        if probabilities := shares(judgements[:k]):
+            values[f"brier@{k}"] = brier(probabilities, item.label)
         drawn = plan.drawn(item, k)
         summed = expected(unguided(vote), drawn)
         values |= {f"vote@{k}": summed.split, f"vote@{k}_ties_lost": summed.lost}
@@ -142,6 +164,13 @@ def _voted(item: Item, plan: Plan) -> dict[str, float]:
             values[f"shuffled@{k}"] = expected(unguided(vote), plan.shuffled(item, k)).split
         values[f"votes_needed@{k}"] = _mean_of(votes_needed, judgements, drawn)
     return values
+
+
+def _spared(judgements: Sequence[Scores | None], item: Item, k: int) -> dict[str, float]:
+    """Return the figures of k votes that the votes before an early stop tell."""
+    earned = credit(vote(judgements), item.label)
+    needed = votes_needed([*judgements, *[None] * item.spared])
+    return {f"vote@{k}": earned.split, f"vote@{k}_ties_lost": earned.lost, f"votes_needed@{k}": float(needed)}
 
 
 def _mean_of(

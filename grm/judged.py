@@ -5,6 +5,8 @@ from math import isnan
 
 from grm.voting import Scores
 
+NO_ANSWER = "no_answer"  # the failure of a judgement that a judge was asked for and did not give
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
@@ -15,7 +17,7 @@ class Sample:
     permutation: tuple[int, ...]
     """permutation[shown position] = index of the response in the preference's own order."""
     tokens: int
-    """Length of the completion."""
+    """Length of the completion; 0 where nobody counted it."""
     failure: str = ""
     """Why it is unparsable, "" if it is not."""
     meta: float | None = None
@@ -24,6 +26,8 @@ class Sample:
     """Whether the strict parser read its scores, and not the lenient one alone."""
     expected: tuple[float, ...] | None = None
     """Expected scores (`grm.expected_scores`) in the preference's own order; None if nobody asked for them."""
+    alone: bool = False
+    """Whether each response was scored by itself, as a scalar reward model does: none was shown before another."""
 
     def __post_init__(self) -> None:
         if sorted(self.permutation) != list(range(len(self.permutation))):
@@ -50,12 +54,16 @@ class Item:
     """n >= 2: index of the best response; n = 1: 1 right, 0 wrong."""
     lengths: tuple[int, ...]
     """Characters of each response."""
+    group: str = ""
+    """What items of one prompt share: they are resampled together. "": the item stands alone."""
     greedy: Sample | None
     """The judgement at temperature 0, if there is one."""
     opposite: Sample | None = None
     """The judgement at temperature 0 of the responses in the opposite order, if there is one."""
     votes: tuple[Sample, ...]
     """The K judgements sampled for voting, in the order in which they were asked for; may be empty."""
+    spared: int = 0
+    """Of the K votes the last ones, which were not asked for, as they could not change the best (`grm.voting.votes_due`)."""
 
     def __post_init__(self) -> None:
         n = len(self.lengths)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import merge
 
-from grm.preferences import Loaded, Preference, Skipped
+from grm.preferences import MOST_NAMED, Loaded, Preference, Skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class MixedRows:
     """The rows."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Rows that were skipped already, by reason."""
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The first of them, by reason."""
 
 
 def mixing_place(name: str) -> int:
@@ -44,7 +46,7 @@ def mixing_place(name: str) -> int:
 def mixed(loaded: Loaded) -> MixedRows:
     """Return what is loaded already, by place."""
     rows = [MixedRow(place=mixing_place(each.question.id), item=each) for each in loaded.preferences]
-    return MixedRows(rows=sorted(rows, key=_place), skipped=loaded.skipped)
+    return MixedRows(rows=sorted(rows, key=_place), skipped=loaded.skipped, named=loaded.named)
 
 
 def mix(sources: Sequence[MixedRows], *, limit: int | None = None) -> list[Loaded]:
@@ -55,6 +57,7 @@ def mix(sources: Sequence[MixedRows], *, limit: int | None = None) -> list[Loade
     """
     kept: list[list[Preference]] = [[] for _ in sources]
     skipped = [Counter(source.skipped) for source in sources]
+    named = [{reason: list(first) for reason, first in source.named.items()} for source in sources]
     left = limit
     streams = [_numbered(number, source.rows) for number, source in enumerate(sources)]
     for number, row in merge(*streams, key=lambda numbered: numbered[1].place):
@@ -62,10 +65,13 @@ def mix(sources: Sequence[MixedRows], *, limit: int | None = None) -> list[Loade
             break
         if isinstance(row.item, Skipped):
             skipped[number][row.item.reason] += 1
+            first = named[number].setdefault(row.item.reason, [])
+            first += [row.item.detail] if row.item.detail and len(first) < MOST_NAMED else []
             continue
         kept[number].append(row.item)
         left = None if left is None else left - 1
-    return [Loaded(preferences=tuple(own), skipped=dict(left_out)) for own, left_out in zip(kept, skipped, strict=True)]
+    found = zip(kept, skipped, named, strict=True)
+    return [Loaded(preferences=tuple(own), skipped=dict(left_out), named=first) for own, left_out, first in found]
 
 
 def _numbered(number: int, rows: Iterable[MixedRow]) -> Iterable[tuple[int, MixedRow]]:

@@ -1,196 +1,106 @@
-"""Preferences in JSONL files, one object per line (UTF-8).
+"""Preferences in files of any shape that is known (`grm.shapes.table`, docs/data.md), in any format of `grm.opening`.
 
     {"prompt": query, "responses": [text, ...], "preferred": index}       index of the single best response
     {"prompt": query, "responses": [text, ...], "scores": [number, ...]}  the maximum is best; n = 1: 1 or 0
     {"prompt": query, "chosen": text, "rejected": text}                   rewardbench; chosen has index 0
     {"chosen": [{"role", "content"}, ...], "rejected": [...]}             TRL: conversations that differ in the last answer
 
-Optional: "id" (text or integer, unique; by default file name and line number: `grm.sources.default_names`), "subset" (text),
-and "messages" ([{"role", "content"}, ...]), a conversation that replaces "prompt"; "prompt" may be such a list itself. It ends
-with what the responses answer. Where "chosen" and "rejected" are lists of more than the answer, the query is theirs. A run that
+    file ─▶ rows ─▶ preferences ─▶ without those that contradict, repeat or give the answer away ─▶ Loaded
+
+Optional: "id" (text or integer, unique; by default a hash of the content: `grm.content`), "subset" (text), "system" (text), and
+"messages" ([{"role", "content"}, ...]), a conversation in place of "prompt"; "prompt" may be such a list itself. It ends with
+what the responses answer. Where "chosen" and "rejected" are lists of more than the answer, the query is theirs. A run that
 shows them to the judge reads "reference" (text: a right answer) and "criteria" (text, or a list of texts). Other fields are
 ignored.
+
+A row that cannot be used is skipped and counted, the first ones by name. Where half of the rows cannot, the file is refused.
 """
 
-from collections.abc import Collection
-from math import isfinite
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from grm.json_rows import JsonRow, messages, printable, rows, shown, wrong
-from grm.preferences import (
-    CONTEXTS_DIFFER,
-    NOT_VERIFIABLE,
-    TWO_BEST,
-    DataError,
-    Loaded,
-    Preference,
-    Question,
-    Skipped,
-    clean,
-    collect,
-    conversation,
-)
-
-MOST_RESPONSES = 1000  # of a row
-
-ANSWERING = ("assistant", "gpt", "model", "bot")  # roles whose turns are answers
-
-Turns = list[tuple[str, str]]  # (role, content)
-Placed = tuple[str, Preference | Skipped]  # "file:line" and what stands there
+from grm.content import Placed, unusable, with_content_id, without_conflicts, without_leaks
+from grm.json_rows import JsonRow, RowError, printable
+from grm.opening import read
+from grm.own_converters import RowConverter, as_read
+from grm.preferences import NOT_VERIFIABLE, DataError, Loaded, Preference, Skipped, collect
+from grm.shapes.table import converted
 
 
-def load(path: Path, *, name: str = "", show: Collection[str] = ()) -> Loaded:
-    """Return the preferences of a file (see the module's head). Every row is checked.
+def load(*paths: Path, show: Collection[str] = (), strict: bool = False, convert: RowConverter = as_read) -> Loaded:
+    """Return the preferences of a file, or of several that are one source (see the module's head). Every row is checked.
 
     Args:
-        path: The file.
-        name: What stands before the line number in the id of a row that has none; "": the file's name.
+        paths: The files, in order.
         show: Which of `reference` and `criteria` become part of the question. The others are not even looked at.
+        strict: Refuse a file at the first row that cannot be read.
+        convert: Makes each row one of a shape that is known.
 
     Raises:
-        DataError: The file cannot be used; names file, line, field and remedy.
+        DataError: A file cannot be used; names file, line, field and remedy.
     """
-    placed = _without_rated_singles([(row.where, to_preference(row, show)) for row in rows(path, name)])
-    loaded = collect(placed)
-    if not loaded.preferences and not loaded.skipped:
-        raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
-    return loaded
+    placed = [each for path in paths for each in _of_file(path, show, strict, convert)]
+    return collect(without_leaks(without_conflicts(placed)))
 
 
-def to_preference(row: JsonRow, show: Collection[str] = ()) -> Preference | Skipped:
-    """Return the preference in a row, or why it has no usable one. DataError for a malformed row. `show`: as in `load`."""
-    subset = row.subset()
-    is_pair = "chosen" in row.fields or "rejected" in row.fields
-    turns, responses = _pair(row) if is_pair else ([], _responses(row))
-    if turns is None:
-        return Skipped(reason=CONTEXTS_DIFFER)
-    label = 0 if is_pair else _label(row, len(responses))
-    question = Question(
-        id=row.id(),
-        query=_asked(row, "chosen", turns) if turns else _query(row),
-        responses=responses,
-        reference=_reference(row) if "reference" in show else "",
-        criteria=_criteria(row) if "criteria" in show else (),
-    )
-    return label if isinstance(label, Skipped) else Preference(question=question, label=label, subset=subset)
+def _of_file(path: Path, show: Collection[str], strict: bool, convert: RowConverter) -> list[Placed]:
+    errors: list[RowError] = []
+    placed = _without_rated_singles(list(_placed(read(path), show, strict, convert, errors)))
+    name = printable(path)
+    if not placed:
+        raise DataError(f"{name}: is empty, no rows; give one JSON object per line")
+    if 2 * len(errors) >= len(placed):
+        many = f"{name}: {len(errors)} of {len(placed)} rows cannot be read; the first: " if len(placed) > 1 else ""
+        raise DataError(f"{many}{errors[0]}")
+    return placed
 
 
-def _pair(row: JsonRow) -> tuple[Turns | None, tuple[str, str]]:
-    """Return the turns before the answers `chosen` and `rejected`, and these. [] where the query stands elsewhere, None where
-    they answer different conversations."""
-    if not isinstance(row.fields.get("chosen"), list) and not isinstance(row.fields.get("rejected"), list):
-        return [], (row.filled("chosen", "give a response"), row.filled("rejected", "give a response"))
-    chosen, rejected = (_answered(row, field) for field in ("chosen", "rejected"))
-    return chosen[:-1] if chosen[:-1] == rejected[:-1] else None, (chosen[-1][1], rejected[-1][1])
+def _placed(
+    rows: Iterable[JsonRow | RowError], show: Collection[str], strict: bool, convert: RowConverter, errors: list[RowError]
+) -> Iterator[Placed]:
+    """Yield (place, preference or skip) of all rows; those that cannot be read are added to `errors`."""
+    for row in rows:
+        try:
+            if isinstance(row, RowError):
+                raise row
+            known = convert(row)
+            items = [known] if isinstance(known, Skipped) else preferences_of(known, show)
+            yield from ((row.where, item) for item in items)
+        except RowError as error:
+            if strict:
+                raise
+            errors.append(error)
+            place = str(error).partition(": ")[0] if isinstance(row, RowError) else row.where
+            yield place, Skipped(reason=error.reason, detail=str(error))
 
 
-def _answered(row: JsonRow, field: str) -> Turns:
-    """Return a conversation that ends in an answer."""
-    items = row.fields.get(field)
-    if not isinstance(items, list) or not items:
-        raise row.error(field, wrong(items, field in row.fields), "give both as texts, or both as lists of {role, content}")
-    turns = messages(row, field, items)
-    if turns[-1][0].lower() not in ANSWERING or not turns[-1][1].strip():
-        raise row.error(field, "does not end in an answer", "let an assistant's turn with text stand last, or remove the row")
-    return turns
+def preferences_of(row: JsonRow, show: Collection[str] = ()) -> list[Preference | Skipped]:
+    """Return the preferences of a row, each with its id, or why it has none; `show` as in `load`. RowError if malformed.
+
+    A row that holds several has its id with `.0`, `.1`, ... behind it.
+    """
+    items = [_checked(item, row.where) for item in converted(row, show)]
+    if row.fields.get("id") is None:
+        return [with_content_id(item, row.default_id) if isinstance(item, Preference) else item for item in items]
+    ids = [row.id()] if len(items) == 1 else [f"{row.id()}.{number}" for number in range(len(items))]
+    return [_named(item, name) if isinstance(item, Preference) else item for item, name in zip(items, ids, strict=True)]
 
 
-def _reference(row: JsonRow) -> str:
-    """Return the reference answer; "" where there is none."""
-    return row.filled("reference", "give the reference answer as text") if row.fields.get("reference") is not None else ""
+def _named(preference: Preference, name: str) -> Preference:
+    return replace(preference, question=replace(preference.question, id=name))
 
 
-def _criteria(row: JsonRow) -> tuple[str, ...]:
-    """Return what to judge by; () where it is not said."""
-    values = row.fields.get("criteria")
-    if values is None:
-        return ()
-    criteria = []
-    for item in values if isinstance(values, list) else [values]:
-        if not isinstance(item, str) or not item.strip():
-            raise row.error("criteria", f"holds {shown(item)}", "give text, or a list of texts")
-        criteria.append(clean(item))
-    return tuple(criteria)
-
-
-def _query(row: JsonRow) -> str:
-    field = "prompt" if row.fields.get("messages") is None else "messages"
-    items = row.fields.get(field)
-    if field == "prompt" and not isinstance(items, list):
-        return row.filled("prompt", "give the query as text")
-    if not isinstance(items, list) or not items:
-        raise row.error(field, wrong(items, True), "give a non-empty list of {role, content}")
-    return _asked(row, field, messages(row, field, items))
-
-
-def _asked(row: JsonRow, field: str, turns: Turns) -> str:
-    """Return the query of a conversation up to what is to be answered."""
-    if turns[-1][0].lower() in ANSWERING:
-        problem = "ends the query with an assistant's turn, which may be one of the responses and give the label away"
-        raise row.error(field, problem, "end the conversation with what the responses answer")
-    query = conversation(turns)
-    if not query.strip():
-        raise row.error(field, "has no text", "give the conversation, or remove the row")
-    return query
-
-
-def _responses(row: JsonRow) -> tuple[str, ...]:
-    values = row.fields.get("responses")
-    if not isinstance(values, list) or not values:
-        raise row.error("responses", wrong(values, "responses" in row.fields), "give a list of texts")
-    if len(values) > MOST_RESPONSES:
-        raise row.error("responses", f"has {len(values)} texts, {MOST_RESPONSES} are the most", "remove some, or the row")
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            raise row.error(f"responses[{index}]", wrong(value, True), "give the response as text")
-        if not value.strip():
-            raise row.error(f"responses[{index}]", "is empty", "give the response as text, or remove the row")
-    return tuple(clean(value) for value in values)
-
-
-def _label(row: JsonRow, n: int) -> int | Skipped:
-    if "preferred" in row.fields and "scores" in row.fields:
-        raise row.error("preferred", "stands beside 'scores'", "give one of them")
-    if "preferred" in row.fields:
-        return _preferred(row, row.fields["preferred"], n)
-    return _best_score(row, row.fields.get("scores"), n)
-
-
-def _preferred(row: JsonRow, value: object, n: int) -> int:
-    if n == 1:
-        raise row.error("preferred", "has no meaning for a single response", "give scores: [1] or [0] (right, wrong)")
-    if isinstance(value, list):
-        raise row.error("preferred", f"is {shown(value)}", "name the one best; ties go into 'scores'")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise row.error("preferred", wrong(value, True), f"give the index of the best response, 0..{n - 1}")
-    if not 0 <= value < n:
-        raise row.error("preferred", f"is {shown(value)}, out of range", f"{n} responses: give 0..{n - 1}")
-    return value
-
-
-def _best_score(row: JsonRow, values: object, n: int) -> int | Skipped:
-    if not isinstance(values, list):
-        remedy = "give one number per response, or 'preferred'"
-        raise row.error("scores", wrong(values, "scores" in row.fields), remedy)
-    if len(values) != n:
-        raise row.error("scores", f"has {len(values)} numbers for {n} responses", "give one per response")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise row.error("scores", f"holds {shown(value)}", "give numbers")
-        if isinstance(value, float) and not isfinite(value):
-            raise row.error("scores", f"holds {shown(value)}", "give finite numbers")
-    if n == 1:
-        return int(values[0]) if values[0] in (0, 1) else Skipped(reason=NOT_VERIFIABLE)
-    best = max(values)
-    return values.index(best) if values.count(best) == 1 else Skipped(reason=TWO_BEST)
+def _checked(item: Preference | Skipped, where: str) -> Preference | Skipped:
+    reason = unusable(item) if isinstance(item, Preference) else item.reason
+    return Skipped(reason=reason, detail=where) if reason else item
 
 
 def _without_rated_singles(placed: list[Placed]) -> list[Placed]:
     """Skip all single responses if one has a rating beyond 0/1: then the file's 0s and 1s are ratings too, not verdicts."""
-    rated = Skipped(reason=NOT_VERIFIABLE)
-    if rated not in [item for _, item in placed]:
+    if not any(isinstance(item, Skipped) and item.reason == NOT_VERIFIABLE for _, item in placed):
         return placed
-    return [(where, rated if _is_single(item) else item) for where, item in placed]
+    return [(where, Skipped(reason=NOT_VERIFIABLE) if _is_single(item) else item) for where, item in placed]
 
 
 def _is_single(item: Preference | Skipped) -> bool:

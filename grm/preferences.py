@@ -1,22 +1,27 @@
 """Preferences: a query, n responses and a label, and the functions that every reader of them needs.
 
 `grm.sources` loads them. A malformed row raises a `DataError` that names place, field and remedy. A well-formed row without a
-usable label (two best ratings, a single response with a 1..5 rating) is skipped and counted by reason.
+usable label (two best ratings, a single response with a 1..5 rating) is skipped and counted by reason, the first ones by place.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 
 from grm.escaping import escape_turn
 
 TWO_BEST = "two best labels"
 NOT_VERIFIABLE = "single response without a 0/1 score"
+HALF_RIGHT = "single response with a score between 0 and 1"
 EMPTY_RESPONSE = "empty response"
 CONTEXTS_DIFFER = "chosen and rejected answer different conversations"
 
+MOST_NAMED = 5  # skipped rows of a reason that are named
 LONGEST_ROLE = 32  # characters
+_TURN = re.compile(r"(?:\A|\n\n)(User|Assistant|System|Developer|Tool|Function|Human): ")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -54,6 +59,8 @@ class Preference:
     """n >= 2: index of the single best response; n = 1: 1 right, 0 wrong."""
     subset: str = ""
     """Name of the part of its data set, by which results are reported."""
+    line: str = field(default="", compare=False)
+    """File and line, as `train:7`, by which a teacher's file may name it, too; "": it has an id of its own."""
 
     def __post_init__(self) -> None:
         labels = max(2, len(self.question.responses))
@@ -67,6 +74,8 @@ class Skipped:
 
     reason: str
     """Why it has none, by which skipped rows are counted."""
+    detail: str = field(default="", compare=False)
+    """Which row it is, and what is the matter with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +86,13 @@ class Loaded:
     """The preferences, in order."""
     skipped: Mapping[str, int]
     """Number of skipped rows by reason."""
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
+    """The first MOST_NAMED of them by reason, each by its place."""
+
+
+def question_id(query: str, responses: Sequence[str], *, reference: str = "", criteria: Sequence[str] = ()) -> str:
+    """Return an id for a question that was given none: equal questions have equal ids."""
+    return sha256(json.dumps([query, *responses, reference, *criteria]).encode()).hexdigest()[:16]
 
 
 def collect(placed: Iterable[tuple[str, Preference | Skipped]]) -> Loaded:
@@ -88,18 +104,30 @@ def collect(placed: Iterable[tuple[str, Preference | Skipped]]) -> Loaded:
     places: dict[str, str] = {}
     kept: list[Preference] = []
     skipped: Counter[str] = Counter()
+    named: dict[str, list[str]] = {}
     for where, item in placed:
         if isinstance(item, Skipped):
             skipped[item.reason] += 1
+            if len(first := named.setdefault(item.reason, [])) < MOST_NAMED:
+                first.append(item.detail or where)
             continue
         if item.question.id in places:
             raise DataError(
                 f"{where}: field 'id': {item.question.id!r} was used at {places[item.question.id]}; "
-                "make ids unique, or leave the field out and line numbers serve as ids"
+                "make ids unique, or leave the field out: the content then gives the ids"
             )
         places[item.question.id] = where
         kept.append(item)
-    return Loaded(preferences=tuple(kept), skipped=dict(skipped))
+    return Loaded(preferences=tuple(kept), skipped=dict(skipped), named=named)
+
+
+def merged_names(parts: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """Return the first places of skipped rows by reason, of several sources in order."""
+    named: dict[str, list[str]] = {}
+    for part in parts:
+        for reason, first in part.items():
+            named[reason] = [*named.get(reason, []), *first][:MOST_NAMED]
+    return named
 
 
 def clean(text: str) -> str:
@@ -117,6 +145,24 @@ def conversation(messages: Iterable[tuple[str, str]]) -> str:
         return turns[0][1]
     roles = {role for role, _ in turns}
     return "\n\n".join(f"{role}: {escape_turn(content, roles)}" for role, content in turns)
+
+
+def turns_of(query: str) -> list[tuple[str, str]]:
+    """Return the turns of a conversation between user and assistant that `conversation` joined, as (role, content).
+
+    Any other query (a lone message, one with a system's or a tool's turn) is one message of the user, as a judge reads it.
+
+    >>> turns_of("User: Hi.\\n\\nAssistant: Yes?\\n\\nUser: Why?")
+    [('user', 'Hi.'), ('assistant', 'Yes?'), ('user', 'Why?')]
+    """
+    heads = list(_TURN.finditer(query))
+    if len(heads) % 2 == 0 or len(heads) == 1 or heads[0].start():
+        return [("user", query)]
+    ends = [*(head.start() for head in heads[1:]), len(query)]
+    turns = [(head[1].lower(), query[head.end() : end]) for head, end in zip(heads, ends, strict=True)]
+    if all(role == ("assistant" if place % 2 else "user") for place, (role, _) in enumerate(turns)):
+        return turns
+    return [("user", query)]
 
 
 def _label(role: str) -> str:

@@ -1,8 +1,40 @@
-"""The rule reward of a completion, and what a judgement picks. Pure functions."""
+"""The rule reward of a completion, and what a judgement picks. Pure functions.
 
-from collections.abc import Sequence
+A *rule* maps a `JudgedCompletion` to a reward: `paper_rule`, or one of the user's own (`grm/own_rules.py`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 CORRECT, WRONG = 1.0, -1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedCompletion:
+    """A completion of the policy as a reward rule sees it."""
+
+    scores: tuple[float, ...] | None
+    """n scores in the preference's own order; None for an unparsable completion."""
+    label: int
+    """n >= 2: index of the best response; n = 1: 1 right, 0 wrong."""
+    n: int
+    """Number of responses."""
+    completion: str
+    """What the policy wrote."""
+    principles: str = ""
+    """Text of that section; "" if it is absent."""
+    critique: str = ""
+    """Text of that section; "" if it is absent."""
+    failure: str = ""
+    """Why it is unparsable (`grm.judgement.Reason`); "" where it is not."""
+
+
+Rule = Callable[[JudgedCompletion], float]
+
+
+def paper_rule(judged: JudgedCompletion) -> float:
+    """Return `rule_reward` of a completion."""
+    return rule_reward(judged.scores, judged.label, judged.n)
 
 
 def rule_reward(scores: Sequence[float] | None, label: int, n: int) -> float:

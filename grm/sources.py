@@ -1,75 +1,116 @@
 """Where preferences come from: files, the tiny world or public sets.
 
-path/to/file.jsonl              one JSON object per line                           (grm.preference_files)
+path/to/file                    JSONL, JSON, csv or parquet, packed or not         (grm.preference_files)
+path/to/folder, path/*.jsonl    all data files of a folder, or those of a pattern  (grm.opening)
 tiny:<seed>:<count>[:<n>]       training items of the tiny world                   (grm.tiny_world)
 tinyheld:<seed>:<count>[:<n>]   held-out items, disjoint from the training items
-hf:<name>[@<folder>]            a public set by its name, or its copy in a folder  (grm.hf_sets)
+hf:<name>[:<split>][@<folder>]  a set of the hub, or its copy in a folder          (grm.hf_sets)
 hf:<name>@<revision>            the set as it was at a commit, branch or tag
 hf:<name>:pairs, :singles       one pair, or one single response, of each question (grm.solutions)
 bench:<name>[@<place>]          a benchmark of the paper's table                    (grm.benchmark_sets)
+<file>.py:<function>@<source>   files, or a set of the hub, row by row through a function of the user's own (grm.own_converters)
 """
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from grm import benchmark_sets, hf_sets, preference_files, tiny_world
+from grm.content import without_conflicts, without_leaks
 from grm.mixing import MixedRows, mix, mixed
-from grm.preferences import DataError, Loaded
+from grm.opening import files
+from grm.own_converters import load_converter, split
+from grm.preferences import DataError, Loaded, Preference, Skipped, merged_names
 
-NAMED = ("tiny:", "tinyheld:", "hf:", "bench:")  # sources that are no files
-OWN_IDS = ("tiny:", "tinyheld:", "bench:")  # sources whose rows have ids of their own
+SMALL_WORLD = ("tiny:", "tinyheld:")  # sources whose queries are few
+AS_PUBLISHED = ("bench:", *SMALL_WORLD)  # sources of which no row is left out
+NAMED = (*SMALL_WORLD, "hf:", "bench:")  # sources that are no files
 
 
-def load(source: str, *, limit: int | None = None, name: str = "", show: Collection[str] = ()) -> Loaded:
+def load(source: str, *, limit: int | None = None, name: str = "", show: Collection[str] = (), strict: bool = False) -> Loaded:
     """Return the preferences of a source (see the module's head) in their mixed order, or the first `limit`.
 
     Args:
         source: What to load.
         limit: Most preferences; None: all.
-        name: What rows without an id are called by, before their number (see `default_names`); "": the source's own.
-        show: Of a file's rows, which of `reference` and `criteria` become part of the question.
+        name: What the rows of a set of the hub are called by, before their number (see `default_names`); "": the set's own.
+        show: Which of `reference` and `criteria` become part of the question, of rows that are read by their shape.
+        strict: Whether the first row of a file that cannot be read is an error; else such rows are skipped and counted.
 
     Raises:
         DataError: The source cannot be used.
     """
-    return load_mixed([(source, name)], limit=limit, show=show)[0]
+    return load_mixed([(source, name)], limit=limit, show=show, strict=strict)[0]
 
 
-def load_mixed(sources: Sequence[tuple[str, str]], *, limit: int | None = None, show: Collection[str] = ()) -> list[Loaded]:
+def load_mixed(
+    sources: Sequence[tuple[str, str]], *, limit: int | None = None, show: Collection[str] = (), strict: bool = False
+) -> list[Loaded]:
     """Return the preferences of each source, up to `limit` of all together, which are a fair sample of them (`grm.mixing`).
 
     Args:
         sources: Each with the name as in `load`.
         limit: Most preferences; None: all.
-        show: As in `load`.
+        show, strict: As in `load`.
 
     Raises:
         DataError: A source cannot be used.
     """
-    return mix([_rows(source, name, show) for source, name in sources], limit=limit)
+    return mix([_rows(source, name, show, strict) for source, name in sources], limit=limit)
 
 
-def _rows(source: str, name: str, show: Collection[str]) -> MixedRows:
-    kind, colon, rest = source.partition(":")
+def _rows(source: str, name: str, show: Collection[str], strict: bool) -> MixedRows:
+    named, place = split(source)
+    kind, colon, rest = place.partition(":")
+    if named and place.startswith(AS_PUBLISHED):
+        raise DataError(f"source {source!r}: {place} is read as it was published; a converter is for files and hf: sets")
+    convert = load_converter(named)
     if colon and kind in ("tiny", "tinyheld"):
         return mixed(_tiny(source, rest, held_out=kind == "tinyheld"))
     if colon and kind == "hf":
-        return MixedRows(rows=hf_sets.mixed_rows(rest, name=name))
+        return MixedRows(rows=hf_sets.mixed_rows(rest, name=name, show=show, strict=strict, convert=convert if named else None))
     if colon and kind == "bench":
         return mixed(benchmark_sets.load(rest))
-    return mixed(preference_files.load(Path(source), name=name, show=show))
+    return mixed(preference_files.load(*files(place), show=show, strict=strict, convert=convert))
+
+
+def across_sources(names: Sequence[str], loaded: Sequence[Loaded]) -> list[Loaded]:
+    """Return the same preferences without those that contradict or repeat one of another source, which are counted.
+
+    Of sets of the hub, which are decoded row by row, what concerns a whole source is looked at here, too. Benchmarks stay as
+    they were published.
+    """
+    pairs = list(zip(names, loaded, strict=True))
+    placed = [
+        (f"{name}: {item.line or item.question.id}", item)
+        for name, each in pairs
+        if not name.startswith(AS_PUBLISHED)
+        for item in each.preferences
+    ]
+    checked = iter(without_conflicts(placed))
+    found = []
+    for name, each in pairs:
+        if name.startswith(AS_PUBLISHED):
+            found.append(each)
+            continue
+        own = [next(checked) for _ in each.preferences]
+        own = without_leaks(own) if split(name)[1].startswith("hf:") else own
+        kept = tuple(item for _, item in own if isinstance(item, Preference))
+        skipped = Counter(each.skipped) + Counter(item.reason for _, item in own if isinstance(item, Skipped))
+        more = [{item.reason: [f"{item.detail}"]} for _, item in own if isinstance(item, Skipped)]
+        found.append(Loaded(preferences=kept, skipped=dict(skipped), named=merged_names([each.named, *more])))
+    return found
 
 
 def default_names(sources: Iterable[str]) -> dict[str, str]:
-    """Return {source: what its rows without an id are called by}, different for different places.
+    """Return {source of the hub: what its rows are called by}, different for different copies of one set.
 
-    It is the file's stem, or the set's name. Where several sources share that, as much of the path stands before it as tells
-    them apart: `a/train.jsonl`, `b/train.jsonl`. One place under two names has one name here, so its ids are found twice.
-    Items of the tiny world and of benchmarks have ids of their own.
+    It is the set's name, with as much of the copy's path behind it as tells it from another. One place under two names has one
+    name here, so its ids are found twice. Files, the tiny world and benchmarks have ids of their own.
     """
-    sources = [source for source in sources if not source.startswith(OWN_IDS)]
+    sources = [source for source in sources if source.startswith("hf:")]
     places: dict[str, list[str]] = {}  # by its last name: the names that a place may go by
     for source in sources:
         places.setdefault(_names(source)[-1], _names(source))
@@ -82,10 +123,8 @@ def default_names(sources: Iterable[str]) -> dict[str, str]:
 
 def _names(source: str) -> list[str]:
     """Return the names that a source may go by, the shortest first; the last one is that of its place alone."""
-    if source.startswith("hf:"):
-        name, at, folder = source.removeprefix("hf:").partition("@")
-        return [name, *(f"{name}@{tail}" for tail in _tails(folder))] if at else [name, f"hf:{name}"]
-    return [Path(source).stem, *_tails(source)]
+    name, at, folder = source.removeprefix("hf:").partition("@")
+    return [name, *(f"{name}@{tail}" for tail in _tails(folder))] if at else [name, f"hf:{name}"]
 
 
 def _tails(path: str) -> list[str]:

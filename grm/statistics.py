@@ -5,12 +5,13 @@ auc_within                  the same within groups: of judgements of one prefere
 bootstrap, percentiles      interval of a mean, or of any estimates
 wilson                      interval of a share
 mean_figure, area_figure    a mean or an AUC over preferences, with its bootstrap interval
+share_figure                the same for values from 0 to 1, with Wilson's interval where resampling has no width
 """
 
 import random
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from math import fsum, sqrt
 
 MOST_AREA_RESAMPLES = 200  # each sorts all preferences once per draw
@@ -67,12 +68,53 @@ def auc_within(scores: Sequence[float], correct: Sequence[bool], groups: Sequenc
     return in_order / pairs if pairs else None
 
 
-def bootstrap(values: Sequence[float], *, resamples: int, rng: random.Random, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values`, one value per preference."""
+def bootstrap(
+    values: Sequence[float],
+    *,
+    resamples: int,
+    rng: random.Random,
+    level: float = 0.95,
+    groups: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of `values`, one value per preference.
+
+    Preferences of one group are not independent (nine pairs of one prompt are one question), so whole groups are drawn:
+        estimate = sum of the drawn groups' sums / sum of their sizes.
+
+    Args:
+        values: At least one.
+        resamples: Number of them, at least 1.
+        rng: Draws them.
+        level: Of the interval.
+        groups: What each value belongs to; None: each stands alone.
+    """
     if not values or resamples < 1:
         raise ValueError(f"{len(values)} values, {resamples} resamples: give at least one of each")
-    count = len(values)
-    return percentiles([fsum(rng.choices(values, k=count)) / count for _ in range(resamples)], level=level)
+    members = _members(groups, len(values))
+    if len(members) == len(values):
+        count = len(values)
+        return percentiles([fsum(rng.choices(values, k=count)) / count for _ in range(resamples)], level=level)
+    sums = [(fsum(values[i] for i in indices), len(indices)) for indices in members]
+    estimates = []
+    for _ in range(resamples):
+        drawn = rng.choices(sums, k=len(sums))
+        estimates.append(fsum(total for total, _ in drawn) / sum(size for _, size in drawn))
+    return percentiles(estimates, level=level)
+
+
+def _members(groups: Sequence[Hashable] | None, count: int) -> list[list[int]]:
+    """Return the indices of each group, in order."""
+    members: dict[Hashable, list[int]] = {}
+    for index in range(count):
+        members.setdefault(index if groups is None else groups[index], []).append(index)
+    return list(members.values())
+
+
+def resampled(groups: Sequence[Hashable], *, resamples: int, rng: random.Random) -> Iterator[list[int]]:
+    """Yield the indices of so many resamples, in which whole groups are drawn with replacement."""
+    members = _members(groups, len(groups))
+    for _ in range(resamples):
+        yield list(chain.from_iterable(rng.choices(members, k=len(members))))
 
 
 def percentiles(estimates: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
@@ -109,14 +151,53 @@ class Figure:
     """Number of preferences."""
 
 
-def mean_figure(values: Sequence[float], *, resamples: int, rng: random.Random) -> Figure:
-    """Return the mean of at least one value, one per preference."""
-    low, high = bootstrap(values, resamples=resamples, rng=rng)
+def mean_figure(
+    values: Sequence[float], *, resamples: int, rng: random.Random, groups: Sequence[Hashable] | None = None
+) -> Figure:
+    """Return the mean of at least one value, one per preference; `groups` as in `bootstrap`."""
+    low, high = bootstrap(values, resamples=resamples, rng=rng, groups=groups)
     return Figure(value=fsum(values) / len(values), low=low, high=high, rows=len(values))
 
 
+def share_figure(
+    values: Sequence[float], *, resamples: int, rng: random.Random, groups: Sequence[Hashable] | None = None
+) -> Figure:
+    """Return the mean of values from 0 to 1, as `mean_figure`, with the interval of `with_width`.
+
+    >>> figure = share_figure([1.0] * 10, resamples=9, rng=random.Random(0))
+    >>> round(figure.low, 3), figure.high
+    (0.722, 1.0)
+    """
+    figure = mean_figure(values, resamples=resamples, rng=rng, groups=groups)
+    trials = len(values) if groups is None else len(set(groups))
+    low, high = with_width(figure.value, (figure.low, figure.high), trials)
+    return replace(figure, low=low, high=high)
+
+
+def with_width(share: float, interval: tuple[float, float], trials: int) -> tuple[float, float]:
+    """Return the bootstrap interval of a share, or Wilson's where resampling cannot tell how sure it is.
+
+    From values that are all 0 or all 1, and from a single group, every resample is the same: its interval has no width, though
+    ten right of ten are no proof of more than 0.72.
+
+    Args:
+        share: The estimate, 0..1.
+        interval: Of the bootstrap.
+        trials: Number of the groups that were drawn.
+    """
+    if share not in (0.0, 1.0) and trials > 1:
+        return interval
+    low, high = wilson(share, trials)
+    return max(0.0, low), min(1.0, high)
+
+
 def area_figure(
-    draws: Sequence[Sequence[float]], right: Sequence[bool], *, resamples: int, rng: random.Random
+    draws: Sequence[Sequence[float]],
+    right: Sequence[bool],
+    *,
+    resamples: int,
+    rng: random.Random,
+    groups: Sequence[Hashable] | None = None,
 ) -> Figure | None:
     """Return the ROC-AUC of scores against right or wrong, averaged over draws of the scores.
 
@@ -126,6 +207,7 @@ def area_figure(
         resamples: Resamples of the preferences for the interval, MOST_AREA_RESAMPLES at most. A resample without a right and
             a wrong preference is drawn again.
         rng: Draws the resamples.
+        groups: As in `bootstrap`.
 
     Returns:
         None if all preferences are right, or all are wrong.
@@ -145,8 +227,9 @@ def area_figure(
     if value is None:
         return None
     estimates: list[float] = []
+    members = _members(groups, len(right))
     while len(estimates) < min(resamples, MOST_AREA_RESAMPLES):
-        estimate = mean(rng.choices(everything, k=len(right)))
+        estimate = mean(list(chain.from_iterable(rng.choices(members, k=len(members)))))
         if estimate is not None:
             estimates.append(estimate)
     low, high = percentiles(estimates)

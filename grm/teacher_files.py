@@ -2,17 +2,18 @@
 
     {"preference": id, "permutation": [1, 0], "text": judgement}       permutation[shown place] = index of the response
 
-`preference` is the id of a training preference, whose label decides whether the judgement is right. The text is what the
-teacher wrote, scores in the shown order; of a single response it is 1 (right) or 0, as in training, and the permutation may be
-left out. A preference may have several rows. Optional: "hinted" (true: the teacher was told the best response, so a right
-judgement is kept however easy the preference is). Other fields are ignored.
+`preference` is the id of a training preference, or file name and line number of one without (`train:7`); its label decides
+whether the judgement is right. The text is what the teacher wrote, scores in the shown order; of a single response it is 1
+(right) or 0, as in training, and the permutation may be left out. A preference may have several rows. Optional: "hinted" (true:
+the teacher was told the best response, so a right judgement is kept however easy the preference is). Other fields are ignored.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from grm.json_rows import JsonRow, printable, rows
+from grm.json_rows import JsonRow, printable
+from grm.opening import rows
 from grm.preferences import DataError, Preference
 
 
@@ -40,27 +41,32 @@ def load(path: Path, preferences: Iterable[Preference]) -> list[TeacherJudgement
     Raises:
         DataError: The file cannot be used; names file, line, field and remedy.
     """
-    sizes = {p.question.id: len(p.question.responses) for p in preferences}
-    judgements = list(_judgements(path, sizes))
+    named: dict[str, list[Preference]] = {}
+    for preference in preferences:
+        for name in {preference.line, preference.question.id} - {""}:
+            named.setdefault(name, []).append(preference)
+    judgements = list(_judgements(path, named))
     if not judgements:
         raise DataError(f"{printable(path)}: no rows; give one JSON object per line")
     return judgements
 
 
-def _judgements(path: Path, sizes: Mapping[str, int]) -> Iterator[TeacherJudgement]:
+def _judgements(path: Path, named: Mapping[str, Sequence[Preference]]) -> Iterator[TeacherJudgement]:
     for row in rows(path):
-        name = _preference(row, sizes)
+        question = _preference(row, named).question
         hinted = row.fields.get("hinted", False)
         if not isinstance(hinted, bool):
             raise row.error("hinted", f"is {hinted!r:.80}", "give true, false, or leave it out")
         text = row.filled("text", "give the judgement, as the teacher wrote it")
-        yield TeacherJudgement(preference=name, permutation=_permutation(row, sizes[name]), hinted=hinted, text=text)
+        yield TeacherJudgement(
+            preference=question.id, permutation=_permutation(row, len(question.responses)), hinted=hinted, text=text
+        )
 
 
-def _preference(row: JsonRow, sizes: Mapping[str, int]) -> str:
+def _preference(row: JsonRow, named: Mapping[str, Sequence[Preference]]) -> Preference:
     value = row.fields.get("preference")
     name = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if name not in sizes:
+    if name not in named:
         what = "is missing" if value is None else f"{value!r:.80} is the id of no training preference"
         raise row.error(
             "preference",
@@ -68,7 +74,10 @@ def _preference(row: JsonRow, sizes: Mapping[str, int]) -> str:
             'give an id of data.train (the field "id" of its row, else file name and line number as train:7), and see whether'
             " data.train_limit leaves it out",
         )
-    return name
+    if len(named[name]) > 1:
+        where = "stands in two files of that name"
+        raise row.error("preference", f"{name!r:.80} {where}", 'give the rows of data.train a field "id", and name that')
+    return named[name][0]
 
 
 def _permutation(row: JsonRow, n: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@
     guided_vote         sums the k_meta judgements with the highest meta scores
     weighted            sums all of them, each times the meta-RM's probability that it is right
     average, majority   to compare with
+    votes_due           how many votes more before the best can be sure: what early stopping asks for
     votes_needed        of k votes in turn, those after which the best cannot change
 
 Scores are in the preference's own order (`grm.judgement.unshuffle`). None is an unparsable judgement: it casts no vote. If no
@@ -11,7 +12,7 @@ judgement parses there is no result, which earns no credit. Pure functions.
 """
 
 from collections.abc import Callable, Sequence
-from math import exp, fsum, isnan, lcm
+from math import exp, floor, fsum, isnan, lcm
 from operator import add
 from typing import NamedTuple
 
@@ -97,19 +98,50 @@ def guided_vote(judgements: Sequence[Scores | None], meta: Sequence[float], k_me
     return vote(voters(judgements, meta, k_meta))
 
 
-def weighted(judgements: Sequence[Scores | None], meta: Sequence[float]) -> tuple[float, ...] | None:
-    """Return S*_i = sum over the parsed judgements of sigma(z) S_i, where z is the meta score, as a rule."""
+def weighted(judgements: Sequence[Scores | None], meta: Sequence[float], *, sharpness: float = 1.0) -> tuple[float, ...] | None:
+    """Return S*_i = sum over the parsed judgements of sigma(sharpness z) S_i, where z is the meta score, as a rule.
+
+    Sharpness 0 weighs all alike, as `vote` does; 1 by the meta-RM's probability; a high one lets those vote that it believes.
+    """
     order = ranked(meta, [scores is not None for scores in judgements])
     parsed = _parsed([judgements[index] for index in order])
-    weights = [_sigmoid(meta[index]) for index in order]
+    weights = [sigmoid(sharpness * meta[index]) for index in order]
     columns = zip(*parsed, strict=True)
     return tuple(fsum(w * s for w, s in zip(weights, column, strict=True)) for column in columns) if parsed else None
+
+
+def votes_due(cast: Sequence[Scores | None], left: int, *, low: float = 1, high: float = 10) -> int:
+    """Return how many of the votes that are left must be cast, n >= 2, before the single best response can be sure.
+
+        sure:       lead > left (high - low), where lead = S*_best - S*_i of the nearest other i
+        after t:    lead + t (high - low) > (left - t) (high - low), if all t are as good for the best as they can be
+        so          t = floor((left - lead / (high - low)) / 2) + 1, but 0 once it is sure, and `left` at most
+
+    Whoever casts so many, and asks again, casts `votes_needed` of the k votes, not one more, and gets the best response of all
+    k. Example, k = 8: 5 votes first, since a lead of 45 after five is above the 27 of three; if it is 20 then, 1 vote more.
+
+    Args:
+        cast: The votes so far; None is an unparsable one.
+        left: Votes that are not known yet. They may have any scores of low..high, or none.
+        low: The lowest score.
+        high: The highest.
+
+    Returns:
+        0..left; 0: no vote can change the best.
+
+    Raises:
+        ValueError: The votes are of a single response, which has no best: all of them count.
+    """
+    totals = vote(cast) or (0.0, 0.0)
+    if len(totals) < 2:
+        raise ValueError("votes of a single response cannot be sure early: each one moves its score")
+    return min(left, max(0, floor((left - _lead(totals) / (high - low)) / 2) + 1))
 
 
 def votes_needed(judgements: Sequence[Scores | None], *, low: float = 1, high: float = 10) -> int:
     """Return after how many of k votes, cast in turn, no votes in low..high that are left can change the single best response.
 
-        decided after j of k:   S*_best - S*_i > (k - j) (high - low)   for each i other than the best
+        sure after j of k:   S*_best - S*_i > (k - j) (high - low)   for each i other than the best
 
     An unparsable judgement takes its turn and changes nothing. k is returned where the last vote decides, or none.
     """
@@ -117,11 +149,15 @@ def votes_needed(judgements: Sequence[Scores | None], *, low: float = 1, high: f
     for cast, scores in enumerate(judgements, start=1):
         if scores is not None:
             totals = tuple(map(add, totals, scores)) if totals else scores
-        if len(totals) > 1:
-            first, second, *_ = sorted(totals, reverse=True)
-            if first - second > (k - cast) * (high - low):
-                return cast
+        if len(totals) > 1 and _lead(totals) > (k - cast) * (high - low):
+            return cast
     return k
+
+
+def _lead(totals: Sequence[float]) -> float:
+    """Return by how much the highest total is above the next."""
+    first, second, *_ = sorted(totals, reverse=True)
+    return round(first - second, EXACT)
 
 
 def agree(one: Scores, other: Scores) -> bool:
@@ -166,13 +202,14 @@ def guided_average(judgements: Sequence[Scores | None], meta: Sequence[float]) -
     return average(voters(judgements, meta, default_k_meta(len(judgements))))
 
 
+def sigmoid(z: float) -> float:
+    """Return sigma(z): the probability that the meta score z, a logit, stands for."""
+    return 1 / (1 + exp(-z)) if z >= 0 else exp(z) / (1 + exp(z))
+
+
 def _parsed(judgements: Sequence[Scores | None]) -> list[Scores]:
     parsed = [scores for scores in judgements if scores is not None]
     lengths = set(map(len, parsed))
     if len(lengths) > 1:
         raise ValueError(f"judgements of {sorted(lengths)} scores cannot vote together: all must be of one preference")
     return parsed
-
-
-def _sigmoid(z: float) -> float:
-    return 1 / (1 + exp(-z)) if z >= 0 else exp(z) / (1 + exp(z))

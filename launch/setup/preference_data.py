@@ -1,11 +1,13 @@
-"""The preferences of a run by source: loaded, their ids kept apart, and enough of them for what is to be done.
+"""The preferences of a run by source: loaded, told apart, and enough of them for what is to be done.
 
-data.train, data.heldout ─▶ PreferenceData each, sources mixed ─▶ ids that occur once ─▶ batches and splits that they can fill
+data.train, data.heldout ─▶ PreferenceData each, sources mixed ─▶ ids that occur once, no row in both ─▶ batches that they fill
+
+Nothing heavy is imported here: what is wrong with data is said before torch, Ray or an engine is loaded.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
@@ -13,9 +15,11 @@ from configs import laws
 from configs.load import ConfigError
 from configs.schema import Config
 from grm.benchmark_sets import PREFIX
+from grm.content import Overlap, overlap
 from grm.mixing import mixing_place
-from grm.preferences import Preference
-from grm.sources import default_names, load_mixed
+from grm.own_converters import split
+from grm.preferences import DataError, Preference, merged_names
+from grm.sources import SMALL_WORLD, across_sources, default_names, load_mixed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +41,9 @@ class PreferenceData:
     sources: Sequence[SourceData]
     """The sources, in order."""
     skipped: Mapping[str, int]
-    """Rows without a usable label, by reason."""
+    """Rows that cannot be used, by reason."""
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The first of them by reason, each by its place."""
 
     @cached_property
     def preferences(self) -> list[Preference]:
@@ -51,6 +57,43 @@ class PreferenceData:
         return f"{self.leaf}: {counts}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """The preferences of a run."""
+
+    train: PreferenceData
+    """What it trains on."""
+    heldout: PreferenceData
+    """What it is evaluated on."""
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """What of the held-out preferences is trained on."""
+        return overlap(self.train.preferences, self.heldout.preferences)
+
+
+def load_data(config: Config) -> RunData:
+    """Load all preferences of a run, and see that none is trained on and held out. Errors as of `load_training`."""
+    data = RunData(train=load_training(config), heldout=load_heldout(config, beside=config.data.train))
+    require_no_overlap(data)
+    require_unique_ids(data.train, data.heldout)
+    return data
+
+
+def describe_data(config: Config) -> str:
+    """Returns a line on the data of a run that is only planned: what there is of it, or what is wrong. Nothing is fetched."""
+    hub = [name for name in (*config.data.train, *config.data.heldout) if split(name)[1].startswith(("hf:", PREFIX))]
+    if hub:
+        return f"rows       not looked at, since {hub[0]} would be fetched"
+    try:
+        data = load_data(config)
+    except (ConfigError, DataError) as error:
+        return f"rows       cannot be used as they are: {error}"
+    skipped = sum(data.train.skipped.values()) + sum(data.heldout.skipped.values())
+    used = f"{len(data.train.preferences):,} to train on, {len(data.heldout.preferences):,} held out"
+    return f"rows       {used}, {skipped:,} skipped"
+
+
 def load_training(config: Config) -> PreferenceData:
     """Load the training preferences. DataError names file, line and field; ConfigError when there is none, or a source is a
     benchmark."""
@@ -59,7 +102,7 @@ def load_training(config: Config) -> PreferenceData:
             f"data.train: {benchmarks[0]} is a benchmark, and figures on it would mean nothing; evaluate on it only"
         )
     ids = default_names([*config.data.train, *config.data.heldout])
-    return _load("data.train", config.data.train, config.data.train_limit, ids, config.prompts.show)
+    return _load("data.train", config.data.train, config.data.train_limit, ids, config)
 
 
 def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
@@ -70,17 +113,48 @@ def load_heldout(config: Config, *, beside: Sequence[str]) -> PreferenceData:
         beside: The sources that their ids must be told from: those of the training preferences, if these are used too.
     """
     ids = default_names([*beside, *config.data.heldout])
-    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids, config.prompts.show)
+    return _load("data.heldout", config.data.heldout, config.data.heldout_limit, ids, config)
 
 
-def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str], show: Sequence[str]) -> PreferenceData:
+def _load(leaf: str, names: Sequence[str], limit: int, ids: Mapping[str, str], config: Config) -> PreferenceData:
     """Load all sources, mixed, up to `limit` preferences (0: all). Of a source beyond the limit one row at least is checked."""
-    loaded = load_mixed([(name, ids.get(name, "")) for name in names], limit=limit or None, show=show)
+    asked = [(name, ids.get(name, "")) for name in names]
+    loaded = load_mixed(asked, limit=limit or None, show=config.prompts.show, strict=config.data.strict)
+    loaded = across_sources(names, loaded)
     sources = [SourceData(name=name, preferences=own.preferences) for name, own in zip(names, loaded, strict=True)]
     skipped = sum((Counter(own.skipped) for own in loaded), Counter[str]())
+    named = merged_names(own.named for own in loaded)
     if not any(source.preferences for source in sources):
-        raise ConfigError(f"no usable preference in {', '.join(names)}: {dict(skipped) or 'they are empty'}")
-    return PreferenceData(leaf=leaf, sources=sources, skipped=dict(skipped))
+        why = "; ".join(
+            f"{count} x {reason}, the first at {named[reason][0]}" for reason, count in skipped.items() if reason in named
+        )
+        raise ConfigError(f"{leaf}: no usable preference in {', '.join(names)}: {why or 'they are empty'}")
+    return PreferenceData(leaf=leaf, sources=sources, skipped=dict(skipped), named=named)
+
+
+def require_no_overlap(data: RunData) -> None:
+    """ConfigError when a held-out row is trained on: found by query and responses, whatever the ids and files are."""
+    found = data.overlap.rows
+    if found:
+        first, second = found[0]
+        heldout = len(data.heldout.preferences)
+        raise ConfigError(
+            f"data.heldout: {len(found)} of {heldout} preferences stand in data.train too, by content: the first are {first!r}"
+            f" and {second!r}; leave them out of one: python launch/data.py convert TRAIN --without HELDOUT --out NEW"
+        )
+
+
+def overlap_notes(data: RunData) -> list[str]:
+    """Returns a sentence where held-out queries are trained on with other responses. None of the small world's own: it has few
+    queries, and its held-out items are others by what the responses say (`grm.tiny_world`)."""
+    shared = data.overlap.queries
+    if not shared or all(source.name.startswith(SMALL_WORLD) for source in data.heldout.sources):
+        return []
+    first, second = shared[0]
+    return [
+        f"data.heldout: {len(shared)} of {len(data.heldout.preferences)} queries stand in data.train too, with other responses:"
+        f" the first are {first!r} and {second!r}; figures on them may be too good"
+    ]
 
 
 def require_unique_ids(*data: PreferenceData) -> None:
@@ -99,7 +173,8 @@ def require_unique_ids(*data: PreferenceData) -> None:
     name, (first, second) = next(iter(repeated.items()))
     raise ConfigError(
         f"preference id {name!r} occurs twice, in {first} and in {second} ({len(repeated)} such ids): held-out rows must not be"
-        " trained on, and a label is found by its id; leave rows out of one of them, or make the ids unique"
+        " trained on, and a label is found by its id; leave rows out of one of them, or give the rows the ids of their content:"
+        " python launch/data.py convert FILE --new-ids --out NEW"
     )
 
 

@@ -67,6 +67,30 @@ def test_rmb_has_pairs_and_lists() -> None:
         assert text in many.question.query
 
 
+RMB_QUERY = "User: Rephrase 0.\n\nAssistant: Which way?\n\nUser: Politely."
+ASKED: dict[Converter, tuple[dict[str, Any], str]] = {
+    benchmark_sets.reward_bench: (benchmark_files.reward_bench("math-prm", 3), "Say hi to math-prm, 3."),
+    benchmark_sets.ppe_preference: (benchmark_files.ppe_preference("model_b"), "Which one, 0?"),
+    benchmark_sets.ppe_correctness: (benchmark_files.ppe_correctness(), "What is 0 + 1?"),
+    benchmark_sets.rmb_pair: (benchmark_files.rmb(0), RMB_QUERY),
+    benchmark_sets.rmb_best_of_n: (benchmark_files.rmb(0, losers=2), RMB_QUERY),
+    benchmark_sets.realmistake: (benchmark_files.realmistake("error"), "Is it so?"),
+}
+
+
+@pytest.mark.parametrize("convert", ASKED)
+def test_the_query_is_what_was_asked_and_no_more(convert: Converter) -> None:
+    """No label and no response stands in it."""
+    fields, query = ASKED[convert]
+    asked = {item.question.query for item in converted(convert, fields) if isinstance(item, Preference)}
+    assert asked == {query}
+
+
+def test_no_benchmark_is_left_out_above() -> None:
+    known = {each.convert for each in benchmark_sets.BENCHMARKS.values()} | {f for _, f in benchmark_sets.RMB_SETS.values()}
+    assert known == set(ASKED)
+
+
 @pytest.mark.parametrize("field", ["label", "error_label"])
 def test_realmistake_is_right_where_there_is_no_error(field: str) -> None:
     for label, expected in (("no_error", 1), ("error", 0)):

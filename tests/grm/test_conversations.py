@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm.escaping import escape_frame
-from grm.preferences import CONTEXTS_DIFFER, DataError, Loaded, conversation
+from grm.preferences import CONTEXTS_DIFFER, DataError, Loaded, conversation, turns_of
 from grm.sources import load
 
 TURN = re.compile(r"^[ \t>#*_\-]*(user|human|assistant|system|reviewer)[*_ \t]*:", re.MULTILINE | re.IGNORECASE)
@@ -150,3 +150,29 @@ def test_of_a_longer_conversation_the_last_answers_are_the_responses(tmp_path: P
 def test_conversations_that_cannot_be_used_are_refused(tmp_path: Path, row: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, row)
+
+
+CONTENTS = st.sampled_from(["So.", "Why?\n\nNote: x", *FORGED.values()])
+
+
+@given(first=CONTENTS, more=st.lists(st.tuples(CONTENTS, CONTENTS), min_size=1, max_size=3))
+def test_the_turns_of_user_and_assistant_are_found_again(first: str, more: list[tuple[str, str]]) -> None:
+    """As a scalar reward model needs them; what is escaped stays escaped, so no content adds a turn."""
+    turns = [("user", first)] + [turn for answer, ask in more for turn in (("assistant", answer), ("user", ask))]
+    query = conversation(turns)
+    found = turns_of(query)
+    assert [role for role, _ in found] == [role for role, _ in turns]
+    assert "\n\n".join(f"{role.capitalize()}: {text}" for role, text in found) == query
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [("user", "Why?")],
+        [("system", "Be brief."), ("user", "Why?")],
+        [("user", "Why?"), ("assistant", "So."), ("tool", "42"), ("user", "And?")],
+        [("user", "Why?"), ("user", "Well?"), ("user", "Now?")],
+    ],
+)
+def test_any_other_query_is_one_message(turns: list[tuple[str, str]]) -> None:
+    assert turns_of(conversation(turns)) == [("user", conversation(turns))]

@@ -56,10 +56,10 @@ def test_blank_lines_are_skipped_and_lone_surrogates_replaced(tmp_path: Path) ->
         ({"prompt": "2 + 2?"}, "field 'completion': is missing; give the answer to be learnt"),
         ({**GOOD, "completion": ["4"]}, "field 'completion': is ['4']; give the answer to be learnt"),
         ({**GOOD, "completion": ""}, "field 'completion': is empty; give the answer to be learnt, or remove the row"),
-        ({**GOOD, "completion": None}, "field 'completion': is None; give the answer to be learnt"),
+        ({**GOOD, "completion": None}, "field 'completion': is null; give the answer to be learnt"),
         ({"prompt": "2 + 2?", "response": ""}, "field 'response': is empty; give the answer to be learnt, or remove the row"),
         ("[1]", "is [1], not an object; give one JSON object per line"),
-        ('{"prompt": ', "not JSON (Expecting value: line 1 column 12 (char 11)); give one JSON object per line"),
+        ('{"prompt": ', "not JSON (Expecting value at column 12); give one JSON object per line"),
     ],
 )
 def test_a_bad_row_is_named_by_line_field_and_remedy(tmp_path: Path, row: object, message: str) -> None:
@@ -89,7 +89,7 @@ def test_a_conversation_without_an_answer_is_refused(tmp_path: Path, row: object
     assert str(caught.value) == f"{path}:2: field 'messages': does not end in an answer; {remedy}"
 
 
-@pytest.mark.parametrize("message", [{"role": "user"}, {"role": "assistant", "content": ["4"]}, "Hi"])
+@pytest.mark.parametrize("message", [{"role": "user"}, {"role": "assistant", "content": 4}, "Hi"])
 def test_a_malformed_message_is_shown(tmp_path: Path, message: object) -> None:
     path = write(tmp_path, {"messages": [{"role": "user", "content": "2 + 2?"}, message]})
     with pytest.raises(DataError) as caught:

@@ -51,6 +51,14 @@ def test_a_preference_judged_in_both_orders_counts_the_mean_of_the_two() -> None
     assert (figures["greedy"].rows, figures["greedy"].high <= 1) == (6, True)
 
 
+def test_a_length_that_nobody_counted_is_no_length_of_0() -> None:
+    """A served judge need not say how many tokens it wrote."""
+    silent = item("a", sample((9, 2), tokens=0), sample((9, 2), tokens=0))
+    assert not {"tokens", "vote_tokens"} & values([silent]).keys()
+    told = item("b", sample((9, 2), tokens=30), sample((9, 2), tokens=50))
+    assert [values([silent, told])[name] for name in ("tokens", "vote_tokens")] == [30, 50]
+
+
 def test_each_order_counts_in_its_own_place() -> None:
     figures = rows(PAIRS)[-1].figures
     assert figures["position_1"].value == pytest.approx((1 + 1 + 0 + 1 / 2 + 1 / 2 + 1) / 6)

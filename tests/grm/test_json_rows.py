@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm import instructions, json_rows
+from grm import instructions, opening
 from grm.preferences import DataError
 from grm.sources import load
 
@@ -24,12 +24,13 @@ def write(folder: Path, *rows: object) -> str:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"data\.jsonl: no rows; give one JSON object per line"),
-        (b"\n \n", "no rows"),
+        (b"", r"data\.jsonl: is empty, no rows; give one JSON object per line"),
+        (b"\n \n", "is empty, no rows"),
         (b'\n{"prompt": "q"', r"data\.jsonl:2: not JSON \("),
-        (b"prompt,chosen,rejected\n", r"data\.jsonl:1: not JSON"),
-        (b'[\n{"prompt": "q"}]', r"data\.jsonl:1: not JSON"),
-        (b"{}\xff", r"data\.jsonl:1: not UTF-8 at byte 2 of the line; save it as UTF-8"),
+        (b"prompt,chosen,rejected\n", "is empty, no rows"),
+        (b'[\n{"prompt": "q"}]', r"data\.jsonl:2: field 'responses': is missing"),
+        (b'[\n{"prompt": "q"}', r"data\.jsonl:2: not JSON \(the file ends inside the list"),
+        (b"{}\xff", r"data\.jsonl:1: not UTF-8 at byte 2 of the line \('ÿ' in Latin-1\); save it as UTF-8, as `iconv"),
         (b"[" * 100_000, r"data\.jsonl:1: not JSON"),
         (b'{"preferred": ' + b"9" * 5000 + b"}", r"data\.jsonl:1: not JSON"),
     ],
@@ -44,7 +45,7 @@ def test_a_file_that_is_no_jsonl_is_refused(tmp_path: Path, content: bytes, mess
 def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl: no such file; give a path, tiny:<seed>:<count>, hf:"):
         load(str(tmp_path / "none.jsonl"))
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"holds no data files; give \.jsonl, \.json, \.csv or \.parquet"):
         load(str(tmp_path))
     for name in ("\x1b[2J\u202e\n.jsonl", "nul \x00", "x" * 300):
         with pytest.raises(DataError) as caught:
@@ -53,7 +54,7 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end_is_read_up_to_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_rows, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr(opening, "LONGEST_LINE", 1 << 20)
     with open(write(tmp_path, PAIR), "r+b") as file:
         file.seek(0, os.SEEK_END)
         file.write(b'{"prompt": "')

@@ -1,8 +1,24 @@
 """Benchmarks averaged as the paper averages them; the worked numbers are its own sections (arXiv:2504.02495 v3)."""
 
+from random import Random
+
 import pytest
 
-from grm.macro import OVERALL, PPE_CORRECTNESS, REALMISTAKE, REWARD_BENCH, RMB, Figures, Mean, Pool, macro, missing, subsets
+from grm.macro import (
+    OVERALL,
+    PPE_CORRECTNESS,
+    REALMISTAKE,
+    REWARD_BENCH,
+    RMB,
+    Figures,
+    Mean,
+    Pool,
+    macro,
+    macro_of_values,
+    mean,
+    missing,
+    subsets,
+)
 from grm.statistics import Figure
 
 
@@ -79,3 +95,19 @@ def test_without_one_of_its_subsets_a_benchmark_has_no_figure() -> None:
 def test_reward_bench_has_its_23_subsets_and_realmistake_its_six_sets() -> None:
     assert len(set(subsets(REWARD_BENCH))) == 23
     assert len(set(subsets(REALMISTAKE))) == 6
+
+
+def test_an_interval_of_shares_ends_at_0() -> None:
+    """0 and 1/4 (0 to 3/4): half the width of the second, halved, is 0.1875, which is more than the mean, 1/8."""
+    first, second = (Figure(value=v, low=0.0, high=high, rows=4) for v, high in ((0.0, 0.0), (0.25, 0.75)))
+    joint = mean([first, second])
+    assert (joint.value, joint.low, joint.high, joint.rows) == (0.125, 0.0, pytest.approx(0.3125), 8)
+    assert mean([second]) == second, "one subset has its own interval, symmetric or not"
+
+
+def test_a_whole_that_is_all_right_is_as_sure_as_its_prompts_are_many() -> None:
+    """Ten prompts in both parts: Wilson of 10 of 10 begins at 10 / (10 + 1.96^2)."""
+    group = Mean(name="both", parts=(Pool(name="a", subsets=("a",)), Pool(name="b", subsets=("b",))))
+    values = [(subset, f"q{i}", 1.0) for i in range(10) for subset in "ab"]
+    joint = macro_of_values(group, values, resamples=20, rng=Random(0))
+    assert joint == Figure(value=1.0, low=pytest.approx(0.722, abs=0.0005), high=1.0, rows=20)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grm.content import content_id
 from grm.preferences import NOT_VERIFIABLE, TWO_BEST, DataError, Loaded, Preference, Question
 from grm.sources import load
 
@@ -33,7 +34,7 @@ def test_scores_with_one_best(tmp_path: Path) -> None:
     row = {"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 4.5, 4]}
     (preference,) = read(tmp_path, row).preferences
     assert preference.label == 1
-    assert preference.question.id == "data:1"
+    assert preference.question.id == content_id(preference.question)
     assert preference.subset == ""
 
 
@@ -45,8 +46,9 @@ def test_ties_for_the_best_are_skipped_and_counted(tmp_path: Path) -> None:
 
 
 def test_single_responses_with_a_verdict(tmp_path: Path) -> None:
-    rows = [{"prompt": "q", "responses": ["a"], "scores": [score]} for score in (1, 0, 1.0)]
-    assert [preference.label for preference in read(tmp_path, *rows).preferences] == [1, 0, 1]
+    rows = [{"prompt": f"q{i}", "responses": ["a"], "scores": [score]} for i, score in enumerate((1, 0, 1.0, True, "0"))]
+    found = {preference.question.query: preference.label for preference in read(tmp_path, *rows).preferences}
+    assert found == {"q0": 1, "q1": 0, "q2": 1, "q3": 1, "q4": 0}
 
 
 def test_single_responses_with_ratings_are_not_verdicts_even_where_they_are_1(tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_single_responses_with_ratings_are_not_verdicts_even_where_they_are_1(tm
 
 def test_messages_replace_the_prompt(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?")]
-    row = {**PAIR, "messages": [{"role": role, "content": content} for role, content in turns]}
+    row = {**PAIR, "prompt": "Why?", "messages": [{"role": role, "content": content} for role, content in turns]}
     (preference,) = read(tmp_path, row).preferences
     assert preference.question.query == "System: Be brief.\n\nUser: Hi\n\nAssistant: Hello\n\nUser: Why?"
 
@@ -138,39 +140,39 @@ def without(field: str) -> dict[str, object]:
         ({**PAIR, "responses": "4"}, "field 'responses': is '4'"),
         ({**PAIR, "responses": ["4", ""]}, r"field 'responses\[1\]': is empty; .* remove the row"),
         ({**PAIR, "responses": ["4", " \n"]}, r"field 'responses\[1\]': is empty"),
-        ({**PAIR, "responses": ["4", None]}, r"field 'responses\[1\]': is None"),
+        ({**PAIR, "responses": ["4", None]}, r"field 'responses\[1\]': is null"),
         ({**PAIR, "preferred": 2}, r"field 'preferred': is 2, out of range; 2 responses: give 0\.\.1"),
         ({**PAIR, "preferred": -1}, "field 'preferred': is -1, out of range"),
         ({**PAIR, "preferred": 10**30}, "field 'preferred': is a number of absurd size, out of range"),
         ({**PAIR, "preferred": [0, 1]}, r"field 'preferred': is \[0, 1\]; name the one best"),
-        ({**PAIR, "preferred": True}, "field 'preferred': is True; give the index"),
-        ({**PAIR, "preferred": "0"}, "field 'preferred': is '0'; give the index"),
-        ({**PAIR, "preferred": 0.0}, r"field 'preferred': is 0\.0; give the index"),
+        ({**PAIR, "preferred": True}, "field 'preferred': is true; give the index"),
+        ({**PAIR, "preferred": "best"}, "field 'preferred': is 'best'; give the index"),
+        ({**PAIR, "preferred": 0.5}, r"field 'preferred': is 0\.5; give the index"),
+        ({**PAIR, "preferred": "C"}, "field 'preferred': is 'C', out of range"),
         ({**PAIR, "responses": ["4"]}, r"field 'preferred': has no meaning for a single response; give scores"),
         ({**PAIR, "scores": [1, 0]}, "field 'preferred': stands beside 'scores'; give one of them"),
         (without("preferred"), "field 'scores': is missing; give one number per response, or 'preferred'"),
         ({**without("preferred"), "scores": 3}, "field 'scores': is 3"),
         ({**without("preferred"), "scores": [1]}, "field 'scores': has 1 numbers for 2 responses"),
-        ({**without("preferred"), "scores": [1, "0"]}, "field 'scores': holds '0'; give numbers"),
-        ({**without("preferred"), "scores": [1, True]}, "field 'scores': holds True; give numbers"),
-        ({**without("preferred"), "scores": [1, None]}, "field 'scores': holds None; give numbers"),
+        ({**without("preferred"), "scores": [1, "low"]}, "field 'scores': holds 'low'; give numbers"),
+        ({**without("preferred"), "scores": [1, None]}, "field 'scores': holds null; give numbers"),
         ({**without("preferred"), "scores": [1, float("nan")]}, "field 'scores': holds nan; give finite"),
         ({**without("preferred"), "scores": [1, float("inf")]}, "field 'scores': holds inf; give finite"),
         ({**PAIR, "id": ""}, "field 'id': is ''; give text or an integer"),
         ({**PAIR, "id": 1.5}, r"field 'id': is 1\.5"),
-        ({**PAIR, "id": True}, "field 'id': is True"),
-        ({**PAIR, "subset": 3}, "field 'subset': is 3; give text or leave it out"),
+        ({**PAIR, "id": True}, "field 'id': is true"),
         ({**PAIR, "messages": []}, r"field 'messages': is \[\]"),
         ({**PAIR, "messages": "hi"}, "field 'messages': is 'hi'"),
         ({**PAIR, "messages": [{"role": "user"}]}, r"field 'messages': holds .*; each message is"),
         ({**PAIR, "messages": ["hi"]}, "field 'messages': holds 'hi'"),
-        ({**PAIR, "messages": [{"role": "user", "content": " "}]}, "field 'messages': has no text"),
-        ({"prompt": "q", "chosen": "a"}, "field 'rejected': is missing; give a response"),
+        ({**without("prompt"), "messages": [{"role": "user", "content": " "}]}, "field 'messages': has no text"),
+        ({**PAIR, "messages": [{"role": "user", "content": "3 + 3?"}]}, "field 'messages': says something else than 'prompt'"),
+        ({"prompt": "q", "chosen": "a"}, "field 'rejected': is missing; give the response as text"),
         ({"prompt": "q", "chosen": "", "rejected": "b"}, "field 'chosen': is empty"),
         ({"prompt": "q", "chosen": ["a"], "rejected": "b"}, "field 'chosen': holds 'a'; each message is"),
         ([1, 2], r"data\.jsonl:2: is \[1, 2\], not an object"),
         ("text", "is 'text', not an object"),
-        (None, "is None, not an object"),
+        (None, "is null, not an object"),
         ({**PAIR, "id": "x" * 1001}, "field 'id': has 1001 characters, 1000 are the most; give a shorter one"),
         ({**PAIR, "subset": "x" * 1001}, "field 'subset': has 1001 characters"),
         ({**PAIR, "responses": ["x"] * 1001}, "field 'responses': has 1001 texts, 1000 are the most; remove some"),

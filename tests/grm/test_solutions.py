@@ -96,5 +96,3 @@ def test_a_verdict_that_is_none_is_named_with_its_row(copy: Path) -> None:
 def test_a_form_of_a_set_is_loaded_from_its_repository() -> None:
     assert hf_sets.repository("nvidia/OpenMathInstruct-1:pairs") == "nvidia/OpenMathInstruct-1"
     assert hf_sets.parts("nvidia/OpenMathInstruct-1:pairs@v1") == ("nvidia/OpenMathInstruct-1:pairs", "", "v1")
-    with pytest.raises(DataError, match="hf:NCSOFT/offsetbias:pairs: not a set with a known schema"):
-        load("hf:NCSOFT/offsetbias:pairs")

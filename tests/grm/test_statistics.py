@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm.statistics import Figure, area_figure, auc, auc_within, bootstrap, mean_figure, percentiles, wilson
+from grm.statistics import Figure, area_figure, auc, auc_within, bootstrap, mean_figure, percentiles, share_figure, wilson
 
 
 def area_of(draws: Sequence[Sequence[float]], right: Sequence[bool], resamples: int = 50) -> Figure | None:
@@ -19,6 +19,26 @@ def test_a_mean() -> None:
     figure = mean_figure([1.0] * 30 + [0.0] * 70, resamples=1000, rng=random.Random(0))
     assert (figure.value, figure.rows) == (0.3, 100)
     assert (figure.low, figure.high) == (pytest.approx(0.3 - 0.09, abs=0.015), pytest.approx(0.3 + 0.09, abs=0.015))
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.839, 1.0), (0.0, 0.0, 0.161)])
+def test_twenty_of_twenty_are_no_certainty(value: float, low: float, high: float) -> None:
+    """Every resample of them is the same. Wilson: 20 / (20 + 1.96^2) = 0.839."""
+    figure = share_figure([value] * 20, resamples=50, rng=random.Random(0))
+    assert (figure.value, figure.rows) == (value, 20)
+    assert (figure.low, figure.high) == (pytest.approx(low, abs=0.0005), pytest.approx(high, abs=0.0005))
+
+
+def test_preferences_of_one_prompt_are_one_trial() -> None:
+    """6 right of 8, all of one prompt: Wilson of one trial is (0.75 + 1.92 -+ 1.96 sqrt(0.1875 + 0.96)) / 4.84."""
+    figure = share_figure([1.0] * 6 + [0.0] * 2, resamples=50, rng=random.Random(0), groups=["q"] * 8)
+    assert (figure.low, figure.high) == (pytest.approx(0.118, abs=0.001), pytest.approx(0.985, abs=0.001))
+
+
+def test_other_shares_have_the_interval_of_a_mean() -> None:
+    values = [1.0, 0.5, 0.0, 1.0]
+    both = [each(values, resamples=50, rng=random.Random(0)) for each in (share_figure, mean_figure)]
+    assert both[0] == both[1]
 
 
 def test_an_area_is_averaged_over_the_draws() -> None:
@@ -149,3 +169,16 @@ def test_the_interval_of_a_share_by_wilson() -> None:
     assert low == pytest.approx(0.0, abs=1e-12)
     assert high == pytest.approx(1.96**2 / (10 + 1.96**2))
     assert wilson(1.0, 10) == pytest.approx((1 - high, 1.0))
+
+
+def test_values_of_one_group_are_drawn_together() -> None:
+    """Ten groups of nine equal values each are ten observations."""
+    values, groups = [float(i % 2) for i in range(10) for _ in range(9)], [str(i) for i in range(10) for _ in range(9)]
+    alone = bootstrap(values, resamples=500, rng=random.Random(0))
+    together = bootstrap(values, resamples=500, rng=random.Random(0), groups=groups)
+    ten = bootstrap(values[::9], resamples=500, rng=random.Random(0))
+    assert together == ten
+    assert together[1] - together[0] > 2 * (alone[1] - alone[0])
+    assert bootstrap(values, resamples=50, rng=random.Random(0), groups=list(range(90))) == bootstrap(
+        values, resamples=50, rng=random.Random(0)
+    )

@@ -1,6 +1,7 @@
 """Files of a teacher's judgements: what a row says, and what is refused and how."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,15 @@ def test_a_row_is_a_judgement_of_a_preference_in_an_order(tmp_path: Path) -> Non
         TeacherJudgement(preference="lone", permutation=(0,), hinted=False, text="t"),
         TeacherJudgement(preference="lone", permutation=(0,), hinted=False, text="u"),
     ]
+
+
+def test_a_preference_without_an_id_is_named_by_file_and_line(tmp_path: Path) -> None:
+    plain = replace(PAIR, line="train:7")
+    (judgement,) = load(write(tmp_path, GOOD | {"preference": "train:7"}), [plain, LONE])
+    assert judgement.preference == "7", "its id, by which its label is found"
+    other = replace(LONE, line="train:7")
+    with pytest.raises(DataError, match="field 'preference': 'train:7' stands in two files of that name; give the rows of"):
+        load(write(tmp_path, GOOD | {"preference": "train:7"}), [plain, other])
 
 
 @pytest.mark.parametrize(

@@ -226,3 +226,9 @@ def test_judgements_agree_on_a_single_best_alone() -> None:
     assert not agree((5, 5), (5, 5)), "a tie names no best"
     assert not agree((9, 9, 1), (9, 2, 1))
     assert agree((1, 2, 3), (4, 4, 5))
+
+
+def test_weights_are_all_alike_at_no_sharpness_and_follow_belief_at_a_high_one() -> None:
+    judgements, meta = [(8, 6), (2, 9), None, (10, 5)], [1.0, -1.0, math.nan, 2.0]
+    assert weighted(judgements, meta, sharpness=0.0) == (10.0, 10.0), "half of the plain vote"
+    assert weighted(judgements, meta, sharpness=100.0) == pytest.approx((18, 11)), "those with z > 0 alone"

@@ -11,6 +11,7 @@ They are readable by their user alone, whatever the umask says.
 import errno
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -35,6 +36,16 @@ def write(path: Path, content: str | bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a new name for a file of ours, or a copy where the file system has no hard links. FileNotFoundError without it."""
+    try:
+        os.link(source.resolve(strict=True), target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def open_to_append(path: Path, *, buffering: int = -1) -> TextIO:

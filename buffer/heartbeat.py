@@ -80,6 +80,7 @@ class Heartbeat:
         self._client = connect(address, timeout_s=max(5.0, every_s))
         self._space = Namespace(self._client, address.run_id)
         self._activity, self._progressed_at = IDLE, time.monotonic()
+        self._last = b""  # as it lies on the server
         self.version = self.done = 0
         self._ended = threading.Event()
         self._send()
@@ -105,10 +106,11 @@ class Heartbeat:
         return self._stuck_s >= self._hang_s
 
     def stop(self) -> None:
-        """Send no further heartbeats, and remove the last one."""
+        """Send no further heartbeats, and remove the last one, unless another process has sent one under this name since.
+        Harmless when repeated."""
         self._ended.set()
         self._thread.join(self._every_s + 30.0)
-        _remove(self._space, self._name)
+        _remove(self._space, self._name, self._last)
         self._client.close()
 
     @property
@@ -135,7 +137,7 @@ class Heartbeat:
             "done": self.done,
             "stacks": self._stacks,
         }
-        self._space.run("heartbeat", [HEARTBEATS], self._name, json.dumps(report))
+        self._last = self._space.run("heartbeat", [HEARTBEATS], self._name, json.dumps(report))
 
 
 def last_heartbeats(client: redis.Redis, run_id: str) -> dict[str, LastHeartbeat]:
@@ -151,11 +153,12 @@ def last_heartbeats(client: redis.Redis, run_id: str) -> dict[str, LastHeartbeat
 
 def remove_heartbeat(client: redis.Redis, run_id: str, name: str) -> None:
     """Remove the heartbeat of a process that was ended from outside."""
-    _remove(Namespace(client, run_id), name)
+    _remove(Namespace(client, run_id), name, b"")
 
 
-def _remove(space: Namespace, name: str) -> None:
-    space.run("heartbeat", [HEARTBEATS], name, "")
+def _remove(space: Namespace, name: str, heartbeat: bytes) -> None:
+    """`heartbeat`: only if it is still this one; b"": whichever there is."""
+    space.run("remove_heartbeat", [HEARTBEATS], name, heartbeat)
 
 
 def _read(name: bytes, value: bytes, now: float) -> LastHeartbeat | None:

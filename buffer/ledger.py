@@ -169,10 +169,10 @@ class Ledger:
         keys = ["outstanding", "outcomes", EXPERIENCE, "incarnation"]
         self._space.run("release", keys, GRPO, self._incarnation, outcome, len(groups), *groups, *entries)
 
-    def acknowledge(self, entries: Sequence[str]) -> None:
-        """Acknowledge trained entries once the checkpoint of this version, which holds their gradient, is on disk (I3)."""
-        keys = [EXPERIENCE, "unsaved", "incarnation", "version", "saved"]
-        self._space.run("acknowledge", keys, GRPO, self._incarnation, *entries)
+    def acknowledge(self, version: int, entries: Sequence[str]) -> None:
+        """Acknowledge trained entries once the checkpoint of `version`, which holds their gradient, is on disk (I3)."""
+        keys = [EXPERIENCE, "unsaved", "incarnation", "saved"]
+        self._space.run("acknowledge", keys, GRPO, self._incarnation, version, *entries)
 
     def recover(self, version: int, trained: Sequence[str], regained: Mapping[int, int]) -> tuple[int, int]:
         """Go back to the learner's checkpoint. Called at every start of the learner, also after a crash.

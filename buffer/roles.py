@@ -5,6 +5,7 @@
     reward     claims `rollouts`, adds to `experience`
     learner    claims `experience`, keeps the accounts, announces its weights
     meta-rm    claims `experience`, counts what it skips
+    server     the cohorts of a reward server, which no run has
 
 A right is some commands on some keys. The server checks every call, also those inside a script. In addition EVALSHA requires
 rights on each key that a script is given, so these keys form a right of their own, which allows nothing else. Two consumer
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, get_args
 
-Role = Literal["driver", "rollout", "reward", "learner", "meta-rm"]
+Role = Literal["driver", "rollout", "reward", "learner", "meta-rm", "server"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -36,13 +37,13 @@ _DRIVER = "~spct:* +@all -@admin -@dangerous -@scripting +eval +evalsha +script|
 
 
 def _reader(source: str) -> tuple[Right, ...]:
-    """Rights to claim from a stream, add dead letters, and send heartbeats, which only the driver reads."""
+    """Rights to claim from a stream, add dead letters, and send heartbeats, of which a process removes its own."""
     return (
         Right(_CLAIM, source),
         Right("get setex exists", "request:*"),  # not `set`: what is kept there shall expire
         Right("xadd", "dead"),
         Right("hincrby", "outcomes"),
-        Right("hset hdel", "heartbeats"),
+        Right("hget hset hdel", "heartbeats"),
     )
 
 
@@ -66,12 +67,18 @@ _RIGHTS: Mapping[Role, tuple[Right, ...]] = {
         Right("zadd zrem zscore zrange", "outstanding unsaved"),
         Right("hmget", "outcomes"),
         Right("get incr", "incarnation"),
+        Right("hset hdel hgetall", "arrivals"),
     ),
     "meta-rm": (
         *_reader("experience"),
         Right("xlen", "experience"),
         Right("hmget", "outcomes"),
         Right("", "outstanding"),  # passed to dead_letter.lua: what only the meta-RM cannot use stays outstanding
+    ),
+    "server": (
+        Right("hget hmget hset hsetnx hdel hexists hkeys hgetall hincrby expire rename", "cohort:* seats:*"),
+        Right("zadd zrem zcount zremrangebyscore zrange zrangebyscore", "open-cohorts"),
+        Right("hset hgetall", "metrics-of-nodes"),
     ),
 }
 

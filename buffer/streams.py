@@ -131,6 +131,7 @@ class Consumer:
         self._sweep_s = SWEEP_S if claim_timeout_s is None else min(SWEEP_S, claim_timeout_s)
         self._max_deliveries = max_deliveries
         self._swept_at = time.monotonic()
+        self._sweep_from = b"0-0"  # where the next look for lapsed claims begins: one looks at a part of them
         self.incarnation: int | None = None
 
     def claim(self, count: int, *, block_s: float, workers: int = 1) -> list[Entry]:
@@ -210,11 +211,20 @@ class Consumer:
         """Return the rows claimed now and, if there are none, the last id that was ever claimed."""
         due = self._timeout_s is not None and time.monotonic() - self._swept_at > self._timeout_s
         timeout_ms = "" if self._timeout_s is None else max(1, round(self._timeout_s * 1000))
-        args = (self._consumer_group, self._name, timeout_ms, count, "lapsed" if due else "new", REQUEST_S, workers)
+        args = (
+            self._consumer_group,
+            self._name,
+            timeout_ms,
+            count,
+            "lapsed" if due else "new",
+            REQUEST_S,
+            workers,
+            self._sweep_from,
+        )
         keys, fence = [self._stream, self._space.request()], []
         if self.incarnation is not None:
             keys, fence = [*keys, "incarnation"], [self.incarnation]
-        rows, last_id = self._space.run("claim", keys, *args, *fence)
+        rows, last_id, self._sweep_from = self._space.run("claim", keys, *args, *fence)
         if due or not rows:
             self._swept_at = time.monotonic()
         return rows, last_id

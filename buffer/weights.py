@@ -7,15 +7,13 @@ them before use, so stale or torn weights never reach an engine.
 """
 
 import hashlib
-import os
-import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -176,21 +174,15 @@ def _read_only(name: str, array: Array, dtype: str) -> Array:
 def _checksum(
     version: int, arrays: Mapping[str, Array], dtypes: Mapping[str, str], adapters: AdapterShape | None = None
 ) -> str:
-    """Return blake2b over the version, the adapters' shape and, in order of name, each array's name, dtypes, shape and CRC-32.
+    """Return blake2b over the version, the adapters' shape and, in order of name, each array's name, dtypes, shape and xxh3.
 
-    It protects against accidents, not against attacks. It runs at several GB/s, in threads (zlib releases the GIL).
+    It protects against accidents, not against attacks. It runs at 10 GB/s and more, and lets other threads run.
     """
     total = hashlib.blake2b(str(version).encode(), digest_size=16)
     if adapters is not None:
         total.update(repr(adapters).encode())
-    names = sorted(arrays)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        sums = pool.map(_crc32, (arrays[name] for name in names))
-        for name, crc in zip(names, sums, strict=True):
-            array = arrays[name]
-            total.update(f"\n{name}\n{dtypes.get(name)}\n{array.dtype.str}\n{array.shape}\n{crc}".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest = xxhash.xxh3_64_hexdigest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        total.update(f"\n{name}\n{dtypes.get(name)}\n{array.dtype.str}\n{array.shape}\n{digest}".encode())
     return total.hexdigest()
-
-
-def _crc32(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)

@@ -1,6 +1,6 @@
 -- KEYS version, outstanding, unsaved, outcomes, incarnation; ARGV incarnation, version, trained groups.
--- Version v + 1 is published: its groups leave 'outstanding' for 'unsaved', where they stay until a checkpoint holds
--- them. A second run of the same call finds the version there and the groups gone, and changes nothing.
+-- Version v + 1 is trained, and on its way to the workers: its groups leave 'outstanding' for 'unsaved', where they stay
+-- until a checkpoint holds them. A second run of the same call finds the version there and the groups gone, and changes nothing.
 -- include fenced
 local refusal = fenced(KEYS[5], ARGV[1])
 if refusal then

@@ -1,13 +1,14 @@
 -- Claims up to count entries: new ones, or ones whose claim has lapsed.
 -- KEYS stream, request and, for a learner, incarnation; ARGV consumer group, consumer, claim timeout in ms ('' if no other
 -- consumer may claim), count, what to look for first ('new' or 'lapsed'), seconds to remember, how many workers share the
--- stream and, for a learner, its own incarnation.
--- Returns {rows, last id}: rows of id, deliveries, fields (the same when the client repeats the call), and, if there are
--- none, the last id ever claimed.
+-- stream, where to look for lapsed claims from ('0-0': the beginning) and, for a learner, its own incarnation.
+-- Returns {rows, last id, where to look from next}: rows of id, deliveries, fields (the same when the client repeats the call),
+-- and, if there are none, the last id ever claimed. The cost is bounded however many others hold however many claims.
 -- include last_delivered
 -- include fenced
 local consumer_group, consumer, timeout, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local workers = tonumber(ARGV[7])
+local workers, cursor = tonumber(ARGV[7]), ARGV[8]
+local PAGES = 10 -- XAUTOCLAIM looks at ten claims for each that it may take: a hundred at least
 local LIES_MS = 1000 -- an entry that lies for so long is wanted by nobody whose share it is
 local rows = {}
 
@@ -29,28 +30,22 @@ local function claim_new(most)
 end
 
 local function claim_lapsed(most)
-  local cursor = '0-0'
-  while timeout ~= '' and #rows < most do
+  local pages = timeout == '' and 0 or PAGES
+  while pages > 0 and #rows < most do
     local page = redis.call('XAUTOCLAIM', KEYS[1], consumer_group, consumer, timeout, cursor, 'COUNT', most - #rows)
     for _, entry in ipairs(page[2]) do
       add(entry[1], entry[2])
     end
     cursor = page[1]
-    if cursor == '0-0' then
-      break
-    end
+    pages = cursor == '0-0' and 0 or pages - 1
   end
 end
 
 -- How many entries the consumer may claim by its fair share: ceil(entries not handed on / workers), less what it holds.
 local function share()
   local fair = math.ceil(redis.call('XLEN', KEYS[1]) / workers)
-  for _, held in ipairs(redis.call('XPENDING', KEYS[1], consumer_group)[4] or {}) do
-    if held[1] == consumer then
-      fair = fair - tonumber(held[2])
-    end
-  end
-  return math.min(count, fair)
+  local held = fair > 0 and #redis.call('XPENDING', KEYS[1], consumer_group, '-', '+', fair, consumer) or 0
+  return math.min(count, fair - held)
 end
 
 local function lies()
@@ -60,7 +55,7 @@ local function lies()
   return oldest and now[1] * 1000 + now[2] / 1000 - tonumber(string.match(oldest[1], '^%d+')) >= LIES_MS
 end
 
-local refusal = KEYS[3] and fenced(KEYS[3], ARGV[8])
+local refusal = KEYS[3] and fenced(KEYS[3], ARGV[9])
 if refusal then
   return refusal
 end
@@ -73,7 +68,7 @@ if known then
       add(id, entry[2])
     end
   end
-  return {rows, ''}
+  return {rows, '', cursor}
 end
 
 local new, lapsed = count, count
@@ -92,11 +87,11 @@ if #rows == 0 and ARGV[5] == 'new' then
   claim_lapsed(lapsed)
 end
 if #rows == 0 then
-  return {rows, last_delivered(KEYS[1], consumer_group)}
+  return {rows, last_delivered(KEYS[1], consumer_group), cursor}
 end
 local ids = {}
 for i, row in ipairs(rows) do
   ids[i] = row[1]
 end
 redis.call('SETEX', KEYS[2], ARGV[6], table.concat(ids, ' '))
-return {rows, ''}
+return {rows, '', cursor}

@@ -151,7 +151,7 @@ def test_a_trained_entry_is_pending_until_the_checkpoint(run: Run) -> None:
     entries = learner.claim(2, block_s=0)
     run.ledger.advance(1, [0, 1])
     assert [entry.group for entry in run.learner().own_pending()] == [0, 1]
-    run.ledger.acknowledge([entries[0].id])
+    run.ledger.acknowledge(run.ledger.version(), [entries[0].id])
     assert [entry.group for entry in run.learner().own_pending()] == [1]
 
 
@@ -192,17 +192,17 @@ def test_experience_is_kept_until_both_readers_have_acknowledged_it(run: Run) ->
         return run.groups_in(EXPERIENCE)
 
     assert left() == [0, 1, 2, 3, 4]
-    run.ledger.acknowledge([trained[0].id, trained[1].id, trained[3].id])
+    run.ledger.acknowledge(run.ledger.version(), [trained[0].id, trained[1].id, trained[3].id])
     assert left() == [0, 1, 2, 3, 4], "the meta-RM has acknowledged none"
     meta_rm.ack([read[1].id, read[2].id])
     assert left() == [0, 1, 2, 3, 4], "its oldest is pending"
     meta_rm.ack([read[0].id])
     assert left() == [2, 3, 4], "the GRPO learner holds 2"
-    run.ledger.acknowledge([trained[2].id])
+    run.ledger.acknowledge(run.ledger.version(), [trained[2].id])
     assert left() == [3, 4], "the meta-RM has not read 3"
     meta_rm.ack([entry.id for entry in meta_rm.claim(2, block_s=0)])
     assert left() == [4], "nobody has trained 4"
-    run.ledger.acknowledge([entry.id for entry in grpo.claim(1, block_s=0)])
+    run.ledger.acknowledge(run.ledger.version(), [entry.id for entry in grpo.claim(1, block_s=0)])
     assert left() == []
 
 
@@ -211,7 +211,7 @@ def test_without_a_meta_rm_only_the_learner_counts(steady_run: Run) -> None:
     setup(alone.client, alone.run_id, meta_rm=False)
     alone.issue(2)
     alone.score()
-    alone.ledger.acknowledge([entry.id for entry in alone.learner().claim(1, block_s=0)])
+    alone.ledger.acknowledge(alone.ledger.version(), [entry.id for entry in alone.learner().claim(1, block_s=0)])
     assert alone.ledger.trim() == 1
     assert alone.groups_in(EXPERIENCE) == [1]
 

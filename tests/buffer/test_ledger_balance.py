@@ -112,7 +112,7 @@ class Balance(RuleBasedStateMachine):
     @rule()
     def save(self) -> None:
         self.saved = self.version
-        self.run.ledger.acknowledge(list(self.trained))
+        self.run.ledger.acknowledge(self.version, list(self.trained))
         self.done["grpo"].update(self.trained.values())
         self.trained.clear()
 

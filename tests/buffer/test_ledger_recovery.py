@@ -78,7 +78,7 @@ def test_a_learner_whose_place_was_taken_is_refused(run: Run) -> None:
     with pytest.raises(ServerError, match="FENCED another learner has taken this one's place"):
         old.advance(1, [0])
     with pytest.raises(ServerError, match="FENCED"):
-        old.acknowledge([entries[0].id])
+        old.acknowledge(0, [entries[0].id])
     assert (run.ledger.version(), run.ledger.outstanding()) == (0, {0: 0, 1: 0})
     with pytest.raises(ServerError, match="FENCED"):
         old.release([0], outcome="dropped", entries=[entries[0].id])
@@ -105,7 +105,7 @@ def test_a_lost_checkpoint_costs_its_gradient_and_leaves_the_version(run: Run) -
         run.score()
         (entry,) = learner.claim(9, block_s=0)
         run.ledger.advance(version, [entry.group])
-        run.ledger.acknowledge([entry.id])
+        run.ledger.acknowledge(version, [entry.id])
     run.issue(1)
     run.score()
     (late,) = learner.claim(9, block_s=0)

@@ -19,7 +19,8 @@ from buffer.streams import EXPERIENCE, GRPO, META_RM, PROMPTS, ROLLOUTS, Address
 from tests.buffer.run_by_hand import Run
 
 Enter = Callable[[Role], Run]
-WORKERS = [role for role in ROLES if role != "driver"]
+OF_A_RUN = [role for role in ROLES if role != "server"]  # the reward server has no streams, and test_cohorts.py shows its work
+WORKERS = [role for role in OF_A_RUN if role != "driver"]
 REFUSED = "(?i)no permissions|command (is )?not allowed"  # the latter: switched off for all, or in scripts
 
 
@@ -86,7 +87,7 @@ def test_the_learner_does_its_whole_work(client: redis.Redis, address: Address, 
     assert len(learner.own_pending()) == 8
     assert ledger.outstanding() == dict.fromkeys(range(8), 0)
     ledger.advance(1, [0, 1])
-    ledger.acknowledge([claimed[0].id])
+    ledger.acknowledge(1, [claimed[0].id])
     ledger.advance(2, [2])
     ledger.release([3], outcome="filtered", entries=[claimed[3].id])
     assert learner.dead_letter(claimed[4], "of no use")
@@ -113,7 +114,7 @@ def test_the_meta_rm_does_its_whole_work(client: redis.Redis, address: Address, 
     assert len(driver.ledger.outstanding()) == 8, "the learner decides their outcome"
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", OF_A_RUN)
 def test_every_role_sends_heartbeats_and_the_driver_reads_them(
     server: EmbeddedServer, address: Address, client: redis.Redis, role: Role
 ) -> None:
@@ -174,10 +175,14 @@ OTHERS = {
         *("ZREM @unsaved 1", "HGETALL @heartbeats", "XRANGE @dead - +", "HGETALL @cursor", "SCAN 0"),
         *("GET @weights", "SET @weights 9.9"),
     ],
+    "server": [
+        *("XRANGE @prompts - +", "XADD @experience * g 1 p x", "GET @version", "HGETALL @heartbeats", "HSET @heartbeats x 1"),
+        *("SCAN 0", "DEL @cohort:x", "GET @weights", "HGETALL @outcomes", "ZADD @outstanding 0 9"),
+    ],
 }
 
 
-@pytest.mark.parametrize("role", WORKERS)
+@pytest.mark.parametrize("role", OTHERS)
 def test_rights_of_other_roles_are_refused(address: Address, enter: Enter, role: Role) -> None:
     client = enter(role).client
     for command in OTHERS[role]:

@@ -139,6 +139,18 @@ def test_many_live_claims_do_not_hide_a_lapsed_one(steady_run: Run) -> None:
     assert steady_run.consumer(PROMPTS, "new", claim_timeout_s=60).claim(1, block_s=0)[0].id == lost[0].id
 
 
+def test_a_claim_looks_at_a_part_of_what_others_hold_and_the_next_one_goes_on_there(steady_run: Run) -> None:
+    """With thousands of workers, a claim that looked at all that they hold would take the server milliseconds."""
+    steady_run.issue(260)
+    live, dead = steady_run.consumer(PROMPTS, "live", claim_timeout_s=60), steady_run.consumer(PROMPTS, "dead")
+    live.claim(259, block_s=0)
+    (lost,) = dead.claim(1, block_s=0)
+    steady_run.client.xclaim(key(steady_run.run_id, PROMPTS), ROLLOUT, "dead", 0, [lost.id], idle=120_000, justid=True)
+    new = steady_run.consumer(PROMPTS, "new", claim_timeout_s=60)
+    found = [[entry.id for entry in new.claim(1, block_s=0)] for _ in range(3)]
+    assert found == [[], [], [lost.id]]
+
+
 def test_hand_off_moves_an_entry_and_leaves_nothing_behind(run: Run) -> None:
     run.issue(1)
     worker = run.consumer(PROMPTS)
@@ -263,7 +275,7 @@ def test_lengths_count_what_is_not_claimed(steady_run: Run) -> None:
     entries = learner.claim(3, block_s=0)
     assert streams.lengths(steady_run.client, steady_run.run_id) == {PROMPTS: 1, ROLLOUTS: 0, EXPERIENCE: 1}
     assert streams.waiting(steady_run.client, steady_run.run_id, EXPERIENCE, META_RM) == 4
-    steady_run.ledger.acknowledge([entry.id for entry in entries])
+    steady_run.ledger.acknowledge(steady_run.ledger.version(), [entry.id for entry in entries])
     steady_run.learner(META_RM).claim(2, block_s=0)
     steady_run.ledger.trim()
     assert streams.lengths(steady_run.client, steady_run.run_id)[EXPERIENCE] == 1
@@ -294,7 +306,7 @@ def test_runs_on_one_server_do_not_meet(steady_run: Run, address: Address) -> No
         worker.dead_letter(worker.claim(1, block_s=0)[0], "x")
         entries = run.learner().claim(2, block_s=0)
         run.ledger.advance(1, [0, 1])
-        run.ledger.acknowledge([entry.id for entry in entries])
+        run.ledger.acknowledge(run.ledger.version(), [entry.id for entry in entries])
         run.ledger.trim()
     new = {bytes(name) for name in steady_run.client.scan_iter()} - everything
     assert new

@@ -82,9 +82,10 @@ class Learner:
         return self.disk
 
     def acknowledge(self) -> None:
+        """Later, since a checkpoint is written while training goes on."""
         self.may_die()
-        self.ledger.acknowledge(self.disk.entries)
-        self.unsaved = []
+        self.ledger.acknowledge(self.disk.version, self.disk.entries)
+        self.unsaved = [entry for entry in self.unsaved if entry not in self.disk.entries]
         self.may_die()
         self.ledger.trim()
 
@@ -113,7 +114,9 @@ def test_the_surviving_weights_hold_each_group_once(run: Run, seed: int) -> None
             if learner is None:
                 learner = Learner(run, disk, dice, mortality=0.06)
             if learner.step() and dice.random() < 0.3:
+                learner.acknowledge()
                 disk = learner.save()
+            elif dice.random() < 0.3:
                 learner.acknowledge()
         except Died:
             learner, deaths = None, deaths + 1

@@ -1,0 +1,44 @@
+-- Members of a cohort whose callers name no slots. Two that wait with one response at one time are two members, twins; a request
+-- that is sent again is none. The ticket of a request that waits is 'ticket:PROCESS:...'; those of a process that died are left,
+-- and the retry of one of them looks like a twin. So a cohort that only twins make whole ('whole': since when, in ms) is so once
+-- each process that waits for it has looked at it since; a process that has not within DOUBT_MS is dead, and its tickets go.
+local DOUBT_MS = 2000
+
+-- Members that are in: each slot once, or as often as requests wait with its response.
+local function arrived(cohort)
+  local row = redis.call('HMGET', cohort, 'slots', 'size', 'twins')
+  local count = tonumber(row[1])
+  if row[3] == '1' then
+    for slot = 0, tonumber(row[2]) - 1 do
+      count = count + math.max(0, tonumber(redis.call('HGET', cohort, 'waiting:' .. slot) or '0') - 1)
+    end
+  end
+  return count
+end
+
+-- Whether a cohort is whole with its twins. `process` looks at it, nil: nobody who waits for it.
+local function twins_wait(cohort, now, process)
+  local row = redis.call('HMGET', cohort, 'whole', 'size')
+  local whole, size, unseen = tonumber(row[1]), tonumber(row[2]), {}
+  if process then
+    redis.call('HSET', cohort, 'alive:' .. process, now)
+  end
+  for _, field in ipairs(redis.call('HKEYS', cohort)) do
+    local holder = string.match(field, '^ticket:(%w+):')
+    if holder and tonumber(redis.call('HGET', cohort, 'alive:' .. holder) or '0') < whole then
+      unseen[#unseen + 1] = field
+    end
+  end
+  if #unseen > 0 and now - whole < DOUBT_MS then
+    return false
+  end
+  for _, ticket in ipairs(unseen) do
+    redis.call('HINCRBY', cohort, 'waiting:' .. redis.call('HGET', cohort, ticket), -1)
+    redis.call('HDEL', cohort, ticket)
+  end
+  if arrived(cohort) < size then
+    redis.call('HDEL', cohort, 'whole')
+    return false
+  end
+  return true
+end

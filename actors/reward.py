@@ -1,19 +1,21 @@
 """The reward actor: joins rollouts with labels and scores them by the rule. It alone joins labels to training rollouts (I6).
 
-[rollouts] ─claim─▶ parse, map the scores back through the permutation that was read, rule ±1 ─hand off─▶ [experience]
+[rollouts] ─claim─▶ parse, map the scores back through the permutation that was read, rule ─hand off─▶ [experience]
 """
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from buffer.heartbeat import Heartbeat
 from buffer.messages import CodecError, ExperienceGroup, RolloutGroup, decode, encode
 from buffer.streams import EXPERIENCE, REWARD, ROLLOUTS, Address, Consumer, Entry, connect
 from configs.schema import Config
 from grm.judgement import ParseFailure, parse_training, unshuffle
+from grm.own_rules import load_rule
 from grm.preferences import Preference
-from grm.rewards import pick, rule_reward
+from grm.rewards import JudgedCompletion, Rule, paper_rule, pick
 
 CLAIM = 64  # groups taken at a time
 BLOCK_S = 0.5  # longest wait for a group
@@ -44,7 +46,7 @@ class RewardActor:
             preferences: Those whose labels it joins.
             stacks: See `Heartbeat`.
         """
-        self._config = config
+        self._config, self._rule = config, load_rule(config.grpo.reward)
         self._preferences = {p.question.id: p for p in preferences}
         self._inbox = Consumer(
             connect(address, timeout_s=config.waits.server_s),
@@ -103,7 +105,7 @@ class RewardActor:
             self._inbox.dead_letter(entry, f"no label for preference {prompt.preference!r}")
             return None
         judged = [
-            apply_rule(preference, permutation, completion.text, cut_short=completion.finish == "length")
+            apply_rule(preference, permutation, completion.text, cut_short=completion.finish == "length", rule=self._rule)
             for permutation, completion in zip(prompt.permutations, rollout.completions, strict=True)
         ]
         return ExperienceGroup(
@@ -147,7 +149,9 @@ class RuleVerdict:
     """Where that response was shown."""
 
 
-def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str, *, cut_short: bool) -> RuleVerdict:
+def apply_rule(
+    preference: Preference, permutation: tuple[int, ...], text: str, *, cut_short: bool, rule: Rule = paper_rule
+) -> RuleVerdict:
     """Returns what a completion comes to that has read the responses in this order.
 
     Whoever wrote it: the cold start's teacher is judged by it as well.
@@ -156,13 +160,16 @@ def apply_rule(preference: Preference, permutation: tuple[int, ...], text: str, 
         preference: With its label.
         permutation: permutation[shown place] = index of the response in the preference's own order.
         text: The completion.
-        cut_short: Whether it was cut at the token limit, which makes it wrong.
+        cut_short: Whether it was cut at the token limit, which makes it unparsable.
+        rule: What rewards it.
     """
     n = len(preference.question.responses)
     read = parse_training(text, n, cut_short=cut_short)
+    case = partial(JudgedCompletion, label=preference.label, n=n, completion=text)
     if isinstance(read, ParseFailure):
-        return RuleVerdict(reward=rule_reward(None, preference.label, n), failure=read.reason)
+        return RuleVerdict(reward=rule(case(scores=None, failure=read.reason)), failure=read.reason)
     scores = unshuffle(read.scores, permutation)
     best = pick(scores)
     place = None if best is None else permutation.index(best)
-    return RuleVerdict(reward=rule_reward(scores, preference.label, n), pick=best, place=place)
+    reward = rule(case(scores=scores, principles=read.principles, critique=read.critique))
+    return RuleVerdict(reward=reward, pick=best, place=place)

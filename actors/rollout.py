@@ -4,7 +4,8 @@
                        ▲  ▲ load: newest weights, between two decode steps ◀── fetched meanwhile by a thread of its own
                        └─ judge: requests of an evaluation, beside the groups ─▶ judged
 
-It claims while nothing waits for a place in its engine: what one engine could not decode yet is left for the others. Of the
+It claims while nothing waits for a place in its engine, so the places of completions that ended are taken at once; what one
+engine could not decode yet is left for the others. Of the
 prompts that are not handed on it holds no more than a fair share, unless the others leave theirs lying (`claim.lua`).
 
 It works in slices: `work(seconds)` returns what was done as values, and running groups carry over to the next slice. What it
@@ -21,6 +22,7 @@ from itertools import islice
 from typing import Any
 
 from actors.generator import Request, SamplingEngine
+from actors.polling import POLL_S, rest_s
 from actors.rollout_report import RolloutReport, Tally
 from actors.running_group import RunningGroup, requests
 from actors.weight_fetch import WeightFetch
@@ -31,7 +33,6 @@ from buffer.streams import PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, Entry,
 from buffer.weights import WeightSource
 from configs.schema import Config
 
-POLL_S = 0.05  # how long finished groups and newer weights may go unnoticed
 BLOCK_S = 0.5  # longest wait for a prompt
 
 
@@ -76,6 +77,7 @@ class RolloutActor:
         self._answers_announced = False  # a slice has ended early for the answers
         self._held: list[str] = []  # entry ids of what it has, as a whole: the heartbeat's thread reads it
         self._steps = 0  # of the engine, when last looked at
+        self._claim_at = 0.0  # when the next claim is due, by the monotonic clock
         self._tally = Tally()
         every_s, hang_s = config.heartbeat_interval_s, config.waits.hang_s
         self._start_heartbeat = partial(
@@ -127,9 +129,9 @@ class RolloutActor:
             self._await_newest()
         self._judging, self._answers_announced = self._engine.submit(requests), False
 
-    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
-        """Returns the completions of all requests of the last `judge`, or None when some are missing after `seconds`.
-        Groups are handed on meanwhile; no prompt is claimed."""
+    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | int:
+        """Returns the completions of all requests of the last `judge`, or how many there are when some are missing after
+        `seconds`. Groups are handed on meanwhile; no prompt is claimed."""
         deadline = time.monotonic() + seconds
         with self._heartbeat.activity("judge"):
             while self._is_judging() and (left := deadline - time.monotonic()) > 0:
@@ -139,7 +141,7 @@ class RolloutActor:
                     wait(self._judging, timeout=min(left, POLL_S))
                     self._note_progress()
         if self._is_judging():
-            return None
+            return sum(future.done() for future in self._judging)
         answers, self._judging = [future.result() for future in self._judging], []
         return answers
 
@@ -153,6 +155,7 @@ class RolloutActor:
     def _begin(self) -> tuple[float, int]:
         self._tally = Tally()
         self._workers = rollout_target(self._client, self._address.run_id) or self._config.rollout.workers
+        self._rest_s = rest_s(self._workers)
         return time.monotonic(), self._engine.tokens
 
     def _report(self, started: float, tokens: int) -> RolloutReport:
@@ -178,16 +181,25 @@ class RolloutActor:
         return due
 
     def _claim(self, *, block_s: float) -> None:
-        room = self._config.rollout.max_groups - len(self._running) - len(self._awaiting_weights)
-        if room <= 0 or self._engine.waiting or self._heartbeat.hung:  # a hung one takes not even its own lapsed claims
+        room = self._room()
+        if not room or self._engine.waiting or self._heartbeat.hung:  # a hung one takes not even its own lapsed claims
             return
         started = time.monotonic()
+        if not block_s and started < self._claim_at:
+            return
         entries = self._inbox.claim(room, block_s=block_s, workers=self._workers)
+        self._claim_at = 0.0 if entries else time.monotonic() + self._rest_s
         self._tally.idle_s += self._is_idle * (time.monotonic() - started)
         held = {*self._held}  # a lapsed claim of our own may come back to us
         fresh = [entry for entry in entries if entry.id not in held]
         self._awaiting_weights += [(entry, prompt) for entry in fresh if (prompt := self._read(entry)) is not None]
         self._hold()
+
+    def _room(self) -> int:
+        """Returns how many groups to claim: up to `rollout.max_groups`, beyond that one at a time. It waits in the engine until
+        completions end there, whose places would be empty until the last of their group has ended."""
+        room = self._config.rollout.max_groups - len(self._running) - len(self._awaiting_weights)
+        return max(room, 0 if self._awaiting_weights else 1)
 
     def _submit(self) -> None:
         """Give the engine the prompts that are due: a prompt issued at u is never sampled by weights older than u. A late
@@ -239,6 +251,7 @@ class RolloutActor:
             self._hand_on(group)
         if done:
             self._hold()
+            self._claim_at = 0.0
         self._note_progress()
 
     def _hand_on(self, running: RunningGroup) -> None:
@@ -273,7 +286,7 @@ class RolloutActor:
 
     def _look_for_weights(self) -> None:
         now = time.monotonic()
-        if now - self._looked > POLL_S:
+        if now - self._looked > POLL_S + self._rest_s:
             self._looked = now
             self._fetch.start_if_newer(self._engine.edition)
 

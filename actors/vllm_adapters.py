@@ -8,6 +8,7 @@ published ones.
 
 import json
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ class LiveAdapters:
         manager = engine.model_executor.driver_worker.worker.model_runner.lora_manager
         manager.add_dummy_lora(self.lora_request, shape.rank)  # all of it is 0
         engine.add_lora(self.lora_request)
+
+    def staged(self, weights: PublishedWeights) -> AbstractContextManager[None]:
+        """Prepare weights while the engine decodes: adapters are small, and written when they are loaded."""
+        return nullcontext()
 
     def load(self, weights: PublishedWeights) -> None:
         """Change the adapters.

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.vllm_adapters import adapter_arguments
-from actors.vllm_weights import keep_plain_weights
+from actors.vllm_shards import shard_arguments
+from actors.vllm_weights import keep_weights
 from buffer.weights import AdapterShape
 
 # Read by vLLM at import. One process and one thread an engine: on CPU a second OpenMP thread that spins costs more
@@ -24,7 +25,8 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 # vLLM compiles one small log-prob helper even in eager mode: seconds of start-up and a C++ compiler for nothing on CPU.
-CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1"}
+# It also pins the threads of several processes to NUMA nodes, one each, and refuses to start where there are fewer.
+CPU_ENVIRONMENT = {"TORCH_COMPILE_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 # Tokens of one step at most: a weight pull waits for a step, and steps that are too short leave a device idle.
 BATCHED_TOKENS = 4096  # on CPU: a second or two
@@ -57,6 +59,8 @@ class VllmSettings:
     """cpu or cuda."""
     end_token: int | None = None
     """Ends a completion as the chat template ends a turn, beside the ends that the model's files name."""
+    processes: int = 1
+    """Over which the model is cut, each with a GPU of its own: tensor parallelism. 1: the engine is in this process."""
     adapters: AdapterShape | None = None
     """Of the adapters that will be published; None: whole weights will be."""
 
@@ -75,7 +79,7 @@ def build_engine(settings: VllmSettings) -> Any:
         os.environ.setdefault(name, value)
     with _collector_paused():
         if on_cpu:
-            keep_plain_weights()
+            keep_weights()
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -91,7 +95,6 @@ def arguments(settings: VllmSettings) -> dict[str, Any]:
         "max_model_len": settings.context,
         "max_num_seqs": settings.sequences,
         "seed": settings.seed,
-        "distributed_executor_backend": "uni",
         # the log-prob of the distribution that was sampled, at its temperature: the mu of the importance weight
         "logprobs_mode": "processed_logprobs",
         # Logits in float32, as in the learner: those of bfloat16 are 0.125 apart at 16..32. Changes nothing in float32 models.
@@ -100,6 +103,7 @@ def arguments(settings: VllmSettings) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         **adapter_arguments(settings.adapters),
+        **shard_arguments(settings.processes),
     }
     if settings.device == "cpu":
         # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.

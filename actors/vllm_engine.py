@@ -19,24 +19,30 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from actors.generator import Request
 from actors.vllm_adapters import LiveAdapters
 from actors.vllm_build import VllmSettings, build_engine
-from actors.vllm_completion import completion_of
+from actors.vllm_completion import completion_of, completion_with_choices_of
 from actors.vllm_probe import Probes
+from actors.vllm_shards import ShardedModel
 from actors.vllm_weights import LiveModel, ModelUnsupported
 from buffer.messages import Completion
 from buffer.weights import Edition, PublishedWeights
 
-__all__ = ["EngineDead", "VllmEngine", "VllmSettings"]
+__all__ = ["Aborted", "EngineDead", "VllmEngine", "VllmSettings"]
 
 Result = TypeVar("Result")
 
 
 class EngineDead(RuntimeError):
     """The engine's thread ended with an error, which the message holds. The actor must be replaced."""
+
+
+class Aborted(RuntimeError):
+    """A request was ended before it was complete: `VllmEngine.abort`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +67,7 @@ class VllmEngine:
         self._settings = settings
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no command enters once the thread has ended: nobody would answer it
-        self._waiting: dict[str, Future[tuple[Completion, ...]]] = {}
+        self._waiting: dict[str, tuple[Request, Future[tuple[Completion, ...]]]] = {}
         self._edition = Edition(0, 0)
         self._issued = self._tokens = self._steps = 0
         self._failure: Exception | None = None
@@ -97,10 +103,24 @@ class VllmEngine:
 
         def add() -> None:
             for request, future in zip(requests, done, strict=True):
+                future.set_running_or_notify_cancel()  # a caller that cancels it must not end this thread: see `abort`
                 self._add(request, future)
 
         self._call(add).result()
         return done
+
+    def abort(self, futures: Sequence[Future[tuple[Completion, ...]]]) -> None:
+        """End requests whose completions nobody waits for any more, before the next decode step. Their futures fail with
+        `Aborted`; one that is done stays as it is."""
+
+        def end() -> None:
+            names = [name for name, (_, future) in self._waiting.items() if future in wanted]
+            self._engine.abort_request(names)
+            for name in names:
+                self._waiting.pop(name)[1].set_exception(Aborted("nobody waited for it any more"))
+
+        wanted = set(futures)
+        self._call(end).result()
 
     def load(self, weights: PublishedWeights) -> float:
         """Change the weights in place between two steps. Returns the seconds that decoding stood still.
@@ -122,7 +142,8 @@ class VllmEngine:
                 self._step()
             return time.perf_counter() - started
 
-        return self._call(swap).result()
+        with self._model.staged(weights):
+            return self._call(swap).result()
 
     def close(self) -> None:
         """End the engine; harmless when repeated. Requests that are still running fail with EngineDead."""
@@ -154,6 +175,9 @@ class VllmEngine:
         self._core = self._engine.engine_core.engine_core
         self._model = live_weights(self._engine, self._settings)
         self._probes = Probes(self._engine, self._model, self._settings.dtype)
+        self._decode = partial(
+            self._engine.get_tokenizer().decode, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         self._engine.set_weight_version("0")
 
     def _loop(self) -> None:
@@ -197,12 +221,14 @@ class VllmEngine:
     def _end(self, failure: Exception) -> None:
         with self._gate:
             self._failure = failure
-            for future in self._waiting.values():
+            for _, future in self._waiting.values():
                 future.set_exception(_passed_on(failure, "the vLLM engine ended in the middle of a request"))
             self._waiting.clear()
             while not self._commands.empty():
                 if (command := self._commands.get()) is not None:
                     command.future.set_exception(_passed_on(failure, "the vLLM engine has ended"))
+        if self._settings.processes > 1:
+            self._engine.model_executor.shutdown()  # else its processes end with this one
 
     def _add(self, request: Request, future: Future[tuple[Completion, ...]]) -> None:
         from vllm import SamplingParams
@@ -215,26 +241,37 @@ class VllmEngine:
             max_tokens=request.max_new_tokens,
             seed=request.seed,
             logprobs=request.alternatives,
+            # Else vLLM decodes each token, and makes an object of each log-prob: `completion_of` needs neither.
+            flat_logprobs=not request.alternatives,
+            detokenize=bool(request.alternatives),
             stop_token_ids=[] if self._settings.end_token is None else [self._settings.end_token],
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = {"prompt_token_ids": list(request.token_ids), "cache_salt": "{}.{}".format(*self._edition)}
         self._engine.add_request(str(self._issued), prompt, params, lora_request=self._model.lora_request)
-        self._waiting[str(self._issued)] = future
+        self._waiting[str(self._issued)] = request, future
 
     def _finish(self, output: Any) -> None:
         if self._probes.take(output, self._edition):
             return
-        completions = tuple(completion_of(c) for c in sorted(output.outputs, key=lambda c: c.index))
+        request, future = self._waiting.pop(output.request_id)
+        read = completion_with_choices_of if request.alternatives else self._plain(request)
+        completions = tuple(read(c) for c in sorted(output.outputs, key=lambda c: c.index))
         self._tokens += sum(len(c.token_ids) for c in completions)
-        self._waiting.pop(output.request_id).set_result(completions)
+        future.set_result(completions)
+
+    def _plain(self, request: Request) -> Callable[[Any], Completion]:
+        return partial(completion_of, prompt=request.token_ids, decode=self._decode)
 
 
-def live_weights(engine: Any, settings: VllmSettings) -> LiveModel | LiveAdapters:
-    """Returns what changes with each pull: the whole model, or adapters beside it."""
-    if settings.adapters is None:
-        return LiveModel(engine, on_cpu=settings.device == "cpu")
-    return LiveAdapters(engine, settings.adapters)
+def live_weights(engine: Any, settings: VllmSettings) -> LiveModel | ShardedModel | LiveAdapters:
+    """Returns what changes with each pull: the whole model, here or in other processes, or adapters beside it."""
+    if settings.adapters is not None:
+        return LiveAdapters(engine, settings.adapters)
+    if settings.processes > 1:
+        return ShardedModel(engine)
+    model = engine.model_executor.driver_worker.worker.model_runner.get_model()
+    return LiveModel(model, engine.vllm_config, on_cpu=settings.device == "cpu")
 
 
 def _passed_on(failure: Exception, what: str) -> Exception:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from actors.vllm_adapters import LiveAdapters
+from actors.vllm_shards import ShardedModel
 from actors.vllm_weights import LiveModel
 from buffer.weights import Edition, PublishedWeights
 
@@ -39,7 +40,7 @@ class _Pending:
 class Probes:
     """The probes of an engine. Each is two requests, one after the other, beside all others."""
 
-    def __init__(self, engine: Any, model: LiveModel | LiveAdapters, dtype: str) -> None:
+    def __init__(self, engine: Any, model: LiveModel | ShardedModel | LiveAdapters, dtype: str) -> None:
         """Start with none.
 
         Args:

@@ -6,10 +6,11 @@ Copying weights into the parameters is not enough: kernels may hold them in anot
 derived from them (the absorbed projections of latent attention). vLLM's own reload runs each layer's processing again.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from actors.vllm_packing import PackedProduct, forget_packed
 from buffer.weights import Array, PublishedWeights
 
 REMEDY = "train a model of another architecture, or another version of vLLM"
@@ -25,19 +26,26 @@ class LiveModel:
     lora_request = None
     """What requests carry of adapters: there are none."""
 
-    def __init__(self, engine: Any, *, on_cpu: bool) -> None:
-        """Find the model in an `LLMEngine`.
+    def __init__(self, model: Any, config: Any, *, on_cpu: bool) -> None:
+        """Takes a model in this process.
 
         Args:
-            engine: the engine.
+            model: what vLLM has made, or this process's shard of it.
+            config: vLLM's.
             on_cpu: whether it computes on CPU.
         """
-        self._config, self._on_cpu = engine.vllm_config, on_cpu
-        self._model = engine.model_executor.driver_worker.worker.model_runner.get_model()
-        self._architecture = type(self._model).__name__
+        self._model, self._config, self._on_cpu = model, config, on_cpu
+
+    def staged(self, weights: PublishedWeights) -> AbstractContextManager[None]:
+        """Prepare weights while the engine decodes: there is nothing to prepare."""
+        return nullcontext()
 
     def load(self, weights: PublishedWeights) -> None:
-        """Change all weights.
+        """Change all weights. Errors as of `load_tensors`."""
+        self.load_tensors((name, as_tensor(array, weights.dtypes[name])) for name, array in weights.arrays.items())
+
+    def load_tensors(self, tensors: Iterable[tuple[str, Any]]) -> None:
+        """Change all weights to these, which have the names and shapes of a checkpoint.
 
         Raises:
             ModelUnsupported: vLLM does not take them as they are published, not all of its own are among them, or it does not
@@ -51,13 +59,14 @@ class LiveModel:
         hollow = [name for name, parameter in self._model.named_parameters() if parameter.numel() == 0]
         if hollow:
             raise self.unsupported(f"{hollow[0]} was packed away by a kernel library, where it cannot be changed")
-        tensors = ((name, as_tensor(array, weights.dtypes[name])) for name, array in weights.arrays.items())
         try:
             with torch.no_grad(), set_current_vllm_config(self._config), self._reloading() as wanted:
                 loaded = self._model.load_weights(tensors)
         except Exception as error:  # of any kind: it is another model's code for each architecture
             why = f"vLLM does not take the published weights ({type(error).__name__}: {error})"
             raise self.unsupported(why) from error
+        if self._on_cpu:
+            forget_packed(self._model)
         missing = sorted(wanted - (wanted if loaded is None else loaded))
         if missing:
             raise self.unsupported(f"vLLM found nothing for {missing[0]} (of {len(missing)}) in the published weights")
@@ -78,22 +87,26 @@ class LiveModel:
 
     def unsupported(self, why: str, remedy: str = REMEDY) -> ModelUnsupported:
         """Returns the error that this model cannot be trained with, with its names."""
-        return ModelUnsupported(f"{self._architecture} ({self._config.model_config.model}): {why}; {remedy}")
+        return unsupported(type(self._model).__name__, self._config.model_config.model, why, remedy)
 
 
-def keep_plain_weights() -> None:
-    """Let linear layers compute with their own weights on CPU; to be called before an engine is built.
+def unsupported(architecture: str, model: str, why: str, remedy: str = REMEDY) -> ModelUnsupported:
+    """Returns the error that a model of this architecture, folder or hub name cannot be trained with."""
+    return ModelUnsupported(f"{architecture} ({model}): {why}; {remedy}")
+
+
+def keep_weights() -> None:
+    """Let linear layers keep their own weights on CPU; to be called before an engine is built.
 
     Else vLLM packs each weight into a private copy for a kernel library (oneDNN and others), after which changing weights fails
     or, for tied embeddings, is silently without effect. `LiveModel` checks that it had an effect.
     """
-    import torch
     from vllm.model_executor.layers import utils
 
-    def compute_plainly(layer: Any, remove_weight: bool) -> None:
-        layer.cpu_linear = torch.nn.functional.linear
+    def keep_weight(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = PackedProduct()
 
-    utils.dispatch_cpu_unquantized_gemm = compute_plainly
+    utils.dispatch_cpu_unquantized_gemm = keep_weight
 
 
 def _forget_expert_kernels(model: Any) -> None:

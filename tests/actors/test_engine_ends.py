@@ -9,7 +9,7 @@ import pytest
 
 from actors.vllm_engine import VllmEngine
 from buffer.messages import Completion
-from tests.actors.test_vllm_engine import request, settings
+from tests.actors.reference_models import request, settings
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow

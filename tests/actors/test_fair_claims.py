@@ -27,23 +27,31 @@ class SteppedEngine(FakeEngine):
     """Decodes by steps that the test takes, up to `places` requests at a time: each takes 10 to 20 steps."""
 
     def __init__(self, places: int, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(places=places)
         self.automatic = False
         self.idle = 0
-        self._places, self._random = places, random.Random(seed)
+        self._random = random.Random(seed)
         self._left: list[int] = []
+        self._new = 0  # submitted since it last looked for places
+
+    @property
+    def waiting(self) -> int:
+        return self._new + max(0, len(self._left) - self._new - self.places)
 
     def submit(self, requests):  # type: ignore[no-untyped-def]
         futures = super().submit(requests)
         self._left += [self._random.randint(10, 20) for _ in requests]
-        self.waiting += len(requests)  # until the next step
+        self._new += len(requests)
         return futures
 
+    def give_places(self) -> None:
+        self._new = 0
+
     def step(self) -> None:
+        self.give_places()
         self.idle += not self._left
-        decoded = self._left[: self._places]
-        self._left = [left - 1 for left in decoded] + self._left[self._places :]
-        self.waiting = max(0, len(self._left) - self._places)
+        decoded = self._left[: self.places]
+        self._left = [left - 1 for left in decoded] + self._left[self.places :]
         for place in reversed([i for i, left in enumerate(self._left) if left == 0]):
             del self._left[place]
             self._running.insert(0, self._running.pop(place))
@@ -115,6 +123,6 @@ def test_a_share_that_nobody_comes_for_is_taken_after_a_while(client: redis.Redi
     work_until(worker, lambda: engine.batches)
     assert engine.batches == [FULL // 4]
     while sum(engine.batches) < FULL:
-        engine.waiting = 0
+        engine.give_places()
         worker.work(0.1)
     assert engine.batches == [FULL // 4] + [1] * (FULL - FULL // 4)

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from actors.vllm_engine import VllmEngine
 from launch.setup.tokenizer import Tokenizer
-from tests.actors.test_vllm_engine import PROMPTS, TOLERANCE, request, settings, worst
+from tests.actors.reference_models import PROMPTS, TOLERANCE, request, settings, worst
 from tests.random_models import make
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -13,6 +14,7 @@ from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import CodecError, Completion, ExperienceGroup, Prompt, RolloutGroup, View, decode, encode
 from buffer.streams import EXPERIENCE, GRPO, PROMPTS, ROLLOUT, ROLLOUTS, Address, Consumer, dead_letters, lengths
 from configs.load import load
+from configs.schema import Config
 from grm.preferences import Preference, Question
 
 CONFIG = load("tiny")
@@ -57,8 +59,8 @@ def roll_views(client: redis.Redis, address: Address, preference: str, *views: t
     return group
 
 
-def actor(address: Address) -> RewardActor:
-    return RewardActor(config=CONFIG, name="reward-0", address=address, preferences=PREFERENCES)
+def actor(address: Address, config: Config = CONFIG) -> RewardActor:
+    return RewardActor(config=config, name="reward-0", address=address, preferences=PREFERENCES)
 
 
 def score_all(worker: RewardActor, client: redis.Redis, address: Address) -> list[RewardReport]:
@@ -210,3 +212,14 @@ def test_a_completion_that_ended_at_the_token_limit_is_marked(client: redis.Redi
     score_all(actor(address), client, address)
     (group,) = scored(client, address)
     assert group.truncated == (False, True)
+
+
+def test_a_rule_of_the_users_own_rewards_what_the_policy_wrote(client: redis.Redis, address: Address, tmp_path: Path) -> None:
+    right = "judged.scores and judged.scores[judged.label] > 5"
+    text = f"def reward(judged):\n    return 0.25 * len(judged.critique) if {right} else -2\n"
+    (tmp_path / "rules.py").write_text(text)
+    worker = actor(address, load("tiny", [f"grpo.reward={tmp_path / 'rules.py'}:reward"]))
+    roll(client, address, "two", (1, 0), judgement(9, 2), judgement(2, 9), "no scores")
+    score_all(worker, client, address)
+    (group,) = scored(client, address)
+    assert group.rewards == (0.25 * len("fine."), -2, -2), "the label is response 1, which was shown first"

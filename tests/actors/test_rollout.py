@@ -7,14 +7,16 @@ import pytest
 import redis
 
 from actors.generator import Request
+from actors.polling import rest_s
 from buffer.heartbeat import last_heartbeats
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import View
+from buffer.rollout_target import set_rollout_target
 from buffer.stream_state import read_queues
 from buffer.streams import PROMPTS, Address, dead_letters, lengths
 from buffer.weights import Edition, PublishedWeights, WeightsRefused
 from configs.load import load
-from tests.actors.rollout_actors import SMALL, _ended, actor, handed_on, issue, look_now, weights, work_until
+from tests.actors.rollout_actors import CONFIG, SMALL, _ended, actor, handed_on, issue, look_now, weights, work_until
 from tests.fakes import FakeEngine, LocalWeights
 
 __all__ = ["_ended"]  # a fixture of all tests here
@@ -33,16 +35,33 @@ def test_each_prompt_becomes_one_group(client: redis.Redis, address: Address) ->
     assert lengths(client, address.run_id)["prompts"] == 0
 
 
-def test_it_takes_no_more_groups_than_it_may(client: redis.Redis, address: Address) -> None:
+def test_it_fills_its_engine_and_takes_one_more_that_waits_for_a_place(client: redis.Redis, address: Address) -> None:
     issue(client, address, 10)
-    engine = FakeEngine()
+    engine = FakeEngine(places=CONFIG.rollout.max_groups)
     engine.automatic = False
     worker = actor(address, engine, LocalWeights())
-    assert worker.work(1.0).in_flight == 4
+    work_until(worker, lambda: sum(engine.batches) == 5)
+    assert (worker.work(0.2).in_flight, engine.waiting) == (5, 1)
     engine.finish(3)
-    assert worker.work(2.0).in_flight == 4  # one still running, three new ones
-    assert sum(engine.batches) == 7
+    assert worker.work(1.0).in_flight == 5, "two still running, three new ones"
+    assert engine.batches[0] == 4
+    assert sum(engine.batches) == 8
     assert len(handed_on(client, address)) == 3
+
+
+def test_the_places_of_completions_that_ended_are_not_kept_for_their_group(client: redis.Redis, address: Address) -> None:
+    """A group is two requests here: one of each of two groups ends, and the next group is claimed."""
+    issue(client, address, 10, more=[View(permutation=(0, 1), token_ids=(7, 9), samples=2)])
+    engine = FakeEngine(places=2 * CONFIG.rollout.max_groups)
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    work_until(worker, lambda: sum(engine.batches) == 2 * 5)
+    engine._running = engine._running[::2] + engine._running[1::2]  # ours end first
+    engine.finish(1)
+    assert (worker.work(0.2).in_flight, engine.waiting) == (5, 1)
+    engine.finish(1)
+    work_until(worker, lambda: sum(engine.batches) == 2 * 6)
+    assert handed_on(client, address) == []
 
 
 def test_prompts_that_wait_are_submitted_together(client: redis.Redis, address: Address) -> None:
@@ -77,6 +96,26 @@ def test_newer_weights_are_pulled_while_groups_run(client: redis.Redis, address:
     assert engine.loaded == [2]  # the newest, at once
     assert (sum(report.pulls for report in reports), reports[-1].version, reports[-1].in_flight) == (1, 2, 2)
     assert sum(report.pause_s for report in reports) > 0
+
+
+def test_of_thousands_one_that_found_nothing_rests_until_it_has_finished_a_group(client: redis.Redis, address: Address) -> None:
+    set_rollout_target(client, address.run_id, 100_000)  # 50 s, longer than the test
+    engine = FakeEngine()
+    engine.automatic = False
+    worker = actor(address, engine, LocalWeights())
+    issue(client, address, 1)
+    work_until(worker, lambda: engine.batches == [1])
+    worker.work(0.2)  # claims in vain
+    claims = list[int]()
+    assert (rest_s(100), rest_s(1000)) == (0.0, pytest.approx(0.45))
+    claim = worker._inbox.claim
+    worker._inbox.claim = lambda *most, **how: claims.append(1) or claim(*most, **how)  # type: ignore[method-assign]
+    issue(client, address, 1)
+    worker.work(0.3)
+    assert claims == []
+    engine.finish()
+    work_until(worker, lambda: len(engine.batches) == 2)
+    assert claims
 
 
 def test_stale_weights_stop_the_worker(client: redis.Redis, address: Address) -> None:

@@ -14,7 +14,7 @@ from buffer.weights import PublishedWeights, WeightsRefused
 from learner.adapters import adapted, merged, planned_shape
 from learner.models import load_policy
 from learner.weight_export import to_published_adapters
-from tests.actors.test_vllm_engine import PROMPTS, TOLERANCE, probe, publish, request, settings, worst
+from tests.actors.reference_models import PROMPTS, TOLERANCE, probe, publish, request, settings, worst
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
 
 def trained(folder: Path, seed: int, rank: int = RANK) -> Any:
     """A model with adapters as they are after some steps."""
-    model = adapted(load_policy(str(folder), "float32"), rank=rank, seed=seed).eval()
+    model = adapted(load_policy(str(folder), "float32", "cpu"), rank=rank, seed=seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -57,14 +57,14 @@ def published(model: Any, version: int) -> PublishedWeights:
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_each_pull_it_samples_from_the_published_adapters(kind: str, engines: Engines) -> None:
     folder, engine = engines[kind]
-    before, first = load_policy(str(folder), "float32").eval(), engine.edition.version
+    before, first = load_policy(str(folder), "float32", "cpu").eval(), engine.edition.version
     for prompt, future in zip(PROMPTS, engine.submit([request(p) for p in PROMPTS]), strict=True):
         for completion in future.result(timeout=120):
             assert first > 0 or worst(before, prompt, completion) < TOLERANCE, "without a pull it is the model itself"
     for step in (1, 2):
         model = trained(folder, seed=step)
         engine.load(published(model, first + step))
-        whole = load_policy(str(folder), "float32").eval()
+        whole = load_policy(str(folder), "float32", "cpu").eval()
         whole.load_state_dict(merged(state_of(model), model), strict=False)
         answers = [future.result(timeout=120) for future in engine.submit([request(p) for p in PROMPTS])]
         for prompt, completions in zip(PROMPTS, answers, strict=True):
@@ -92,7 +92,7 @@ def test_what_began_before_the_first_pull_decodes_on_with_the_pulled_adapters(tm
     """The last log-prob before the first token of the new version and those after it differ by what the adapters changed."""
     folder = make(tmp_path / "m", "llama")
     engine, model = VllmEngine(with_adapters(folder)), trained(folder, seed=4)
-    plain = load_policy(str(folder), "float32").eval()
+    plain = load_policy(str(folder), "float32", "cpu").eval()
     running = engine.submit([request(PROMPTS[0], samples=8, tokens=190)])
     engine.load(published(model, 1))
     mixed = [c for c in running[0].result(timeout=120) if set(c.versions) == {0, 1}]
@@ -115,7 +115,7 @@ def test_what_does_not_fit_the_engine_is_refused(engines: Engines) -> None:
     with pytest.raises(ValueError, match=r"built for AdapterShape\(rank=3, .*rank=2"):
         engine.load(published(trained(folder, seed=6, rank=2), newer))
     with pytest.raises(ValueError, match=r"whole weights was published"):
-        engine.load(publish(load_policy(str(folder), "float32"), newer))
+        engine.load(publish(load_policy(str(folder), "float32", "cpu"), newer))
     good = published(model, newer)
     with pytest.raises(WeightsRefused, match="torn"):
         dataclasses.replace(good, adapters=dataclasses.replace(good.adapters, alpha=1)).verify(newer_than=engine.edition)

@@ -9,36 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
-from actors.generator import Request
 from actors.vllm_build import BATCHED_TOKENS
-from actors.vllm_engine import EngineDead, VllmEngine, VllmSettings
+from actors.vllm_engine import Aborted, EngineDead, VllmEngine
 from actors.vllm_probe import DECODED, Probes
 from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
-from buffer.weights import Edition, Probe, PublishedWeights, WeightsRefused, seal
-from learner.weight_export import probe_token_ids, to_published_weights
+from buffer.weights import Edition, WeightsRefused, seal
+from tests.actors.reference_models import PROMPTS, TOLERANCE, noised, probe, publish, request, settings, worst
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow
 
 KINDS = {"llama-tied": ("llama", True), "llama-untied": ("llama", False), "qwen3": ("qwen3", True), "gemma2": ("gemma2", True)}
-PROMPTS = [tuple(range(5 + i, 60 + 3 * i)) for i in range(4)]
-TOLERANCE = 1e-4  # nats a token, float32; measured: under 1e-5
-
-
-def settings(folder: Path, seed: int = 1) -> VllmSettings:
-    return VllmSettings(
-        model_path=str(folder),
-        dtype="float32",
-        context=256,
-        sequences=32,
-        kv_cache_bytes=64 << 20,
-        gpu_memory=0.9,
-        seed=seed,
-        device="cpu",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -49,47 +32,6 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, V
         folder = make(tmp_path_factory.mktemp(name), kind, tied=tied)
         built[name] = (folder, VllmEngine(settings(folder)))
     return built
-
-
-def request(
-    prompt: tuple[int, ...], *, samples: int = 2, temperature: float = 0.7, tokens: int = 24, seed: int | None = None
-) -> Request:
-    return Request(token_ids=prompt, samples=samples, temperature=temperature, max_new_tokens=tokens, seed=seed)
-
-
-def noised(folder: Path, seed: int, scale: float = 0.3) -> Any:
-    """The model with other weights: each one times 1 + scale * noise."""
-    # eager: transformers' other attentions leave out Gemma-2's soft cap (so does the learner, learner/models.py)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1 + scale * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
-
-
-def publish(model: Any, version: int, dtype: torch.dtype = torch.float32) -> PublishedWeights:
-    return to_published_weights(version, {name: p.detach().to(dtype) for name, p in model.named_parameters()}, model)
-
-
-def probe(model: Any) -> Probe:
-    ids = probe_token_ids(model.config.vocab_size)
-    with torch.no_grad():
-        logprobs = model(torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1)
-    return Probe(token_ids=ids, logprobs=tuple(logprobs.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()))
-
-
-def reference(model: Any, prompt: tuple[int, ...], completion: Completion, temperature: float) -> torch.Tensor:
-    """transformers' log-prob of each completion token at the sampling temperature."""
-    ids = torch.tensor([[*prompt, *completion.token_ids]])
-    with torch.no_grad():
-        logits = model(ids).logits[0, len(prompt) - 1 : -1].float() / temperature
-    chosen = torch.tensor(completion.token_ids)[:, None]
-    return logits.log_softmax(-1).gather(1, chosen)[:, 0]
-
-
-def worst(model: Any, prompt: tuple[int, ...], completion: Completion, temperature: float = 0.7) -> float:
-    return float((torch.tensor(completion.logprobs) - reference(model, prompt, completion, temperature)).abs().max())
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -138,7 +80,7 @@ def test_bfloat16_travels_as_its_bits(engines: dict[str, tuple[Path, VllmEngine]
 def test_logits_of_a_bfloat16_model_are_float32_and_of_the_published_weights(tmp_path: Path) -> None:
     """With tied embeddings: the head is what the pull brings, and stays in bfloat16 itself."""
     folder = make(tmp_path / "m", "llama")
-    engine, model = VllmEngine(dataclasses.replace(settings(folder), dtype="bfloat16")), noised(folder, seed=12)
+    engine, model = VllmEngine(settings(folder, dtype="bfloat16")), noised(folder, seed=12)
     model = model.to(torch.bfloat16)
     engine.load(dataclasses.replace(publish(model, 1, torch.bfloat16), probe=probe(model)))
     hidden = 8 * torch.randn(50, 64, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
@@ -276,6 +218,15 @@ def test_a_seeded_request_gives_the_same_tokens_whatever_else_is_running(
         future.result(timeout=120)
 
 
+def test_the_samples_of_a_request_are_those_of_requests_with_the_next_seeds(
+    engines: dict[str, tuple[Path, VllmEngine]],
+) -> None:
+    _, engine = engines["llama-tied"]
+    (together,) = engine.submit([request(PROMPTS[0], samples=3, temperature=1.0, seed=7)])
+    alone = engine.submit([request(PROMPTS[0], samples=1, temperature=1.0, seed=7 + i) for i in range(3)])
+    assert ids(together.result(timeout=120)) == [ids(future.result(timeout=120))[0] for future in alone]
+
+
 def test_another_seed_gives_other_tokens_and_so_does_each_sample_of_one(
     engines: dict[str, tuple[Path, VllmEngine]],
 ) -> None:
@@ -306,6 +257,22 @@ def test_what_has_no_place_in_a_step_waits(engines: dict[str, tuple[Path, VllmEn
     assert 0 < engine.waiting <= 10
     assert len(done[0].result(timeout=120)) == places + 10
     assert engine.waiting == 0
+
+
+def test_a_request_that_nobody_waits_for_is_ended_and_the_others_go_on(engines: dict[str, tuple[Path, VllmEngine]]) -> None:
+    _, engine = engines["llama-tied"]
+    expected = ids(engine.submit([request(PROMPTS[1], samples=1, temperature=1.0, seed=3)])[0].result(timeout=120))
+    unwanted, cancelled = engine.submit([request(PROMPTS[0], samples=4, tokens=190), request(PROMPTS[0], tokens=190)])
+    (wanted,) = engine.submit([request(PROMPTS[1], samples=1, temperature=1.0, seed=3)])
+    assert not cancelled.cancel(), "the engine's thread would end with it"
+    wait_for_step(engine)
+    engine.abort([unwanted, cancelled])
+    for future in (unwanted, cancelled):
+        with pytest.raises(Aborted):
+            future.result(timeout=120)
+    assert ids(wanted.result(timeout=120)) == expected
+    assert engine.waiting == 0
+    engine.abort([unwanted, wanted])
 
 
 def wait_for_step(engine: VllmEngine) -> None:

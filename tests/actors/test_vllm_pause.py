@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from actors.vllm_build import CPU_ENVIRONMENT, ENVIRONMENT, build_engine
 from actors.vllm_engine import VllmEngine
 from actors.vllm_weights import ModelUnsupported
 from buffer.messages import Completion
 from buffer.weights import seal
-from tests.actors.test_vllm_engine import PROMPTS, TOLERANCE, noised, publish, reference, request, settings
+from tests.actors.reference_models import PROMPTS, TOLERANCE, noised, off, publish, request, settings
 from tests.random_models import make
 
 pytestmark = pytest.mark.slow
@@ -89,11 +88,6 @@ def watch(seen: Watched) -> None:
     inner.step, model.load = watched_step, watched_load  # type: ignore[method-assign]
 
 
-def off(model: Any, prompt: tuple[int, ...], completion: Completion) -> torch.Tensor:
-    """How far the log-prob of each token is from what the model computes."""
-    return (torch.tensor(completion.logprobs) - reference(model, prompt, completion, TEMPERATURE)).abs()
-
-
 def test_each_token_has_the_version_of_the_weights_that_computed_it(watched: Watched) -> None:
     engine, old = watched.engine, watched.engine.edition.version
     models = [noised(watched.folder, seed=seed, scale=0.3 if seed else 0.0) for seed in range(3)]
@@ -108,9 +102,9 @@ def test_each_token_has_the_version_of_the_weights_that_computed_it(watched: Wat
             for completion in future.result(timeout=240):
                 of_old = completion.versions.count(old)
                 assert set(completion.versions) <= {old, old + 1}
-                assert off(before, prompt, completion)[:of_old].max() < TOLERANCE
+                assert off(before, prompt, completion, TEMPERATURE)[:of_old].max() < TOLERANCE
                 if 0 < of_old < len(completion.versions):
-                    at_first_new.append(float(off(before, prompt, completion)[of_old]))
+                    at_first_new.append(float(off(before, prompt, completion, TEMPERATURE)[of_old]))
         assert len(at_first_new) >= 4
         assert statistics.median(at_first_new) > 100 * TOLERANCE, "the first token that is labelled new is a new one"
         old += 1

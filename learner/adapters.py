@@ -157,6 +157,15 @@ def save(model: PreTrainedModel, state: Mapping[str, Tensor], source: str, folde
     save_file(file_state(state), folder / WEIGHTS, metadata={"format": "pt"})
 
 
+def load(model: PreTrainedModel, folder: Path) -> None:
+    """Load what `save` wrote into the adapters of a model. ValueError when they are those of another model."""
+    from peft import set_peft_model_state_dict
+
+    tensors = _read_weights(folder / WEIGHTS)
+    _require_same(model, tensors, folder)
+    set_peft_model_state_dict(model, tensors, adapter_name=NAME)
+
+
 def base_of(folder: Path) -> str:
     """Return the folder or hub name of the model that the adapters in a folder belong to. ValueError when they are no LoRA."""
     return str(_read_settings(folder).base_model_name_or_path)
@@ -179,16 +188,21 @@ def merge(folder: Path, out: Path, source: str) -> None:
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}
     if len(dtypes) != 1:
         raise ValueError(f"{folder}: adapters of one number format were expected, and found {sorted(dtypes)}")
-    model = models.load_policy(source, dtypes.pop())
+    model = models.load_policy(source, dtypes.pop(), "cpu")
     inject_adapter_in_model(_read_settings(folder), model, adapter_name=NAME)
+    _require_same(model, tensors, folder)
     state = {name: parameter.detach() for name, parameter in model.named_parameters()} | models.saved_buffers(model)
-    wanted = {name: tensor.shape for name, tensor in file_state(state).items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if odd := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
-        where = f"{found.get(odd[0])} in {folder}, {wanted.get(odd[0])} in {source}"
-        raise ValueError(f"{odd[0]}: {where}; are the adapters those of this model?")
     set_peft_model_state_dict(model, tensors, adapter_name=NAME)
     models.save_model(model, merged(state, model), source, out)
+
+
+def _require_same(model: PreTrainedModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """ValueError when a model has not the adapters that were read from a folder, by name and shape."""
+    wanted = {name: tensor.shape for name, tensor in file_state(dict(model.named_parameters())).items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if odd := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+        where = f"{found.get(odd[0])} in {folder}, {wanted.get(odd[0])} in {model.config._name_or_path}"
+        raise ValueError(f"{odd[0]}: {where}; are the adapters those of this model?")
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

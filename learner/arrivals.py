@@ -22,7 +22,7 @@ class ArrivalsReport:
 
 @dataclass(kw_only=True, slots=True)
 class ArrivalStats:
-    """What arrived since the last report."""
+    """What arrived for one step."""
 
     rewards: list[float] = field(default_factory=list)
     """Of each completion."""

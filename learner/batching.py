@@ -39,7 +39,8 @@ class Tokens:
     input_ids: Tensor
     """[rows, length] int64."""
     positions: Tensor
-    """[rows, length] int64, counted from the prompt's start as if the token's completion followed it directly."""
+    """[rows, length] int64, counted from the prompt's start as if the token's completion followed it directly. In padding they
+    count on, or are 0 where a row holds several completions."""
     segments: Tensor
     """[rows, length] int64: 0 is the prompt, 1, 2, ... are the completions, -1 is padding."""
     predicting: Tensor
@@ -155,6 +156,7 @@ def collate(rows: Sequence[PackedRow], completions: Sequence[Sequence[int]]) -> 
     if not rows:
         rows, completions = [PackedRow(prompt=[PAD], completions=(0,), length=2)], [[PAD]]
     width = max(row.length for row in rows)
+    alone = all(len(row.completions) == 1 for row in rows)
     ids, positions, segments, predicting, ends = [], [], [], [], []
     for number, row in enumerate(rows):
         start, prompt = number * width, len(row.prompt)
@@ -168,7 +170,8 @@ def collate(rows: Sequence[PackedRow], completions: Sequence[Sequence[int]]) -> 
             ends.append(first + length - 1)
         padding = width - row.length
         ids.append(row_ids + [PAD] * padding)
-        positions.append(row_positions + [0] * padding)
+        # Padding counts on behind a lone completion: transformers takes what does not for packed sequences, and builds a mask.
+        positions.append(row_positions + (list(range(row.length, width)) if alone else [0] * padding))
         segments.append(row_segments + [-1] * padding)
     chosen = [token for row in rows for index in row.completions for token in completions[index]]
     return Tokens(

@@ -1,38 +1,36 @@
-"""Whole checkpoints or none: written aside, synced to disk, then renamed (pure, standard library).
+"""Whole checkpoints or none: written aside, synced to disk, then renamed (no torch).
 
 A folder `version-000007` under the checkpoints folder holds
 
     model/          Hugging Face format with tokenizer, for transformers and vLLM
     adapter/        in its place where a policy of adapters is trained (peft's format)
-    engine/         DeepSpeed's optimiser, schedule and partitioned weights, one file or more per rank
+    engine/         DeepSpeed's optimiser, schedule and partitioned weights, one file or more per rank; in the newest alone
     record.json     version, how many ranks wrote it, the entry ids whose gradient it contains (I3), and of every other
-                    file its seal: size and checksum
+                    file its seal (`seals`)
 
 and exists only when all of it is on disk. One that has changed since is set aside as `.corrupt-version-000007`. With
-ranks on several nodes all of them must share the checkpoints folder. `sealing` divides the reading among the ranks.
+ranks on several nodes all of them must share the checkpoints folder. A link beside the folder may name the newest one; it never
+names one that is gone. `checkpoint_writer` writes one, `verification` divides
+the reading among the ranks.
 """
 
 import json
 import os
 import shutil
-import stat
-import zlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from buffer.json_text import read_object
+from learner.seals import HASH, Seal, mismatch, seal, sync
 
 PREFIX = "version-"
 UNFINISHED = ".unfinished-"
 CORRUPT = ".corrupt-"
 RECORD = "record.json"
+ENGINE = "engine"
 NFS_REMOVED = ".nfs"
-CHUNK = 1 << 22  # bytes of a file that are read at a time
-
-Seal = list[int]
-"""[size in bytes, CRC-32] of a file."""
 
 
 class CheckpointError(RuntimeError):
@@ -53,6 +51,8 @@ class Record:
     """ZeRO stage of the engine's state; an engine of the same stage can load it."""
     lora_rank: int = 0
     """Rank of the adapters that were trained, 0 for all weights; an engine of the same rank can load it."""
+    engine: bool = True
+    """Whether the engine's state is there; of older checkpoints the weights alone are kept."""
 
     def require(self, *, ranks: int, zero_stage: int, lora_rank: int, folder: Path) -> None:
         """Raise CheckpointError unless an engine of these settings can resume from it."""
@@ -111,17 +111,10 @@ def file_names(path: Path) -> list[str]:
     return sorted(names)
 
 
-def seal(path: Path, names: Iterable[str]) -> dict[str, Seal]:
-    """Sync the files `names` under `path` to disk; return their seals."""
-    seals = {}
-    for name in names:
-        _sync(path / name)
-        seals[name] = _seal(path / name)
-    return seals
-
-
-def commit(folder: Path, record: Record, *, keep: int, seals: Mapping[str, Seal] | None = None) -> Path:
-    """Make the folder of `begin` a checkpoint, in one step; then remove all but the newest `keep`.
+def commit(
+    folder: Path, record: Record, *, keep: int, seals: Mapping[str, Seal] | None = None, link: Path | None = None
+) -> Path:
+    """Make the folder of `begin` a checkpoint, in one step; then remove all but the newest `keep`, and older engines.
 
     After it returns, the checkpoint survives a power cut. Entries may be acknowledged only then (I3).
 
@@ -129,20 +122,24 @@ def commit(folder: Path, record: Record, *, keep: int, seals: Mapping[str, Seal]
         folder: the checkpoints folder.
         record: what the checkpoint is.
         keep: how many checkpoints stay.
-        seals: what `seal` returned for all its files; by default they are sealed here.
+        seals: of files that their writers have sealed; the others are sealed here.
+        link: a symbolic link that is to name the newest checkpoint.
     """
     source, target = unfinished(folder, record.version), at(folder, record.version)
-    files = seal(source, file_names(source)) if seals is None else dict(seals)
-    (source / RECORD).write_text(json.dumps(asdict(record) | {"files": files}))
-    _sync(source / RECORD)
+    sealed = dict(seals or {})
+    _write_record(source, record, sealed | seal(source, [name for name in file_names(source) if name not in sealed]))
     for root, _, _ in os.walk(source):
-        _sync(Path(root))
+        sync(Path(root))
     if target.exists():  # the same version again: the old one makes room at the last moment
         _mark_for_removal(target)
     source.rename(target)
-    _sync(folder)
+    sync(folder)
+    if link is not None:  # before the one that it names may go
+        point(link, at(folder, versions(folder)[-1]))
     for old in versions(folder)[:-keep]:
         _mark_for_removal(at(folder, old))
+    for old in versions(folder)[:-1]:
+        _remove_engine(at(folder, old))
     clear(folder)
     return target
 
@@ -177,23 +174,6 @@ def read(path: Path) -> Record:
     return _read(path)[0]
 
 
-def mismatch(path: Path, files: Mapping[str, Seal]) -> str:
-    """Return what is wrong with the first file under `path` that is not as it was sealed, "" when all are."""
-    for name, sealed in files.items():
-        try:
-            state = (path / name).lstat()
-            if not stat.S_ISREG(state.st_mode):
-                return f"{str(path / name)!r} is no regular file"
-            if state.st_size != sealed[0]:  # it is not read: it may have no end
-                return f"{path / name} is not what was written: {state.st_size} bytes, {sealed[0]} when written"
-            current = _seal(path / name)
-        except (OSError, ValueError) as error:  # ValueError: not a possible file name
-            return f"{str(path / name)!r} cannot be read ({error})"
-        if current != sealed:
-            return f"{path / name} is not what was written: [size, CRC] {current}, {sealed} when written"
-    return ""
-
-
 def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mismatch) -> Usable | None:
     """Return the newest checkpoint whose files are all as they were written, or None where there is no checkpoint.
 
@@ -213,10 +193,10 @@ def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mis
         try:
             record, files = _read(path)
             lost = str(len(record.entries))
-            _require_no_others(path, files)
+            _require_no_others(path, files, engine=record.engine)
             if problem := verify(path, files):
                 raise CheckpointError(problem)
-        except _ForeignFile:
+        except _NotSetAside:
             raise
         except CheckpointError as error:
             aside = _set_aside(path)
@@ -232,14 +212,18 @@ def usable(folder: Path, verify: Callable[[Path, Mapping[str, Seal]], str] = mis
     return None
 
 
-class _ForeignFile(CheckpointError):
-    """A checkpoint holds a file that is not of it. Nothing of it is lost, so it is not set aside."""
+class _NotSetAside(CheckpointError):
+    """A checkpoint that is whole and yet cannot be used."""
 
 
-def _require_no_others(path: Path, files: Mapping[str, Seal]) -> None:
+def _require_no_others(path: Path, files: Mapping[str, Seal], *, engine: bool) -> None:
+    """Raise unless the record names all files that could be loaded. Without `engine` nothing of that folder is: a kill may have
+    come between the record without it and its removal."""
     others = [name for name in file_names(path) if name not in files and name != RECORD]
+    if not engine:
+        others = [name for name in others if PurePosixPath(name).parts[0] != ENGINE]
     if others:
-        raise _ForeignFile(
+        raise _NotSetAside(
             f"{path} holds {others[0]!r}, which its {RECORD} does not name: it was not written with the checkpoint; move it"
             " away, then resume"
         )
@@ -249,7 +233,7 @@ def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
     """Return the record, and the seals of all other files."""
     try:
         fields: dict[str, Any] = read_object(path / RECORD)
-        files = dict(fields.pop("files"))
+        files, algorithm = dict(fields.pop("files")), fields.pop("hash", "CRC-32")
         for name, sealed in files.items():
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ValueError(f"{name!r} is not in its folder")
@@ -258,17 +242,40 @@ def _read(path: Path) -> tuple[Record, dict[str, Seal]]:
         record = Record(**{**fields, "entries": tuple(fields["entries"])})
         if not all(type(number) is int for number in (record.version, record.ranks, record.zero_stage, record.lora_rank)):
             raise TypeError("version, ranks, zero_stage and lora_rank are integers")
-        return record, files
+        if type(record.engine) is not bool:
+            raise TypeError("engine is true or false")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path / RECORD} cannot be read ({type(error).__name__}: {error})") from error
+    if algorithm != HASH:
+        raise _NotSetAside(
+            f"{path} was written by another version of this project: its files are sealed by {algorithm}, here by {HASH}; go on"
+            " with that version, or start a new run from its model"
+        )
+    return record, files
 
 
-def _seal(path: Path) -> Seal:
-    size = checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            size, checksum = size + len(chunk), zlib.crc32(chunk, checksum)
-    return [size, checksum]
+def _write_record(path: Path, record: Record, files: Mapping[str, Seal]) -> None:
+    (path / RECORD).write_text(json.dumps(asdict(record) | {"hash": HASH, "files": files}))
+    sync(path / RECORD)
+
+
+def _remove_engine(path: Path) -> None:
+    """Keep of an older checkpoint its weights alone. Its record changes first, in one step, and then names no engine."""
+    try:
+        record, files = _read(path)
+    except CheckpointError:  # left for `usable` to set aside
+        return
+    if record.engine:
+        others = {name: sealed for name, sealed in files.items() if PurePosixPath(name).parts[0] != ENGINE}
+        if others.keys() == files.keys():
+            return
+        rewritten = path.with_name(f"{UNFINISHED}record-{path.name}")
+        rewritten.mkdir(mode=0o700, exist_ok=True)
+        _write_record(rewritten, replace(record, engine=False), others)
+        (rewritten / RECORD).rename(path / RECORD)
+        sync(path)
+    if (path / ENGINE).exists():
+        (path / ENGINE).rename(path.with_name(f"{UNFINISHED}engine-{path.name}"))
 
 
 def _set_aside(path: Path) -> Path:
@@ -279,14 +286,15 @@ def _set_aside(path: Path) -> Path:
     return path.rename(target)
 
 
+def point(link: Path, target: Path) -> None:
+    """Let a link name a folder, in one step and relative to itself, so that a run's folder may be moved."""
+    draft = link.with_name(f"{UNFINISHED}link-{link.name}")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(os.path.relpath(target, link.parent))
+    draft.rename(link)
+    sync(link.parent)
+
+
 def _mark_for_removal(path: Path) -> None:
     """Rename it before it is removed, so that what is half removed is never taken for whole."""
     path.rename(path.with_name(f"{UNFINISHED}removed-{path.name}"))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -70,7 +70,7 @@ def log_ratio(of: Tensor, to: Tensor) -> Tensor:
 def truncated(tokens: SampledTokens, low: float, high: float) -> Corrected:
     """Cut each token's ratio to the bounds (`correction: tis`)."""
     ratio = torch.exp(log_ratio(tokens.old, tokens.behaviour))
-    return _weighted(tokens, ratio.clamp(low, high), _outside(ratio, low, high))
+    return weighted(tokens, ratio.clamp(low, high), _outside(ratio, low, high))
 
 
 def token_mask(tokens: SampledTokens, low: float, high: float) -> Corrected:
@@ -99,7 +99,7 @@ def clipped(tokens: SampledTokens, low: float, high: float) -> Corrected:
 def uncorrected(tokens: SampledTokens, low: float, high: float) -> Corrected:
     """Take the policy that sampled for the learner's: w = 1 (`correction: none`)."""
     del low, high
-    return _weighted(tokens, torch.ones_like(tokens.old), torch.zeros_like(tokens.old, dtype=torch.bool))
+    return weighted(tokens, torch.ones_like(tokens.old), torch.zeros_like(tokens.old, dtype=torch.bool))
 
 
 CORRECTIONS: dict[str, Correction] = {
@@ -112,7 +112,8 @@ CORRECTIONS: dict[str, Correction] = {
 }
 
 
-def _weighted(tokens: SampledTokens, weight: Tensor, outside: Tensor) -> Corrected:
+def weighted(tokens: SampledTokens, weight: Tensor, outside: Tensor) -> Corrected:
+    """Return the objective w * rho * A of weights [T], which are constants; `outside` as in `Corrected`."""
     ratio = torch.exp(log_ratio(tokens.new, tokens.old))
     weight = weight.detach()
     return Corrected(objective=weight * ratio * tokens.advantages, ratio=ratio, weight=weight, outside=outside)
@@ -120,7 +121,7 @@ def _weighted(tokens: SampledTokens, weight: Tensor, outside: Tensor) -> Correct
 
 def _masked(tokens: SampledTokens, ratio: Tensor, low: float, high: float) -> Corrected:
     outside = _outside(ratio, low, high)
-    return _weighted(tokens, ratio.masked_fill(outside, 0.0), outside)
+    return weighted(tokens, ratio.masked_fill(outside, 0.0), outside)
 
 
 def _outside(ratio: Tensor, low: float, high: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A model in training or frozen, partitioned by DeepSpeed: with `deepspeed_import` and `ranks` all that knows DeepSpeed.
+"""A model in training or frozen, partitioned by DeepSpeed: with deepspeed_*.py and `ranks` all that knows DeepSpeed.
 
 Measured traps that this file keeps away from its callers: models loaded before `initialize` (weights written afterwards
 are silently undone), gradients that are averaged over ranks while our losses are sums with global divisors, and the same
@@ -6,64 +6,30 @@ number of micro-batches on every rank (see `batching.split_micro_batches`).
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from configs.schema import Config
-from learner.checkpoint import CheckpointError
+from learner.checkpoint import ENGINE, CheckpointError
+from learner.checkpoint_writer import write_state
+from learner.deepspeed_files import engine_files
 from learner.deepspeed_import import deepspeed
+from learner.deepspeed_settings import BUCKET, LONE_BUCKET, DeepSpeedSettings, ds_config
+from learner.host_buffers import HostBuffers
 from learner.models import saved_buffers
 from learner.ranks import Ranks
 
-BUCKET = 500_000_000  # largest bucket of a reduction, in elements (DeepSpeed's default)
-LONE_BUCKET = 50_000_000  # of a rank that has nobody to reduce with: buckets are memory and nothing else
-TAG = "engine"  # folder of the engine's files inside a checkpoint
+STATE_BYTES = 16  # for each trained weight, at most: itself, AdamW's float32 weight and its two moments
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeepSpeedSettings:
-    """How a model is trained."""
-
-    zero_stage: int
-    """Stage of ZeRO, 0..3."""
-    lr: float
-    """Learning rate after the warm-up."""
-    warmup_steps: int
-    """Steps of linear warm-up."""
-    weight_decay: float
-    """Weight decay of AdamW."""
-    grad_clip: float
-    """Largest global gradient norm."""
-    gradient_checkpointing: bool
-    """Whether activations are computed again in the backward pass."""
-    device: Literal["cpu", "cuda"]
-    """Where the ranks compute."""
-    dtype: Literal["float32", "bfloat16"]
-    """Of weights and activations."""
-
-
-def deepspeed_settings(
-    config: Config, *, zero_stage: int, lr: float, warmup_steps: int, weight_decay: float = 0.0, grad_clip: float = 1.0
-) -> DeepSpeedSettings:
-    """Return the settings of one learner: its own numbers, the rest from the sections that all learners share."""
-    return DeepSpeedSettings(
-        zero_stage=zero_stage,
-        lr=lr,
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
-        grad_clip=grad_clip,
-        gradient_checkpointing=config.learner.gradient_checkpointing,
-        device=config.cluster.device,
-        dtype=config.dtype,
-    )
+GATHERED = 1 << 30  # bytes of weights that are whole on a GPU at a time, while they are copied from it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +63,8 @@ class Engine:
         """
         self.ranks, self._settings = ranks, settings
         ds = deepspeed(settings.device)
+        if settings.optimizer_offload and settings.device == "cuda":  # as on CPUs a process has one thread otherwise
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.on_this_machine()))
         with loading(settings):
             module = build()
         if settings.gradient_checkpointing:
@@ -104,16 +72,17 @@ class Engine:
         module.train().to(ranks.device)
         module.register_state_dict_post_hook(_drop_frozen)
         parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         warmup = max(1, settings.warmup_steps)
         # A torch schedule: DeepSpeed's own run their first step at a learning rate of 0.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warmup))
         size = sum(_numel(parameter) for parameter in parameters)
-        ds_config = _config(settings, size if ranks.world > 1 else min(size, LONE_BUCKET))
+        configuration = ds_config(settings, size if ranks.world > 1 else min(size, LONE_BUCKET))
         self._engine, *_ = ds.initialize(
-            model=module, optimizer=optimiser, lr_scheduler=schedule, dist_init_required=False, config=ds_config
+            model=module, optimizer=optimiser, lr_scheduler=schedule, dist_init_required=False, config=configuration
         )
-        self._deepspeed = ds
+        self._deepspeed, self._size = ds, size
+        self._files = self._engine.checkpoint_engine = engine_files()
 
     @property
     def module(self) -> Any:
@@ -155,36 +124,70 @@ class Engine:
         self._engine.zero_grad()
         raise NotFinite("the loss or its gradient is not finite")
 
-    def full_state(self, module: nn.Module) -> dict[str, Tensor]:
+    def full_state(self, module: nn.Module, into: HostBuffers | None = None) -> dict[str, Tensor]:
         """Return the whole weights of `module` (inside this engine's) by name, copied to the CPU of rank 0. A collective.
 
         Empty on the other ranks. Tied weights stand under the first of their names only. What is saved with the weights
         although it is not trained, as the bias of a router's scores, is among them.
+
+        Args:
+            module: the module.
+            into: where they are copied to; by default each time to memory of their own.
         """
-        state = self._gathered(module.named_parameters())
-        if self.ranks.rank == 0:
-            state |= {name: buffer.to("cpu", copy=True) for name, buffer in saved_buffers(module).items()}
-        return state
+        buffers = saved_buffers(module).items() if self.ranks.rank == 0 else ()
+        return self._gathered(module.named_parameters(), into, buffers)
 
-    def trained_state(self, module: nn.Module) -> dict[str, Tensor]:
+    def trained_state(self, module: nn.Module, into: HostBuffers | None = None) -> dict[str, Tensor]:
         """Return as `full_state` does those weights of `module` that are trained: adapters, where others are frozen."""
-        return self._gathered((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+        named = module.named_parameters()
+        return self._gathered(((name, parameter) for name, parameter in named if parameter.requires_grad), into)
 
-    def _gathered(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
+    def _gathered(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        into: HostBuffers | None,
+        whole: Iterable[tuple[str, Tensor]] = (),
+    ) -> dict[str, Tensor]:
+        """Return copies of parameters, which at ZeRO 3 are gathered in groups, and of tensors that are whole on rank 0."""
         gather = self._deepspeed.zero.GatheredParameters if self._settings.zero_stage == 3 else nullcontext
         state = {}
-        for name, parameter in parameters:
-            with gather([parameter]):
+
+        def copy(name: str, tensor: Tensor) -> None:
+            state[name] = into.copy(name, tensor) if into else tensor.detach().to("cpu", copy=True)
+
+        for group in _in_groups(parameters):
+            with gather([parameter for _, parameter in group]):
                 if self.ranks.rank == 0:
-                    state[name] = parameter.detach().to("cpu", copy=True)
+                    for name, parameter in group:
+                        copy(name, parameter)
+        for name, tensor in whole:
+            copy(name, tensor)
+        if into:
+            into.complete()
         return state
 
-    def save(self, folder: Path) -> None:
-        """Write optimiser, schedule and partitioned weights into `folder`, each rank its partition. A collective.
+    def save(self, folder: Path, write: Callable[[Any, Path], object] = write_state) -> None:
+        """Give optimiser, schedule and partitioned weights to `write`, each rank its partition. A collective.
 
         Weights that are frozen are left out: they are as the module was built.
+
+        Args:
+            folder: of a checkpoint. DeepSpeed puts scripts into it.
+            write: gets what `load` reads from a file, and the path of the file. It must not keep what it gets: those are the
+                states themselves, and the next step changes them.
         """
-        self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False, exclude_frozen_parameters=True)
+        self._files.write = write
+        try:
+            self._engine.save_checkpoint(str(folder), tag=ENGINE, save_latest=False, exclude_frozen_parameters=True)
+        finally:
+            self._files.write = write_state  # nothing that `write` holds, as copies of all states, is kept with it
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what this rank gives to `write`, at most."""
+        stage, ranks = self._settings.zero_stage, self.ranks
+        of_module = 4 * self._size if stage < 3 and ranks.rank == 0 else 0
+        return of_module + STATE_BYTES * self._size // (ranks.world if stage else 1)
 
     def load(self, folder: Path) -> None:
         """Load what `save` wrote with as many ranks and the same ZeRO stage. A collective.
@@ -199,9 +202,9 @@ class Engine:
 
         try:  # DeepSpeed saves these beside tensors and built-in types; they hold numbers
             with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-                path, _ = self._engine.load_checkpoint(str(folder), tag=TAG, custom_load_fn=_load_trained)
+                path, _ = self._engine.load_checkpoint(str(folder), tag=ENGINE, custom_load_fn=_load_trained)
         except UnpicklingError as error:
-            what = f"{folder / TAG} holds more than an engine's state, which could run code, and was not loaded"
+            what = f"{folder / ENGINE} holds more than an engine's state, which could run code, and was not loaded"
             raise CheckpointError(f"{what}: find out who wrote it; without it the checkpoint before is used") from error
         if path is None:
             raise FileNotFoundError(f"{folder}: holds no state of {self.ranks.world} ranks to resume from")
@@ -221,7 +224,7 @@ class Frozen:
         self._call: Callable[..., Any] = module
         if settings.zero_stage == 3:
             ds, size = deepspeed(settings.device), sum(_numel(parameter) for parameter in module.parameters())
-            self._call, *_ = ds.initialize(model=module, dist_init_required=False, config=_config(settings, size))
+            self._call, *_ = ds.initialize(model=module, dist_init_required=False, config=ds_config(settings, size))
 
     def __call__(self, *args: Any) -> Any:
         """Run the module's forward pass without gradient; a collective under ZeRO 3."""
@@ -237,31 +240,28 @@ def loading(settings: DeepSpeedSettings) -> Iterator[None]:
         return
     from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
-    alive = HfDeepSpeedConfig(_config(settings, BUCKET))  # held by a weak reference elsewhere
+    alive = HfDeepSpeedConfig(ds_config(settings, BUCKET))  # held by a weak reference elsewhere
     yield
     del alive
-
-
-def _config(settings: DeepSpeedSettings, size: int) -> dict[str, Any]:
-    """Return DeepSpeed's configuration for a model of `size` parameters."""
-    bucket = min(BUCKET, size + size % 2)  # a bucket is allocated whole, so not larger than the model; it must be even
-    zero: dict[str, Any] = {"stage": settings.zero_stage, "overlap_comm": settings.device == "cuda"}
-    zero |= {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": settings.grad_clip,
-        "zero_optimization": zero,
-        "bf16": {"enabled": settings.dtype == "bfloat16"},
-        "steps_per_print": 10**9,
-        "wall_clock_breakdown": False,
-    }
 
 
 def _enable_checkpointing(module: nn.Module) -> None:
     """Let the Hugging Face model inside keep one layer's activations at a time and compute the others again."""
     model = next(inner for inner in module.modules() if isinstance(inner, PreTrainedModel))
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _in_groups(parameters: Iterable[tuple[str, nn.Parameter]]) -> Iterator[list[tuple[str, nn.Parameter]]]:
+    """Yield parameters in groups of up to GATHERED bytes, at least one in each."""
+    group, size = list[tuple[str, nn.Parameter]](), 0
+    for name, parameter in parameters:
+        bytes_ = _numel(parameter) * parameter.element_size()
+        if group and size + bytes_ > GATHERED:
+            yield group
+            group, size = [], 0
+        group.append((name, parameter))
+        size += bytes_
+    yield group
 
 
 def _load_trained(src: Mapping[str, Tensor], dst: nn.Module) -> None:

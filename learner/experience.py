@@ -1,6 +1,6 @@
 """Rank 0's side of the experience stream: claim, decode, refuse what cannot be trained on, pass batches to the other ranks."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgpack  # type: ignore[import-untyped]
@@ -90,11 +90,10 @@ class Reader:
 
 
 class UnacknowledgedEntries:
-    """Ids of the entries trained since the last checkpoint; they are acknowledged once a checkpoint contains them (I3)."""
+    """Ids of the entries that were trained and not acknowledged, as no checkpoint on disk contains them (I3)."""
 
-    def __init__(self, acknowledge: Callable[[Sequence[str]], object]) -> None:
-        self._acknowledge = acknowledge
-        self._ids: list[str] = []
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}  # in the order of training
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -103,12 +102,12 @@ class UnacknowledgedEntries:
 
     def add(self, batch: Iterable[ReceivedGroup]) -> None:
         """Add the entries of a batch that was trained on."""
-        self._ids += [received.entry_id for received in batch]
+        self._ids |= dict.fromkeys(received.entry_id for received in batch)
 
-    def acknowledge(self) -> None:
-        """Acknowledge them all: the checkpoint that contains their gradient is on disk."""
-        self._acknowledge(self._ids)
-        self._ids = []
+    def remove(self, entries: Iterable[str]) -> None:
+        """Forget entries that were acknowledged."""
+        for entry in entries:
+            del self._ids[entry]
 
 
 def pack(batch: Sequence[ReceivedGroup]) -> bytes:

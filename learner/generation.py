@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from learner.models import dense_attention
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GreedyRequest:
@@ -67,7 +69,7 @@ def complete(
     model.eval()  # in training, gradient checkpointing keeps no cache
     completions: list[tuple[int, ...]] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), dense_attention(model):
             for start in range(0, len(prompts), rows):
                 batch = prompts[start : start + rows]
                 width = max(map(len, batch))
@@ -76,13 +78,13 @@ def complete(
                 written = model.generate(
                     input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=settings, synced_gpus=synced
                 )
-                completions += [_ended(row, ends) for row in written[:, width:].tolist()]
+                completions += [ended(row, ends) for row in written[:, width:].tolist()]
     finally:
         model.train(training)
     return completions
 
 
-def _ended(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
+def ended(ids: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
     """Return the ids up to the first end token: what stands behind it is padding."""
     length = next((place for place, token in enumerate(ids, start=1) if token in ends), len(ids))
     return tuple(ids[:length])

@@ -2,44 +2,36 @@
 
 One optimiser step per batch, so pi_old is pi_theta of the same forward pass, detached. A step goes
 
-    wait and select (I2) -> train -> publish version v + 1 -> advance the ledger -> [checkpoint -> acknowledge (I3)]
+    wait and select (I2) -> train -> copy version v + 1 -> advance the ledger -> [checkpoint -> acknowledge (I3)]
 
-(what arrives while it trains is filtered at once, so that other groups are sampled meanwhile). The order is what makes a
-crash at any point harmless: what is in no checkpoint can be claimed again.
+(what arrives while it trains is filtered at once, so that other groups are sampled meanwhile; the copy is published beside the
+next step). The order is what makes a crash at any point harmless: what is in no checkpoint can be claimed again.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
-import torch
 from torch import Tensor
 
-from buffer.messages import ExperienceGroup
 from buffer.streams import Address
-from buffer.weights import Probe, WeightSink
+from buffer.weights import WeightSink
 from configs.schema import Config
-from learner import batching, checkpoint, losses, models
-from learner.adapters import adapted
+from learner import snapshot
 from learner.arrivals import ArrivalsReport
-from learner.base import Clock, Learner
-from learner.corrections import CORRECTIONS, SampledTokens
-from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
+from learner.base import Learner
+from learner.checkpoint import Record
+from learner.clock import Clock
+from learner.deepspeed_engine import NotFinite
 from learner.experience import pack, unpack
 from learner.grpo_intake import Intake
-from learner.kl import ESTIMATORS
-from learner.logprobs import TokenLogProbs
-from learner.policy_batch import PolicyBatch, policy_batch
+from learner.host_buffers import HostBuffers
+from learner.policy_update import PolicyUpdate
 from learner.policy_weights import policy_weights
-from learner.prompt_groups import by_prompt
-from learner.ranks import Ranks
-from learner.reference import reference
-from learner.shared_prefix import supports_shared_prefix
+from learner.publisher import Publisher
 from learner.staleness import staleness_metrics
-from learner.weight_export import probe_token_ids
 
 ARRIVALS_S = 20.0  # without a step, what arrived is reported as often
 
@@ -58,107 +50,10 @@ class GRPOReport:
     """By the names of docs/design.md; those of the stream are in rank 0's report only."""
 
 
-class PolicyUpdate:
-    """The policy, its frozen reference and the optimiser step between two versions; independent of the buffer."""
-
-    def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
-        self._config, self._ranks = config, ranks
-        grpo = config.grpo
-        settings = deepspeed_settings(
-            config,
-            zero_stage=config.learner.zero_stage,
-            lr=grpo.lr,
-            warmup_steps=grpo.warmup_steps,
-            weight_decay=grpo.weight_decay,
-            grad_clip=grpo.grad_clip,
-        )
-
-        def build(lora_rank: int) -> TokenLogProbs:
-            model = adapted(models.load_policy(model_path, config.dtype), rank=lora_rank, seed=config.run.seed)
-            return TokenLogProbs(model, temperature=config.rollout.temperature)
-
-        self.engine = Engine(partial(build, config.learner.lora_rank), settings, ranks)
-        frozen = partial(reference, self.engine, lora_rank=config.learner.lora_rank, build=partial(build, 0), settings=settings)
-        self._reference = frozen() if grpo.beta > 0 else None
-
-    def apply(
-        self, groups: Sequence[ExperienceGroup], *, meanwhile: Callable[[], None] = lambda: None
-    ) -> tuple[float, dict[str, float]]:
-        """Take one optimiser step on `groups`. A collective.
-
-        The loss is a sum over micro-batches and ranks with global divisors (docs/design.md), so neither the split into
-        micro-batches nor the number of ranks changes it.
-
-        Args:
-            groups: the batch.
-            meanwhile: called behind each micro-batch; no collective.
-
-        Returns:
-            The loss before the step, and its metrics.
-
-        Raises:
-            NotFinite: no step was taken.
-        """
-        grpo = self._config.grpo
-        batch = policy_batch(groups, self._config)
-        micro_batches = batching.micro_batches_of_rank(
-            by_prompt(groups),
-            self._config.learner.micro_tokens,
-            share=supports_shared_prefix(self.engine.module.model.config),
-            rank=self._ranks.rank,
-            ranks=self._ranks.world,
-        )
-        sums = torch.zeros(len(losses.SUMS), dtype=torch.float64)
-        for number, rows in enumerate(micro_batches):
-            loss = self._loss(batch, rows)
-            self.engine.backward(loss.loss, last=number == len(micro_batches) - 1)
-            sums += loss.sums.cpu()
-            meanwhile()
-        result = self.engine.step()
-        metrics = losses.policy_metrics(self._ranks.sum(sums).tolist())
-        metrics |= {"optim/lr": result.lr, "optim/grad_norm": result.grad_norm}
-        trained = [len(ids) for ids, share in zip(batch.completions, batch.coefficients, strict=True) if share]
-        if trained:
-            metrics["length/trained"] = fmean(trained)
-        return metrics["loss/policy"] + grpo.beta * metrics["loss/kl"], metrics
-
-    def probe(self) -> Probe:
-        """Return what an engine must compute with the weights as they are. A collective."""
-        ids = probe_token_ids(self.engine.module.model.config.get_text_config().vocab_size)
-        rows = batching.pack_rows([(ids[:1], [ids[1:]])], len(ids), share=False)
-        with torch.no_grad():
-            logprobs, _ = self.engine(batching.collate(rows, [ids[1:]]).to(self._ranks.device), 1.0)
-        return Probe(token_ids=ids, logprobs=tuple(logprobs.tolist()))
-
-    def _loss(self, batch: PolicyBatch, rows: Sequence[batching.PackedRow]) -> losses.PolicyLoss:
-        """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
-        grpo, device = self._config.grpo, self._ranks.device
-        tokens = batching.collate(rows, batch.completions).to(device)
-        indices = [index for row in rows for index in row.completions]
-        counts = [len(batch.completions[i]) for i in indices] or [1]
-        behaviour_logprobs = [value for i in indices for value in batch.behaviour_logprobs[i]] or [0.0]
-        new, entropies = self.engine(tokens)
-        sampled = SampledTokens(
-            new=new,
-            old=new.detach(),
-            behaviour=torch.tensor(behaviour_logprobs, device=device),
-            advantages=batching.per_token([batch.advantages[i] for i in indices] or [0.0], counts).to(device),
-            lengths=counts,
-        )
-        return losses.policy_loss(
-            sampled,
-            reference=self._reference(tokens)[0] if self._reference else None,
-            entropies=entropies,
-            coefficients=batching.per_token([batch.coefficients[i] for i in indices] or [0.0], counts).to(device),
-            correction=CORRECTIONS[grpo.correction],
-            bounds=grpo.ratio_bounds,
-            estimator=ESTIMATORS[grpo.kl],
-            beta=grpo.beta,
-        )
-
-
 class GRPOLearner(Learner):
     """One rank of the GRPO learner (see `Learner`). Rank 0 publishes each version."""
+
+    latest = "latest"
 
     def __init__(
         self,
@@ -170,6 +65,7 @@ class GRPOLearner(Learner):
         address: Address,
         sink: WeightSink,
         checkpoints: Path,
+        beside: Mapping[str, str] | None = None,
         stacks: str = "",
     ) -> None:
         """Prepare a rank; `start` loads the model.
@@ -182,12 +78,16 @@ class GRPOLearner(Learner):
             address: of the run's streams.
             sink: where versions are published.
             checkpoints: a folder that all ranks share.
+            beside: {name: text} of files that lie beside the weights in each model's folder, as a model card.
             stacks: see `Heartbeat`.
         """
-        stage = config.learner.zero_stage
-        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
-        self._address, self._sink, self._stacks = address, sink, stacks
+        place = {"rank": rank, "world": world, "zero_stage": config.learner.zero_stage}
+        super().__init__(config, **place, model_path=model_path, checkpoints=checkpoints, beside=beside)
+        self._address, self._stacks = address, stacks
         self._weights = policy_weights(config.learner.lora_rank)
+        self._publisher = Publisher(sink, timeout_s=config.waits.progress_s)
+        # on a CPU a version is copied within memory, which is not worth a copy that is kept
+        self._buffers = HostBuffers(pinned=True) if config.cluster.device == "cuda" and rank == 0 else None
 
     def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks, load the model (and the newest checkpoint, if there is one), publish its version."""
@@ -198,6 +98,7 @@ class GRPOLearner(Learner):
             self._incarnation, self.version = self._intake.recover(self.version, contained)
         self.version = int(self._ranks.broadcast_bytes(str(self.version).encode()))
         self._publish()
+        self._publisher.wait()
         self._clock, self._said_at = Clock(), time.monotonic()
         self._heartbeat = self._start_heartbeat(self._address, f"grpo-{self._rank}", self._stacks)
 
@@ -207,8 +108,9 @@ class GRPOLearner(Learner):
         Where everything that arrived since the last step is uninformative, say so every ARRIVALS_S.
         """
         began = time.perf_counter()
+        self._finish_writing(wait=False)
         if self._rank == 0:
-            self._sink.republish_if_lost()
+            self._publisher.look_after()
         with self._heartbeat.activity("wait for experience"):
             batch = self._intake.wait(self.version, seconds) if self._rank == 0 else []
             message = self._ranks.broadcast_bytes(pack(batch))
@@ -230,13 +132,18 @@ class GRPOLearner(Learner):
         self._advance()
         with self._heartbeat.activity("publish"):
             state = self._publish()
+            if self._is_asked_for():
+                self._publisher.wait()
         self._heartbeat.version, self._heartbeat.done = self.version, self._heartbeat.done + len(groups)
         published = time.perf_counter()
         if self._rank == 0:
             self._intake.trained(self.version, batch)
-            metrics |= self._intake.metrics()
-        if self.version % self._config.learner.checkpoint_every == 0 or self.version == self._config.grpo.steps:
+            metrics |= self._intake.metrics(self.version)
+        last = self.version == self._config.grpo.steps
+        if last or self.version % self._config.learner.checkpoint_every == 0:
             self._save(state)
+        if last:
+            self.save()
         metrics |= trained_metrics | self._clock.metrics()
         metrics |= {"time/train_s": trained - ready, "time/publish_s": published - trained}
         metrics["optim/skipped_steps"] = float(self.skipped)
@@ -244,12 +151,15 @@ class GRPOLearner(Learner):
         return GRPOReport(version=self.version, groups=tuple(group.group for group in groups), loss=loss, metrics=metrics)
 
     def save(self) -> None:
-        """Write a checkpoint now, unless there is one of this version already; acknowledge what it contains."""
-        if self.version not in checkpoint.versions(self._checkpoints):
+        """Write a checkpoint, unless there is one of this version already; return when it is on disk and acknowledged."""
+        if self.version != self._saved_version:
             self._save(self._weights.gather(self._engine, self._model))
+        with self._heartbeat.activity("save"):
+            self._finish_writing()
 
     def close(self) -> None:
         """Leave the buffer and the other ranks; save nothing. For tests: in a run the process is killed."""
+        self._publisher.wait()
         self._heartbeat.stop()
         if self._rank == 0:
             self._intake.close()
@@ -268,20 +178,36 @@ class GRPOLearner(Learner):
         return self._intake.uninformative(self.version)
 
     def _publish(self) -> dict[str, Tensor]:
-        """Make this version the newest that rollout actors can load; return its weights (empty but on rank 0)."""
-        state, probe = self._weights.gather(self._engine, self._model), self._update.probe()
+        """Begin to make this version the newest that rollout actors can load; return its weights (empty but on rank 0), which
+        the next version may overwrite. The next optimiser step may change the model: all of it is copied."""
+        self._publisher.wait()  # the copy is still read until then
+        state, probe, version = (
+            self._weights.gather(self._engine, self._model, self._buffers),
+            self._update.probe(),
+            self.version,
+        )
         if self._rank == 0:
-            self._sink.publish(
-                self._weights.to_published(self.version, state, self._model, incarnation=self._incarnation, probe=probe)
-            )
+            seal = partial(self._weights.to_published, version, state, self._model, incarnation=self._incarnation, probe=probe)
+            self._publisher.publish(version, seal)
         return state
+
+    def _is_asked_for(self) -> bool:
+        """Return whether somebody asks for this version by name as soon as its step is reported: an evaluation, or the votes of
+        the end. (Prompts that are issued at it wait for it.)"""
+        every, steps = self._config.eval.every, self._config.grpo.steps
+        return self.version == steps or (every > 0 and self.version % every == 0)
 
     def _write_model(self, state: dict[str, Tensor], folder: Path) -> None:
         self._weights.save(self._model, state, self._model_path, folder)
 
     def _save(self, state: dict[str, Tensor]) -> None:
-        """Write a checkpoint; acknowledge only once it is whole on disk (I3)."""
+        """Begin a checkpoint."""
         with self._heartbeat.activity("save"):
-            self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
+            self._finish_writing()  # two checkpoints are never in memory at a time
+            kept = snapshot.on_cpu(state) if self._buffers else state  # the next version is copied over it
+            self._write(kept, lambda: self._intake.unacknowledged)
+
+    def _written(self, record: Record) -> None:
+        """Acknowledge what is in a checkpoint, only now that it is whole on disk (I3)."""
         if self._rank == 0:
-            self._intake.saved()
+            self._intake.saved(record.version, record.entries)

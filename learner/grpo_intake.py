@@ -1,14 +1,15 @@
 """Rank 0 of the GRPO learner at the buffer: what is ready, what is trained next, what becomes of the rest (I2, I3)."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from buffer.ledger import Ledger
 from buffer.streams import EXPERIENCE, GRPO, Address, Consumer, connect
 from configs.schema import Config
-from learner.arrivals import ArrivalsReport, ArrivalStats
+from learner.arrivals import ArrivalsReport
 from learner.experience import POLL_S, GroupLimits, Reader, ReceivedGroup, UnacknowledgedEntries
+from learner.kept_arrivals import KeptArrivals
 from learner.selection import SELECTORS, Choice, ReadyGroup
 
 
@@ -26,8 +27,8 @@ class Intake:
         self._batch, self._bound = config.grpo.batch_groups, config.grpo.max_staleness
         self._filter = config.grpo.filter
         self._ready: dict[int, ReceivedGroup] = {}
-        self._unacknowledged = UnacknowledgedEntries(self._ledger.acknowledge)
-        self._arrivals = ArrivalStats()
+        self._unacknowledged = UnacknowledgedEntries()
+        self._arrivals = KeptArrivals(self._redis, address.run_id)
 
     def recover(self, version: int, contained: Sequence[str]) -> tuple[int, int]:
         """Go back to `version` after a start.
@@ -47,9 +48,11 @@ class Intake:
         regained = {received.group.group: received.group.issued_at for received in claimed}
         incarnation, resumed_at = self._ledger.recover(version, contained, regained)
         self._reader.fence(incarnation)
-        self._receive(claimed)
+        self._arrivals.load()
+        self._receive(claimed, step=resumed_at + 1)
         # and what an older learner claimed until the fence stood, which is newer than all that had been claimed before
-        self._receive(self._reader.claimed_before(behind=pending[-1].entry_id if pending else ""))
+        newer = self._reader.claimed_before(behind=pending[-1].entry_id if pending else "")
+        self._receive(newer, step=resumed_at + 1)
         return incarnation, resumed_at
 
     def wait(self, version: int, seconds: float) -> list[ReceivedGroup]:
@@ -60,14 +63,14 @@ class Intake:
         deadline = time.monotonic() + seconds
         while True:
             while received := self._reader.claim(0.0):
-                self._receive(received)
+                self._receive(received, step=version + 1)
             choice = self._choose(version)
             if choice.train:
                 return [self._ready.pop(group) for group in choice.train]
             left = deadline - time.monotonic()
             if left <= 0:
                 return []
-            self._receive(self._reader.claim(min(left, POLL_S)))
+            self._receive(self._reader.claim(min(left, POLL_S)), step=version + 1)
 
     def take_in(self, version: int) -> None:
         """Receive what has arrived and release what is filtered or dropped, while a batch is trained at `version`.
@@ -76,7 +79,7 @@ class Intake:
         """
         arrived = self._reader.claim(0.0)
         if arrived:
-            self._receive(arrived)
+            self._receive(arrived, step=version + 1)
             self._choose(version)
 
     def drop(self, batch: Sequence[ReceivedGroup]) -> None:
@@ -85,32 +88,32 @@ class Intake:
         self._ledger.release(groups, outcome="dropped", entries=entries)
 
     def trained(self, version: int, batch: Sequence[ReceivedGroup]) -> None:
-        """Count the groups of `batch` as trained into `version`, which has been published."""
+        """Count the groups of `batch` as trained into `version`, which is on its way to the workers."""
         self._ledger.advance(version, [received.group.group for received in batch])
         self._unacknowledged.add(batch)
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:
-        """Ids of the entries trained since the last checkpoint."""
+        """Ids of the entries trained and not acknowledged."""
         return self._unacknowledged.ids
 
-    def saved(self) -> None:
-        """Acknowledge everything trained so far: a checkpoint contains it."""
-        self._unacknowledged.acknowledge()
+    def saved(self, version: int, entries: Sequence[str]) -> None:
+        """Acknowledge entries that the checkpoint of `version` contains; more may have been trained since it was begun."""
+        self._ledger.acknowledge(version, entries)
+        self._unacknowledged.remove(entries)
+        self._arrivals.saved(version, self._ready)
         self._ledger.trim()
 
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics of what arrived since the last call."""
-        metrics = self._arrivals.metrics()
-        self._arrivals = ArrivalStats()
-        return metrics
+    def metrics(self, version: int) -> dict[str, float]:
+        """Return the metrics of what arrived for the step to `version`, however often it is taken."""
+        return self._arrivals.stats(version).metrics()
 
     def uninformative(self, version: int) -> ArrivalsReport | None:
-        """Return what arrived since the last call of `metrics`; None where nothing did, or some of it can be trained on.
+        """Return what arrived since the step to `version`; None where nothing did, or some of it can be trained on.
 
         Without `grpo.filter` everything can, so that a step is not held up by what arrives.
         """
-        arrived = self._arrivals
+        arrived = self._arrivals.stats(version + 1)
         if not self._filter or not arrived.groups or arrived.informative:
             return None
         return ArrivalsReport(version=version, groups=arrived.groups, metrics=arrived.metrics())
@@ -119,10 +122,9 @@ class Intake:
         """Disconnect. For tests: in a run the process is killed."""
         self._redis.close()
 
-    def _receive(self, batch: Iterable[ReceivedGroup]) -> None:
-        for received in batch:
-            self._ready[received.group.group] = received
-            self._arrivals.add(received.group)
+    def _receive(self, batch: Sequence[ReceivedGroup], *, step: int) -> None:
+        self._ready |= {received.group.group: received for received in batch}
+        self._arrivals.add(step, [received.group for received in batch])
 
     def _choose(self, version: int) -> Choice:
         # Read after the claims: nobody else takes a claimed group out of `outstanding`, so one that is not there was
@@ -140,8 +142,7 @@ class Intake:
             for number, received in self._ready.items()
         ]
         choice = self._select(ready, outstanding, version, self._batch, self._bound)
-        dropped = [self._ready[group].group for group in choice.dropped]
-        self._arrivals.dropped_lengths += [len(ids) for group in dropped for ids in group.completion_ids]
+        self._arrivals.add_dropped(version + 1, [self._ready[group].group for group in choice.dropped])
         self._release(choice.filtered, "filtered")
         self._release(choice.dropped, "dropped")
         return choice

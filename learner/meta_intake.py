@@ -30,7 +30,7 @@ class MetaIntake:
         self._samples, self._batch = config.rollout.samples, config.meta_rm.batch
         self._max_backlog = config.meta_rm.max_backlog
         self._ready: deque[ReceivedGroup] = deque()
-        self._unacknowledged = UnacknowledgedEntries(self._reader.acknowledge)
+        self._unacknowledged = UnacknowledgedEntries()
 
     def recover(self, contained: Sequence[str]) -> None:
         """After a start: acknowledge what the checkpoint contains; what else was claimed before is ready."""
@@ -67,12 +67,13 @@ class MetaIntake:
 
     @property
     def unacknowledged(self) -> tuple[str, ...]:
-        """Ids of the entries trained since the last checkpoint."""
+        """Ids of the entries trained and not acknowledged."""
         return self._unacknowledged.ids
 
-    def saved(self) -> None:
-        """Acknowledge everything trained so far: a checkpoint contains it."""
-        self._unacknowledged.acknowledge()
+    def saved(self, entries: Sequence[str]) -> None:
+        """Acknowledge entries that a checkpoint contains; more may have been trained since it was begun."""
+        self._reader.acknowledge(entries)
+        self._unacknowledged.remove(entries)
 
     def metrics(self) -> dict[str, float]:
         """Return `meta_rm/backlog`, groups waiting for the meta-RM, and `meta_rm/skipped`, groups skipped in this run."""

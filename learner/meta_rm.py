@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from buffer.streams import Address
 from configs.schema import Config
 from grm.statistics import auc, auc_within
-from learner import batching, checkpoint, losses, models
+from learner import batching, losses, models
 from learner.adapters import adapted
-from learner.base import Learner
+from learner.base import Learner, begun_whole
 from learner.batching import Tokens
+from learner.checkpoint import Record
 from learner.cold_start_batches import ColdStartBatches
-from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
+from learner.deepspeed_engine import Engine, NotFinite
+from learner.deepspeed_settings import deepspeed_settings
 from learner.experience import ReceivedGroup, pack, unpack
 from learner.meta_intake import MetaIntake
 from learner.parsed import ParsedCompletions, parsed_completions
@@ -71,7 +73,7 @@ class MetaRMUpdate:
         settings = deepspeed_settings(config, zero_stage=meta_rm.zero_stage, lr=meta_rm.lr, warmup_steps=meta_rm.warmup_steps)
 
         def build() -> CorrectnessLogits:
-            model = models.load_classifier(model_path, config.dtype)
+            model = models.load_classifier(model_path, config.dtype, config.cluster.device)
             return CorrectnessLogits(adapted(model, rank=config.learner.lora_rank, seed=config.run.seed))
 
         self.engine = Engine(build, settings, ranks)
@@ -124,6 +126,7 @@ class MetaRMLearner(Learner):
         model_path: str,
         address: Address,
         checkpoints: Path,
+        beside: Mapping[str, str] | None = None,
         cold_start_samples: Path | None = None,
         other_ends: Mapping[int, int] = MappingProxyType({}),
         stacks: str = "",
@@ -137,18 +140,20 @@ class MetaRMLearner(Learner):
             model_path: what the meta-RM starts from: the policy's start.
             address: of the run's streams.
             checkpoints: a folder that all ranks share.
+            beside: {name: text} of files that lie beside the weights in each model's folder, as a model card.
             cold_start_samples: the cold start's `sampled.jsonl`, its first batches; all ranks share this file, too.
             other_ends: see `parsed_completions`.
             stacks: see `Heartbeat`.
         """
         stage = config.meta_rm.zero_stage
-        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
+        place = {"rank": rank, "world": world, "zero_stage": stage}
+        super().__init__(config, **place, model_path=model_path, checkpoints=checkpoints, beside=beside)
         self._address, self._stacks, self._other_ends = address, stacks, other_ends
         self._first = ColdStartBatches(cold_start_samples, config.meta_rm.batch) if cold_start_samples else ()
 
     def start(self, host: str, port: int, gpu: int = 0) -> None:
         """Join the ranks and load the model (and the newest checkpoint, if there is one)."""
-        self._update = self._load(host, port, gpu, MetaRMUpdate)
+        self._update = self._load(host, port, gpu, begun_whole(MetaRMUpdate))
         contained = self._resume()
         if self._rank == 0:
             self._intake = MetaIntake(self._config, self._address, self._vocabulary)
@@ -157,6 +162,7 @@ class MetaRMLearner(Learner):
 
     def step(self, seconds: float) -> MetaRMReport | None:
         """Take one optimiser step; return None when too few completions arrived within `seconds`, or it was skipped."""
+        self._finish_writing(wait=False)
         if self.version < len(self._first):  # the same on all ranks, and the next one after a restart
             if self._rank == 0:
                 self._intake.bound_backlog()
@@ -195,7 +201,7 @@ class MetaRMLearner(Learner):
         if self._rank == 0:
             self._intake.trained(batch)
         if self.version % self._config.learner.checkpoint_every == 0:
-            self.save()
+            self._save()
         if metrics is None:
             return None
         if self._rank == 0:
@@ -208,13 +214,21 @@ class MetaRMLearner(Learner):
         )
 
     def save(self) -> None:
-        """Write a checkpoint now, unless there is one of this version; only then acknowledge its entries (I3)."""
-        if self.version in checkpoint.versions(self._checkpoints):
-            return
-        state = self._whole_state()
-        self._write(state, self._intake.unacknowledged if self._rank == 0 else ())
+        """Write a checkpoint, unless there is one of this version already; return when it is on disk and acknowledged."""
+        if self.version != self._saved_version:
+            self._save()
+        with self._heartbeat.activity("save"):
+            self._finish_writing()
+
+    def _save(self) -> None:
+        """Begin a checkpoint."""
+        with self._heartbeat.activity("save"):
+            self._write(self._whole_state(), lambda: self._intake.unacknowledged)
+
+    def _written(self, record: Record) -> None:
+        """Acknowledge what is in a checkpoint, only now that it is whole on disk (I3)."""
         if self._rank == 0:
-            self._intake.saved()
+            self._intake.saved(record.entries)
 
     def close(self) -> None:
         """Leave the buffer and the other ranks; save nothing. For tests: in a run the process is killed."""

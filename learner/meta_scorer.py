@@ -29,7 +29,7 @@ class MetaScorer:
         """
         self._limit = config.meta_rm.micro_tokens
         self._device = torch.device(config.cluster.device)
-        model = models.load_scorer(model_path, config.dtype)
+        model = models.load_scorer(model_path, config.dtype, config.cluster.device)
         self._logits = CorrectnessLogits(model).eval().requires_grad_(False).to(self._device)
         self._share = supports_shared_prefix(model.config)
 

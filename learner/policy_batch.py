@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner import losses
-from learner.advantages import ADVANTAGES
 from learner.overlong import OVERLONG
+from learner.own_loss import advantages_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +27,7 @@ class PolicyBatch:
 def policy_batch(groups: Sequence[ExperienceGroup], config: Config) -> PolicyBatch:
     """Lay out groups for the loss, by `grpo.overlong`, `grpo.advantages` and `grpo.normalise`."""
     grpo, limit = config.grpo, config.rollout.max_new_tokens
+    advantages = advantages_of(grpo.advantages)
     completions = [ids for group in groups for ids in group.completion_ids]
     shaped = [
         OVERLONG[grpo.overlong](group.rewards, [len(ids) for ids in group.completion_ids], group.truncated, limit)
@@ -35,6 +36,6 @@ def policy_batch(groups: Sequence[ExperienceGroup], config: Config) -> PolicyBat
     return PolicyBatch(
         completions=completions,
         behaviour_logprobs=[logprobs for group in groups for logprobs in group.logprobs],
-        advantages=[advantage for rewards, _ in shaped for advantage in ADVANTAGES[grpo.advantages](rewards)],
+        advantages=[advantage for rewards, _ in shaped for advantage in advantages(rewards)],
         coefficients=losses.NORMALISATIONS[grpo.normalise]([length for _, part in shaped for length in part], limit),
     )

@@ -12,18 +12,30 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from buffer.weights import Probe, PublishedWeights
+from configs.schema import Config
 from learner import adapters, models
 from learner.deepspeed_engine import Engine
+from learner.host_buffers import HostBuffers
 from learner.weight_export import to_published_adapters, to_published_weights
 
-FOLDER = "adapter"  # of a checkpoint of adapters
+MODEL, FOLDER = "model", "adapter"  # of a checkpoint: whole weights, or adapters
 
 
 class PolicyWeights(Protocol):
-    """The policy's weights on their way to rollout actors and to disk."""
+    """The policy's weights on their way to rollout actors, to disk and back."""
 
-    def gather(self, engine: Engine, model: PreTrainedModel) -> dict[str, Tensor]:
-        """Return the weights by name on the CPU of rank 0, nothing on the other ranks. A collective."""
+    def load(self, config: Config, source: str, start: Path | None) -> PreTrainedModel:
+        """Return the policy to be trained, made of the model `source`, or with the weights of the checkpoint `start`."""
+        ...
+
+    def gather(self, engine: Engine, model: PreTrainedModel, into: HostBuffers | None = None) -> dict[str, Tensor]:
+        """Return the weights by name on the CPU of rank 0, nothing on the other ranks. A collective.
+
+        Args:
+            engine: that trains them.
+            model: inside the engine's module.
+            into: where they are copied to; by default to memory of their own.
+        """
         ...
 
     def to_published(
@@ -40,8 +52,11 @@ class PolicyWeights(Protocol):
 class WholePolicy:
     """All weights are trained."""
 
-    def gather(self, engine: Engine, model: PreTrainedModel) -> dict[str, Tensor]:
-        return engine.full_state(model)
+    def load(self, config: Config, source: str, start: Path | None) -> PreTrainedModel:
+        return models.load_policy(str(start / MODEL) if start else source, config.dtype, config.cluster.device)
+
+    def gather(self, engine: Engine, model: PreTrainedModel, into: HostBuffers | None = None) -> dict[str, Tensor]:
+        return engine.full_state(model, into)
 
     def to_published(
         self, version: int, state: Mapping[str, Tensor], model: PreTrainedModel, *, incarnation: int, probe: Probe | None
@@ -49,14 +64,21 @@ class WholePolicy:
         return to_published_weights(version, state, model, incarnation=incarnation, probe=probe)
 
     def save(self, model: PreTrainedModel, state: Mapping[str, Tensor], source: str, checkpoint: Path) -> None:
-        models.save_model(model, dict(state), source, checkpoint / "model")
+        models.save_model(model, dict(state), source, checkpoint / MODEL)
 
 
 class AdapterPolicy:
     """Adapters are trained, beside weights that the engines have and that do not change."""
 
-    def gather(self, engine: Engine, model: PreTrainedModel) -> dict[str, Tensor]:
-        return engine.trained_state(model)
+    def load(self, config: Config, source: str, start: Path | None) -> PreTrainedModel:
+        base = models.load_policy(source, config.dtype, config.cluster.device)
+        model = adapters.adapted(base, rank=config.learner.lora_rank, seed=config.run.seed)
+        if start is not None:
+            adapters.load(model, start / FOLDER)
+        return model
+
+    def gather(self, engine: Engine, model: PreTrainedModel, into: HostBuffers | None = None) -> dict[str, Tensor]:
+        return engine.trained_state(model, into)
 
     def to_published(
         self, version: int, state: Mapping[str, Tensor], model: PreTrainedModel, *, incarnation: int, probe: Probe | None

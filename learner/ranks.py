@@ -3,7 +3,7 @@
 import os
 import socket
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Ranks:
         self.rank, self.world = rank, world
         self.device = torch.device(device, gpu) if device == "cuda" else torch.device("cpu")
         if device == "cuda":
+            _let_segments_grow()
             torch.cuda.set_device(self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -65,7 +66,7 @@ class Ranks:
                 f"rank {rank} waited up to {timeout_s:.0f} s at {host}:{port} for all {world} ranks to join: {error}"
             ) from error
 
-    def _join(self, host: str, port: int, timeout: timedelta, listener: socket.socket | None) -> object:
+    def _join(self, host: str, port: int, timeout: timedelta, listener: socket.socket | None) -> Any:
         on_gpu = self.device.type == "cuda"
         backend = "nccl" if on_gpu else "gloo"
         store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
@@ -111,6 +112,38 @@ class Ranks:
             table[self.rank, : len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
         return [row[:length].numpy().tobytes() for row, length in zip(self.sum(table), lengths.tolist(), strict=True)]
 
+    def on_this_machine(self) -> int:
+        """Return how many of the ranks are processes of this machine, this one among them. A collective."""
+        own = socket.gethostname().encode()
+        return self.gather_bytes(own).count(own)
+
+    def gather_beside(self, key: str, payload: bytes, timeout_s: float) -> list[bytes]:
+        """Return every rank's `payload`, in the order of ranks, on rank 0; nothing on the others, which wait for nobody.
+
+        No collective: any thread may call it, beside the collectives of another.
+
+        Args:
+            key: the same on all ranks, and another one each time.
+            payload: of this rank.
+            timeout_s: for each of the other ranks.
+
+        Raises:
+            TimeoutError: a rank has not called it in time.
+        """
+        store = self._store.clone()  # a connection of its own, since a wait blocks the connection
+        store.set(f"{key}/{self.rank}", payload)
+        if self.rank > 0:
+            return []
+        payloads = []
+        for rank in range(self.world):
+            try:
+                store.wait([f"{key}/{rank}"], timedelta(seconds=timeout_s))
+            except RuntimeError as error:  # DistStoreError
+                raise TimeoutError(f"rank 0 waited {timeout_s:.0f} s for rank {rank} and its {key}: {error}") from error
+            payloads.append(bytes(store.get(f"{key}/{rank}")))
+            store.delete_key(f"{key}/{rank}")
+        return payloads
+
     def sum(self, values: Tensor) -> Tensor:
         """Return `values` (any shape) summed over the ranks, on the CPU. A collective."""
         total = values.detach().to(self.device, copy=True)
@@ -126,6 +159,15 @@ class Ranks:
         self._deepspeed.comm.destroy_process_group()
         self._deepspeed.comm.comm.cdb = None
         del self._store  # rank 0 stops listening
+
+
+def _let_segments_grow() -> None:
+    """Let torch's allocator on GPUs extend the segments that it has: rows differ in length, and pieces would be left over.
+
+    It reads its settings when it is first used. Those of the user, if there are any, stand.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 
 def _set_environment(rank: int, local: int, world: int, host: str, port: int) -> None:

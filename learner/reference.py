@@ -12,7 +12,8 @@ from torch import Tensor
 
 from learner.adapters import switched_off
 from learner.batching import Tokens
-from learner.deepspeed_engine import DeepSpeedSettings, Engine, Frozen
+from learner.deepspeed_engine import Engine, Frozen
+from learner.deepspeed_settings import DeepSpeedSettings
 from learner.logprobs import TokenLogProbs
 
 

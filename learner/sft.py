@@ -12,26 +12,19 @@ and evaluations again, and ends as if it had never stopped.
 
 import json
 import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from buffer import files
 from configs.schema import Config
-from learner import batching, checkpoint, models
-from learner.adapters import adapted
-from learner.base import Learner
-from learner.deepspeed_engine import Engine, NotFinite, deepspeed_settings
+from learner import checkpoint
+from learner.base import Learner, begun_whole
+from learner.deepspeed_engine import NotFinite
 from learner.generation import GreedyRequest, complete, share
-from learner.logprobs import TokenLogProbs
-from learner.ranks import Ranks
-from learner.sft_examples import Example, ExampleLimits, batch_at, read_examples, split
+from learner.sft_examples import ExampleLimits, batch_at, read_examples, split
 from learner.sft_selection import SELECTIONS, Measured
-from learner.shared_prefix import supports_shared_prefix
+from learner.supervised_update import SupervisedUpdate
 
 FINISHED = "finished.json"  # in the checkpoints folder once training has ended; holds the last `SFTStatus`
 
@@ -74,78 +67,20 @@ class SFTStatus:
     """Whether `settle` is due: the version is measured, but for its judgements."""
 
 
-class SupervisedUpdate:
-    """A causal LM and its optimiser step on examples; independent of files."""
-
-    def __init__(self, config: Config, ranks: Ranks, model_path: str) -> None:
-        self._limit, self._ranks = config.learner.micro_tokens, ranks
-        settings = deepspeed_settings(
-            config, zero_stage=config.learner.zero_stage, lr=config.cold_start.lr, warmup_steps=config.cold_start.warmup_steps
-        )
-
-        def build() -> TokenLogProbs:
-            model = adapted(models.load_policy(model_path, config.dtype), rank=config.learner.lora_rank, seed=config.run.seed)
-            return TokenLogProbs(model, temperature=1.0)
-
-        self.engine = Engine(build, settings, ranks)
-
-    def apply(self, examples: Sequence[Example]) -> dict[str, float]:
-        """Take one optimiser step on `examples`; return `sft/{loss,lr,grad_norm}` before it. A collective.
-
-        The loss is the mean negative log-likelihood of all completion tokens, which is what `loss` returns.
-
-        Raises:
-            NotFinite: no step was taken.
-        """
-        batch = self._pack(examples)
-        total = 0.0
-        for number, rows in enumerate(batch.micro_batches):
-            loss = self._loss(batch, rows)
-            self.engine.backward(loss, last=number == len(batch.micro_batches) - 1)
-            total += loss.item()
-        result = self.engine.step()
-        return {"sft/loss": self._sum(total), "sft/lr": result.lr, "sft/grad_norm": result.grad_norm}
-
-    def loss(self, examples: Iterable[Example]) -> float:
-        """Return the mean negative log-likelihood per completion token of all `examples`, in nats. A collective."""
-        batch = self._pack(examples)
-        with torch.no_grad():
-            return self._sum(sum(self._loss(batch, rows).item() for rows in batch.micro_batches))
-
-    def _pack(self, examples: Iterable[Example]) -> "_Batch":
-        """Lay out examples, those of one prompt together; arrays, since the held-out examples may be many."""
-        groups: dict[bytes, tuple[array[int], list[array[int]]]] = {}
-        for example in examples:
-            prompt = array("i", example.prompt_ids)
-            _, group = groups.setdefault(prompt.tobytes(), (prompt, []))
-            group.append(array("i", example.completion_ids))
-        completions = [completion for _, group in groups.values() for completion in group]
-        return _Batch(
-            completions=completions,
-            tokens=sum(map(len, completions)),
-            micro_batches=batching.micro_batches_of_rank(
-                groups.values(),
-                self._limit,
-                share=supports_shared_prefix(self.engine.module.model.config),
-                rank=self._ranks.rank,
-                ranks=self._ranks.world,
-            ),
-        )
-
-    def _loss(self, batch: "_Batch", rows: Sequence[batching.PackedRow]) -> Tensor:
-        """Return what the completions in `rows` contribute to the batch's loss (no rows: a zero that has a gradient)."""
-        logprobs: Tensor
-        logprobs, _ = self.engine(batching.collate(rows, batch.completions).to(self._ranks.device))
-        return -logprobs.sum() * (1.0 / batch.tokens if rows else 0.0)
-
-    def _sum(self, share: float) -> float:
-        return self._ranks.sum(torch.tensor(share, dtype=torch.float64)).item()
-
-
 class SFTLearner(Learner):
     """One rank of the fine-tuning (see `Learner`). Each rank reads the data set itself; there is no buffer."""
 
-    def __init__(self, config: Config, *, rank: int, world: int, model_path: str, dataset: Path, checkpoints: Path) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        rank: int,
+        world: int,
+        model_path: str,
+        dataset: Path,
+        checkpoints: Path,
+        beside: Mapping[str, str] | None = None,
+    ) -> None:
         """Prepare a rank; `start` loads the model.
 
         Args:
@@ -155,9 +90,10 @@ class SFTLearner(Learner):
             model_path: what it starts from.
             dataset: a file as in `sft_examples`.
             checkpoints: a folder that all ranks share.
+            beside: {name: text} of files that lie beside the weights in each model's folder, as a model card.
         """
-        stage = config.learner.zero_stage
-        super().__init__(config, rank=rank, world=world, zero_stage=stage, model_path=model_path, checkpoints=checkpoints)
+        place = {"rank": rank, "world": world, "zero_stage": config.learner.zero_stage}
+        super().__init__(config, **place, model_path=model_path, checkpoints=checkpoints, beside=beside)
         self._keep = 1  # the best one, which is the newest
         self._dataset = dataset
         self._rank_of = SELECTIONS[config.cold_start.select]
@@ -171,7 +107,7 @@ class SFTLearner(Learner):
             ValueError: the data set is malformed or cannot be split.
         """
         config = self._config
-        self._update = self._load(host, port, gpu, SupervisedUpdate)
+        self._update = self._load(host, port, gpu, begun_whole(SupervisedUpdate))
         limits = ExampleLimits(vocabulary=self._vocabulary, tokens=config.learner.micro_tokens)
         examples = read_examples(self._dataset, limits)
         self._training, self._heldout = map(examples.subset, split(examples.preferences, seed=config.run.seed))
@@ -188,6 +124,7 @@ class SFTLearner(Learner):
         """
         if self._unsettled is not None:
             raise RuntimeError(f"version {self.version} of the fine-tuning is to be judged and settled before the next step")
+        self._finish_writing(wait=False)
         if self._done:
             return None
         cold = self._config.cold_start
@@ -263,22 +200,11 @@ class SFTLearner(Learner):
         return loss
 
     def _save(self) -> None:
-        self._write(self._whole_state(), ())
+        self._write(self._whole_state())
 
     def _finish(self) -> None:
         """Mark the end on disk: a learner that starts on these checkpoints later is done at once."""
+        self._finish_writing()
         self._done = True
         if self._rank == 0:
             files.write(self._checkpoints / FINISHED, json.dumps(asdict(self.status())))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Batch:
-    """Examples laid out for the ranks."""
-
-    completions: list["array[int]"]
-    """Token ids of each completion."""
-    tokens: int
-    """Tokens of all completions: the divisor of the loss."""
-    micro_batches: list[list[batching.PackedRow]]
-    """Rows of each micro-batch of this rank."""

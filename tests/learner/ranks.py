@@ -15,19 +15,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from buffer.streams import Address
 from configs.schema import Config
-from learner import batching, checkpoint, losses, meta_rm
+from learner import batching, checkpoint, losses, meta_rm, seals
 from learner.deepspeed_engine import Engine, NotFinite
 from learner.generation import GreedyRequest, complete, in_order, share
-from learner.grpo import GRPOLearner, PolicyUpdate
+from learner.grpo import GRPOLearner
 from learner.meta_rm import MetaRMUpdate
 from learner.parsed import parsed_completions
+from learner.policy_update import PolicyUpdate
 from learner.ranks import Ranks
-from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
+from learner.sft import FINISHED, SFTLearner, SFTReport
+from learner.supervised_update import SupervisedUpdate
 from tests.learner.run_by_hand import END, Sink, config, experience
 from tests.learner.sft_by_hand import examples, write
+from tests.learner.test_deepspeed_engine import Sums
+from tests.learner.test_deepspeed_engine import settings as of_engine
 
 STEPS = 3
 Results = dict[str, np.ndarray]
@@ -116,6 +121,17 @@ def train_sft(settings: Config, ranks: Ranks) -> Results:
     return {"metrics": np.array(rows), "judged": judged(settings, update, ranks), **weights(update.engine)}
 
 
+def summed(zero_stage: int, ranks: Ranks) -> Results:
+    """Return the norm of a gradient in bfloat16, 1 of the first rank and 2^-9 of the last, of each of three parameters."""
+    sums = Engine(lambda: Sums(2, 1).bfloat16(), of_engine(zero_stage=zero_stage, dtype="bfloat16"), ranks)
+    own = [factor for rank, factor in ((0, 1.0), (ranks.world - 1, 2.0**-9)) if rank == ranks.rank]
+    for number, factor in enumerate(own, start=1):
+        sums.backward(sums(torch.tensor(factor), torch.tensor(0.0)), last=number == len(own))
+    norm = sums.step().grad_norm
+    sums.close()
+    return {"metrics": np.array(norm)}
+
+
 def judged(settings: Config, update: SupervisedUpdate, ranks: Ranks) -> np.ndarray:
     """Return greedy completions of prompts that the ranks share, the second time with an end that the first one meets at once:
     a rank that is done must wait for the other."""
@@ -153,6 +169,8 @@ def everything(model: Path, ranks: Ranks) -> Results:
         keep(case, train_meta(settings, ranks))
     for case, settings in sft_cases(model).items():
         keep(case, train_sft(settings, ranks))
+    for stage in (1, 2, 3):
+        keep(f"bfloat16, ZeRO {stage}", summed(stage, ranks))
     return results
 
 
@@ -162,6 +180,7 @@ def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Results
     arguments: dict[str, Any] = {"rank": rank, "world": world, "model_path": settings.model.path}
     arguments |= {"address": Address(url, "ranks"), "checkpoints": folder / "policy"}
     results: Results = {}
+    newest: list[str] = []  # files of the newest checkpoint
     for life in range(2):
         sink, files = Sink(), sealed_files()
         learner = GRPOLearner(settings, sink=sink, **arguments)
@@ -171,26 +190,38 @@ def learn(rank: int, world: int, model: Path, folder: Path, url: str) -> Results
         assert report is not None
         assert report.version == life + 1
         assert learner.step(0.05) is None if life else True
+        learner._publisher.wait()
         assert [weights.version for weights in sink.published] == ([life, life + 1] if rank == 0 else [])
         results[f"learner: loss {life}"] = np.array([report.loss])
-        written = sorted(checkpoint._read(checkpoint.at(folder / "policy", life + 1))[1])
-        share = [Path(name).name for name in written[rank::world]]
-        assert 0 < len(share) < len(written)
-        assert files == share * (life + 1), "each rank reads its share: when it resumes, and when it writes"
+        learner.save()
+        share = newest[rank::world]
+        assert files[: len(share)] == share, "each rank reads its share when it resumes"
+        record = checkpoint.at(folder / "policy", life + 1) / checkpoint.RECORD
+        if life == 0:
+            newest = [Path(name).name for name in sorted(json.loads(awaited(record).read_text())["files"])]
         learner.close()
     return results
+
+
+def awaited(file: Path) -> Path:
+    """Return `file` once it is there: rank 0 alone knows when a checkpoint is whole."""
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} is not there"
+        time.sleep(0.05)
+    return file
 
 
 def sealed_files() -> list[str]:
     """Return a list that grows with the names of the files that this process reads for their seals from now on."""
     names: list[str] = []
-    seal = checkpoint._seal
+    seal = seals._seal
 
-    def recorded(path: Path) -> checkpoint.Seal:
+    def recorded(path: Path) -> seals.Seal:
         names.append(path.name)
         return seal(path)
 
-    checkpoint._seal = recorded
+    seals._seal = recorded
     return names
 
 

@@ -107,7 +107,7 @@ class Run:
         name = streams.key(self.address.run_id, streams.EXPERIENCE)
         return int(self.client.xpending(name, group)["pending"])
 
-    def grpo(self, settings: Config) -> GRPOLearner:
+    def grpo(self, settings: Config, **more: Any) -> GRPOLearner:
         """Return a started GRPO learner of one rank."""
         learner = GRPOLearner(
             settings,
@@ -117,6 +117,7 @@ class Run:
             address=self.address,
             sink=self.sink,
             checkpoints=self.folder / "policy",
+            **more,
         )
         learner.start(*learner.rendezvous())
         return learner

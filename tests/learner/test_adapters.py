@@ -42,7 +42,7 @@ def state_of(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
-    return models.load_policy(str(folder), dtype)
+    return models.load_policy(str(folder), dtype, "cpu")
 
 
 # ---- in the model ----------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_they_stand_at_the_linear_layers_between_embedding_and_head(model: Path,
     assert targets(load(model)) == LINEAR
     untied = random_models.make(tmp_path / "untied", "llama", tied=False)
     assert targets(load(untied)) == LINEAR, "an own head is none of them"
-    assert targets(models.load_classifier(str(model), "float32")) == LINEAR
+    assert targets(models.load_classifier(str(model), "float32", "cpu")) == LINEAR
     shape = planned_shape(str(model), 4)
     assert shape == adapters.shape(adapted(load(model), rank=4, seed=1))
     assert (shape.rank, shape.alpha, list(shape.targets)) == (4, 32, LINEAR)
@@ -105,7 +105,7 @@ def test_a_model_without_a_place_for_them_is_refused(tmp_path: Path, kind: str, 
 
 
 def test_the_head_of_a_classifier_is_trained_with_them(model: Path) -> None:
-    classifier = adapted(models.load_classifier(str(model), "float32"), rank=2, seed=0)
+    classifier = adapted(models.load_classifier(str(model), "float32", "cpu"), rank=2, seed=0)
     trainable = {name for name, parameter in classifier.named_parameters() if parameter.requires_grad}
     assert {name for name in trainable if "lora_" not in name} == {"score.weight"}
     assert "score.weight" in merged(state_of(classifier), classifier)

@@ -106,6 +106,7 @@ def test_the_meta_rm_skips_too(run: Run, model: Path, monkeypatch: pytest.Monkey
     run.feed(2)
     report = trained(learner.step(5.0))
     assert report.metrics["meta_rm/loss"] == pytest.approx(math.log(2), abs=1e-6), "the weights are those of the start"
+    learner.save()
     assert run.pending("meta-rm") == 0
     with spoilt(monkeypatch):
         run.feed(2)

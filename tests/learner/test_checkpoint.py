@@ -4,15 +4,15 @@ import itertools
 import json
 import os
 import threading
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
-from learner import checkpoint
+from learner import checkpoint, seals
 from learner.checkpoint import CheckpointError, Record
 
 
@@ -44,6 +44,25 @@ def test_only_the_newest_k_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["version-000003", "version-000004", "version-000005"]
 
 
+def test_a_link_names_the_newest_and_never_one_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, link, removed = tmp_path / "policy", tmp_path / "latest", list[str]()
+    mark = checkpoint._mark_for_removal
+
+    def removing(path: Path) -> None:
+        assert (link / "record.json").is_file()
+        assert not link.samefile(path)
+        removed.append(path.name)
+        mark(path)
+
+    monkeypatch.setattr(checkpoint, "_mark_for_removal", removing)
+    for version in (1, 2):
+        checkpoint.begin(folder, version)
+        checkpoint.commit(folder, record(version), keep=1, link=link)
+        assert link.readlink() == Path(f"policy/version-00000{version}"), "relative: a run's folder may be moved"
+    assert removed == ["version-000001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "policy"]
+
+
 def test_an_interrupted_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
     write(tmp_path, 1)
     (checkpoint.begin(tmp_path, 2) / "half").write_text("half")
@@ -62,7 +81,7 @@ def test_a_version_written_again_replaces_the_old_one(tmp_path: Path) -> None:
 
 def test_everything_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    sync, rename = checkpoint._sync, Path.rename
+    sync, rename = seals.sync, Path.rename
 
     def watched_sync(path: Path) -> None:
         done.append(path.name)
@@ -72,7 +91,8 @@ def test_everything_is_synced_before_the_rename(tmp_path: Path, monkeypatch: pyt
         done.append("renamed")
         return rename(path, target)
 
-    monkeypatch.setattr(checkpoint, "_sync", watched_sync)
+    for module in (checkpoint, seals):
+        monkeypatch.setattr(module, "sync", watched_sync)
     monkeypatch.setattr(Path, "rename", watched_rename)
     write(tmp_path, 1)
     before, after = done[: done.index("renamed")], done[done.index("renamed") + 1 :]
@@ -88,6 +108,69 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> Non
     (write(tmp_path, 1) / "record.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=r"record\.json cannot be read"):
         checkpoint.newest(tmp_path)
+
+
+# ---- the engine of the newest alone -----------------------------------------------------------------------------------
+
+
+def write_with_engine(folder: Path, version: int, *, keep: int = 3) -> Path:
+    path = checkpoint.begin(folder, version)
+    for name in ("model/weights", "engine/rank_0", "engine/rank_1"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(f"version {version}")
+    return checkpoint.commit(folder, record(version), keep=keep)
+
+
+def test_of_older_ones_the_weights_alone_are_kept(tmp_path: Path) -> None:
+    for version in (1, 2, 3):
+        write_with_engine(tmp_path, version)
+    assert checkpoint.file_names(tmp_path / "version-000001") == ["model/weights", "record.json"]
+    assert checkpoint.file_names(tmp_path / "version-000003") == [
+        "engine/rank_0",
+        "engine/rank_1",
+        "model/weights",
+        "record.json",
+    ]
+    assert [checkpoint.read(checkpoint.at(tmp_path, version)).engine for version in (1, 2, 3)] == [False, False, True]
+    flip(tmp_path / "version-000003")
+    newest = checkpoint.usable(tmp_path)
+    assert newest is not None
+    assert newest.record == record(2, engine=False)
+    flip(tmp_path / "version-000002")
+    newest = checkpoint.usable(tmp_path)
+    assert newest is not None
+    assert newest.record == record(1, engine=False), "what is left of it is still verified"
+
+
+def test_killed_at_any_instant_of_removing_an_engine_both_checkpoints_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for attempt in itertools.count():
+        folder = tmp_path / str(attempt)
+        write_with_engine(folder, 1)
+        with monkeypatch.context() as patch:
+            ended = killed_after(attempt, patch, lambda folder=folder: write_with_engine(folder, 2))  # type: ignore[misc]
+        if checkpoint.versions(folder) == [1, 2]:
+            flip(folder / "version-000002")
+        newest = checkpoint.usable(folder)
+        assert newest is not None, "the older one can be used, whether or not its engine is half removed"
+        assert newest.record == record(1, engine=newest.record.engine)
+        write_with_engine(folder, 3)
+        assert not list(folder.glob(".unfinished-*"))
+        assert not (folder / "version-000001" / "engine").exists()
+        if ended:
+            break
+    assert attempt > 12, "the test must have found the places to kill at"
+
+
+def test_one_that_another_version_of_the_project_sealed_is_named_and_not_set_aside(tmp_path: Path) -> None:
+    path = write(tmp_path, 1)
+    fields = json.loads((path / "record.json").read_text())
+    del fields["hash"]
+    (path / "record.json").write_text(json.dumps(fields))
+    with pytest.raises(CheckpointError, match=r"its files are sealed by CRC-32, here by xxh3-64; go on with that version"):
+        checkpoint.usable(tmp_path)
+    assert path.exists()
 
 
 # ---- what has changed since it was written ---------------------------------------------------------------------------
@@ -175,8 +258,8 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
 def test_a_file_of_another_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, 1)
     os.truncate(path / "model" / "weights", 1 << 40)
-    monkeypatch.setattr(checkpoint, "_seal", lambda path: pytest.fail("it was read"))
-    assert "1099511627776 bytes, 9 when written" in checkpoint.mismatch(path, {"model/weights": [9, 1]})
+    monkeypatch.setattr(seals, "_seal", lambda path: pytest.fail("it was read"))
+    assert "1099511627776 bytes, 9 when written" in seals.mismatch(path, {"model/weights": [9, 1]})
 
 
 @pytest.mark.parametrize("name", ["engine/mp_rank_00_model_states.pt", "model/pytorch_model.bin"])
@@ -231,7 +314,7 @@ def test_killed_at_any_instant_of_writing_there_is_one_to_resume_from(
         newest = checkpoint.usable(folder)
         assert newest is not None
         for path in folder.glob("version-*"):  # what is not whole has no name that counts
-            assert checkpoint.mismatch(path, checkpoint._read(path)[1]) == ""
+            assert seals.mismatch(path, checkpoint._read(path)[1]) == ""
         assert newest.record.version in versions[-2:]
         write(folder, versions[-1] + 1)
         assert not list(folder.glob(".unfinished-*")), "the next writer removes it"
@@ -273,5 +356,6 @@ def test_other_ranks_or_stage_cannot_resume(tmp_path: Path) -> None:
 
 def test_the_record_is_plain_json(tmp_path: Path) -> None:
     fields = json.loads((write(tmp_path, 4) / "record.json").read_text())
-    files = {"model/weights": [9, zlib.crc32(b"version 4")]}
-    assert fields == {"version": 4, "entries": ["1-0", "2-0"], "ranks": 1, "zero_stage": 1, "lora_rank": 0, "files": files}
+    files = {"model/weights": [9, xxhash.xxh3_64_intdigest(b"version 4")]}
+    what = {"version": 4, "entries": ["1-0", "2-0"], "ranks": 1, "zero_stage": 1, "lora_rank": 0, "engine": True}
+    assert fields == what | {"hash": "xxh3-64", "files": files}

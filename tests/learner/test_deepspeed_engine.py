@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 from buffer.messages import ExperienceGroup
 from configs.schema import Config
 from learner.checkpoint import CheckpointError
-from learner.deepspeed_engine import DeepSpeedSettings, Engine, NotFinite
-from learner.grpo import PolicyUpdate
+from learner.deepspeed_engine import Engine, NotFinite
+from learner.deepspeed_settings import DeepSpeedSettings
+from learner.policy_update import PolicyUpdate
 from learner.ranks import Ranks
 from tests.learner.run_by_hand import config, experience
 
@@ -38,6 +39,7 @@ def settings(**changes: Any) -> DeepSpeedSettings:
         "gradient_checkpointing": False,
         "device": "cpu",
         "dtype": "float32",
+        "optimizer_offload": False,
     }
     return DeepSpeedSettings(**base | changes)
 
@@ -116,7 +118,7 @@ class Sums(nn.Linear):
     """A loss whose value and gradient a test chooses."""
 
     def forward(self, factor: Tensor, offset: Tensor) -> Tensor:
-        return super().forward(torch.ones(1, 2)).sum() * factor + offset
+        return super().forward(self.weight.new_ones(1, 2)).sum() * factor + offset
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
@@ -135,6 +137,64 @@ def test_a_loss_or_gradient_that_is_not_finite_is_no_step(ranks: Ranks, zero_sta
     sums.backward(sums(*good), last=True)
     assert sums.step().grad_norm == pytest.approx(math.sqrt(3)), "of this batch alone: the gradient is 1 for each of three"
     sums.close()
+
+
+@pytest.mark.parametrize("offload", [False, True], ids=["", "offload"])
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_gradients_of_bfloat16_are_summed_in_float32(ranks: Ranks, zero_stage: int, offload: bool) -> None:
+    """1 and seven times 2^-9, of each of three parameters. In bfloat16, where 1 + 2^-7 comes after 1, the sum would stay 1."""
+    chosen = settings(zero_stage=zero_stage, dtype="bfloat16", optimizer_offload=offload)
+    sums = Engine(lambda: Sums(2, 1).bfloat16(), chosen, ranks)
+    for factor in [1.0] + 7 * [2.0**-9]:
+        sums.backward(sums(torch.tensor(factor), torch.tensor(0.0)), last=False)
+    sums.backward(sums(torch.tensor(0.0), torch.tensor(0.0)), last=True)
+    assert sums.step().grad_norm == pytest.approx(math.sqrt(3) * (1 + 7 / 512), rel=1e-5)
+    sums.close()
+
+
+def test_an_offloaded_optimiser_has_the_cores_of_its_machine_but_for_those_of_other_ranks(
+    ranks: Ranks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of four ranks are on this machine of 64 cores: 32 threads for each, not 16."""
+    threads: list[int] = []
+    monkeypatch.setattr(ranks, "on_this_machine", lambda: 2)
+    monkeypatch.setattr(ranks, "world", 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(64))
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+
+    def build() -> nn.Module:
+        raise RuntimeError("here the model would be built")
+
+    for offload in (True, False):
+        with pytest.raises(RuntimeError, match="would be built"):
+            Engine(build, settings(device="cuda", optimizer_offload=offload), ranks)
+    assert threads == [32]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_offloaded_states_make_the_same_steps(model: Path, ranks: Ranks, tmp_path: Path, zero_stage: int, dtype: str) -> None:
+    """As far as a CPU can tell: DeepSpeed's path of offloading runs, and another run goes on from what it saves."""
+    first, second = ([experience(number, 0) for number in numbers] for numbers in ((0, 1), (2, 3)))
+    found = []
+    for offload in (False, True):
+        chosen = config(
+            model,
+            model={"path": str(model), "dtype": dtype},
+            learner={"zero_stage": zero_stage, "micro_tokens": 64, "optimizer_offload": offload},
+            meta_rm={"zero_stage": 1},
+        )
+        update = PolicyUpdate(chosen, ranks, str(model))
+        update.apply(first)
+        update.engine.save(tmp_path / str(offload))
+        found.append(update.apply(second))
+        update.engine.close()
+        update = PolicyUpdate(chosen, ranks, str(model))
+        update.engine.load(tmp_path / str(offload))
+        assert update.apply(second) == found[-1]
+        update.engine.close()
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -37,6 +37,7 @@ def test_it_publishes_version_0_then_a_version_per_step_and_acknowledges_with_th
 
     run.feed(2)
     assert trained(learner.step(5.0)).version == 2
+    learner.save()  # waits for the one that is being written
     assert run.pending("grpo") == 0
     newest = checkpoint.newest(run.folder / "policy")
     assert newest is not None
@@ -244,6 +245,7 @@ def test_resumed_from_its_checkpoint_it_continues_as_if_never_stopped(run: Run, 
     assert (report.version, report.groups, report.loss) == (3, lost.groups, lost.loss)
     same = ["optim/lr", "optim/grad_norm", "loss/kl", "off_policy/ess"]
     assert [report.metrics[name] for name in same] == [lost.metrics[name] for name in same]
+    again._publisher.wait()
     by_version = [weights.arrays for weights in run.sink.published if weights.version == 3]
     assert all(np.array_equal(by_version[0][name], by_version[1][name]) for name in by_version[0])
     assert trained(again.step(5.0)).groups == tuple(late)
@@ -256,9 +258,10 @@ def test_entries_of_a_checkpoint_are_never_trained_again(run: Run, model: Path) 
     """Killed between the rename of the checkpoint and the acknowledgement."""
     settings = config(model, learner={"checkpoint_every": 1})
     learner = run.grpo(settings)
-    learner._intake.saved = lambda: None  # type: ignore[method-assign]
+    learner._intake.saved = lambda *_: None  # type: ignore[method-assign]
     groups = run.feed(2)
     trained(learner.step(5.0))
+    learner.save()
     assert run.pending("grpo") == 2
     learner.close()
 

@@ -9,12 +9,26 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from learner import base, checkpoint, models
+from learner import base, checkpoint, models, seals
 from learner.checkpoint import CheckpointError
 from learner.deepspeed_engine import Engine
 from learner.grpo_intake import Intake
 from tests.learner.run_by_hand import Run, config
 from tests.learner.test_base import trained
+
+
+@pytest.mark.parametrize(("rank", "inside"), [(0, "model"), (2, "adapter")])
+def test_the_files_beside_the_weights_are_in_the_checkpoint_and_sealed(run: Run, model: Path, rank: int, inside: str) -> None:
+    learner, folder = run.grpo(config(model, learner={"lora_rank": rank}), beside={"judge.json": "{}"}), run.folder / "policy"
+    learner.save()
+    learner.close()
+    newest = checkpoint.usable(folder)
+    assert newest is not None
+    assert (newest.path / inside / "judge.json").read_text() == "{}"
+    (newest.path / inside / "judge.json").write_text("{ }")
+    with pytest.raises(CheckpointError, match=rf"{inside}/judge\.json is not what was written"):
+        checkpoint.usable(folder)
+
 
 # ---- full disks ------------------------------------------------------------------------------------------------------
 
@@ -37,7 +51,7 @@ def _safetensors_fail(*_: Any, **__: Any) -> None:
         (Engine, "save", _torch_fails),
         (models, "save_model", _safetensors_fail),
         (checkpoint, "begin", _no_space),
-        (checkpoint, "_sync", _no_space),
+        (seals, "sync", _no_space),
         (Path, "write_text", _no_space),
     ],
 )
@@ -86,6 +100,7 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     for _ in range(3):
         run.feed(2)
         trained(learner.step(5.0))
+    learner.save()
     late = run.feed(2)
     (unsampled,) = run.issue(1)
     learner.close()
@@ -105,6 +120,7 @@ def test_a_corrupt_checkpoint_costs_its_gradient_and_no_more(run: Run, model: Pa
     assert (report.version, report.groups) == (4, tuple(late))
     assert run.ledger.outstanding() == {unsampled: 3}
     assert run.ledger.outcomes()["trained"] == 8
+    again.save()
     assert checkpoint.versions(folder) == [1, 2, 4]
     assert (folder / ".corrupt-version-000003").is_dir(), "kept for inspection"
     again.close()
@@ -135,7 +151,8 @@ def test_a_checkpoint_that_broke_before_it_was_acknowledged_costs_nothing(run: R
     learner = run.grpo(settings)
     run.feed(2)
     trained(learner.step(5.0))
-    learner._intake.saved = lambda: None  # type: ignore[method-assign]
+    learner.save()
+    learner._intake.saved = lambda *_: None  # type: ignore[method-assign]
     groups = run.feed(2)
     trained(learner.step(5.0))
     learner.close()
@@ -155,9 +172,10 @@ def test_a_checkpoint_that_broke_before_it_was_acknowledged_costs_nothing(run: R
 def test_the_meta_rm_never_trains_again_on_entries_of_its_checkpoint(run: Run, model: Path) -> None:
     settings = config(model, learner={"checkpoint_every": 1})
     learner = run.meta_rm(settings)
-    learner._intake.saved = lambda: None  # type: ignore[method-assign]
+    learner._intake.saved = lambda *_: None  # type: ignore[method-assign]
     run.feed(2)
     trained(learner.step(5.0))
+    learner.save()
     assert run.pending("meta-rm") == 2
     learner.close()
     again = run.meta_rm(settings)
@@ -170,6 +188,7 @@ def test_the_meta_rm_writes_no_version_twice(run: Run, model: Path) -> None:
     learner = run.meta_rm(config(model, learner={"checkpoint_every": 1}))
     run.feed(2)
     trained(learner.step(5.0))
+    learner.save()
     written = (run.folder / "meta_rm" / "version-000001").stat().st_ino
     learner.save()
     assert (run.folder / "meta_rm" / "version-000001").stat().st_ino == written

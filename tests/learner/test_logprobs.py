@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from learner import head_logprobs
 from learner.batching import Tokens, collate, pack_rows
-from learner.logprobs import TokenLogProbs, _entropies
+from learner.logprobs import TokenLogProbs
 from learner.models import load_policy
 from learner.shared_prefix import supports_shared_prefix
 from tests import random_models
@@ -46,16 +47,20 @@ def narrow_window(folder: Path) -> None:
         (folder / "config.json").write_text(json.dumps(config | {"sliding_window": 3}))
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2", "gemma3_text"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("share", [True, False], ids=["shared prefix", "alone"])
 @pytest.mark.parametrize("chunk_logits", [WHOLE, ONE_TOKEN, 1000], ids=["whole", "token by token", "chunks"])
 def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, share: bool, chunk_logits: int) -> None:
     folder = random_models.make(tmp_path, kind, tied=tied)
     narrow_window(folder)
-    model: Any = load_policy(str(folder), "float32")
+    check_plain(load_policy(str(folder), "float32", "cpu"), folder, share=share, chunk_logits=chunk_logits)
+
+
+def check_plain(model: Any, folder: Path, *, share: bool, chunk_logits: int = WHOLE) -> None:
+    """Compare log-probs, entropies and gradients of a model that was loaded from `folder` with the plain computation."""
     assert supports_shared_prefix(model.config)
-    plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32, attn_implementation="eager")
+    plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     weights = torch.randn(COUNT, generator=torch.Generator().manual_seed(0))
 
     logprobs, entropies = TokenLogProbs(model, temperature=0.7, chunk_logits=chunk_logits)(tokens(share=share))
@@ -75,7 +80,7 @@ def test_equal_to_the_plain_computation(tmp_path: Path, kind: str, tied: bool, s
 
 
 def test_a_completion_is_blind_to_its_neighbours(model: Path) -> None:
-    policy = TokenLogProbs(load_policy(str(model), "float32"), temperature=1.0)
+    policy = TokenLogProbs(load_policy(str(model), "float32", "cpu"), temperature=1.0)
     prompt, completion = [1, 2, 3], [4, 5, 6]
     with torch.no_grad():
         results = []
@@ -90,7 +95,7 @@ def test_a_completion_is_blind_to_its_neighbours(model: Path) -> None:
 def test_the_caps_of_gemma_2_are_applied(tmp_path: Path) -> None:
     folder = random_models.make(tmp_path, "gemma2")
     with torch.no_grad():
-        capped: Any = load_policy(str(folder), "float32")
+        capped: Any = load_policy(str(folder), "float32", "cpu")
         base, _ = TokenLogProbs(capped, temperature=1.0)(tokens(share=True))
         assert capped.config._attn_implementation == "eager", "the fused kernel leaves the cap on attention out"
         capped.config.final_logit_softcapping = 1.0
@@ -98,37 +103,29 @@ def test_the_caps_of_gemma_2_are_applied(tmp_path: Path) -> None:
 
 
 def test_no_more_logits_than_a_chunk_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model: Any = load_policy(str(random_models.make(tmp_path, "llama")), "float32")
-    sizes = []
-    linear = torch.nn.functional.linear
+    model: Any = load_policy(str(random_models.make(tmp_path, "llama")), "float32", "cpu")
+    made: list[int] = []
+    capped = head_logprobs._capped
 
     def watched(*args: Any) -> Tensor:
-        result = linear(*args)
-        if result.shape[-1] == model.config.vocab_size:
-            sizes.append(result.numel())
-        return result
+        logits = capped(*args)
+        made.append(len(logits))
+        return logits
 
-    rows: list[int] = []
-
-    def counted(log_softmax: Tensor) -> Tensor:
-        rows.append(len(log_softmax))
-        return _entropies(log_softmax)
-
-    monkeypatch.setattr("learner.logprobs.functional.linear", watched)
-    monkeypatch.setattr("learner.logprobs._entropies", counted)
+    monkeypatch.setattr(head_logprobs, "_capped", watched)
     limit = 3 * model.config.vocab_size
     TokenLogProbs(model, temperature=1.0, chunk_logits=limit)(tokens(share=True))[0].sum().backward()
     forward = [3, 3, 3, 3, 2]
     assert sum(forward) == COUNT
-    assert [count // model.config.vocab_size for count in sizes[:5]] == forward
-    assert len(sizes) == 10, "each chunk once forwards, once again backwards"
-    assert rows == forward, "entropies are computed forwards only"
-    assert max(sizes) <= limit
+    assert made == forward * 2, "each chunk once forwards, once again backwards"
+    made.clear()
+    TokenLogProbs(model, temperature=1.0)(tokens(share=True))[0].sum().backward()
+    assert made == [COUNT], "a single chunk is kept"
 
 
 def test_they_are_probabilities(model: Path) -> None:
     """Over all tokens that could follow, they sum to 1 at any temperature."""
-    policy: Any = load_policy(str(model), "float32")
+    policy: Any = load_policy(str(model), "float32", "cpu")
     vocabulary = policy.config.vocab_size
     with torch.no_grad():
         for temperature in (0.5, 1.0, 2.0):
@@ -148,13 +145,13 @@ def test_dropout_is_off_and_training_mode_changes_nothing(tmp_path: Path) -> Non
         attention_dropout=0.5,
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path)
-    policy = TokenLogProbs(load_policy(str(tmp_path), "float32"), temperature=1.0).train()
+    policy = TokenLogProbs(load_policy(str(tmp_path), "float32", "cpu"), temperature=1.0).train()
     results = [policy(tokens(share=True))[0] for _ in range(3)]
     assert all(torch.equal(a, b) for a, b in pairwise(results))
 
 
 def test_an_unknown_scaling_of_logits_is_refused(model: Path) -> None:
-    policy: Any = load_policy(str(model), "float32")
+    policy: Any = load_policy(str(model), "float32", "cpu")
     policy.config.logits_scaling = 8.0
     with pytest.raises(ValueError, match="logits_scaling"):
         TokenLogProbs(policy, temperature=1.0)

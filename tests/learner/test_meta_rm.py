@@ -52,6 +52,7 @@ def test_acknowledged_with_the_checkpoint_which_transformers_score_alike(run: Ru
     for group in groups[2:4]:
         run.deliver(group)
     trained(learner.step(5.0))
+    learner.save()  # waits for the one that is being written
     assert run.pending("meta-rm") == 0
     assert run.pending("grpo") == 0, "the meta-RM reads the stream too; it claims nothing for the policy"
 
@@ -200,6 +201,7 @@ def test_it_trains_on_the_cold_start_first_and_then_on_the_stream(run: Run, mode
     assert [report.metrics["meta_rm/backlog"] for report in reports] == [2, 2, 0], "the stream waits meanwhile"
     assert reports[0].metrics["meta_rm/loss"] == pytest.approx(0.6931472, abs=1e-6)
     assert learner.step(0.05) is None
+    learner.save()
     assert run.pending("meta-rm") == 0
     learner.close()
 

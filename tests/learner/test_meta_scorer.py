@@ -19,7 +19,7 @@ KINDS = ("llama", "qwen3", "gemma2")
 
 def trained(folder: Path, base: Path) -> Path:
     """Return a meta-RM folder as the learner saves it, with a head that is not 0."""
-    model = models.load_classifier(str(base), "float32")
+    model = models.load_classifier(str(base), "float32", "cpu")
     torch.manual_seed(1)
     with torch.no_grad():
         model.get_parameter(models.HEAD).normal_()

@@ -26,12 +26,12 @@ def test_a_model_whose_weights_are_not_all_there_is_refused(model: Path, tmp_pat
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     for load in (load_policy, load_classifier):
         with pytest.raises(ValueError, match=r"weights are missing.*model\.norm\.weight"):
-            load(str(tmp_path), "float32")
+            load(str(tmp_path), "float32", "cpu")
 
 
 def test_weights_travel_as_they_are_in_either_precision(model: Path) -> None:
     for dtype in ("float32", "bfloat16"):
-        policy = load_policy(str(model), dtype)
+        policy = load_policy(str(model), dtype, "cpu")
         state = dict(policy.named_parameters())
         sealed = to_published_weights(3, {name: parameter.detach() for name, parameter in state.items()}, policy)
         sealed.verify(newer_than=Edition(0, 2))
@@ -52,14 +52,14 @@ def test_how_text_is_generated_is_copied_and_not_judged(load: Any, model: Path, 
     (source / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9, "eos_token_id": [2, 3]}')
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"temperature": 0.7, "num_beams": 3}))
-    loaded = load(str(source), "float32")
+    loaded = load(str(source), "float32", "cpu")
     try_saving(loaded, str(source), tmp_path / "trials")
     assert not list((tmp_path / "trials").iterdir())
     save_model(loaded, state_of(loaded), str(source), saved)
     assert (saved / "generation_config.json").read_bytes() == (source / "generation_config.json").read_bytes()
     kept = json.loads((saved / "config.json").read_text())
     assert (kept["temperature"], kept["num_beams"]) == (0.7, 3)
-    again, state = state_of(load(str(saved), "float32")), state_of(loaded)
+    again, state = state_of(load(str(saved), "float32", "cpu")), state_of(loaded)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], state[name]) for name in state)
 
@@ -68,7 +68,7 @@ def test_a_model_that_says_nothing_about_generation_is_saved_so(model: Path, tmp
     source = tmp_path / "source"
     shutil.copytree(model, source)
     (source / "generation_config.json").unlink(missing_ok=True)
-    loaded = load_policy(str(source), "float32")
+    loaded = load_policy(str(source), "float32", "cpu")
     save_model(loaded, state_of(loaded), str(source), tmp_path / "saved")
     assert not (tmp_path / "saved" / "generation_config.json").exists()
 

@@ -68,6 +68,7 @@ def test_one_rank_equals_two(server: EmbeddedServer, model: Path, tmp_path: Path
     for stage in (1, 2, 3):
         for name, array in plain.items():
             check_equal(f"ZeRO {stage}: {name}", one[f"ZeRO {stage}: {name}"], array)
+        assert two[f"bfloat16, ZeRO {stage}: metrics"] == pytest.approx(3**0.5 * (1 + 2.0**-9), rel=1e-5), "not 3^0.5"
 
 
 def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
@@ -128,10 +129,38 @@ def test_a_missing_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Ranks(rank=0, world=1, host="127.0.0.1", port=1, device="cuda", timeout_s=1)
 
 
+@pytest.mark.parametrize("own", ["", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_on_gpus_alone_segments_grow_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv(own, "max_split_size_mb:512")
+    settings = {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")}
+    found: list[dict[str, str]] = []
+
+    def reached(device: torch.device) -> None:
+        assert device.type == "cuda"
+        found.append({name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")})
+        raise RuntimeError("here the GPU would be touched")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", reached)
+    with pytest.raises(RuntimeError, match="would be touched"):
+        Ranks(rank=0, world=1, host="127.0.0.1", port=0, device="cuda", timeout_s=2)
+    assert found == [settings or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}]
+
+
 def test_bytes_travel_whole(alone: Ranks) -> None:
     for payload in (b"", b"\x00", b"\x00\xff" * 1000):
         assert alone.broadcast_bytes(payload) == payload
         assert alone.gather_bytes(payload) == [payload]
+
+
+def test_ranks_of_this_machine_are_counted(alone: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert alone.on_this_machine() == 1
+    own = socket.gethostname().encode()
+    monkeypatch.setattr(alone, "gather_bytes", lambda payload: [payload, b"another", own, b"another", b"a third"])
+    assert alone.on_this_machine() == 2
 
 
 def test_sums_are_copies(alone: Ranks) -> None:

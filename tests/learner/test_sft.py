@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from configs.schema import Config
 from learner import checkpoint
 from learner.ranks import Ranks
-from learner.sft import FINISHED, SFTLearner, SFTReport, SupervisedUpdate
+from learner.sft import FINISHED, SFTLearner, SFTReport
 from learner.sft_examples import Example, split
+from learner.supervised_update import SupervisedUpdate
 from tests.learner.run_by_hand import config
 from tests.learner.sft_by_hand import examples, write
 
@@ -142,6 +143,7 @@ def test_it_stops_when_it_overfits_and_keeps_the_best(model: Path, dataset: Path
     assert (untrained.version, untrained.best) == (0, 0)
     assert len(learner._training) + len(learner._heldout) == 24
     assert not (tmp_path / FINISHED).exists()
+    learner._finish_writing()
     assert checkpoint.versions(tmp_path) == [0]
     reports = steps(learner)
 

@@ -51,6 +51,7 @@ def test_without_the_filter_they_are_trained_on_for_their_kl(run: Run, model: Pa
     assert same.metrics["loss/policy"] == 0, "all advantages are 0"
     assert same.metrics["loss/kl"] > 0
     assert same.metrics["optim/grad_norm"] > 0, "the step is one on the KL"
+    learner._publisher.wait()
     first, second, third = (weights.arrays for weights in run.sink.published)
     assert all(np.abs(first[name] - second[name]).max() > 0 for name in first)
     assert all(np.abs(second[name] - third[name]).max() > 0 for name in first)

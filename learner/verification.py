@@ -1,7 +1,6 @@
-"""Sealing and verifying a checkpoint with all ranks: each reads its share of the files, rank 0 decides.
+"""Verifying a checkpoint with all ranks before a resume: each reads its share of the files, rank 0 decides.
 
-write     files on disk ─▶ each rank syncs and seals its share ─▶ seals on rank 0 ─▶ record.json, rename
-resume    newest record ─▶ each rank reads its share again     ─▶ one mismatch sets it aside, and the one before is tried
+newest record ─▶ each rank reads its share and compares the seals ─▶ one mismatch sets it aside, and the one before is tried
 """
 
 import json
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from learner import checkpoint
-from learner.checkpoint import Seal, Usable
+from learner.checkpoint import Usable
+from learner.seals import Seal, mismatch
 
 
 class Group(Protocol):
@@ -21,16 +21,6 @@ class Group(Protocol):
 
     def broadcast_bytes(self, payload: bytes) -> bytes: ...
     def gather_bytes(self, payload: bytes) -> list[bytes]: ...
-
-
-def seal(ranks: Group, path: Path) -> dict[str, Seal]:
-    """Return the seals of all files of a checkpoint that is being written, each synced and read by one rank. A collective.
-
-    Rank 0 calls it when all of the files are there; it alone lists them, since another node may see a folder late.
-    """
-    names = json.loads(ranks.broadcast_bytes(json.dumps(checkpoint.file_names(path)).encode() if ranks.rank == 0 else b""))
-    shares = ranks.gather_bytes(json.dumps(checkpoint.seal(path, _share(ranks, names))).encode())
-    return {name: sealed for share in shares for name, sealed in json.loads(share).items()}
 
 
 def usable(ranks: Group, folder: Path) -> Usable | None:
@@ -57,7 +47,7 @@ def _verify(ranks: Group, folder: Path, request: bytes) -> str:
         request: the checkpoint's name and the seals of its files, from rank 0.
     """
     name, seals = json.loads(request)
-    problem = checkpoint.mismatch(folder / name, {file: seals[file] for file in _share(ranks, seals)})
+    problem = mismatch(folder / name, {file: seals[file] for file in _share(ranks, seals)})
     problems = ranks.gather_bytes(problem.encode(errors="backslashreplace"))
     return next((text.decode() for text in problems if text), "")
 

@@ -1,7 +1,8 @@
 """What actors ask for and what the cluster has: how many find a place, and what is missing, in words."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import ray
 from ray._private.state import state
@@ -13,6 +14,40 @@ Demand = Mapping[str, float]
 
 # What Ray counts beside the resources that somebody asks for.
 _INTERNAL = ("node:", "memory", "object_store_memory", "accelerator_type:")
+
+
+MOST_ADDED = 256  # nodes of one kind that an autoscaler is taken to add where it names no limit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeGpus:
+    """GPUs node by node, of the nodes that have any."""
+
+    free: Sequence[int]
+    """Those that nobody has taken, of the nodes that there are."""
+    all: Sequence[int]
+    """Those of the same nodes, in the same order."""
+    possible: Sequence[int]
+    """The same, and then those of the nodes that the cluster's autoscaler may add."""
+
+
+def gpus_of_nodes() -> NodeGpus:
+    """Returns what each node of the cluster has."""
+    total, free = state.total_resources_per_node(), state.available_resources_per_node()
+    there = {node: int(resources["GPU"]) for node, resources in total.items() if resources.get("GPU", 0) >= 1}
+    return NodeGpus(
+        free=[int(free.get(node, {}).get("GPU", 0)) for node in there],
+        all=list(there.values()),
+        possible=[*there.values(), *_addable()],
+    )
+
+
+def _addable() -> list[int]:
+    """GPUs of each node that an autoscaler may have; those that it has started are among them."""
+    scaling = state.get_cluster_config()
+    groups = [] if scaling is None else scaling.node_group_configs
+    counted = ((int(group.resources.get("GPU", 0)), group.max_count) for group in groups)
+    return [gpus for gpus, most in counted if gpus > 0 for _ in range(most if 0 <= most < MOST_ADDED else MOST_ADDED)]
 
 
 def capacity() -> dict[str, float]:

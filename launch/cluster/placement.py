@@ -9,20 +9,21 @@ from launch.cluster.ray_cluster import Cluster
 class Placement:
     """The places of a stage's groups."""
 
-    def __init__(self, cluster: Cluster, *, resource: str, note: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, *, gpus: int, resource: str, note: Callable[[str], None]) -> None:
         """Args:
         cluster: Where they run.
+        gpus: GPUs that a rollout worker takes, if there are any.
         resource: The custom Ray resource that a rollout worker takes one of; "": none.
         note: Gets a log line when fewer rollout workers begin than should.
         """
-        self._cluster, self._resource, self._note = cluster, resource, note
+        self._cluster, self._gpus, self._resource, self._note = cluster, gpus, resource, note
 
     def placeable(self, wanted: int) -> int:
         """Returns how many rollout workers a stage begins with: those that have a place beside its other actors. The rollout
         target may have been set, or the run begun, when the cluster was larger; the rest is tried again while it goes on."""
-        fitting = max(1, self._cluster.places(gpu=True, resource=self._resource))
+        fitting = max(1, self._cluster.places(gpus=self._gpus, resource=self._resource))
         if fitting < wanted:
-            missing = self._cluster.shortage(gpu=True, resource=self._resource)
+            missing = self._cluster.shortage(gpus=self._gpus, resource=self._resource)
             self._note(f"rollout workers: {wanted} should run, {fitting} have a place: {missing}")
         return min(wanted, fitting)
 

@@ -3,7 +3,7 @@
 with Cluster(config, …) as cluster:      Ray (joined or started), the Redis server (given or embedded)
     actor = cluster.remote(cls, …)       a plain class made remote
     cluster.await_all({ref: name})       until all have answered, or an error that names the others
-leaving the block                        ends every actor; nothing that this run started outlives it
+leaving the block                        ends every actor, and the driver's heartbeat last; nothing of this run outlives it
 """
 
 import os
@@ -18,22 +18,22 @@ import psutil
 import ray
 from ray._private.state import state
 
+from buffer.heartbeat import Heartbeat
 from buffer.roles import Role
 from buffer.server import EmbeddedServer
 from buffer.server_watchdog import ServerWatchdog
 from buffer.streams import Address, ServerError, connect, remove
 from configs.schema import Config
 from launch.cluster import calls, ray_session, shared_folder
-from launch.cluster.capacity import Demand, capacity, free, places, require_resource, shortage
+from launch.cluster.actor_places import ActorPlaces
+from launch.cluster.capacity import capacity, require_resource
 from launch.cluster.failures import CallFailed
 from launch.cluster.own_place import own_address_of, own_gpu_of
-from launch.cluster.shared_gpu import SharedGpu
-from launch.monitoring import stacks
+from launch.monitoring import processes, stacks
+from launch.setup.gpu_blocks import Part
 from launch.setup.object_store import object_store_bytes
 from launch.setup.places import Scratch, chosen_variables
 
-# Placement hint of an actor on a CPU cluster: many roles share few cores, so none may claim a whole one.
-CPU_SHARE = 0.1
 GRACE_S = 0.2  # in which the processes of a Ray of our own may end by themselves; its agents never do
 
 
@@ -48,6 +48,7 @@ class Cluster:
         folder: Path,
         model: str,
         gpus: int,
+        held: Sequence[Part] = (),
         rollouts: bool = True,
         temporary: bool = False,
         continued: bool = False,
@@ -60,6 +61,7 @@ class Cluster:
             folder: The run's folder; on several nodes all of them must see it (`require_shared_folder`).
             model: The one whose versions will travel through Ray's object store (a folder or hub name); "" if none do.
             gpus: GPUs needed at a time, where the device is cuda; with all rollout workers of the config.
+            held: Of them what the run cannot begin without, and therefore holds from its start (`ReservedGpus`).
             rollouts: Rollout actors will run, which need `rollout.resource`.
             temporary: Nothing on the Redis server is needed afterwards: its keys go when the cluster is left.
             continued: The run was begun in an earlier try: it goes on with fewer rollout workers where there is less room.
@@ -74,10 +76,8 @@ class Cluster:
         self._daemons: list[psutil.Process] = []  # of a Ray of our own
         self._runtime_env: dict[str, Any] = {}  # of actors, beyond what they inherit
         self._actors: list[Any] = []
-        self._demands: dict[str, Demand] = {}  # of each actor, by its id
-        parts = 2 + config.meta_rm.enabled  # the engine, the learner with its reference, the meta-RM
-        shared = SharedGpu(actors=parts, cpus=CPU_SHARE, resource=self._resource)
-        self._shared_gpu = shared if config.cluster.share_gpu else None
+        self._heartbeats: list[Heartbeat] = []  # of the driver, one for each stage that it began
+        self._places = ActorPlaces(config, held=held, resource=self._resource)
 
     def __enter__(self) -> Self:
         os.environ.update(self._environment())
@@ -94,24 +94,30 @@ class Cluster:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+        self._stop_heartbeats()
         self._scratch.remove()
 
     def close(self) -> None:
         """End every process; harmless when repeated. Actors go by `ray.kill`: all they hold that matters is in Redis or in a
         checkpoint."""
-        left = ray_session.process_tree(self._daemons)
+        left = processes.tree(self._daemons)
         if ray.is_initialized():
             self.end(list(self._actors))
-            if self._shared_gpu:
-                self._shared_gpu.release()
+            self._places.release()
             ray.shutdown()
-        ray_session.await_exit_or_kill(left, grace_s=GRACE_S)
+        processes.await_exit_or_kill(left, grace_s=GRACE_S)
         if self._temporary and self._url and self._server is None:
+            self._stop_heartbeats()
             self._remove_keys()
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = self._server = None
         self._ray_folder = None
+
+    def stop_last(self, heartbeat: Heartbeat) -> None:
+        """Stop this heartbeat of the driver when the cluster is left, however that comes, and every process has ended: on a
+        server of the user's no other driver may go on with the run before (`require_own_streams`)."""
+        self._heartbeats.append(heartbeat)
 
     def address(self, stage: str = "", *, role: Role = "driver") -> Address:
         """Returns where the streams of a stage are: each stage that has streams has a namespace of its own.
@@ -123,9 +129,28 @@ class Cluster:
         return Address(url=url, run_id=f"{self._run_id}.{stage}" if stage else self._run_id).with_password()
 
     @property
+    def owns_ray(self) -> bool:
+        """Whether Ray was started for this run, and ends with it."""
+        return self._ray_folder is not None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variables that processes of a Ray of others need to be given; one of our own has them."""
+        return dict(self._runtime_env.get("env_vars", {}))
+
+    @property
     def gpus(self) -> int:
         """GPUs that the actors may take at a time: those that were asked for, or as many as are left of them. 0 on CPU."""
         return min(self._gpus, int(capacity().get("GPU", 0))) if self._config.cluster.device == "cuda" else 0
+
+    @property
+    def held_gpus(self) -> int:
+        """GPUs that the run holds from its start to its end, of its own; 0 on CPU, and where its parts share one."""
+        return self._places.held_gpus
+
+    def drawn_gpus(self) -> list[str]:
+        """Returns which node has which parts of the run, a line for each node; none where nothing is held."""
+        return self._places.drawing()
 
     def stacks(self, name: str) -> Path:
         """Returns the file into which the process of this name writes its stacks on SIGUSR1."""
@@ -143,23 +168,26 @@ class Cluster:
         self,
         cls: type,
         *,
-        gpu: bool = False,
+        gpus: int = 0,
+        part: str = "",
         resource: str = "",
         ray_restarts: bool = False,
         heartbeat_name: str = "",
         **arguments: Any,
     ) -> Any:
-        """Returns an actor of a plain class.
+        """Returns an actor of a plain class. With a GPU it is made on those that the run holds, while they have room.
 
         Args:
             cls: The class; it is made in the actor's process.
-            gpu: On a GPU, if there are any.
+            gpus: How many GPUs it takes, if there are any, all of one node.
+            part: Of the GPUs that the run holds it may take those of this part alone; "": any of them.
             resource: A custom Ray resource that it takes one of.
             ray_restarts: Ray itself starts it again. Its state is lost then, and calls under way fail.
             heartbeat_name: The name of its heartbeat; its stacks can then be asked for.
             **arguments: Of the class.
         """
-        demand = self._demand(gpu, resource)
+        demand = self._places.demand(gpus, resource)
+        bundle = self._places.bundle(demand, part)
         if heartbeat_name:
             arguments["stacks"] = str(self.stacks(heartbeat_name))
         made: Any = ray.remote(
@@ -168,10 +196,10 @@ class Cluster:
             max_restarts=-1 if ray_restarts else 0,
             resources={resource: 1} if resource else {},
             runtime_env=self._runtime_env,
-            **(self._shared_gpu.options() if self._shared_gpu is not None and gpu else {}),
+            **self._places.options(bundle),
         )(cls)
         actor = made.remote(**arguments)
-        self._demands[actor._actor_id.hex()] = demand
+        self._places.made(actor._actor_id.hex(), demand, bundle)
         if heartbeat_name:
             actor.__ray_call__.remote(_listen_for_stacks, self.stacks(heartbeat_name))
         self._actors.append(actor)
@@ -183,29 +211,23 @@ class Cluster:
             if actor in self._actors:
                 ray.kill(actor)
                 self._actors.remove(actor)
-                del self._demands[actor._actor_id.hex()]
+                self._places.ended(actor._actor_id.hex())
 
     def are_placed(self, actors: Iterable[Any]) -> bool:
         """Returns whether each has a process, in which it may still be made; else it waits for room in the cluster."""
         return all(state.actor_table(actor._actor_id.hex()).get("Address", {}).get("IPAddress") for actor in actors)
 
-    def places(self, *, gpu: bool, resource: str) -> int:
+    def places(self, *, gpus: int, resource: str) -> int:
         """Returns how many more actors of this kind have room beside those that there are; arguments as of `remote`."""
-        there = capacity() | ({} if self._shared_gpu is None else {"GPU": 1})
-        return places(self._demand(gpu, resource), self._demands.values(), there)
+        return self._places.places(self._places.demand(gpus, resource))
 
-    def shortage(self, *, gpu: bool, resource: str) -> str:
+    def shortage(self, *, gpus: int, resource: str) -> str:
         """Returns what actors of this kind ask for and what the cluster has of it, in words."""
-        return shortage(self._demand(gpu, resource), capacity(), free())
+        return self._places.shortage(self._places.demand(gpus, resource))
 
     def shortage_of(self, actor: Any) -> str:
         """Returns what an actor that has no place asks for, and what the cluster has of it, in words."""
-        return shortage(self._demands[actor._actor_id.hex()], capacity(), free())
-
-    def _demand(self, gpu: bool, resource: str) -> Demand:
-        on_gpu = gpu and self._config.cluster.device == "cuda"
-        alone = {"CPU": 1 if on_gpu else CPU_SHARE, "GPU": 1 if on_gpu else 0}
-        return (self._shared_gpu.demand if self._shared_gpu and on_gpu else alone) | ({resource: 1} if resource else {})
+        return self._places.shortage_of(actor._actor_id.hex())
 
     def start_ranks(self, ranks: Sequence[Any]) -> list[Any]:
         """Let the ranks of a learner meet and start. Returns the calls that answer when they are ready; waits for none.
@@ -256,6 +278,15 @@ class Cluster:
         self._watchdog = ServerWatchdog(self._server, tries=self._config.cluster.restarts)
         return url
 
+    def _stop_heartbeats(self) -> None:
+        """An embedded server has ended, and a server that is gone is not waited for."""
+        heartbeats, self._heartbeats = self._heartbeats, []
+        if heartbeats and self._config.redis.url:
+            with suppress(ServerError):
+                connect(self.address(), timeout_s=self._config.waits.server_s).close()
+                for heartbeat in heartbeats:
+                    heartbeat.stop()
+
     def _remove_keys(self) -> None:
         """No process is left that could write them again."""
         address = self.address()
@@ -282,15 +313,14 @@ class Cluster:
         self._check_room()
 
     def _check_room(self) -> None:
-        """Refuse (ConfigError) what the cluster could never place, and reserve what is shared."""
+        """Refuse (ConfigError) what the cluster could never place, and reserve what the run cannot begin without."""
         workers = self._config.rollout.workers
         spare = workers - 1 if self._continued else 0  # workers that may be missing
-        gpus = self._gpus - spare if self._config.cluster.device == "cuda" else 0
+        gpus = self._gpus - spare * self._config.rollout.tensor_parallel if self._config.cluster.device == "cuda" else 0
         ray_session.check_room(gpus=gpus, embedded_redis=self._server is not None)
         if self._resource:
             require_resource(self._resource, workers - spare, capacity())
-        if self._shared_gpu is not None:
-            self._shared_gpu.reserve(limit_s=self._config.waits.start_s)
+        self._places.reserve()
 
 
 def _listen_for_stacks(actor: Any, file: Path) -> None:

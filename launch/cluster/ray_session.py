@@ -5,21 +5,21 @@ import logging
 import os
 import secrets
 import socket
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
-from ray._private import ray_constants
+from ray._private import parameter, ray_constants, services
 from ray._private.state import state
 
 from configs.load import ConfigError
+from launch.cluster.failures import RunFailed
 from launch.setup.environment import variable
 
-KILLED_S = 30.0  # a process that was killed frees its memory first, at the lowest priority
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -64,54 +64,60 @@ def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     before = psutil.Process().children()
-    started: Any = ray.init(
-        address="local",
-        num_cpus=os.cpu_count(),
-        include_dashboard=False,
-        object_store_memory=object_store_bytes,
-        _temp_dir=str(folder),
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with _free_agent_port(), _own_process_groups(), _named_timeout():
+        started: Any = ray.init(
+            address="local",
+            num_cpus=os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=object_store_bytes,
+            _temp_dir=str(folder),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     if not started.address_info["gcs_address"].startswith("127.0.0.1:") or os.environ.get("RAY_AUTH_MODE") != "token":
         raise RuntimeError("this version of Ray would listen to other machines, or without a token: see start_own")
     return [child for child in psutil.Process().children() if child not in before]
 
 
-def process_tree(daemons: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Returns the daemons and their living descendants. Call it before the daemons end: a process that outlives its parent
-    is no longer listed as its child."""
-    processes = []
-    for daemon in daemons:
-        with suppress(psutil.NoSuchProcess):
-            processes += [daemon, *daemon.children(recursive=True)]
-    return processes
-
-
-def await_exit_or_kill(processes: Sequence[psutil.Process], *, grace_s: float) -> None:
-    """Wait until all have ended: `ray.shutdown` waits for none, and a worker that holds gigabytes takes its time. Those that
-    live after `grace_s` get SIGKILL."""
-    for process in _await_end(processes, grace_s):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    _await_end(processes, KILLED_S)
-
-
-def _await_end(processes: Iterable[psutil.Process], limit_s: float) -> list[psutil.Process]:
-    """Returns those that run after `limit_s`. A zombie has ended, although nobody may reap it (as in a container)."""
-    deadline = time.monotonic() + limit_s
-    while left := [process for process in processes if _runs(process)]:
-        if time.monotonic() > deadline:
-            return left
-        time.sleep(0.02)
-    return []
-
-
-def _runs(process: psutil.Process) -> bool:
+@contextmanager
+def _named_timeout() -> Iterator[None]:
+    """Turn Ray's error of a start that took too long, a bare Exception, into a sentence."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        yield
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        raise RunFailed(
+            "Ray did not start within 30 s: the machine is too busy, or its memory is full; end what else runs there, try again"
+        ) from error
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Start each of Ray's daemons in a process group of its own. A terminal, `timeout` and Slurm signal the whole group of the
+    driver, and it needs its Ray to save what was learnt. (They still end with it, if it is killed: the kernel sees to that.)"""
+    original = services.ConsolePopen
+    services.ConsolePopen = partial(original, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = original
+
+
+@contextmanager
+def _free_agent_port() -> Iterator[None]:
+    """Let the dashboard's agent listen on a port that is free. `ray.init` has no argument for it, and its default is that of
+    every Ray: a head that is started later on this machine would have no agent, and `ray job submit` fails on it. With port 0
+    Ray would wait at its start until the agent, which takes seconds to import, has chosen one. Should another process take the
+    port first, the agent does without: nobody asks it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    original = parameter.RayParams
+    parameter.RayParams = partial(original, dashboard_agent_listen_port=port)
+    try:
+        yield
+    finally:
+        parameter.RayParams = original
 
 
 def alive_nodes() -> list[dict[str, Any]]:

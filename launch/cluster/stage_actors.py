@@ -4,23 +4,16 @@
     SamplingActors   these and the reward actor: the cold start's samples             (training_actors.py)
     TrainingActors   these, the GRPO learner and the meta-RM learner: online RL
 
-A stage has one model to start from and one namespace of streams. `actor_watch` says which processes
-count as dead.
+A stage has one model to start from and one namespace of streams. `actor_watch` says which processes count as dead.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from actors.generator import SamplingEngine
-from actors.rollout import RolloutActor
-from actors.vllm_engine import VllmEngine, VllmSettings
-from buffer.heartbeat import Heartbeat, last_heartbeats, remove_heartbeat
-from buffer.roles import Role
-from buffer.rollout_target import next_worker
+from buffer.heartbeat import Heartbeat, last_heartbeats
+from buffer.rollout_target import set_rollout_target
 from buffer.streams import Address, connect, remove, setup
-from buffer.weights import AdapterShape
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
@@ -28,17 +21,19 @@ from launch.cluster.actor_watch import ActorWatch
 from launch.cluster.failures import ActorLost, CallFailed
 from launch.cluster.placement import Placement
 from launch.cluster.ray_cluster import Cluster
+from launch.cluster.stage_making import StageMaking
 from launch.cluster.supervision import SupervisedGroup, await_ready
 from launch.cluster.tries import Tries
-from launch.cluster.weight_board import RayWeights, WeightBoard
+from launch.cluster.weight_board import WeightBoard
 from launch.monitoring import stacks
-from launch.setup.prompt_source import sampling_seed
+from launch.monitoring.console import ShowActivity, show_nothing
+from launch.setup.gpu_blocks import stage_engines
 from launch.setup.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
 
-class StageActors:
+class StageActors(StageMaking):
     """Rollout actors under one model. A context manager: entering starts them, leaving ends them.
 
     `redis`, `heartbeat` and `rollout_groups` exist inside the block only. `address` is that of the stage's streams.
@@ -46,8 +41,6 @@ class StageActors:
 
     has_meta_rm = False
     """Whether a meta-RM learner reads the streams of this stage."""
-    adapters: AdapterShape | None = None
-    """Shape of the adapters that the learner of this stage publishes; None: it publishes whole weights, or there is none."""
 
     def __init__(
         self,
@@ -58,6 +51,7 @@ class StageActors:
         tokenizer: Tokenizer | None = None,
         stage: str = "",
         note: Callable[[str], None],
+        show: ShowActivity = show_nothing,
     ) -> None:
         """Starts nothing yet.
 
@@ -68,12 +62,15 @@ class StageActors:
             tokenizer: The policy's, which knows where a completion ends; None: at the ends that the model's files name.
             stage: Namespace of the stage's streams below the run's; "" is the run's own.
             note: Gets a log line about what dies while the stage starts, and about workers that find no place.
+            show: Gets who is started, while the stage starts.
         """
         self._cluster, self._config, self._model, self._stage, self._note = cluster, config, model, stage, note
+        self._show = show
         self._tokenizer = tokenizer
         self.address: Address = cluster.address(stage)
         self._watch = ActorWatch(cluster, config)
-        self.placement = Placement(cluster, resource=config.rollout.resource, note=note)
+        r = config.rollout
+        self.placement = Placement(cluster, gpus=r.tensor_parallel, resource=r.resource, note=note)
         """Which groups wait for a place in the cluster."""
         self._starting: dict[ActorGroup, SupervisedGroup] = {}  # of rollout actors that were lost
 
@@ -84,6 +81,7 @@ class StageActors:
         stacks.dump_on_signal(stack_file)
         every_s, hang_s = self._config.heartbeat_interval_s, self._config.waits.hang_s
         self.heartbeat = Heartbeat(self.address, "driver", every_s=every_s, hang_s=hang_s, stacks=str(stack_file))
+        self._cluster.stop_last(self.heartbeat)
         self._board = self._cluster.remote(WeightBoard, ray_restarts=True)
         self.rollout_groups: list[ActorGroup] = []
         self._make_others()
@@ -91,7 +89,9 @@ class StageActors:
             group.begin()
         if self._config.cluster.share_gpu:  # learners first: nothing takes as much at a time as DeepSpeed's start
             self._await_ready(self.groups)
-        self.rollout_groups = [self.new_rollout() for _ in range(self.placement.placeable(self._workers()))]
+        workers = self.placement.placeable(self._workers())
+        self._announce_workers(workers)
+        self.rollout_groups = [self.new_rollout() for _ in range(workers)]
         for group in self.rollout_groups:
             group.begin()
         self._await_ready(self.groups)
@@ -122,10 +122,6 @@ class StageActors:
     def starting_rollouts(self) -> list[Any]:
         """The calls that answer when rollout actors that are being made are ready."""
         return [ref for group in self.rollout_groups for ref in group.ready_calls]
-
-    def new_rollout(self) -> ActorGroup:
-        """Returns one more rollout worker, not begun; each time it is made it takes the next number."""
-        return self._worker("a rollout actor", self._make_rollout)
 
     # ---- watching and mending ------------------------------------------------------------------------------------
 
@@ -208,6 +204,7 @@ class StageActors:
             limit_s=self._config.waits.start_s,
             are_dispensable=self._are_dispensable,
             why=self.placement.unplaced_text,
+            show=self._show,
         )
         if text := self.placement.unplaced_text(groups):
             self._note(f"the stage begins with {len(self.rollouts)} rollout workers{text}")
@@ -234,68 +231,11 @@ class StageActors:
         remove(self.redis, self.address.run_id)
 
     def _workers(self) -> int:
-        return self._config.rollout.workers
+        return stage_engines(self._config, self._cluster.gpus)
+
+    def _announce_workers(self, workers: int) -> None:
+        """Tell the workers by how many they share the prompts; nobody changes their number in this stage."""
+        set_rollout_target(self.redis, self.address.run_id, workers)
 
     def _make_others(self) -> None:
         """The groups of this stage beside the rollout actors."""
-
-    # ---- making --------------------------------------------------------------------------------------------------
-
-    def _worker(self, name: str, make: Callable[[], Mapping[str, Any]]) -> ActorGroup:
-        return ActorGroup(name, make=make, start=lambda actors: [a.ready.remote() for a in actors], end=self._end)
-
-    def _end(self, made: Mapping[str, Any]) -> None:
-        self._cluster.end(made.values())
-        for name in made:
-            remove_heartbeat(self.redis, self.address.run_id, name)
-
-    def _make_rollout(self) -> dict[str, Any]:
-        config, number = self._config, next_worker(self.redis, self.address.run_id)
-        name = f"rollout-{number}"
-        actor = self._remote(
-            RolloutActor,
-            name,
-            "rollout",
-            gpu=True,
-            resource=config.rollout.resource,
-            config=config,
-            name=name,
-            source=self._weights("rollout"),
-            build=self._engine(number),
-        )
-        return {name: actor}
-
-    def _engine(self, number: int) -> Callable[[], SamplingEngine]:
-        """Returns what builds the engine of the worker of this number, in its process."""
-        config = self._config
-        settings = VllmSettings(
-            model_path=self._model,
-            dtype=config.dtype,
-            context=config.model.context,
-            sequences=config.rollout.max_groups * config.rollout.samples,
-            kv_cache_bytes=config.kv_cache_bytes,
-            gpu_memory=config.rollout.gpu_memory,
-            seed=sampling_seed(f"engine/{config.run.seed}/{number}"),
-            device=config.cluster.device,
-            end_token=None if self._tokenizer is None else self._tokenizer.end_token,
-            adapters=self.adapters,
-        )
-        return partial(VllmEngine, settings)
-
-    def _weights(self, role: Role) -> RayWeights:
-        """Returns what a process of this role publishes or pulls weights through."""
-        return RayWeights(self._board, self._cluster.address(self._stage, role=role), self._config.waits.start_s)
-
-    def _remote(
-        self,
-        cls: type,
-        heartbeat: str,
-        role: Role,
-        *,
-        gpu: bool = False,
-        resource: str = "",
-        **arguments: Any,
-    ) -> Any:
-        """Returns an actor that reaches the streams in its role only, and whose stacks can be asked for."""
-        address = self._cluster.address(self._stage, role=role)
-        return self._cluster.remote(cls, gpu=gpu, resource=resource, heartbeat_name=heartbeat, address=address, **arguments)

@@ -5,6 +5,7 @@ work, step, drain ─▶ [ the group works for a second ] ─▶ poll: take its 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from launch.cluster import calls
 from launch.cluster.actor_group import ActorGroup, State
 from launch.cluster.failures import CallFailed
 from launch.cluster.tries import Tries
+from launch.monitoring.console import ShowActivity, show_nothing
 
 PLACE_S = 20.0  # by then Ray has placed the actors that it can place
 
@@ -125,6 +127,7 @@ def await_ready(
     limit_s: float,
     are_dispensable: Callable[[Sequence[ActorGroup]], bool] = lambda groups: False,
     why: Callable[[Sequence[ActorGroup]], str] = lambda groups: "",
+    show: ShowActivity = show_nothing,
 ) -> None:
     """Wait until groups that were begun are ready. What dies meanwhile is made again, by the rule that holds afterwards too.
 
@@ -133,6 +136,7 @@ def await_ready(
         limit_s: For each try to start.
         are_dispensable: Whether the stage may go on without these groups, which are not ready after PLACE_S.
         why: Returns what groups that are not ready wait for, with a separator.
+        show: Gets who is started, and how many of them are ready.
 
     Raises:
         RunFailed: One died too often, or of an error that another try would only meet again.
@@ -141,6 +145,7 @@ def await_ready(
     replaced, since = 0, time.monotonic()
     while starting := [supervised for supervised in groups if supervised.group.state is State.MAKING]:
         late = [supervised.group for supervised in starting]
+        show(f"starting {_named(groups)}", done=len(groups) - len(late), total=len(groups))
         if time.monotonic() - since > PLACE_S and are_dispensable(late):
             return
         if time.monotonic() - since > limit_s:
@@ -150,6 +155,12 @@ def await_ready(
         poll(starting)
         if (now := sum(supervised.replaced for supervised in groups)) > replaced:
             replaced, since = now, time.monotonic()
+
+
+def _named(groups: Sequence[SupervisedGroup]) -> str:
+    """Returns the names of groups, each once with its number."""
+    counts = Counter(group.name for group in groups)
+    return ", ".join(f"{name} x{count}" if count > 1 else name for name, count in counts.items())
 
 
 def _ended(groups: Sequence[SupervisedGroup]) -> list[SupervisedGroup]:

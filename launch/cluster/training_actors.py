@@ -16,6 +16,8 @@ from grm.preferences import Preference
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
+from launch.monitoring.console import ShowActivity, show_nothing
+from launch.setup.gpu_blocks import ENGINE, META_RM, POLICY
 from launch.setup.tokenizer import Tokenizer
 from learner.adapters import planned_shape
 from learner.grpo import GRPOLearner
@@ -35,13 +37,14 @@ class SamplingActors(StageActors):
         preferences: Iterable[Preference],
         stage: str = "",
         note: Callable[[str], None],
+        show: ShowActivity = show_nothing,
     ) -> None:
         """As `StageActors`.
 
         Args:
             preferences: Those whose labels the reward actor joins.
         """
-        super().__init__(cluster, config, model=model, tokenizer=tokenizer, stage=stage, note=note)
+        super().__init__(cluster, config, model=model, tokenizer=tokenizer, stage=stage, note=note, show=show)
         self._preferences = list(preferences)
 
     @property
@@ -61,6 +64,7 @@ class SamplingActors(StageActors):
 class TrainingActors(SamplingActors):
     """All actors of online RL. `grpo` and `meta_rm` exist inside the block only; `meta_rm` is None without a meta-RM."""
 
+    engine_part = ENGINE  # a learner that is being replaced must find its GPUs again
     grpo: ActorGroup
     meta_rm: ActorGroup | None
 
@@ -74,16 +78,19 @@ class TrainingActors(SamplingActors):
         preferences: Iterable[Preference],
         checkpoints: Path,
         cold_start_samples: Path | None,
+        beside: Mapping[str, Mapping[str, str]],
         note: Callable[[str], None],
+        show: ShowActivity = show_nothing,
     ) -> None:
         """As `SamplingActors`.
 
         Args:
             checkpoints: Folder of both learners' checkpoints.
             cold_start_samples: Judgements that the meta-RM is trained on first (see `MetaRMLearner`).
+            beside: The files that lie beside the weights of the `policy` and of the `meta-rm` (see `GRPOLearner`).
         """
-        super().__init__(cluster, config, model=model, tokenizer=tokenizer, preferences=preferences, note=note)
-        self._checkpoints, self._samples = checkpoints, cold_start_samples
+        super().__init__(cluster, config, model=model, tokenizer=tokenizer, preferences=preferences, note=note, show=show)
+        self._checkpoints, self._samples, self._beside = checkpoints, cold_start_samples, beside
         self.has_meta_rm = config.meta_rm.enabled
         self.adapters = planned_shape(model, config.learner.lora_rank)
 
@@ -107,6 +114,9 @@ class TrainingActors(SamplingActors):
     def _workers(self) -> int:
         return rollout_target(self.redis, self.address.run_id) or self._config.rollout.workers
 
+    def _announce_workers(self, workers: int) -> None:
+        """The target is a person's, or the autoscaler's: what is missing of it is tried again."""
+
     def _make_others(self) -> None:
         super()._make_others()
         self.grpo = self._learner("the GRPO learner", self._make_grpo)
@@ -119,7 +129,7 @@ class TrainingActors(SamplingActors):
         world, sink = self._config.learner.ranks, self._weights("learner")
         return {
             f"grpo-{rank}": self._remote(
-                GRPOLearner, f"grpo-{rank}", "learner", gpu=True, sink=sink, **self._rank(rank, world, "policy")
+                GRPOLearner, f"grpo-{rank}", "learner", gpus=1, part=POLICY, sink=sink, **self._rank(rank, world, "policy")
             )
             for rank in range(world)
         }
@@ -131,7 +141,8 @@ class TrainingActors(SamplingActors):
                 MetaRMLearner,
                 f"meta-rm-{rank}",
                 "meta-rm",
-                gpu=True,
+                gpus=1,
+                part=META_RM,
                 cold_start_samples=self._samples,
                 other_ends={} if self._tokenizer is None else self._tokenizer.other_ends,
                 **self._rank(rank, world, "meta-rm"),
@@ -146,4 +157,5 @@ class TrainingActors(SamplingActors):
             "world": world,
             "model_path": self._model,
             "checkpoints": self._checkpoints / folder,
+            "beside": self._beside[folder],
         }

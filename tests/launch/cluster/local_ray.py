@@ -89,6 +89,8 @@ class LocalCluster:
 
     room = True
     """Whether actors find a place at once; else they wait for one."""
+    gpus = 0
+    """GPUs that the actors may take."""
     fitting = 1000
     """How many more actors have room."""
 
@@ -98,14 +100,14 @@ class LocalCluster:
     def are_placed(self, actors: Sequence[LocalActor]) -> bool:
         return self.room
 
-    def places(self, *, gpu: bool, resource: str) -> int:
+    def places(self, *, gpus: int, resource: str) -> int:
         return self.fitting
 
-    def shortage(self, *, gpu: bool, resource: str) -> str:
+    def shortage(self, *, gpus: int, resource: str) -> str:
         return "each asks for 1 GPU; the cluster has 4 GPU, 0 of them free"
 
     def shortage_of(self, actor: LocalActor) -> str:
-        return self.shortage(gpu=True, resource="")
+        return self.shortage(gpus=1, resource="")
 
     def end(self, actors: Sequence[LocalActor]) -> None:
         for actor in actors:

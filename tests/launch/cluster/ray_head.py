@@ -42,7 +42,8 @@ def free_ports(count: int) -> list[int]:
 @contextmanager
 def started() -> Iterator[Head]:
     """On loopback, without authentication, chosen as such; ended by the mark that all its processes inherit."""
-    with tempfile.TemporaryDirectory(prefix="spct-head-", dir="/tmp") as folder:  # short: Ray's socket names have 107 bytes
+    # short, as Ray's socket names have 107 bytes; what a process of Ray's writes in its last moment must not fail a test
+    with tempfile.TemporaryDirectory(prefix="spct-head-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         gcs, dashboard, agent, client = free_ports(4)
         env = environment(
             RAY_AUTH_MODE="disabled",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from configs.load import ConfigError, load
-from launch.cluster import capacity, ray_session
-from launch.cluster.capacity import places, require_resource, shortage
+from launch.cluster import actor_places, capacity, ray_session
+from launch.cluster.capacity import NodeGpus, places, require_resource, shortage
 from launch.cluster.ray_cluster import Cluster
 
 WORKER = {"CPU": 1, "GPU": 1, "rollout": 1}
@@ -87,8 +87,29 @@ def test_a_run_that_goes_on_needs_room_for_its_learners_and_one_worker(nodes: di
         Cluster(config, run_id="r", folder=tmp_path, model="", gpus=6, continued=True)._check_room()
 
 
+def test_a_worker_that_may_be_missing_has_several_gpus_where_its_model_is_cut(nodes: dict[str, float], tmp_path: Path) -> None:
+    nodes["GPU"] = 4.0
+    config = load("qwen3-8b", ["learner.ranks=1", "meta_rm.ranks=1", "rollout.workers=3", "rollout.tensor_parallel=2"])
+    Cluster(config, run_id="r", folder=tmp_path, model="", gpus=8, continued=True)._check_room()
+    nodes["GPU"] = 3.0
+    with pytest.raises(ConfigError, match="4 GPUs are needed at a time, the cluster has 3"):
+        Cluster(config, run_id="r", folder=tmp_path, model="", gpus=8, continued=True)._check_room()
+
+
+def test_an_actor_of_several_gpus_has_them_on_one_node(
+    nodes: dict[str, float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Eight GPUs on nodes of 3, 3 and 2: three actors of two, not four; one of those is there already."""
+    three = NodeGpus(free=[3, 3, 2], all=[3, 3, 2], possible=[3, 3, 2])
+    monkeypatch.setattr(actor_places, "gpus_of_nodes", lambda: three)
+    cluster = Cluster(load("qwen3-8b"), run_id="r", folder=tmp_path, model="", gpus=0)
+    assert cluster.places(gpus=2, resource="") == 3
+    cluster._places._demands = {"an engine": {"CPU": 2, "GPU": 2}, "a rank": {"CPU": 1, "GPU": 1}}
+    assert cluster.places(gpus=2, resource="") == 2
+
+
 def test_an_actor_has_room_beside_those_that_there_are(nodes: dict[str, float], tmp_path: Path) -> None:
     cluster = Cluster(load("qwen3-8b"), run_id="r", folder=tmp_path, model="", gpus=0)
-    cluster._demands = {str(i): {"CPU": 1, "GPU": 1} for i in range(6)}
-    assert cluster.places(gpu=True, resource="rollout") == 2
-    assert cluster.shortage(gpu=True, resource="fast").endswith("the cluster has 0 fast, 0 of them free")
+    cluster._places._demands = {str(i): {"CPU": 1, "GPU": 1} for i in range(6)}
+    assert cluster.places(gpus=1, resource="rollout") == 2
+    assert cluster.shortage(gpus=1, resource="fast").endswith("the cluster has 0 fast, 0 of them free")

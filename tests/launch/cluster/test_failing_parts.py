@@ -133,9 +133,10 @@ def fine_tuning(stage: Stage) -> None:
     cluster = LocalCluster()
     more: dict[str, Any] = {"remote": stage.actor, "start_ranks": lambda ranks: [rank.start.remote() for rank in ranks]}
     fake: Any = SimpleNamespace(
-        end=cluster.end, await_all=lambda waiting: calls.answers(list(waiting), limit_s=30, what=""), **more
+        held_gpus=0, end=cluster.end, await_all=lambda waiting: calls.answers(list(waiting), limit_s=30, what=""), **more
     )
-    fine_tune(fake, CONFIG, model="m", folder=Path("nowhere"), on_report=lambda report: None, note=stage.notes.append)
+    where = {"model": "m", "folder": Path("nowhere"), "beside": {}}
+    fine_tune(fake, CONFIG, **where, on_report=lambda report: None, note=stage.notes.append)
 
 
 def last_checkpoint(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.launch.cluster.ray_head import RAY, Head, started
 from tests.launch.whole_run import ROOT, SMALL, Ended, mentioning
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,6 @@ def test_a_job_with_two_workers_and_two_ranks_runs_to_its_report(head: Head, tmp
     assert (ended.folder / "report.html").is_file()
 
 
-@pytest.mark.full
 def test_ray_job_stop_ends_the_run_and_all_its_processes(head: Head, tmp_path: Path) -> None:
     process = submit(head, tmp_path, "job-stopped", *SMALL, "grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false")
     metrics = tmp_path / "job-stopped" / "metrics.jsonl"

@@ -2,6 +2,7 @@
 writes nothing into the home folder, and leaves no process behind."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,30 @@ def test_another_local_user_is_shut_out_of_its_files(live: Live, place: str) -> 
     assert all("Permission denied" in answer for answer in answers), done.stderr
     assert done.stdout == ""
     assert sorted(live.session.iterdir()) == before
+
+
+def test_it_takes_no_port_that_another_ray_needs(live: Live) -> None:
+    """A head that is started beside it has the default port of its agent; without an agent no job can be submitted. Its raylet
+    is told which port the agent, that it starts later, listens on."""
+    from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+
+    lines = set()
+    for child in psutil.Process(live.driver.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended while we looked
+            lines.add(" ".join(child.cmdline()))
+    (ports,) = {found for line in lines if (found := tuple(re.findall(r"--listen-port=(\d+)", line)))}
+    assert ports
+    assert str(DEFAULT_DASHBOARD_AGENT_LISTEN_PORT) not in ports
+
+
+def test_a_signal_to_the_drivers_process_group_reaches_none_of_it(live: Live) -> None:
+    """As of a terminal, of `timeout` and of Slurm."""
+    groups = set()
+    for child in psutil.Process(live.driver.pid).children(recursive=True):
+        with suppress(ProcessLookupError):  # it ended while we looked
+            groups.add(os.getpgid(child.pid))
+    assert groups
+    assert os.getpgid(live.driver.pid) not in groups
 
 
 def test_only_this_machine_and_only_with_the_token_reaches_it(live: Live) -> None:

@@ -1,7 +1,6 @@
 """All actors of a run on one GPU, on a real Ray that is told it had two cards: there is no card here, and nothing computes."""
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from configs.load import ConfigError, load
 from launch.cluster.own_place import own_gpu, own_gpu_of
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.ray_session import ROOT
-from launch.cluster.shared_gpu import SharedGpu
+from launch.cluster.reserved_gpus import ReservedGpus, one_shared_gpu
 from launch.scale import require_in_bounds
 
 ONE_GPU = ("cluster.device=cuda", "cluster.share_gpu=true", "waits.start_s=60.0")
@@ -44,7 +43,7 @@ def test_a_gpu_that_the_process_does_not_see_is_an_error() -> None:
 
 def test_shares_are_what_ray_can_count() -> None:
     for actors in (1, 2, 3):
-        share = SharedGpu(actors=actors, cpus=0.1, resource="").demand["GPU"]
+        share = one_shared_gpu(actors=actors, cpus=0.1, resource="")[1]["GPU"]
         assert actors * round(share * 10_000) <= 10_000
         assert share == pytest.approx(1 / actors, abs=1e-4)
 
@@ -92,37 +91,38 @@ def test_all_parts_of_two_runs_land_on_one_card_each(tmp_path: Path) -> None:
     runs = [cluster(tmp_path), cluster(tmp_path)]
     cards = []
     for run in runs:
-        parts = [run.remote(Part, gpu=True) for _ in range(3)]
+        parts = [run.remote(Part, gpus=1) for _ in range(3)]
         found = {tuple(ids) for ids, _ in ray.get([part.cards.remote() for part in parts], timeout=120)}
         assert len(found) == 1, "all parts of a run on the same card"
         assert {visible for _, visible in ray.get([part.cards.remote() for part in parts])} == {str(next(iter(found))[0])}
         assert ray.get([part.__ray_call__.remote(own_gpu_of) for part in parts]) == [0, 0, 0]
-        assert run.places(gpu=True, resource="") == 0
+        assert run.places(gpus=1, resource="") == 0
         run.end(parts[:1])
-        assert run.places(gpu=True, resource="") == 1
-        again = run.remote(Part, gpu=True)  # what was lost comes back to the same card
+        assert run.places(gpus=1, resource="") == 1
+        again = run.remote(Part, gpus=1)  # what was lost comes back to the same card
         assert tuple(ray.get(again.cards.remote(), timeout=120)[0]) in found
-        assert run.places(gpu=False, resource="") > 1
+        assert run.places(gpus=0, resource="") > 1
         cards.append(found)
     assert cards[0] != cards[1], "and none of the other's"
     with pytest.raises(
-        TimeoutError, match=r"the driver waited 1 s for a GPU to share \(waits\.start_s\): no node .*1 GPU, 0\.3 CPU"
+        TimeoutError,
+        match=r"the driver waited 1 s for GPUs \(waits\.start_s\): 1 GPU, 0\.3 CPU of one node; .* 0 of 2 GPU on 1 node are",
     ):
         cluster(tmp_path, "waits.start_s=1.0")
     for run in runs:
         run.end(list(run._actors))
-        run._shared_gpu.release()  # type: ignore[union-attr]
+        run._places.release()
     after = cluster(tmp_path, "meta_rm.enabled=false")
-    assert after._shared_gpu is not None
-    assert re.fullmatch(r"0\.5", str(after._shared_gpu.demand["GPU"]))
-    after._shared_gpu.release()
+    assert after._places.demand(1, "")["GPU"] == 0.5
+    after._places.release()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_cards")
 def test_a_worker_that_takes_a_resource_takes_it_from_the_same_node(tmp_path: Path) -> None:
     """No node has it: the group is not placed, and the error says what was asked for."""
-    shared = SharedGpu(actors=2, cpus=0.1, resource="fast")
-    with pytest.raises(TimeoutError, match=r"1 GPU, 0\.2 CPU, 1 fast free at a time"):
+    bundle, _ = one_shared_gpu(actors=2, cpus=0.1, resource="fast")
+    shared = ReservedGpus([bundle], is_shared=True)
+    with pytest.raises(TimeoutError, match=r"1 GPU, 0\.2 CPU, 1 fast of one node"):
         shared.reserve(limit_s=1)
     shared.release()

@@ -15,8 +15,8 @@ from launch.cluster import ray_cluster
 from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
-from launch.judging import evaluation_run
-from launch.judging.evaluation_run import EvaluationTarget
+from launch.judging.evaluation_judging import cluster_for
+from launch.judging.evaluation_target import EvaluationTarget
 
 
 class Addressed:
@@ -33,7 +33,7 @@ def stage(kind: type[StageActors], address: Address, tmp_path: Path) -> StageAct
     cluster: Any = Addressed(address)
     more: dict[str, Any] = {} if kind is StageActors else {"preferences": []}
     if kind is TrainingActors:
-        more |= {"checkpoints": tmp_path, "cold_start_samples": None}
+        more |= {"checkpoints": tmp_path, "cold_start_samples": None, "beside": {}}
     return kind(cluster, load("tiny"), model="m", note=print, **more)
 
 
@@ -91,7 +91,7 @@ def test_two_evaluations_never_share_a_namespace(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray_cluster, "Cluster", Recorded)
     target = EvaluationTarget(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     for _ in range(2):
-        with evaluation_run._cluster(load("tiny"), target):
+        with cluster_for(load("tiny"), target, engines=True, scorers=False):
             pass
     assert len(set(ids)) == 2
     assert all(run_id.startswith("evaluate-") and len(run_id) > len("evaluate-1234567") for run_id in ids)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from buffer.heartbeat import Heartbeat
+from buffer.rollout_target import rollout_target
 from buffer.streams import Address
 from configs.load import load
 from launch.cluster.stage_actors import StageActors
@@ -24,10 +26,10 @@ class Recorded:
 
 
 class Room:
-    """In place of a cluster: there is room for one worker, and nothing is started."""
+    """In place of a cluster: there is room for so many workers, and nothing is started."""
 
-    def __init__(self, address: Address, folder: Any) -> None:
-        self._address, self._folder = address, folder
+    def __init__(self, address: Address, folder: Any, *, gpus: int = 1, room: int = 1) -> None:
+        self._address, self._folder, self.gpus, self._room = address, folder, gpus, room
 
     def address(self, stage: str = "", *, role: str = "driver") -> Address:
         return self._address
@@ -38,8 +40,14 @@ class Room:
     def remote(self, *_: Any, **__: Any) -> Any:
         return None
 
+    def stop_last(self, heartbeat: Heartbeat) -> None:
+        """It ends with the process of the tests."""
+
     def places(self, **_: Any) -> int:
-        return 1
+        return self._room
+
+    def shortage(self, **_: Any) -> str:
+        return "each asks for 1 GPU"
 
     def end(self, actors: Any) -> None:
         pass
@@ -79,3 +87,24 @@ def test_on_one_gpu_the_learners_are_ready_before_the_engine_begins(
     with Stage(Room(address, tmp_path), config, model="m", note=print, log=log):
         pass
     assert log == order
+
+
+@pytest.mark.parametrize(
+    ("gpus", "room", "changes", "engines"),
+    [
+        (8, 8, (), 8),  # the run's learners do not run in this stage, and their GPUs sample
+        (8, 8, ("rollout.tensor_parallel=2",), 4),
+        (8, 5, (), 5),  # somebody else has three
+        (1, 2, ("rollout.workers=2",), 2),
+        (0, 2, ("cluster.device=cpu", "rollout.workers=2"), 2),
+    ],
+)
+def test_a_stage_without_learners_samples_on_all_gpus_of_the_run(
+    gpus: int, room: int, changes: tuple[str, ...], engines: int, address: Address, tmp_path: Any
+) -> None:
+    log: list[str] = []
+    cluster: Any = Room(address, tmp_path, gpus=gpus, room=room)
+    config = load("tiny", ["cluster.device=cuda", *changes])
+    with Stage(cluster, config, model="m", note=log.append, log=log) as stage:
+        assert log.count("the engine begins") == engines
+        assert rollout_target(stage.redis, stage.address.run_id) == engines, "by which they share the prompts"

@@ -1,8 +1,8 @@
 """The section `grpo` of the configuration, as those in sections.py."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from configs.sections import Count, Natural, NonNegative, Positive, Section
+from configs.sections import Count, Natural, NonNegative, OneOf, Positive, Section
 
 OWN_BOUNDS = {
     "tis": (0.0, 2.0),
@@ -39,17 +39,21 @@ class GRPOConfig(Section):
     kl: Literal["unbiased", "k3"] = "unbiased"
     """Estimator of that divergence. `unbiased`: k3 times the importance ratio, which has its gradient (DeepSeek-V3.2). `k3`: as
     in GRPO of 2024, with the gradient of KL(reference, policy) instead."""
-    correction: Literal["tis", "sequence_mask", "geometric", "icepop", "clip", "none"] = "tis"
+    reward: str = ""
+    """A reward rule of your own, FILE.py:FUNCTION (`grm/own_rules.py`), on a path that all nodes see. Above 0 counts as right.
+    Empty: the paper's, +1 where the best response got the best score, else -1."""
+    correction: Annotated[str, OneOf(("tis", "sequence_mask", "geometric", "icepop", "clip", "none"))] = "tis"
     """What is done about tokens that an older policy, or the engine's rounding, sampled: ratio = new / old probability.
     `tis`: weigh each token by its ratio, cut to the bounds. `icepop`: leave a token out of bounds out. `sequence_mask`,
-    `geometric`: the same with the product, or the geometric mean, of a completion's ratios. `clip`: PPO's objective. `none`."""
+    `geometric`: the same with the product, or the geometric mean, of a completion's ratios. `clip`: PPO's objective. `none`.
+    Or a function of your own, FILE.py:FUNCTION (`learner/own_loss.py`)."""
     ratio_low: NonNegative = 0.0
     """Lower bound of that ratio. 0: the correction's own (geometric 0.99; icepop 0.5; clip 0.8, that is 1 - epsilon)."""
     ratio_high: NonNegative = 0.0
     """Upper bound of that ratio. 0: the correction's own (tis 2; sequence_mask 3; geometric 1.01; icepop 5; clip 1.2)."""
-    advantages: Literal["normalised", "centred"] = "normalised"
+    advantages: Annotated[str, OneOf(("normalised", "centred"))] = "normalised"
     """Advantage of a completion. `normalised`: reward minus the group's mean, over the group's standard deviation (the
-    paper's). `centred`: not divided by that (Dr. GRPO)."""
+    paper's). `centred`: not divided by that (Dr. GRPO). Or a function of your own, FILE.py:FUNCTION."""
     normalise: Literal["sequence", "token", "constant"] = "sequence"
     """How the loss is averaged. `sequence`: over the tokens of a completion, then over completions (GRPO). `token`: over all
     tokens of the batch (DAPO). `constant`: the sum over tokens by completions times `rollout.max_new_tokens` (Dr. GRPO)."""
@@ -65,5 +69,5 @@ class GRPOConfig(Section):
     @property
     def ratio_bounds(self) -> tuple[float, float]:
         """Bounds of the importance ratio, the correction's own where none are set."""
-        low, high = OWN_BOUNDS[self.correction]
+        low, high = OWN_BOUNDS.get(self.correction, OWN_BOUNDS["none"])
         return self.ratio_low or low, self.ratio_high or high

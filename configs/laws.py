@@ -194,14 +194,30 @@ def meta_rm_laws(
     ]
 
 
-def lora_laws(learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
-    """Adapters are trained where each rank has the whole model."""
+def lora_laws(learner: LearnerConfig, meta: MetaRMConfig, rollout: RolloutConfig) -> list[str]:
+    """Adapters are trained, and sampled with, where each process has the whole model."""
     stages = {"learner": learner.zero_stage} | ({"meta_rm": meta.zero_stage} if meta.enabled else {})
-    return [
+    cut = [
+        f"learner.lora_rank = {learner.lora_rank} and rollout.tensor_parallel = {rollout.tensor_parallel}: adapters are"
+        " loaded by engines of one process only; set one of them to its default"
+    ]
+    return (cut if learner.lora_rank and rollout.tensor_parallel > 1 else []) + [
         f"learner.lora_rank = {learner.lora_rank} and {name}.zero_stage = 3: adapters are trained beside weights that each rank"
         f" holds whole; set {name}.zero_stage=1, or learner.lora_rank=0"
         for name, stage in stages.items()
         if learner.lora_rank and stage == 3
+    ]
+
+
+def offload_laws(learner: LearnerConfig, meta: MetaRMConfig) -> list[str]:
+    """What is offloaded is divided among ranks, if only one: DeepSpeed offloads at no other stage."""
+    if not learner.optimizer_offload:
+        return []
+    stages = {"learner": learner.zero_stage} | ({"meta_rm": meta.zero_stage} if meta.enabled else {})
+    return [
+        f"learner.optimizer_offload = true needs {name}.zero_stage >= 1, and it is 0: set {name}.zero_stage=1"
+        for name, stage in stages.items()
+        if not stage
     ]
 
 
@@ -230,6 +246,8 @@ def sharing_laws(cluster: ClusterConfig, rollout: RolloutConfig, learner: Learne
     counts |= {"meta_rm.ranks": meta.ranks} if meta.enabled else {}
     if many := [f"{name} = {count}" for name, count in counts.items() if count > 1]:
         out.append(f"cluster.share_gpu = true has room for one process of a kind, but {', '.join(many)}: set 1")
+    if rollout.tensor_parallel > 1:
+        out.append(f"cluster.share_gpu = true has one GPU, but rollout.tensor_parallel = {rollout.tensor_parallel}: set 1")
     if rollout.autoscale_max > 1:
         out.append(
             f"cluster.share_gpu = true has one rollout worker, but rollout.autoscale_max = {rollout.autoscale_max}: set 0"

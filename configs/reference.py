@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from configs.load import EVALUATION, PRESETS, ConfigError, near, presets
 from configs.schema import Config
-from configs.sections import LARGEST, Section
+from configs.sections import LARGEST, OneOf, Section
 
 WIDTH = 100  # columns of `--explain`
 _TYPES: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true or false"}
@@ -143,6 +143,8 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
             return f"list of {_kind(item, [])}"
         inner, limits = (get_args(item)[0], get_args(item)[1].metadata) if hasattr(item, "__metadata__") else (item, [])
         return f"list of {_TYPES[inner]}s{_range(limits)}{f', at least {least}' if least else ''}"
+    if names := next((part.names for part in metadata if isinstance(part, OneOf)), ()):
+        return f"{', '.join(names)} or FILE.py:FUNCTION"
     return f"{_TYPES[annotation]}{_range(metadata)}"
 
 

@@ -3,9 +3,12 @@
 The text below a leaf is its description: `python launch/run.py --explain SECTION` prints it and docs/configuration.md holds it.
 """
 
-from typing import Annotated, Literal
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 LARGEST = 2**53  # a whole number up to here is exact as a float too, and it can be written down
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
@@ -20,6 +23,21 @@ class Section(BaseModel):
     """Strict (no silent casts), closed (no unknown key) and frozen."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotation of a text that is one of a few names, or names a function of the user's own as FILE.py:FUNCTION."""
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, text: str) -> str:
+        if text not in self.names and not re.fullmatch(r".+\.py:[^\W\d]\w*", text):
+            raise ValueError(f"give {', '.join(self.names)}, or a function of your own as FILE.py:FUNCTION")
+        return text
 
 
 class RunConfig(Section):
@@ -50,9 +68,12 @@ class DataConfig(Section):
     """Labelled preferences."""
 
     train: list[str] = Field(min_length=1)
-    """Sources to train on: JSONL files, `tiny:seed:count`, or `hf:name` for a public set."""
+    """Sources to train on: files, folders or patterns (docs/data.md), `tiny:seed:count`, or `hf:name` for a set of the hub.
+    FILE.py:FUNCTION@SOURCE passes its rows through a function of your own (docs/extending.md)."""
     heldout: list[str] = Field(min_length=1)
     """Sources to evaluate on, of the same kinds, or benchmarks, `bench:name`. No preference may stand in both."""
+    strict: bool = False
+    """Refuse a file at the first row that cannot be read. false: skip and count such rows, unless they are half of the file."""
     train_limit: Natural = 0
     """Training preferences to use at most, a fair sample of all sources together. 0: all of them."""
     skip_easy: bool = False
@@ -144,11 +165,13 @@ class RolloutConfig(Section):
     max_new_tokens: Count = 1024
     """Longest completion, in tokens. A prompt may have `model.context` minus this."""
     max_groups: Count = 32
-    """Rollout groups in one engine at a time."""
+    """Rollout groups that fill one engine: it decodes this many times `rollout.samples` completions at a time."""
     kv_cache_mb: Count = 256
     """KV cache of an engine in MiB, on CPU and with `cluster.share_gpu`."""
     gpu_memory: OpenShare = 0.9
     """Share of a GPU's memory that an engine takes, without `cluster.share_gpu`."""
+    tensor_parallel: Count = 1
+    """Processes over which each engine cuts the model, on as many GPUs of one node: for models that are large for one GPU."""
 
 
 class LearnerConfig(Section):
@@ -161,14 +184,16 @@ class LearnerConfig(Section):
     micro_tokens: Count = 16384
     """Tokens of a micro-batch, padding included; at least `model.context`."""
     lora_rank: Annotated[int, Field(ge=0, le=512)] = 0
-    """Rank of LoRA adapters, which are trained in place of all weights, of the meta-RM too; learning rates are then about ten
-    times as high. 0: all weights are trained."""
+    """Rank of LoRA adapters, which are trained in place of all weights, of the meta-RM too. 0: all weights are trained. With
+    adapters, learning rates are higher: about ten times in a language model."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, more time."""
+    optimizer_offload: bool = False
+    """Keep the optimiser of all learners in the CPU's memory, 12 bytes a parameter (ZeRO 2, 3: 16). Slower; for small GPUs."""
     checkpoint_every: Count = 50
     """Optimiser steps between two checkpoints."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints kept on disk."""
+    """Newest checkpoints kept on disk; the optimiser's state of the newest alone."""
 
 
 class MetaRMConfig(Section):
@@ -249,12 +274,14 @@ class ClusterConfig(Section):
 
 
 class TrackingConfig(Section):
-    """Weights & Biases."""
+    """Where metrics go besides the run folder: Weights & Biases, TensorBoard."""
 
     project: str = "spct"
     """Name of the W&B project."""
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"
     """Where metrics go besides the run folder. `auto`: as WANDB_MODE sets it, else online with an API key, else offline."""
+    tensorboard: bool = False
+    """Write TensorBoard's files to the run folder, too; the package `tensorboard` must be installed."""
     samples: Natural = 8
     """Judgements kept in the table of each evaluation."""
 

@@ -48,16 +48,33 @@ class ChatFrame:
     """Text before the message."""
     after: str
     """Text behind it: the end of the user's turn, and the head of the assistant's."""
+    between: str | None
+    """Text between the message and its answer in a chat that holds both; None when the template takes no answer."""
+    earlier: str
+    """The same where another message follows: some templates leave an earlier thought out."""
     trim: Callable[[str], str]
     """What the template does to the message's blank ends."""
     end: str
     """Text behind the assistant's answer; "" when the template takes no answer."""
     follows: str
     """Text between that answer and a next user message; "" when the template takes none."""
+    trim_answer: Callable[[str], str]
+    """What the template does to the answer's blank ends."""
 
     def around(self, message: str) -> str:
         """Returns the text of the chat."""
         return f"{self.before}{self.trim(message)}{self.after}"
+
+    def whole(self, turns: Sequence[str]) -> str:
+        """Returns the text of a whole chat.
+
+        Args:
+            turns: Message, answer, message, answer, and so on: an even number.
+        """
+        *before, (message, answer) = zip(turns[::2], turns[1::2], strict=True)
+        said = [f"{self.trim(asked)}{self.earlier}{self.trim_answer(answered)}" for asked, answered in before]
+        said.append(f"{self.trim(message)}{self.between or ''}{self.trim_answer(answer)}")
+        return f"{self.before}{self.follows.join(said)}{self.end}"
 
 
 class _Unusable(ValueError):
@@ -89,7 +106,8 @@ def _chats(form: Callable[[str], object]) -> list[tuple[Sequence[Message], bool]
     plain, rich = ([{"role": "user", "content": form(text)}] for text in (PLAIN, RICH))
     answered = [*plain, {"role": "assistant", "content": form(ANSWER)}]
     again = [*answered, {"role": "user", "content": form(AGAIN)}]
-    return [(plain, True), (rich, True), (plain, False), (answered, False), (again, False)]
+    richly = [*plain, {"role": "assistant", "content": form(RICH)}]
+    return [(plain, True), (rich, True), (plain, False), (answered, False), (again, False), (richly, False)]
 
 
 def _frame(
@@ -98,6 +116,7 @@ def _frame(
     bare: Mapping[str, str],
     answered: Mapping[str, str],
     again: Mapping[str, str],
+    richly: Mapping[str, str],
 ) -> ChatFrame:
     for rendered in (plain, rich):
         if "error" in rendered:
@@ -116,9 +135,20 @@ def _frame(
     closed = not after.strip() or end.strip().startswith(after.strip())
     if bare.get("text") == prompt and answer and head.strip() != prompt.strip() and closed:
         raise _Unusable("its prompt does not end where an answer begins: it must heed add_generation_prompt")
-    _, _, next_turn = again.get("text", "").partition(ANSWER)
+    earlier, _, next_turn = again.get("text", "").partition(ANSWER)
     follows, asked_again, _ = next_turn.partition(AGAIN)
-    return ChatFrame(before=before, after=after, trim=trim, end=end, follows=follows if asked_again else "")
+    begins = before + PLAIN
+    as_is = (trim for trim in TRIMS if richly.get("text") == head + trim(RICH) + end)
+    return ChatFrame(
+        before=before,
+        after=after,
+        between=head.removeprefix(begins) if answer and head.startswith(begins) else None,
+        earlier=earlier.removeprefix(begins) if next_turn else "",
+        trim=trim,
+        end=end,
+        follows=follows if asked_again else "",
+        trim_answer=next(as_is, str),
+    )
 
 
 def _rendered(render: Render, chats: Sequence[tuple[Sequence[Message], bool]]) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ def check_context(config: Config, arch: Mapping[str, object] | None) -> None:
     """ConfigError when the model cannot read so many tokens. `arch` is its config.json, None when that is not known."""
     limit = context_limit(arch or {})
     if limit is not None and config.model.context > limit:
-        raise ConfigError(f"model.context = {config.model.context} is over the model's own limit of {limit} tokens")
+        over = f"model.context = {config.model.context} is over the model's own limit of {limit} tokens"
+        raise ConfigError(f"{over}; set model.context={limit} or less")
 
 
 def context_limit(arch: Mapping[str, object]) -> int | None:

@@ -3,21 +3,23 @@
 data, general data, template, model ─▶ Fingerprints ─▶ <run>/inputs.json      written when the run begins
                                             └ compared when it goes on: what has changed is refused, by name
 
-The data cursor is a position and a label is found by an id, which may be a line number: with other data behind them, a run
+The data cursor is a position and a label is found by an id, which may be a number: with other data behind them, a run
 would go on and be wrong.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from buffer import files
 from buffer.json_text import JsonError, read_value
 from configs.load import ConfigError
 from grm.instructions import Instruction
+from grm.own_functions import path_of
 from grm.preferences import Preference
 from grm.prompts import Template
 from grm.teacher_files import TeacherJudgement
@@ -59,6 +61,7 @@ def fingerprints(
     *,
     model: str,
     path: str,
+    functions: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Fingerprint]:
     """Returns the fingerprints of all inputs of a run.
 
@@ -71,6 +74,7 @@ def fingerprints(
         teacher: The cold start's, if it has one.
         model: Folder or hub name of the base model; its tokenizer may have been downloaded already.
         path: The same as the config names it.
+        functions: {leaf: FILE.py:FUNCTION} of the user's own functions.
     """
     found = [
         Fingerprint(
@@ -89,6 +93,9 @@ def fingerprints(
         found.append(Fingerprint(leaf="cold_start.teacher", name=teacher.name, rows=rows, digest=digest))
     texts = [template.graded, template.verdict]
     found.append(Fingerprint(leaf="prompts", name=f"template {template.name}", rows=None, digest=_digest(texts)))
+    for leaf, named in functions.items():
+        text = path_of(named).read_text(encoding="utf-8")
+        found.append(Fingerprint(leaf=leaf, name=named, rows=None, digest=_digest([text])))
     found.append(Fingerprint(leaf="model.path", name=path, rows=None, digest=model_files.fingerprint(model)))
     return found
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from configs.schema import Config
+from launch.setup.gpu_blocks import NODE_GPUS
 from launch.setup.memory_plan import WIDTHS, kv_token_bytes
 from launch.setup.planned_processes import Shapes, overfull
 
 MOST_RANKS = 1024
 MOST_GPU_MEMORY = 0.95  # of `rollout.gpu_memory`
+LORA_RANK = 32
 
 Change = Mapping[str, Any]
 """{section.leaf: its new value}."""
@@ -91,6 +93,15 @@ def _kv_cache(config: Config, shapes: Shapes) -> Iterator[Change]:
         yield {"rollout.kv_cache_mb": least}
 
 
+def _tensor_parallel(config: Config, shapes: Shapes) -> Iterator[Change]:
+    """Engines of several GPUs of one node, by numbers that the heads divide into; adapters are loaded by one process only."""
+    policy, now = shapes.policy, config.rollout.tensor_parallel
+    if config.kv_cache_bytes is None and not config.learner.lora_rank:
+        for processes in range(now + 1, NODE_GPUS + 1):
+            if policy.kv_heads and not policy.heads % processes and not policy.kv_heads % processes:
+                yield {"rollout.tensor_parallel": processes}
+
+
 def _policy_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
     """More ranks, of numbers that the batch divides into."""
     completions = config.grpo.batch_groups * config.rollout.samples
@@ -108,6 +119,24 @@ def _meta_ranks(config: Config, shapes: Shapes) -> Iterator[Change]:
             yield {"meta_rm.ranks": ranks, "meta_rm.zero_stage": 3}
 
 
+def _offload(config: Config, shapes: Shapes) -> Iterator[Change]:
+    """The optimisers into the machine's memory; at ZeRO 2 the sums of gradients as well."""
+    if config.cluster.device != "cuda" or config.learner.optimizer_offload:
+        return
+    stages = {"learner.zero_stage": config.learner.zero_stage}
+    stages |= {"meta_rm.zero_stage": config.meta_rm.zero_stage} if config.meta_rm.enabled else {}
+    for least in (1, 2):
+        yield {"learner.optimizer_offload": True} | {leaf: least for leaf, stage in stages.items() if stage < least}
+
+
+def _lora(config: Config, shapes: Shapes) -> Iterator[Change]:
+    """Adapters in place of all weights; each rank then holds the whole model, so ZeRO 3 divides nothing."""
+    if not config.learner.lora_rank and config.rollout.tensor_parallel == 1 and shapes.policy.linear:
+        stages = {"learner.zero_stage": config.learner.zero_stage}
+        stages |= {"meta_rm.zero_stage": config.meta_rm.zero_stage} if config.meta_rm.enabled else {}
+        yield {"learner.lora_rank": LORA_RANK} | {leaf: 1 for leaf, stage in stages.items() if stage == 3}
+
+
 def _no_meta_rm(config: Config, shapes: Shapes) -> Iterator[Change]:
     if config.meta_rm.enabled:
         yield {"meta_rm.enabled": False}
@@ -119,11 +148,15 @@ KNOBS: tuple[Callable[[Config, Shapes], Iterator[Change]], ...] = (
     _zero_3,
     _gpu_memory,
     _kv_cache,
+    _tensor_parallel,
     _policy_ranks,
     _meta_ranks,
+    _offload,
+    _lora,
     _no_meta_rm,
 )
-"""What can be turned, the cheapest first: less at a time, then more time, then more GPUs, then less of a run."""
+"""What can be turned, the cheapest first: less at a time, then more time, then more GPUs, then a slow optimiser, then less that
+is trained."""
 
 
 def _with(config: Config, change: Change) -> Config:

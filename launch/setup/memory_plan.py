@@ -5,7 +5,8 @@ vocabulary V:
 
     states        s P       (w + 4) P + (s - w - 4) P / W      w P + (s - w) P / W      s P / W      at ZeRO 0, 1, 2, 3
                   weights, gradients in float32, AdamW's moments and, beside bfloat16, float32 weights: s = 16, or 18 in
-                  bfloat16 (16 at ZeRO 0, whose gradients have the format of the weights)
+                  bfloat16 (16 at ZeRO 0, whose gradients have the format of the weights); with the optimiser offloaded
+                  weights alone, at ZeRO 1 gradients too; then 12 P / W lie in the machine's memory, at ZeRO 2, 3 16 P / W
     reference     w P, at ZeRO 3 w P / W                   the frozen policy, where there is a KL term
     buffers       reduction buckets; at ZeRO 3 the gathered layers as well
     head          V h (2 w + 4), at ZeRO 2 V h (w + 4)     gathered, its whole gradient, and the sum over chunks in float32
@@ -18,7 +19,11 @@ vocabulary V:
 
     peak = states + reference + buffers + runtime + max(head + kept + layer + attention, step)
 
-An engine holds w P, its KV cache, and what vLLM's largest batch and CUDA take.
+With LoRA of rank r, P stands for the numbers of the adapters in states, buffers and step, and all else is frozen: w P more, no
+reference (it is the same weights without their adapters), no gradient of the head.
+
+An engine holds w P, its KV cache, its adapters (on CPU twice), and what vLLM's largest batch and CUDA take; on CPU in float32
+w P again, laid out for the kernels (`actors.vllm_packing`), a little less where embedding and head are two.
 """
 
 from collections.abc import Mapping
@@ -29,7 +34,7 @@ from launch.setup.model_shape import ModelShape
 
 GB = 1e9
 WIDTHS: Mapping[str, int] = MappingProxyType({"float32": 4, "bfloat16": 2})  # w by dtype
-BUCKET, LONE_BUCKET = 500_000_000, 50_000_000  # elements of a reduction bucket, of a lone rank's (`learner.deepspeed_engine`)
+BUCKET, LONE_BUCKET = 500_000_000, 50_000_000  # elements of a reduction bucket, of a lone rank's (`learner.deepspeed_settings`)
 LOGITS = {True: 1 << 28, False: 1 << 24}  # of a chunk, on CUDA and not (`learner.logprobs`)
 GATHERED = 1_000_000_000  # elements that ZeRO 3 holds gathered at a time (DeepSpeed's stage3_max_live_parameters)
 SUB_GROUP = 1_000_000_000  # elements that ZeRO 3 takes an optimiser step on at a time (DeepSpeed's sub_group_size)
@@ -56,6 +61,10 @@ class Training:
     """w, bytes of a weight: 2 in bfloat16, 4 in float32."""
     cuda: bool
     """On a GPU, or in the machine's own memory."""
+    offload: bool = False
+    """Whether the optimiser of a GPU lies in the machine's own memory."""
+    lora_rank: int = 0
+    """r of the adapters that are trained in place of all weights; 0: all weights are trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +85,8 @@ class RankMemory:
     """Temporaries of the optimiser step."""
     runtime: float
     """What the process takes before it has a model."""
+    host: float = 0.0
+    """Bytes of the machine's own memory, beside a GPU: the optimiser that is offloaded. Its pages are locked."""
 
     @property
     def working(self) -> float:
@@ -106,15 +117,21 @@ class EngineMemory:
     """Keys and values; 0 or less where the weights leave no room."""
     runtime: float
     """What the process takes beside them."""
+    adapters: float = 0.0
+    """LoRA adapters, as vLLM holds them."""
+    packed: float = 0.0
+    """A second copy of the weights, laid out for the kernels of a CPU."""
 
     @property
     def peak(self) -> float:
         """The most that it takes at a time."""
-        return self.weights + self.kv_cache + self.runtime
+        return self.weights + self.packed + self.adapters + self.kv_cache + self.runtime
 
     def parts(self) -> dict[str, float]:
         """Returns what the peak is made of."""
-        return {"weights": self.weights, "KV cache": self.kv_cache, "runtime": self.runtime}
+        copies = {"packed weights": self.packed, "adapters": self.adapters}
+        held = {name: size for name, size in copies.items() if size}
+        return {"weights": self.weights, **held, "KV cache": self.kv_cache, "runtime": self.runtime}
 
 
 def policy_rank(shape: ModelShape, training: Training, *, reference: bool) -> RankMemory:
@@ -125,11 +142,11 @@ def policy_rank(shape: ModelShape, training: Training, *, reference: bool) -> Ra
         training: How it is trained.
         reference: Whether a frozen copy stands beside it.
     """
-    width, stage = training.width, training.zero_stage
+    width, stage, adapters = training.width, training.zero_stage, training.lora_rank > 0
     frozen = width * shape.parameters / (training.ranks if stage == 3 else 1)
-    head = shape.vocabulary * shape.hidden * (WHOLE_HEADS[stage] * width + 4)
+    head = 0.0 if adapters else shape.vocabulary * shape.hidden * (WHOLE_HEADS[stage] * width + 4)
     logits = 3 * 4 * LOGITS[training.cuda]  # in float32: themselves, their softmax, their gradient
-    return _rank(shape, training, reference=frozen if reference else 0.0, head=head, logits=logits)
+    return _rank(shape, training, reference=frozen if reference and not adapters else 0.0, head=head, logits=logits)
 
 
 def classifier_rank(shape: ModelShape, training: Training) -> RankMemory:
@@ -139,8 +156,13 @@ def classifier_rank(shape: ModelShape, training: Training) -> RankMemory:
 
 
 def _rank(shape: ModelShape, training: Training, *, reference: float, head: float, logits: float) -> RankMemory:
-    count, width, ranks, stage = shape.parameters, training.width, training.ranks, training.zero_stage
+    width, ranks, stage = training.width, training.ranks, training.zero_stage
+    count = training.lora_rank * shape.linear or shape.parameters
+    frozen = width * shape.parameters if training.lora_rank else 0.0
     gradient, adam = 4 if stage else width, 8 if width == 4 else 12
+    offloaded = training.offload and training.cuda
+    if offloaded:
+        gradient, adam = 4 if stage == 1 else 0, 0  # at ZeRO 2 and 3 gradients are summed there too
     total = width + gradient + adam  # bytes of a parameter, of which every rank holds this many:
     whole = {0: total, 1: width + gradient, 2: width, 3: 0}[stage]
     pairs = 2 if training.cuda and stage in (1, 2) else 1  # with `overlap_comm` one fills while the other is reduced
@@ -148,13 +170,14 @@ def _rank(shape: ModelShape, training: Training, *, reference: float, head: floa
     mine = count / ranks if stage else count  # parameters that this rank updates
     at_once = min(mine, SUB_GROUP) if stage == 3 else mine
     return RankMemory(
-        states=count * (whole + (total - whole) / ranks),
+        states=frozen + count * (whole + (total - whole) / ranks),
         reference=reference,
         buffers=buckets + (min(GATHERED, count) * width if stage == 3 else 0.0),
         head=head,
         activations=kept_activations(shape, training) + max(layer_activations(shape, training), logits),
-        step=4 * at_once,  # the gradients that AdamW steps on, made flat
+        step=0.0 if offloaded else 4 * at_once,  # the gradients that AdamW steps on, made flat
         runtime=(CUDA + (NCCL if ranks > 1 else 0.0)) if training.cuda else PROCESS,
+        host=(12 if stage == 1 else 16) * count / ranks if offloaded else 0.0,  # weights, moments; the sums of gradients
     )
 
 
@@ -191,13 +214,19 @@ def kv_token_bytes(shape: ModelShape, width: int) -> int:
     return shape.layers * shape.cached * width
 
 
-def shared_engine(shape: ModelShape, *, width: int, kv_cache: float, cuda: bool) -> EngineMemory:
+def shared_engine(shape: ModelShape, *, width: int, kv_cache: float, cuda: bool, lora_rank: int = 0) -> EngineMemory:
     """Returns the memory of an engine whose KV cache has a size of its own, as on CPU and on a GPU that it shares."""
-    runtime = _engine_runtime(shape, width) if cuda else PROCESS
-    return EngineMemory(weights=width * shape.parameters, kv_cache=kv_cache, runtime=runtime)
+    weights = width * shape.parameters
+    return EngineMemory(
+        weights=weights,
+        packed=0.0 if cuda or width != WIDTHS["float32"] else weights,
+        kv_cache=kv_cache,
+        runtime=_engine_runtime(shape, width) if cuda else PROCESS,
+        adapters=_engine_adapters(shape, width, lora_rank, cuda=cuda),
+    )
 
 
-def engine_alone(shape: ModelShape, *, width: int, gpu: float, share: float, gpus: int = 1) -> EngineMemory:
+def engine_alone(shape: ModelShape, *, width: int, gpu: float, share: float, gpus: int = 1, lora_rank: int = 0) -> EngineMemory:
     """Returns the memory of an engine that takes a share of its GPU: the KV cache is what the others leave.
 
     Args:
@@ -206,9 +235,18 @@ def engine_alone(shape: ModelShape, *, width: int, gpu: float, share: float, gpu
         gpu: Bytes of a GPU.
         share: Of it, 0..1.
         gpus: GPUs that hold the weights together; all figures are of one of them.
+        lora_rank: Of adapters; 0: none.
     """
     weights, runtime = width * shape.parameters / gpus, _engine_runtime(shape, width)
-    return EngineMemory(weights=weights, kv_cache=share * gpu - weights - runtime, runtime=runtime)
+    adapters = _engine_adapters(shape, width, lora_rank, cuda=True)
+    return EngineMemory(
+        weights=weights, kv_cache=share * gpu - weights - adapters - runtime, runtime=runtime, adapters=adapters
+    )
+
+
+def _engine_adapters(shape: ModelShape, width: int, rank: int, *, cuda: bool) -> float:
+    """The place that vLLM computes with, and a second copy in the machine's memory, which on CPU is the same."""
+    return float(width * rank * shape.linear * (1 if cuda else 2))
 
 
 def _engine_runtime(shape: ModelShape, width: int) -> float:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -43,14 +44,26 @@ def resolve(path: str) -> str:
         return str(TINY)
     if path == SMOLLM2:
         return str(smollm2())
+    run = Path(expanded(path)).parent
+    if run.name and (run / "config.yaml").is_file() and not os.path.exists(expanded(path)):
+        raise ConfigError(f"model.path = {path!r}: its run has not written it yet; give the run, {run}, or go on with it")
     if is_folder(path):
         folder = Path(expanded(path)).resolve()
         if not (folder / "config.json").is_file():
+            refuse_adapters(folder)
             raise ConfigError(f"model.path = {path!r}: {folder} has no config.json; give a Hugging Face model folder")
         return str(folder)
     if path.count("/") != 1:
         raise ConfigError(f"model.path = {path!r}: neither a folder, nor owner/name, nor one of tiny, {SMOLLM2}")
     return path
+
+
+def refuse_adapters(folder: Path) -> None:
+    """ConfigError when a folder without weights of its own holds LoRA adapters, or is a checkpoint of them."""
+    for place in (folder, folder / "adapter", folder.parent / "adapter"):
+        if (place / "adapter_config.json").is_file():
+            whole = f"python launch/merge.py {place} OUT writes a whole one"
+            raise ConfigError(f"model.path: {place} holds adapters without their model: {whole}")
 
 
 def is_folder(path: str) -> bool:
@@ -70,6 +83,12 @@ def architecture(folder: str) -> dict[str, object] | None:
         raise ConfigError(f"model.path: {error}; give a Hugging Face model folder") from None
     except OSError as error:
         raise ConfigError(f"model.path: {file} cannot be read ({error.strerror}); make it readable") from None
+
+
+def is_classifier(arch: Mapping[str, object] | None) -> bool:
+    """Returns whether a model is a sequence classifier, by its config.json; None: it is not known."""
+    kinds = (arch or {}).get("architectures")
+    return isinstance(kinds, list) and any("SequenceClassification" in str(kind) for kind in kinds)
 
 
 def refuse_lfs_pointer(file: Path) -> None:

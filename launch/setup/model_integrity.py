@@ -7,7 +7,7 @@ from pathlib import Path
 
 from buffer.json_text import read_object
 from configs.load import ConfigError
-from launch.setup.model_files import architecture, refuse_lfs_pointer
+from launch.setup.model_files import architecture, refuse_adapters, refuse_lfs_pointer
 
 TEXT_FILES = {".json", ".jinja", ".model", ".txt"}  # of the tokenizer and the configs
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -54,9 +54,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name for name in sorted({*_index(folder / index).values()})]
     if (folder / OLD_WEIGHTS).is_file():
         return [folder / OLD_WEIGHTS]
-    if (folder / "adapter_config.json").is_file():
-        whole = f"python launch/merge.py {folder} OUT writes a whole one"
-        raise ConfigError(f"model.path: {folder} holds adapters without their model: {whole}")
+    refuse_adapters(folder)
     there = ", ".join(sorted(file.name for file in folder.iterdir())[:8])
     raise ConfigError(f"model.path: {folder} has no weights: neither {WEIGHTS} nor {INDEX} nor {OLD_WEIGHTS}, but {there}")
 

@@ -40,13 +40,20 @@ class ModelShape:
     """Rows of the embedding."""
     cached: int
     """Numbers that the KV cache holds of a token in a layer."""
+    kv_heads: int = 0
+    """Heads of keys and values; 0: not known."""
+    linear: int = 0
+    """Rows and columns of all linear layers between embedding and head, added up: LoRA trains r numbers for each."""
     capped: bool = False
     """Whether attention logits are capped, as Gemma-2's, which plain fused kernels cannot do."""
     guessed_from: str = ""
     """The published model whose shape stands in for an unknown one; "" where the shape is the model's own."""
 
 
-def planned_shape(config: Config, model: str, *, scalar_head: bool = False) -> ModelShape:
+WIDTHS = ("hidden", "intermediate", "vocabulary", "cached", "linear")  # fields that grow with the width of a model
+
+
+def found_shape(config: Config, model: str, *, scalar_head: bool = False) -> ModelShape:
     """Returns the shape of a model, from its config.json or else guessed from `model.billions`.
 
     Args:
@@ -70,8 +77,8 @@ def planned_shape(config: Config, model: str, *, scalar_head: bool = False) -> M
 
 
 def parameters(config: Config, model: str, *, scalar_head: bool = False) -> float:
-    """Returns the parameters of a model; arguments and errors as of `planned_shape`."""
-    return planned_shape(config, model, scalar_head=scalar_head).parameters
+    """Returns the parameters of a model; arguments and errors as of `found_shape`."""
+    return found_shape(config, model, scalar_head=scalar_head).parameters
 
 
 def model_config(model: str) -> Mapping[str, Any] | None:
@@ -94,8 +101,14 @@ def guessed_shape(count: float) -> ModelShape:
         parameters=count,
         active=count,
         guessed_from=name,
-        **{field: max(1, round(getattr(near, field) * wider)) for field in ("hidden", "intermediate", "vocabulary", "cached")},
+        **{field: max(1, round(getattr(near, field) * wider)) for field in WIDTHS},
     )
+
+
+def trained_parameters(config: Config, model: str) -> float:
+    """Returns how many parameters of a model are trained, and published: all, or those of its adapters."""
+    shape = found_shape(config, model)
+    return config.learner.lora_rank * shape.linear or shape.parameters
 
 
 def parameters_of(arch: Mapping[str, object], *, scalar_head: bool = False) -> float:
@@ -135,10 +148,12 @@ def _shape(config_json: str, scalar_head: bool) -> ModelShape:
         what = "model with a scalar head, so no meta-RM (set meta_rm.enabled=false)" if scalar_head else "causal language model"
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"the model's config.json (model_type {kind!r}) makes no {what}: {why}") from error
-    return _described(config.get_text_config(), float(sum(parameter.numel() for parameter in model.parameters())))
+    count = float(sum(parameter.numel() for parameter in model.parameters()))
+    layers = (module for module in model.base_model.modules() if isinstance(module, torch.nn.Linear))
+    return _described(config.get_text_config(), count, linear=sum(each.in_features + each.out_features for each in layers))
 
 
-def _described(text: Any, count: float) -> ModelShape:
+def _described(text: Any, count: float, *, linear: int) -> ModelShape:
     """The shape of a model with this config of transformers, which knows the names that each architecture has for them."""
 
     def number(*names: str) -> int:
@@ -159,7 +174,9 @@ def _described(text: Any, count: float) -> ModelShape:
         hidden=hidden,
         intermediate=max(wide if not experts else 0, expert * (chosen + number("n_shared_experts"))),
         heads=heads,
+        kv_heads=number("num_key_value_heads") or heads,
         vocabulary=text.vocab_size,
         cached=latent + number("qk_rope_head_dim") if latent else 2 * head * (number("num_key_value_heads") or heads),
+        linear=linear,
         capped=getattr(text, "attn_logit_softcapping", None) is not None,
     )

@@ -1,6 +1,6 @@
 """Ray's object store, through which published weights travel: its size, and whether shared memory (/dev/shm) holds it.
 
-bytes(store) = VERSIONS w P + STORE_MARGIN        P parameters of w bytes each
+bytes(store) = VERSIONS w P + STORE_MARGIN        P parameters of w bytes each that are trained: all, or those of adapters
 """
 
 import os
@@ -10,7 +10,7 @@ from configs.load import ConfigError
 from configs.schema import Config
 from launch.setup.environment import variable
 from launch.setup.memory_plan import WIDTHS
-from launch.setup.model_shape import parameters
+from launch.setup.model_shape import trained_parameters
 
 GIB = 1 << 30
 # Versions of the weights that live at a time: the one that the learner is publishing, the newest on the weight board, and an
@@ -28,7 +28,7 @@ def object_store_bytes(config: Config, model: str) -> int:
         config: Its dtype is that of the published weights.
         model: The policy's folder or hub name; "" when no weights are published, as in an evaluation.
     """
-    published = WIDTHS[config.dtype] * parameters(config, model) if model else 0.0
+    published = WIDTHS[config.dtype] * trained_parameters(config, model) if model else 0.0
     return STORE_MARGIN + int(VERSIONS * published)
 
 

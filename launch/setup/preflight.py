@@ -14,27 +14,29 @@ from configs.schema import Config
 from grm import instructions, teacher_files
 from grm.instructions import Instruction
 from grm.judgement import training_score_range
-from grm.preferences import Preference
+from grm.preferences import Preference, merged_names
 from grm.prompts import template_notes
 from grm.teacher_files import TeacherJudgement
 from launch.setup import fingerprints
 from launch.setup.context_limit import check_context
+from launch.setup.engine_checks import check_engines
 from launch.setup.fingerprints import Fingerprint, Teacher
 from launch.setup.hub import cached_folder
 from launch.setup.model_files import architecture, resolve
 from launch.setup.model_integrity import check_model_folder, refuse_quantised
 from launch.setup.model_shape import parameters
 from launch.setup.object_store import check_object_store
+from launch.setup.own_functions import own_function_notes, own_functions
 from launch.setup.places import scratch_root
 from launch.setup.preference_data import (
-    load_heldout,
-    load_training,
+    RunData,
+    load_data,
+    overlap_notes,
     require_enough,
-    require_unique_ids,
     small_data_notes,
 )
 from launch.setup.prompt_source import Draft, PromptSource, prompt_source, prompt_template
-from launch.setup.resource_plan import Plan, planned
+from launch.setup.resource_plan import Plan, check_machine, planned
 from launch.setup.run_folder import create_run_folder, find_run_folder
 from launch.setup.shown_fields import require_shown, shown_notes
 from launch.setup.tokenizer import Tokenizer
@@ -73,6 +75,8 @@ class RunInputs:
     """The judgements of a teacher's file, from which the cold start takes what it learns; without one there are none."""
     unusable: Mapping[str, int]
     """Rows and held-out prompts that are passed over, by reason."""
+    named: Mapping[str, Sequence[str]]
+    """The first of these rows by reason, each by its place."""
     sample: tuple[int, int]
     """Of the first training prompts: how many are too long, and how many were looked at."""
     notes: Sequence[str]
@@ -103,24 +107,25 @@ class RunInputs:
         return {**self.unusable, reason: count} if count else dict(self.unusable)
 
 
-def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInputs:
+def prepare_run(config: Config, *, preset: str, resume: bool = False, data: RunData | None = None) -> RunInputs:
     """Check everything, then make the run folder, or find the one to resume.
+
+    Args:
+        config: The run's.
+        preset: Name of its preset, for people.
+        resume: The run goes on in its folder.
+        data: Its preferences, where they are loaded already.
 
     Raises:
         ConfigError, DataError, TemplateError: Something cannot work; nothing was made.
     """
     scratch_root()
-    if config.meta_rm.template_path:
-        raise ConfigError(
-            "meta_rm.template_path is for evaluate.py --meta-rm: the meta-RM of a run learns from the token ids of the policy's"
-            " own prompts, and is asked about votes with the same; leave it out"
-        )
+    refuse_meta_template(config)
+    rule_notes = own_function_notes(config)
     model = resolve(config.model.path)
-    check_model_folder(model, trained=True)
-    plan = planned(config, model)
-    check_object_store(config, model)
-    train, heldout = load_training(config), load_heldout(config, beside=config.data.train)
-    require_unique_ids(train, heldout)
+    plan = checked_plan(config, model)
+    data = data or load_data(config)
+    train, heldout = data.train, data.heldout
     require_shown(config, train)
     general = [(name, instructions.load(Path(name))) for name in config.cold_start.general]
     mixed = [example for _, examples in general for example in examples]
@@ -138,7 +143,9 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
     unusable[HELDOUT_TOO_LONG] += len(heldout.preferences) - len(drafts)
     by_id = {p.question.id: p for p in heldout.preferences}
     template = prompt_template(config)
-    found = fingerprints.fingerprints([train, heldout], general, template, teacher, model=model, path=config.model.path)
+    found = fingerprints.fingerprints(
+        [train, heldout], general, template, teacher, model=model, path=config.model.path, functions=own_functions(config)
+    )
     folder = find_run_folder(config) if resume else create_run_folder(config, preset, model)
     return RunInputs(
         model=model,
@@ -153,10 +160,13 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         taught=taught,
         used=[data.describe() for data in (train, heldout) if len(data.sources) > 1],
         unusable={reason: count for reason, count in unusable.items() if count},
+        named=merged_names([train.named, heldout.named]),
         sample=sample,
         notes=[
             *template_notes(template),
+            *rule_notes,
             *shown_notes(config, [train, heldout]),
+            *overlap_notes(data),
             *small_data_notes(config, **sizes),
             *general_data_notes(config, model),
         ],
@@ -164,6 +174,25 @@ def prepare_run(config: Config, *, preset: str, resume: bool = False) -> RunInpu
         known=fingerprints.require_same(folder, found),
         folder=folder,
     )
+
+
+def refuse_meta_template(config: Config) -> None:
+    """ConfigError when a run is given a template for its meta-RM."""
+    if config.meta_rm.template_path:
+        raise ConfigError(
+            "meta_rm.template_path is for evaluate.py --meta-rm: the meta-RM of a run learns from the token ids of the policy's"
+            " own prompts, and is asked about votes with the same; leave it out"
+        )
+
+
+def checked_plan(config: Config, model: str) -> Plan:
+    """Returns the plan of a run of this model, a folder or hub name. ConfigError when it cannot be trained and sampled here."""
+    check_model_folder(model, trained=True)
+    plan = planned(config, model)
+    check_object_store(config, model)
+    check_machine(plan)
+    check_engines(config, architecture(model))
+    return plan
 
 
 def policy_tokenizer(config: Config, model: str) -> Tokenizer:
@@ -247,11 +276,13 @@ def format_used(used: Sequence[str]) -> str:
     return "".join(f"\nused       {line}" for line in used)
 
 
-def format_skipped(skipped: Mapping[str, int]) -> str:
-    """Returns a line for the head of a run, with a line break before it; "" when nothing was skipped."""
+def format_skipped(skipped: Mapping[str, int], named: Mapping[str, Sequence[str]]) -> str:
+    """Returns a line for the head of a run, with a line break before it, and one for the first row of each reason; "" when
+    nothing was skipped."""
     if not skipped:
         return ""
-    return "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+    counts = "\nskipped    " + ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
+    return counts + "".join(f"\n           first {reason}: {named[reason][0]}" for reason in skipped if named.get(reason))
 
 
 def format_notes(notes: Sequence[str]) -> str:

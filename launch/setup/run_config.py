@@ -8,9 +8,11 @@ from buffer.named_server import require_named_server, why_not_own
 from configs.load import ConfigError, load
 from configs.paths import NoHomeFolder, expanded, find_run, inside_job_copy, output_path, run_places
 from configs.schema import Config
+from grm import own_converters
 from grm.sources import NAMED
 from launch.setup.environment import variable
 from launch.setup.model_files import is_folder
+from launch.setup.own_functions import own_functions
 
 
 def load_run_config(source: str, overrides: Sequence[str]) -> Config:
@@ -59,8 +61,8 @@ def _require_named_cluster(config: Config, folder: Path) -> None:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The config with absolute paths of data, templates and model, so that `--resume` finds them from any folder, and of the
-    runs, which must be known before `choose_caches` may replace the home folder.
+    """The config with absolute paths of data, templates, own functions and model, so that `--resume` finds them from any
+    folder, and of the runs, which must be known before `choose_caches` may replace the home folder.
 
     Inside a Ray job, paths of input in the working folder stay relative: it is a throw-away copy of what was submitted, and a
     job that resumes the run brings its own.
@@ -88,15 +90,21 @@ def with_absolute_paths(config: Config) -> Config:
     for name, section in (("prompts", config.prompts), ("meta_rm", config.meta_rm)):
         if section.template_path:
             changed[name] = section.model_copy(update={"template_path": _absolute(section.template_path)})
+    if own := own_functions(config):
+        leaves = {leaf.removeprefix("grpo."): _absolute(named) for leaf, named in own.items()}
+        changed["grpo"] = config.grpo.model_copy(update=leaves)
     if is_folder(expanded(model.path)):
         changed["model"] = model.model_copy(update={"path": _absolute(model.path)})
     return config.model_copy(update=changed)
 
 
 def _source(name: str) -> str:
-    """A data source with its path, if it has one, made absolute."""
+    """A data source with its paths, if it has any, made absolute."""
+    converter, place = own_converters.split(name)
+    if converter:
+        return f"{_absolute(converter)}@{_source(place)}"
     if not name.startswith(NAMED):
-        return _absolute(name)
+        return _absolute(name) if name else name  # `--data "$UNSET"` is not the folder where one stands
     head, at, folder = name.partition("@")  # hf:<name>@<folder>, bench:<name>@<folder>: a copy on disk
     return f"{head}@{_absolute(folder)}" if at and os.path.isdir(expanded(folder)) else name
 

@@ -11,12 +11,13 @@ from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
 from configs.paths import output_path
 from configs.schema import Config
-from launch.setup.model_shape import parameters
+from launch.setup.memory_plan import WIDTHS
+from launch.setup.model_shape import parameters, trained_parameters
 from launch.setup.object_store import GIB
 from launch.setup.places import write_problem
 
 GROWING = ("*.jsonl", "votes/*.jsonl", "cold_start/*.jsonl", "stacks/*")  # files of a run folder that are added to
-STATE_BYTES = 16  # of a checkpoint, per parameter: weights, AdamW's float32 weights and its two moments
+CHECKPOINT_BYTES = 16  # of a checkpoint, per trained parameter: weights, AdamW's float32 weights and its two moments
 
 
 def create_run_folder(config: Config, preset: str, model: str) -> Path:
@@ -48,9 +49,13 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
 
 
 def _require_space(config: Config, model: str, folder: Path) -> None:
-    """ConfigError when the disk has no room for the checkpoints of policy and meta-RM, one more than is kept of each."""
+    """ConfigError when the disk has no room for the checkpoints of policy and meta-RM: of each the newest and one that is being
+    written, and of the others that are kept their weights."""
     models = 2 if config.meta_rm.enabled else 1
-    need = models * (config.learner.keep_checkpoints + 1) * STATE_BYTES * parameters(config, model)
+    weights = WIDTHS[config.dtype] * parameters(config, model)
+    merged = weights if config.learner.lora_rank else 0  # a model with its adapters
+    each = merged + CHECKPOINT_BYTES * trained_parameters(config, model)
+    need = models * (2 * each + (config.learner.keep_checkpoints - 1) * weights)
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ConfigError(

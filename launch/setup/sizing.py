@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from configs.load import load
 from configs.schema import Config
+from launch.setup.fitting import LORA_RANK
 from launch.setup.memory_plan import (
     GB,
     RankMemory,
@@ -37,7 +38,8 @@ COLUMNS = (
     "engine: GPUs, groups, tokens a second",
     "policy: GPUs, GB each",
     "meta-RM: GPUs, GB each",
-    "one GPU for all but a meta-RM, GB",
+    "one GPU, no meta-RM, GB",
+    "one GPU, LoRA with a meta-RM, GB",
     "/dev/shm, GiB",
     "checkpoint, GB",
 )
@@ -60,7 +62,8 @@ def _row(name: str, config: Config) -> tuple[str, ...]:
         _engine(shape, config),
         _fewest(lambda by: policy_rank(shape, by, reference=True)),
         _fewest(lambda by: classifier_rank(meta, by)),
-        _one_card(shape, config),
+        _one_card(config, policy=shape),
+        _one_card(config, policy=shape, meta=meta),
         f"{(VERSIONS * WIDTH * count + STORE_MARGIN) / GIB:.0f}",
         f"{16 * count / GB:.0f}",
     )
@@ -94,11 +97,21 @@ def _fewest(rank: Callable[[Training], RankMemory]) -> str:
     return "over 256"
 
 
-def _one_card(shape: ModelShape, config: Config) -> str:
-    by = Training(ranks=1, zero_stage=1, micro_tokens=MICRO_TOKENS, checkpointing=True, width=WIDTH, cuda=True)
-    cache = ONE_CARD_GROUPS * assumed_lengths(config).in_flight(config) * kv_token_bytes(shape, WIDTH)
-    engine = shared_engine(shape, width=WIDTH, kv_cache=cache, cuda=True)
-    return f"{(policy_rank(shape, by, reference=True).peak + engine.peak) / GB:.0f}"
+def _one_card(config: Config, *, policy: ModelShape, meta: ModelShape | None = None) -> str:
+    """All parts of a run on one GPU: all weights trained, or with a meta-RM adapters of both."""
+    by = Training(
+        ranks=1,
+        zero_stage=1,
+        micro_tokens=MICRO_TOKENS,
+        checkpointing=True,
+        width=WIDTH,
+        cuda=True,
+        lora_rank=LORA_RANK if meta else 0,
+    )
+    cache = ONE_CARD_GROUPS * assumed_lengths(config).in_flight(config) * kv_token_bytes(policy, WIDTH)
+    engine = shared_engine(policy, width=WIDTH, kv_cache=cache, cuda=True, lora_rank=by.lora_rank)
+    learners = policy_rank(policy, by, reference=True).peak + (classifier_rank(meta, by).peak if meta else 0.0)
+    return f"{(learners + engine.peak) / GB:.0f}"
 
 
 if __name__ == "__main__":

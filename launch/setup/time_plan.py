@@ -2,8 +2,9 @@
 
     generation    completions x tokens / (engines x tokens a second), and the prompts once
                   a decode step reads all weights, and the cache of every sequence:  max(bytes / bandwidth, FLOP / rate)
-    training      tokens x P x FLOP / (ranks x rate):  2 P forward, 4 P backward, 2 P again with checkpointing, 2 P reference
-    publishing    bytes x (1 / copy + 1 / checksum + 1 / store), while the learner waits
+    training      tokens x P x FLOP / (ranks x rate):  2 P forward, 4 P backward, 2 P again with checkpointing, 2 P reference;
+                  with LoRA 2 P backward, as the frozen weights have no gradient
+    publishing    bytes of what is trained / copy, while the learner waits; checksum and store come beside the next step
 
 Attention is left out: at 2,000 tokens it adds less than a tenth.
 """
@@ -25,12 +26,8 @@ class Rates:
     """FLOP a second in bfloat16, of 989e12 at best."""
     memory: float = 3.35e12
     """Bytes a second between the GPU and its memory."""
-    copy: float = 3e9
-    """Bytes a second from the GPU into fresh pages of the host's memory, over PCIe."""
-    checksum: float = 8e9
-    """Bytes a second of the checksum, on several threads."""
-    store: float = 4e9
-    """Bytes a second into Ray's object store."""
+    copy: float = 25e9
+    """Bytes a second from the GPU into page-locked memory of the host, over PCIe, of 63e9 at best."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,20 +98,21 @@ def step_seconds(config: Config, shape: ModelShape, *, meta: ModelShape | None, 
         config: The run's.
         shape: The policy's.
         meta: The meta-RM's; None without one.
-        kv_cache: Bytes of an engine's KV cache.
+        kv_cache: Bytes of an engine's KV cache, on all of its GPUs together.
         rates: Of the machine.
     """
     g, r, lengths, again = config.grpo, config.rollout, assumed_lengths(config), config.learner.gradient_checkpointing
     tokens = g.batch_groups * lengths.trained(config)
-    backward = 6 + 2 * again  # FLOP of a parameter and token
-    prefill = g.batch_groups * r.orders * lengths.prompt * 2 * shape.active / rates.flops
+    adapters = config.learner.lora_rank * shape.linear
+    backward = (4 if adapters else 6) + 2 * again  # FLOP of a parameter and token, the forward pass included
+    prefill = g.batch_groups * r.orders * lengths.prompt * 2 * shape.active / (r.tensor_parallel * rates.flops)
     decoded = g.batch_groups * r.samples * lengths.completion / decode_rate(config, shape, kv_cache=kv_cache, rates=rates)
     training = tokens * shape.active * (backward + 2 * (g.beta > 0)) / (config.learner.ranks * rates.flops)
-    published = WIDTHS[config.dtype] * shape.parameters
+    published = WIDTHS[config.dtype] * (adapters or shape.parameters)
     return StepSeconds(
         generation=(prefill + decoded) / r.workers,
         training=training,
-        publishing=published * (1 / rates.copy + 1 / rates.checksum + 1 / rates.store),
+        publishing=published / rates.copy,
         meta_rm=tokens * meta.active * backward / (config.meta_rm.ranks * rates.flops) if meta is not None else 0.0,
         one_gpu=config.cluster.share_gpu,
         in_turn=g.max_staleness == 0,
@@ -125,8 +123,9 @@ def decode_rate(config: Config, shape: ModelShape, *, kv_cache: float, rates: Ra
     """Returns the tokens a second of an engine that is kept busy: as many sequences at a time as it may take on, has room for,
     and finds groups for."""
     r, lengths, width = config.rollout, assumed_lengths(config), WIDTHS[config.dtype]
+    memory, flops = r.tensor_parallel * rates.memory, r.tensor_parallel * rates.flops  # links between them are left out
     each = kv_token_bytes(shape, width)
     groups = min(r.max_groups, kv_cache / (each * lengths.in_flight(config)), config.credit / r.workers)
     sequences = r.samples * max(groups, 1 / r.samples)
     read = width * shape.parameters + sequences * (lengths.prompt + lengths.completion / 2) * each
-    return sequences / max(read / rates.memory, 2 * shape.active * sequences / rates.flops)
+    return sequences / max(read / memory, 2 * shape.active * sequences / flops)

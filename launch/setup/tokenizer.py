@@ -99,6 +99,26 @@ class Tokenizer:
         ids = self._plain(self.escape_special_tokens(text, but=(OPENS_THOUGHT, ENDS_THOUGHT)))
         return (*ids, self._end) if ended else ids
 
+    def chat(self, turns: Sequence[str]) -> tuple[int, ...]:
+        """Returns the token ids of a whole chat of foreign texts, as its template writes it; in lines where there is none.
+
+        Args:
+            turns: Message, answer, message, answer, and so on: an even number.
+        """
+        texts = [self.escape_special_tokens(turn) for turn in turns]
+        if self._frame is None:
+            return (*self._start, *self._plain("\n".join(texts)), self._end)
+        return self._plain(self._frame.whole(texts))
+
+    def takes_answers(self, count: int) -> bool:
+        """Whether a chat may hold so many answers."""
+        frame = self._frame
+        return frame is None or (frame.between is not None and (count == 1 or bool(frame.follows)))
+
+    def spelling(self, token: int) -> str:
+        """Returns the text of one token, special or not."""
+        return str(self._tokenizer.convert_ids_to_tokens(token))
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Returns the text of a completion, without special tokens and its end. Ids that no token has, as they are sampled of a
         padded embedding, are no text."""
@@ -110,7 +130,8 @@ class Tokenizer:
 
     def _plain(self, text: str) -> tuple[int, ...]:
         """The ids of a text alone: nothing that the tokenizer would put before or behind it."""
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        # not verbose: what is too long is counted and said by whoever asks, and never given to a model
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _chat_frame(self, thinking: bool) -> ChatFrame | None:
         """None: a base model without a chat format. ConfigError when there is one that cannot be used."""

@@ -27,7 +27,8 @@ def test_every_preset_parses_and_survives_a_dump(name: str, tmp_path: Path) -> N
 
 
 def test_a_run_can_be_started_with_every_preset_but_the_evaluations() -> None:
-    assert presets() == ["gemma2-27b", "qwen3-0.6b-1gpu", "qwen3-1.7b-1gpu", "qwen3-8b", "real-text", "smollm2-135m", "tiny"]
+    large = ["gemma2-27b", "llama3.3-70b", "qwen3-0.6b-1gpu", "qwen3-1.7b-1gpu", "qwen3-8b"]
+    assert presets() == [*large, "real-text", "smollm2-135m", "tiny"]
     assert sorted(SHIPPED) == sorted(file.stem for file in PRESETS.glob("*.yaml"))
 
 
@@ -47,7 +48,7 @@ def test_the_27b_preset_is_the_papers_recipe() -> None:
     assert (config.meta_rm.lr, config.meta_rm.batch) == (1e-5, 512)
 
 
-@pytest.mark.parametrize("name", ["gemma2-27b", "qwen3-8b"])
+@pytest.mark.parametrize("name", ["gemma2-27b", "llama3.3-70b", "qwen3-8b"])
 def test_the_large_presets_have_pairs_and_single_responses_of_mathematics(name: str) -> None:
     assert {"hf:nvidia/OpenMathInstruct-1:pairs", "hf:nvidia/OpenMathInstruct-1:singles"} < {*load(name).data.train}
 
@@ -161,6 +162,24 @@ def test_an_error_of_an_override_names_the_command_line_and_not_the_preset(overr
     assert "tiny.yaml" not in str(error.value)
 
 
+def test_an_engine_of_several_processes_has_gpus_of_its_own_and_whole_weights() -> None:
+    assert load("tiny", ["rollout.tensor_parallel=2"]).rollout.tensor_parallel == 2
+    with pytest.raises(ConfigError, match=r"share_gpu = true has one GPU, but rollout.tensor_parallel = 2: set 1"):
+        load("tiny", ["cluster.device=cuda", "cluster.share_gpu=true", "rollout.tensor_parallel=2"])
+    with pytest.raises(ConfigError, match=r"learner.lora_rank = 8 and rollout.tensor_parallel = 2: adapters are loaded by"):
+        load("tiny", ["learner.lora_rank=8", "rollout.tensor_parallel=2"])
+
+
+def test_only_what_is_divided_among_ranks_can_be_offloaded() -> None:
+    offloaded = "learner.optimizer_offload=true"
+    assert load("tiny", [offloaded]).learner.optimizer_offload
+    with pytest.raises(ConfigError) as error:
+        load("tiny", [offloaded, "learner.zero_stage=0", "meta_rm.zero_stage=0"])
+    for name in ("learner", "meta_rm"):
+        assert f"needs {name}.zero_stage >= 1, and it is 0: set {name}.zero_stage=1" in str(error.value)
+    load("tiny", [offloaded, "meta_rm.zero_stage=0", "meta_rm.enabled=false"])
+
+
 def test_errors_of_a_file_name_the_file_also_beside_those_of_overrides(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     good = 'model: {path: tiny, context: 256}\ndata: {train: ["tiny:1:9"], heldout: ["tinyheld:1:9"]}\n'
@@ -205,7 +224,7 @@ def test_a_file_that_exists_is_no_override_unless_it_is_called_like_a_leaf(
 def test_no_such_preset_lists_them(name: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"presets are gemma2-27b, qwen3-0\.6b-1gpu, qwen3-1\.7b-1gpu, qwen3-8b, real-text, smollm2-135m, tiny$",
+        match=r"presets are gemma2-27b, llama3\.3-70b, qwen3-0\.6b-1gpu, .*qwen3-8b, real-text, smollm2-135m, tiny$",
     ):
         load(name)
 

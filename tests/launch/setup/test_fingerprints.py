@@ -13,6 +13,7 @@ from configs.load import ConfigError, dump
 from configs.schema import Config
 from grm.prompts import Template
 from launch.driver.pipeline import Pipeline
+from launch.monitoring.console import ProgressDisplay
 from launch.setup import fingerprints, model_files
 from launch.setup.fingerprints import Fingerprint, Teacher
 from launch.setup.model_files import TINY
@@ -34,7 +35,7 @@ def write(file: Path, *rows: dict[str, Any]) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with everything that a run is made from."""
     write(tmp_path / "train.jsonl", *(row(i) for i in range(4)))
-    write(tmp_path / "heldout.jsonl", *(row(i) for i in range(2)))
+    write(tmp_path / "heldout.jsonl", *(row(i) for i in range(10, 12)))
     write(tmp_path / "general.jsonl", {"prompt": "q", "completion": "a"})
     (tmp_path / "mine.txt").write_text(TEMPLATE)
     shutil.copytree(TINY, tmp_path / "model")
@@ -51,7 +52,7 @@ def config_of(*overrides: str) -> Config:
 def begun(*overrides: str, stage: str = "checkpoints") -> Path:
     """The folder of a run that has begun, as the pipeline leaves it."""
     config = config_of(*overrides)
-    run = Pipeline(config, preset="tiny")
+    run = Pipeline(config, preset="tiny", progress=ProgressDisplay(1, 0))
     fingerprints.write(run.folder, run._inputs.fingerprints)
     (run.folder / "config.yaml").write_text(dump(config))
     (run.folder / stage).mkdir()
@@ -107,12 +108,12 @@ def test_a_served_teacher_may_move_to_another_address_but_not_change(project: Pa
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a row more": (append, r"data\.train: \S+train\.jsonl has 5 rows that can be used, 4 when the run began"),
-    "another order": (
-        lambda folder: write(folder / "train.jsonl", *(row(i) for i in (1, 0, 2, 3))),
+    "another row": (
+        lambda folder: write(folder / "train.jsonl", *(row(i) for i in (0, 1, 2, 4))),
         r"data\.train: \S+train\.jsonl has other content than when the run began, with as many rows \(4\)",
     ),
     "a label": (
-        lambda folder: write(folder / "heldout.jsonl", row(0), row(1, preferred=1)),
+        lambda folder: write(folder / "heldout.jsonl", row(10), row(11, preferred=1)),
         r"data\.heldout: \S+heldout\.jsonl",
     ),
     "general data": (
@@ -152,7 +153,7 @@ def test_a_cold_start_that_is_taken_up_again_is_checked_too(project: Path) -> No
 
 def test_what_is_not_used_may_change(project: Path) -> None:
     folder = begun("data.train_limit=3")
-    used = {preference.question.id for preference in prepare_run(resumed(folder), preset="x", resume=True).train}
+    used = {preference.line for preference in prepare_run(resumed(folder), preset="x", resume=True).train}
     lines = (project / "train.jsonl").read_text().splitlines()
     (unused,) = (number for number in range(1, 5) if f"train:{number}" not in used)
     lines[unused - 1] = json.dumps(row(9))

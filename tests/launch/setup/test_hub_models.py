@@ -9,7 +9,8 @@ import pytest
 from huggingface_hub import HfApi, ModelInfo, constants
 
 from configs.load import ConfigError, dump, load
-from launch.judging.evaluation_run import EvaluationTarget, _checked, _settings
+from launch.judging.evaluation_checks import checked, what_judgements_depend_on
+from launch.judging.evaluation_target import EvaluationTarget
 from launch.judging.vote_plan import vote_plan
 from launch.setup import fingerprints
 from launch.setup.model_files import TINY
@@ -86,7 +87,7 @@ def test_a_model_of_the_hub_that_cannot_be_used_is_refused_as_a_folder_is(name: 
 
 def evaluate(out: Path) -> None:
     config = load("tiny", [*SMALL, f"model.path={NAME}", "tracking.mode=disabled"])
-    _checked(config, EvaluationTarget(model=NAME, endpoint="", meta_rm="", out=out))
+    checked(config, EvaluationTarget(model=NAME, endpoint="", meta_rm="", out=out))
 
 
 def test_an_evaluation_asks_for_the_context_alone(cache: Cache, tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_judgements_of_an_earlier_commit_of_the_same_model_are_used_again(
     plan = vote_plan(config, prompt_template(config), 1)
 
     def recorded(begun: str) -> str:
-        return str(_settings(config, target, plan, begun=begun)["fingerprint"])
+        return str(what_judgements_depend_on(config, target, plan, begun=begun)["fingerprint"])
 
     hub(monkeypatch, {COMMIT: {**FILES}, LATER: FILES | SAME["the README"]})
     assert [recorded(begun) for begun in (COMMIT, LATER, "", "c" * 40)] == [COMMIT, LATER, LATER, LATER]

@@ -1,5 +1,6 @@
 """Memory by arithmetic, worked by hand; and the activations against what autograd keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,19 @@ def test_states_by_zero_stage(stage: int, whole: int) -> None:
     assert rank.states == pytest.approx(shape.parameters * (whole + (18 - whole) / 4))
 
 
+@pytest.mark.parametrize(("stage", "held"), [(1, 6), (2, 2), (3, 2)])
+def test_an_offloaded_optimiser_is_not_on_the_gpu(stage: int, held: int) -> None:
+    """Qwen3-1.7B on one GPU: 10.3 GB at ZeRO 1, 3.4 at 2 and 3, in place of 31. As DeepSpeed's source says: no GPU ran it."""
+    shape, plain = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"]), training(ranks=1, stage=stage, micro=8192)
+    rank = policy_rank(shape, replace(plain, offload=True), reference=False)
+    assert rank.states == held * shape.parameters
+    assert rank.step == 0
+    assert rank.host == (12 if stage == 1 else 16) * shape.parameters, "float32 weights, two moments; the sums of gradients"
+    assert policy_rank(shape, plain, reference=False).host == 0
+    on_cpu = training(ranks=1, stage=stage, micro=8192, cuda=False)
+    assert policy_rank(shape, replace(on_cpu, offload=True), reference=False) == policy_rank(shape, on_cpu, reference=False)
+
+
 def test_without_zero_and_in_float32_a_parameter_takes_16_bytes() -> None:
     shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
     assert policy_rank(shape, training(ranks=4, stage=0, micro=8192), reference=False).states == 16 * shape.parameters
@@ -92,6 +106,18 @@ def test_the_optimiser_step_counts_where_it_takes_more_than_the_backward_pass() 
     assert divided.step == 4e9
     assert divided.working == divided.head + divided.activations
     assert divided.peak == pytest.approx(sum(divided.parts().values()))
+
+
+def test_lora_trains_adapters_beside_frozen_weights_that_are_also_the_reference() -> None:
+    """1.7 billion, r = 32: of each of 28 layers q, k, v, o and the MLP have 38,912 rows and columns, so 34.9 million numbers of
+    18 bytes beside 2 P; no second copy, and no gradient of the head."""
+    shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
+    assert shape.linear == 28 * ((2048 + 2048) + 2 * (2048 + 1024) + (2048 + 2048) + 3 * (2048 + 6144)) == 28 * 38912
+    adapters = 32 * shape.linear
+    assert adapters / 1e6 == pytest.approx(34.9, abs=0.1)
+    rank = policy_rank(shape, replace(training(ranks=1, stage=1, micro=8192), lora_rank=32), reference=True)
+    assert rank.states == 2 * shape.parameters + 18 * adapters
+    assert (rank.reference, rank.head, rank.step) == (0, 0, 4 * adapters)
 
 
 def test_an_engine_of_27b_has_a_cache_of_19_gb() -> None:
@@ -115,7 +141,24 @@ def test_an_engine_that_shares_its_gpu_has_the_cache_that_it_is_given() -> None:
     shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
     assert shared_engine(shape, width=2, kv_cache=8 * GB, cuda=True).kv_cache == 8 * GB
     on_cpu = shared_engine(shape, width=4, kv_cache=8 * GB, cuda=False)
-    assert on_cpu == EngineMemory(weights=4 * shape.parameters, kv_cache=8 * GB, runtime=0.75 * GB)
+    weights = 4 * shape.parameters
+    assert on_cpu == EngineMemory(weights=weights, kv_cache=8 * GB, runtime=0.75 * GB, packed=weights)
+    assert on_cpu.peak == sum(on_cpu.parts().values()) == 2 * weights + 8.75 * GB
+    assert "adapters" not in on_cpu.parts()
+    assert shared_engine(shape, width=2, kv_cache=8 * GB, cuda=False).packed == 0, "bfloat16 is not packed"
+    assert "packed weights" not in shared_engine(shape, width=4, kv_cache=8 * GB, cuda=True).parts()
+
+
+def test_adapters_are_part_of_an_engine_and_on_cpu_twice() -> None:
+    """vLLM computes with one copy, and keeps another in the machine's memory."""
+    shape = shape_of(PUBLISHED["Qwen/Qwen3-1.7B"])
+    one = 2 * 32 * shape.linear
+    shared = shared_engine(shape, width=2, kv_cache=8 * GB, cuda=True, lora_rank=32)
+    assert shared.adapters == shared.parts()["adapters"] == one
+    assert shared_engine(shape, width=2, kv_cache=8 * GB, cuda=False, lora_rank=32).adapters == 2 * one
+    alone, with_adapters = (engine_alone(shape, width=2, gpu=H100, share=0.9, lora_rank=rank) for rank in (0, 32))
+    assert alone.kv_cache - with_adapters.kv_cache == one
+    assert alone.peak == with_adapters.peak
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -147,11 +190,11 @@ def test_sizes_of_others_are_still_theirs() -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
     from actors import vllm_build
-    from learner import deepspeed_engine
+    from learner import deepspeed_settings
 
     defaults = DeepSpeedZeroConfig(stage=3)
     assert (defaults.max_live_parameters, defaults.sub_group_size) == (memory_plan.GATHERED, memory_plan.SUB_GROUP)
-    assert (memory_plan.BUCKET, memory_plan.LONE_BUCKET) == (deepspeed_engine.BUCKET, deepspeed_engine.LONE_BUCKET)
+    assert (memory_plan.BUCKET, memory_plan.LONE_BUCKET) == (deepspeed_settings.BUCKET, deepspeed_settings.LONE_BUCKET)
     assert memory_plan.ENGINE_BATCH == vllm_build.CUDA_BATCHED_TOKENS
 
 

@@ -110,3 +110,11 @@ def test_a_folder_without_a_tokenizer_is_named(folder: Path) -> None:
         file.unlink()
     with pytest.raises(ConfigError, match=f"model.path: no tokenizer can be loaded from {folder}"):
         Tokenizer(str(folder))
+
+
+def test_the_judge_of_a_run_that_has_not_ended_is_told_so(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"its run has not written it yet; give the run, .*runs/mine, or go on with it"):
+        resolve(str(run / "judge"))

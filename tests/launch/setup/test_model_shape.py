@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from configs.load import ConfigError, load
 from launch.setup import hub
 from launch.setup.model_files import TINY, architecture
-from launch.setup.model_shape import guessed_shape, model_config, parameters, parameters_of, planned_shape, shape_of
+from launch.setup.model_shape import found_shape, guessed_shape, model_config, parameters, parameters_of, shape_of
 from launch.setup.published_models import PUBLISHED
 from tests.random_models import make
 
@@ -108,7 +108,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 @pytest.mark.usefixtures("no_network")
 def test_a_published_model_has_its_shape_without_a_network(name: str, billions: float, token: int) -> None:
-    shape = planned_shape(load("qwen3-8b"), name)
+    shape = found_shape(load("qwen3-8b"), name)
     assert shape.parameters / 1e9 == pytest.approx(billions, abs=0.001)
     assert shape.layers * shape.cached == token
     assert shape.capped == ("gemma" in name)
@@ -142,8 +142,8 @@ def test_an_unknown_model_is_planned_by_its_billions_or_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"config\.json is not on this disk, and the hub gave none \(.*offline.*give model\.billions"
     ):
-        planned_shape(load("qwen3-8b", [f"model.path={UNKNOWN}"]), UNKNOWN)
-    shape = planned_shape(load("qwen3-8b", [f"model.path={UNKNOWN}", "model.billions=3.2"]), UNKNOWN)
+        found_shape(load("qwen3-8b", [f"model.path={UNKNOWN}"]), UNKNOWN)
+    shape = found_shape(load("qwen3-8b", [f"model.path={UNKNOWN}", "model.billions=3.2"]), UNKNOWN)
     assert (shape.parameters, shape.guessed_from) == (3.2e9, "Qwen/Qwen3-4B")
     near = shape_of(PUBLISHED["Qwen/Qwen3-4B"])
     assert shape.layers == near.layers
@@ -174,8 +174,8 @@ def test_the_hub_is_asked_for_the_config_of_a_model_that_nobody_knows(monkeypatc
 
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(get=get))
     config = load("qwen3-8b", [f"model.path={UNKNOWN}", "model.billions=99"])
-    assert planned_shape(config, UNKNOWN).layers == 3
-    assert parameters(config, UNKNOWN) == planned_shape(config, UNKNOWN).parameters < 1e9
+    assert found_shape(config, UNKNOWN).layers == 3
+    assert parameters(config, UNKNOWN) == found_shape(config, UNKNOWN).parameters < 1e9
     assert [url.partition("owner/")[2] for url in asked] == ["unknown/resolve/main/config.json"], "once"
     assert model_config("Qwen/Qwen3-8B") == PUBLISHED["Qwen/Qwen3-8B"]
     assert model_config(str(TINY)) == architecture(str(TINY))

@@ -10,9 +10,10 @@ import pytest
 from configs.load import ConfigError, load
 from launch.setup import object_store
 from launch.setup.model_files import TINY, architecture
-from launch.setup.model_shape import parameters_of
+from launch.setup.model_shape import parameters_of, shape_of
 from launch.setup.object_store import GIB, STORE_MARGIN, check_object_store, object_store_bytes
 from launch.setup.preflight import prepare_run
+from launch.setup.published_models import PUBLISHED
 from launch.setup.resource_plan import describe, planned
 
 HUB = "Qwen/Qwen3-8B"
@@ -52,6 +53,11 @@ def test_the_store_of_a_model_in_a_folder_goes_by_the_dtype_of_the_published_wei
     for dtype, width in (("float32", 4), ("bfloat16", 2)):
         config = load("tiny", [f"model.dtype={dtype}"])
         assert object_store_bytes(config, str(TINY)) == STORE_MARGIN + int(3 * width * count)
+
+
+def test_adapters_alone_are_published() -> None:
+    config = load("qwen3-8b", ["learner.lora_rank=32", "learner.zero_stage=1", "meta_rm.zero_stage=1"])
+    assert object_store_bytes(config, HUB) - STORE_MARGIN == 3 * 2 * 32 * shape_of(PUBLISHED[HUB]).linear < 10**9
 
 
 def test_without_published_weights_the_store_is_small() -> None:

@@ -15,6 +15,7 @@ from configs.load import dump, load, presets
 from configs.schema import Config
 from launch import run as entry
 from launch.driver import pipeline
+from launch.monitoring.console import ProgressDisplay
 from launch.setup import places
 from launch.setup.model_files import SMOLLM2
 from launch.setup.run_folder import lock_run_folder
@@ -66,17 +67,17 @@ def test_a_bad_row_is_named_by_line_and_field(
     ("overrides", "message"),
     [
         (["data.train=nowhere.jsonl"], "nowhere.jsonl"),
-        (["data.heldout=hf:nobody/nothing"], "nobody/nothing"),
+        (["data.heldout=hf:no body"], "hf:no body: no name of a set"),
         (["data.train=tiny:1"], "tiny:<seed>:<count>"),
         (
             ["data.train=tiny:1:50", "data.heldout=tiny:1:50"],
-            "occurs twice, in data.train (tiny:1:50) and in data.heldout (tiny:1:50)",
+            "data.heldout: 50 of 50 preferences stand in data.train too, by content",
         ),
         (["model.path=./no-such-model"], "no config.json"),
         (["model.path=gpt5"], "neither a folder, nor owner/name"),
         (["model.path=owner/name"], "not on this disk"),
         (["model.context=4096", "learner.micro_tokens=8192", "meta_rm.micro_tokens=8192"], "over the model's own limit"),
-        (["rollout.kv_cache_mb=400000"], "all processes on this machine: 422.8 GB are planned, and"),
+        (["rollout.kv_cache_mb=400000"], "all processes on this machine: 422.3 GB are planned, and"),
         (["model.context=80", "rollout.max_new_tokens=64"], "prompt fits in 16 tokens; raise model.context"),
         (["grpo.lr=quick"], "grpo.lr"),
         (["rollout.wrokers=2"], "did you mean rollout.workers?"),
@@ -181,7 +182,7 @@ def test_a_run_that_would_go_on_is_shown_and_not_started(tmp_path: Path, capsys:
 def interrupted(where: Path, *overrides: str) -> Config:
     """The folder of a run that ended in its cold start, as such a run leaves it; its config."""
     config = load("tiny", [*SMALL, f"run.dir={where / 'runs'}", *overrides])
-    folder = pipeline.Pipeline(config, preset="tiny").folder
+    folder = pipeline.Pipeline(config, preset="tiny", progress=ProgressDisplay(1, 0)).folder
     (folder / "config.yaml").write_text(dump(config))
     (folder / "cold_start").mkdir()
     (folder / "cold_start" / "sampled.jsonl").write_text("{}\n")
@@ -190,7 +191,7 @@ def interrupted(where: Path, *overrides: str) -> Config:
 
 def test_an_interrupted_cold_start_is_taken_up_again(tmp_path: Path) -> None:
     config = interrupted(tmp_path, "run.id=x")
-    again = pipeline.Pipeline(config, preset="tiny")
+    again = pipeline.Pipeline(config, preset="tiny", progress=ProgressDisplay(1, 0))
     assert again.folder == tmp_path / "runs" / "x"
     assert (again.folder / "cold_start" / "sampled.jsonl").read_text() == "{}\n"
 
@@ -200,7 +201,7 @@ def test_an_interrupted_run_that_was_given_no_id_is_taken_up_by_its_folders_name
     (folder,) = (tmp_path / "runs").iterdir()
     assert config.run.id == ""
     again = load("tiny", [*SMALL, f"run.dir={tmp_path / 'runs'}", f"run.id={folder.name}"])
-    assert pipeline.Pipeline(again, preset="tiny").folder == folder
+    assert pipeline.Pipeline(again, preset="tiny", progress=ProgressDisplay(1, 0)).folder == folder
 
 
 @pytest.mark.parametrize("override", ["run.seed=1", "cold_start.samples=4", "grpo.lr=1e-4"])
@@ -244,13 +245,13 @@ def test_a_template_without_a_place_for_hints_cannot_sample_hinted_ones(
         file.write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
     overrides = [*SMALL, f"prompts.template_path={own}", "cold_start.enabled=true"]
     config = load("tiny", [*overrides, f"run.dir={tmp_path / 'good'}"])
-    pipeline.Pipeline(config, preset="tiny")
+    pipeline.Pipeline(config, preset="tiny", progress=ProgressDisplay(1, 0))
     for file in (own, single):  # either template alone may lack it
         whole = file.read_text()
         file.write_text(whole.replace("{{hint}}\n", ""))
         assert "has no {{hint}}; add it, alone on a line, for hints" in refused(capsys, tmp_path, *overrides)
         without = load("tiny", [*overrides, "cold_start.hinted=false", f"run.dir={tmp_path / file.stem}"])
-        pipeline.Pipeline(without, preset="tiny")
+        pipeline.Pipeline(without, preset="tiny", progress=ProgressDisplay(1, 0))
         file.write_text(whole)
 
 
@@ -261,7 +262,7 @@ def test_a_template_that_one_row_in_many_needs_is_missed_before_anything_starts(
     own = tmp_path / "own.txt"
     own.write_text("Judge.\n{{query}}\n{{responses}}\nScores: {{scores}}\n")
     pairs = [{**GOOD, "id": f"p{i}"} for i in range(300)]
-    singles = [{"id": f"s{i}", "prompt": "q", "responses": ["x"], "scores": [i]} for i in range(2)]
+    singles = [{"id": f"s{i}", "prompt": f"q{i}", "responses": ["x"], "scores": [i]} for i in range(2)]
     file = rows(tmp_path / "mixed.jsonl", *pairs, *singles)
     overrides = [
         f"data.train={file}",

@@ -53,14 +53,14 @@ def test_a_model_of_its_own_is_loaded_by_the_librarys_class_or_refused(hostile: 
         "AutoModelForSequenceClassification": "evil.Model",
     }
     edit(hostile / "config.json", auto_map=mapped)
-    model = load_policy(str(hostile), "float32")
+    model = load_policy(str(hostile), "float32", "cpu")
     assert type(model).__module__.startswith("transformers.")
-    assert type(load_classifier(str(hostile), "float32")).__module__.startswith("transformers.")
+    assert type(load_classifier(str(hostile), "float32", "cpu")).__module__.startswith("transformers.")
     save_model(model, model.state_dict(), str(hostile), tmp_path / "saved")
     edit(hostile / "config.json", model_type="unheard-of")
     for load in (load_policy, load_classifier):
         with pytest.raises(ValueError, match="trust_remote_code"):
-            load(str(hostile), "float32")
+            load(str(hostile), "float32", "cpu")
     assert not (tmp_path / "it ran").exists()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from configs.load import ConfigError, dump, load
 from launch.driver.pipeline import Pipeline
+from launch.monitoring.console import ProgressDisplay
 from launch.setup.model_files import TINY
 from launch.setup.preflight import prepare_run
 from launch.setup.run_config import load_resumed_config, load_run_config
@@ -21,7 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     (folder / "dt=2026").mkdir(parents=True)
     for name in ("train", "heldout"):
-        (folder / "dt=2026" / f"{name}.jsonl").write_text(json.dumps(PAIR | {"id": name}) + "\n")
+        (folder / "dt=2026" / f"{name}.jsonl").write_text(json.dumps(PAIR | {"id": name, "prompt": f"q of {name}"}) + "\n")
     (folder / "general.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     (folder / "meta.txt").write_text("{{query}}\n{{responses}}\n")
     (folder / "mine.txt").write_text("Judge.\n{{query}}\n{{responses}}\n{{hint}}\nScores: {{scores}}\n")
@@ -70,12 +71,17 @@ def test_absolute_paths_and_everything_else_stay_as_they_are(project: Path) -> N
     )
 
 
+def test_an_empty_source_is_not_the_working_folder(project: Path) -> None:
+    """As `--data "$UNSET"`: `grm.sources` refuses it."""
+    assert load_run_config("tiny", ['data.train=[""]']).data.train == [""]
+
+
 def test_a_run_with_relative_paths_is_resumed_from_another_folder(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = [RELATIVE[0].replace(", hf:NCSOFT/offsetbias, hf:NCSOFT/offsetbias@dt=2026", ""), *RELATIVE[1:]]
     config = load_run_config("tiny", [*overrides, "run.id=x", "model.context=512", "learner.micro_tokens=8192"])
-    folder = Pipeline(config, preset="tiny").folder
+    folder = Pipeline(config, preset="tiny", progress=ProgressDisplay(1, 0)).folder
     (folder / "config.yaml").write_text(dump(config))  # as the pipeline does once it is entered
     (folder / "checkpoints").mkdir()
     elsewhere = tmp_path / "elsewhere"
@@ -124,3 +130,9 @@ def test_a_ray_cluster_that_only_the_run_folder_of_a_stranger_names_is_not_joine
             load_resumed_config(str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert load_resumed_config(str(tmp_path)).cluster.address == "10.0.0.1:6379"
+
+
+def test_a_reward_rule_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_run_config("tiny", ["grpo.reward=rules.py:reward"]).grpo.reward == f"{tmp_path}/rules.py:reward"
+    assert load_run_config("tiny", []).grpo.reward == ""

@@ -61,3 +61,16 @@ def test_a_run_whose_meta_rm_would_vote_on_other_prompts_than_it_learns_from_is_
     with pytest.raises(ConfigError, match=r"meta_rm\.template_path is for evaluate\.py --meta-rm: .* leave it out"):
         prepare_run(config, preset="tiny")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_reward_rule_is_tried_before_a_run_and_is_one_of_its_inputs(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.py"
+    small = ["data.train=tiny:1:20", "data.heldout=tinyheld:1:5:2", f"run.dir={tmp_path / 'runs'}", "run.id=x"]
+    config = load("tiny", [*small, f"grpo.reward={rules}:reward"])
+    with pytest.raises(ConfigError, match=r"grpo\.reward: .*rules\.py:reward: no such file; check the path"):
+        prepare_run(config, preset="tiny")
+    assert not (tmp_path / "runs").exists(), "nothing was made"
+    rules.write_text("def reward(judged):\n    return 1\n")
+    inputs = prepare_run(config, preset="tiny")
+    assert any("nothing would be learnt" in note for note in inputs.notes)
+    assert [found.name for found in inputs.fingerprints if found.leaf == "grpo.reward"] == [f"{rules}:reward"]

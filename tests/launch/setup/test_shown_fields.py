@@ -9,7 +9,7 @@ import pytest
 from configs.load import ConfigError, load
 from configs.schema import Config
 from launch.judging import votes
-from launch.judging.evaluation_run import labelled_preferences
+from launch.judging.evaluation_checks import labelled_preferences
 from launch.judging.vote_plan import vote_plan
 from launch.setup import fingerprints
 from launch.setup.model_files import TINY
@@ -51,7 +51,7 @@ def test_a_judgement_with_another_reference_is_not_used_again(tmp_path: Path) ->
     marks = set()
     for row in ({}, {"reference": "It is 4."}, {"reference": "It is 5."}):
         (preference,) = load_training(config_of(tmp_path, row, show="[reference]")).preferences
-        marks.add(votes._mark_of(preference))
+        marks.add(votes.mark_of(preference))
     assert len(marks) == 3
 
 
@@ -60,7 +60,7 @@ def test_what_no_row_has_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"prompts\.show: no row of data\.train has a field 'criteria'; add it"):
         prepare_run(config, preset="tiny")
     with pytest.raises(ConfigError, match=r"no row of data\.heldout has a field 'reference'"):
-        labelled_preferences(config)
+        labelled_preferences(config, print)
     with pytest.raises(ConfigError, match=r"prompts\.show"):
         config_of(tmp_path, {}, show="[label]")
 

@@ -38,7 +38,7 @@ def test_a_step_of_8b_on_eight_gpus() -> None:
     s, policy = seconds(), shapes()[0]
     assert s.training == pytest.approx(393_600 * 10 * 8.19e9 / (3 * 400e12), rel=0.001) == pytest.approx(27, abs=0.2)
     assert s.meta_rm == pytest.approx(393_600 * 8 * 7.57e9 / (3 * 400e12), rel=0.001) == pytest.approx(20, abs=0.2)
-    assert s.publishing == pytest.approx(16.38e9 / 3e9 + 16.38e9 / 8e9 + 16.38e9 / 4e9, rel=0.001) == pytest.approx(12, abs=0.5)
+    assert s.publishing == pytest.approx(16.38e9 / 25e9, rel=0.001) == pytest.approx(0.66, abs=0.01)
     step = (16.38e9 + 256 * 1650 * kv_token_bytes(policy, 2)) / 3.35e12
     assert step == pytest.approx(0.0235, abs=0.0001)
     assert decode_rate(config_of(), policy, kv_cache=CACHE, rates=Rates()) == pytest.approx(256 / step, rel=0.001)
@@ -47,9 +47,11 @@ def test_a_step_of_8b_on_eight_gpus() -> None:
     assert s.step == s.learner == s.training + s.publishing
 
 
-def test_one_engine_and_four_ranks_are_faster() -> None:
-    """As the audit found: the engines idled for two thirds of a step."""
-    assert seconds("rollout.workers=1", "learner.ranks=4").step < 0.85 * seconds().step
+def test_one_engine_and_four_ranks_wait_for_the_engine_a_little() -> None:
+    """Two engines idle for half of a step of three ranks; one is the slower side of four ranks, by a tenth of the step."""
+    s = seconds("rollout.workers=1", "learner.ranks=4")
+    assert seconds().generation < 0.6 * seconds().step
+    assert s.step == s.generation == pytest.approx(1.08 * seconds().step, rel=0.02)
 
 
 def test_two_orders_read_two_prompts() -> None:
@@ -68,6 +70,15 @@ def test_what_a_cache_does_not_hold_is_not_decoded_at_a_time() -> None:
 def test_without_a_kl_term_there_is_no_reference_and_without_checkpointing_nothing_is_computed_again() -> None:
     assert seconds("grpo.beta=0.0").training == pytest.approx(0.8 * seconds().training)
     assert seconds("learner.gradient_checkpointing=false").training == pytest.approx(0.8 * seconds().training)
+
+
+def test_with_adapters_frozen_weights_have_no_gradient_and_little_is_published() -> None:
+    """2 P forward, 2 P back, 2 P again, 2 P for the reference; 87 million numbers of 8.19 billion."""
+    lora, policy = seconds("learner.lora_rank=32", "learner.zero_stage=1", "meta_rm.zero_stage=1"), shapes()[0]
+    assert lora.training == pytest.approx(0.8 * seconds().training)
+    share = 32 * policy.linear / policy.parameters
+    assert share == pytest.approx(0.0107, abs=0.0001)
+    assert lora.publishing / seconds().publishing == pytest.approx(share)
 
 
 def test_sides_that_wait_for_each_other_or_share_a_gpu_add_up() -> None:

@@ -1,5 +1,6 @@
 """Tokenizers and chat formats of other people: the right ids, or one sentence before anything starts."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from transformers import AutoTokenizer
 
 from configs.load import ConfigError
 from launch.setup import chat_frame
+from launch.setup.model_files import TINY
 from launch.setup.tokenizer import Tokenizer
 from tests.launch.setup.chat_templates import GEMMA, MESSAGE, THINKING, TURNS, loaded, reference
 from tests.random_models import CHATML
@@ -64,6 +66,30 @@ def test_a_prompt_and_its_completion_are_the_whole_chat(name: str, tmp_path: Pat
     assert together[-1] == END
     assert tokenizer.decode(together).endswith("Scores: 1")
     assert tokenizer.completion("Scores: 1", ended=False) == tokenizer.completion("Scores: 1")[:-1]
+
+
+THOUGHTS = CHATML.replace(  # as Qwen3: the last answer has an empty thought, earlier ones have none
+    "{{ m['content']", "{% if m['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m['content']"
+)
+
+
+@pytest.mark.parametrize("name", [*(name for name in FORMATS if FORMATS[name]["template"] != USER_ALONE), "thoughts"])
+def test_a_whole_chat_has_the_ids_of_transformers(name: str, tmp_path: Path) -> None:
+    """As a scalar reward model reads a response: to the very end of what the template writes behind it."""
+    how = FORMATS.get(name, {"template": THOUGHTS, "eos": "<|im_end|>"})
+    tokenizer = loaded(tmp_path, **how)
+    form = (lambda text: [{"type": "text", "text": text}]) if how["template"] == PARTS else str
+    for turns in ((MESSAGE, " It is.\n"), ("Hi.", "Yes?", MESSAGE, "It is, \\boxed{für}")):
+        assert tokenizer.takes_answers(len(turns) // 2)
+        roles = ("user", "assistant") * (len(turns) // 2)
+        chat = [{"role": role, "content": form(turn)} for role, turn in zip(roles, turns, strict=True)]
+        made = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(chat, return_dict=True)
+        assert tokenizer.chat(turns) == tuple(made["input_ids"])
+
+
+def test_a_format_without_answers_is_known(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, template=USER_ALONE).takes_answers(1)
+    assert loaded(tmp_path, template=None).takes_answers(2)
 
 
 @pytest.mark.parametrize(
@@ -219,3 +245,11 @@ def test_a_tokenizer_that_cannot_write_a_judgement_is_refused(tmp_path: Path) ->
     core.save(str(folder / "tokenizer.json"))
     with pytest.raises(ConfigError, match="no judgement could be read"):
         Tokenizer(str(folder))
+
+
+def test_a_text_that_is_too_long_is_no_warning_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are counted to see which are too long: none of those is given to a model."""
+    said: list[str] = []
+    monkeypatch.setattr(logging.Logger, "warning", lambda self, message, *more: said.append(str(message)))
+    assert len(Tokenizer(TINY).encode("red fox " * 2000)) > 2000
+    assert said == []

@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 
 from configs.schema import Config
 from launch.cli import exit_status
+from launch.monitoring.console import ProgressDisplay
 from launch.setup.places import choose_caches
+from launch.setup.preference_data import load_data
 from launch.setup.run_config import load_run_config
 
 
@@ -32,12 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cold_start(config: Config, *, preset: str) -> int:
     """Run both halves of the cold start, then evaluate the fine-tuned policy on the held-out preferences."""
-    choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
-    from launch.driver.pipeline import Pipeline
+    with ProgressDisplay(config.grpo.steps, config.grpo.max_staleness, title=config.run.id or preset) as progress:
+        choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
+        progress.activity("reading the data")
+        data = load_data(config)  # what is wrong with it is said at once: the next import takes seconds
+        progress.activity("importing torch, Ray and vLLM")
+        from launch.driver.pipeline import Pipeline
 
-    with Pipeline(config, preset=preset, stages="cold_start") as run:
-        run.cold_start()
-        run.evaluate_cold_start()
+        with Pipeline(config, preset=preset, progress=progress, stages="cold_start", data=data) as run:
+            run.cold_start()
+            run.evaluate_cold_start()
     return 0
 
 

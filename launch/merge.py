@@ -8,6 +8,7 @@ peft's format.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from configs.load import ConfigError
 from configs.paths import NoHomeFolder, output_path
 from launch.cli import exit_status
+from launch.setup.model_card import BESIDE
 from launch.setup.model_files import resolve
 from launch.setup.model_integrity import check_model_folder
 
@@ -49,6 +51,9 @@ def merge(checkpoint: str, target: str, base: str = "") -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=out.parent) as draft:
             adapters.merge(folder, Path(draft) / "model", source)
+            for name in BESIDE:  # how it is asked, and its card
+                if (folder / name).is_file():
+                    shutil.copyfile(folder / name, Path(draft) / "model" / name)
             (Path(draft) / "model").rename(out)
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -28,9 +28,12 @@ from configs.load import dump
 from configs.reference import explain
 from configs.schema import Config
 from launch.cli import exit_status
+from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.plain_text import clean_lines, fitted
 from launch.monitoring.redaction import redacted
 from launch.setup.model_files import resolve
 from launch.setup.places import choose_caches
+from launch.setup.preference_data import describe_data, load_data
 from launch.setup.resource_plan import describe, planned
 from launch.setup.run_config import load_resumed_config, load_run_config
 
@@ -61,21 +64,27 @@ def start(arguments: argparse.Namespace) -> int:
     else:
         config, preset = load_run_config(arguments.config, arguments.overrides), Path(arguments.config).stem
     if arguments.dry_run:
-        print(redacted(f"{dump(config)}\n{describe(planned(config, resolve(config.model.path)))}"))
+        plan = describe(planned(config, resolve(config.model.path)))
+        described = fitted(f"{plan}\n{clean_lines(describe_data(config))}")
+        print(redacted(f"{dump(config)}\n{described}"))
         return 0
     return train(config, preset=preset, resume=bool(arguments.resume))
 
 
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """Run all stages, from the preflight to the report. Returns the exit status."""
-    choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
-    from launch.driver.pipeline import Pipeline
+    with ProgressDisplay(config.grpo.steps, config.grpo.max_staleness, title=config.run.id or preset) as progress:
+        choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
+        progress.activity("reading the data")
+        data = load_data(config)  # what is wrong with it is said at once: the next import takes seconds
+        progress.activity("importing torch, Ray and vLLM")
+        from launch.driver.pipeline import Pipeline
 
-    with Pipeline(config, preset=preset, resume=resume) as run:
-        if config.cold_start.enabled:
-            run.cold_start()
-        run.online_rl()
-        run.count_votes()
+        with Pipeline(config, preset=preset, progress=progress, resume=resume, data=data) as run:
+            if config.cold_start.enabled:
+                run.cold_start()
+            run.online_rl()
+            run.count_votes()
     return 0
 
 

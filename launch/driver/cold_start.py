@@ -67,6 +67,7 @@ class ColdStart:
     def sample_from_teacher(self) -> None:
         """Take the judgements from `cold_start.teacher`, as far as they are not on disk. Errors as of `teacher_sampling`."""
         self._folder.mkdir(exist_ok=True)
+        self._progress.activity("cold start: taking the judgements of the teacher")
         inputs = self._inputs
         taught = Taught(
             config=self._config,
@@ -102,7 +103,11 @@ class ColdStart:
         return counts
 
     def fine_tune(
-        self, cluster: Cluster, counts: Mapping[str, Any], log: Callable[[Mapping[str, float]], None]
+        self,
+        cluster: Cluster,
+        counts: Mapping[str, Any],
+        log: Callable[[Mapping[str, float]], None],
+        beside: Mapping[str, str],
     ) -> dict[str, Any]:
         """Fine-tune the policy on what was kept.
 
@@ -110,6 +115,7 @@ class ColdStart:
             cluster: Where the ranks run.
             counts: What `build_dataset` returned.
             log: Gets the metrics of each step.
+            beside: The files that lie beside the weights of its models.
 
         Returns:
             What came of the cold start, for the summary. Errors as of `fine_tuning.fine_tune`.
@@ -117,6 +123,7 @@ class ColdStart:
 
         def on_report(report: SFTReport) -> None:
             log({"sft/step": report.version, **report.metrics})
+            self._progress.activity("cold start: fine-tuning", done=report.version, total=self._config.cold_start.steps)
             if report.heldout_loss is not None:
                 accuracy = report.metrics.get("sft/heldout_accuracy")
                 judged = "" if accuracy is None else f", judged right {accuracy:.1%}"
@@ -125,11 +132,13 @@ class ColdStart:
                     f" {report.heldout_loss:.4f}{judged} (best at {report.best})"
                 )
 
+        self._progress.activity("cold start: loading the fine-tuning")
         _, status = fine_tune(
             cluster,
             self._config,
             model=self._inputs.model,
             folder=self._folder,
+            beside=beside,
             judged=self._judged() if self._config.cold_start.select == "accuracy" else None,
             on_report=on_report,
             note=self._progress.note,

@@ -28,15 +28,16 @@ from grm.rejection import VERDICTS, Verdict, hinted_verdicts, is_kept, plain_ver
 from launch.cluster.failures import RunFailed
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import SamplingActors
+from launch.driver.format_diagnosis import is_hopeless, of_completions
 from launch.driver.outcome_watch import OutcomeWatch
+from launch.judging.run_judgements import Unread
 from launch.monitoring import diagnosis, jsonl_log
 from launch.monitoring.console import ProgressDisplay
 from launch.setup.prompt_source import Draft, PromptSource, sampling_seed
 from launch.setup.tokenizer import Tokenizer
 
 CLAIM = 64  # scored groups taken at a time
-NOTES = 10  # log lines on the way
-NOTE_S = 30.0  # between two of them while no judgement is kept
+NOTE_S = 30.0  # between two log lines while no judgement is kept
 
 Judged = tuple[int, tuple[int, ...], str, float, str]
 """A completion: number of the view that it read, token ids, text, reward, why it was not parsed ("" where it was)."""
@@ -173,9 +174,10 @@ class Sampling:
         """Sample until every group is on disk or in the dead letters.
 
         Raises:
-            RunFailed: An actor group died too often, or every group became a dead letter.
+            RunFailed: An actor group died too often, every group became a dead letter, or no judgement is read.
             TimeoutError: No scored group came within `waits.progress_s`.
         """
+        self._progress.activity("cold start: sampling judgements", done=self._written, total=self._all)
         for worker in self._workers:
             worker.work()
         while self._issue():
@@ -231,18 +233,27 @@ class Sampling:
             self._judged, self._kept = self._judged + len(scored.failures), self._kept + kept
             self._unparsed += sum(map(bool, scored.failures))
             self._arrived = time.monotonic()
-            if self._written * NOTES // self._all > (self._written - 1) * NOTES // self._all:
-                self._note_written()
+            self._show(scored)
         self._ledger.trim()
         if self._judged and not self._kept and time.monotonic() - self._noted > NOTE_S:
-            self._note_written()
+            self._note_none_kept()
 
-    def _note_written(self) -> None:
-        """Note how many groups are on disk, and if so that nothing is kept of them: it may be seen long before the end."""
+    def _show(self, scored: ExperienceGroup) -> None:
+        """Show how many groups are on disk.
+
+        Raises:
+            RunFailed: Of many judgements not one was read: the others will not be either.
+        """
+        self._progress.activity("cold start: sampling judgements", done=self._written, total=self._all)
+        if is_hopeless(self._judged, self._judged - self._unparsed):
+            text, reason = self._tokenizer.decode(scored.completion_ids[0]), scored.failures[0]
+            raise RunFailed(of_completions(self._config, self._judged, Unread(text=text, reason=reason)))
+
+    def _note_none_kept(self) -> None:
+        """Note that nothing is kept: it may be seen long before the end."""
         self._noted = time.monotonic()
-        unparsed = self._unparsed / self._judged
-        none = "" if self._kept else f", none of {self._judged} judgements is kept ({unparsed:.0%} did not parse)"
-        self._progress.note(f"cold start: {self._written} of {self._all} groups sampled{none}")
+        none = f"none of {self._judged} judgements is kept ({self._unparsed / self._judged:.0%} did not parse)"
+        self._progress.note(f"cold start: {self._written} of {self._all} groups sampled, {none}")
 
     def _row(self, scored: ExperienceGroup) -> dict[str, Any]:
         group, texts = self._groups[scored.group], map(self._tokenizer.decode, scored.completion_ids)

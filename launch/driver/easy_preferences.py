@@ -6,7 +6,7 @@ The paper leaves out of RL what a small model gets right 3 of 3 (arXiv:2504.0249
 changes no more, so the prompts at each position of the data cursor are the same in a run that is resumed (I7).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ def easy_preferences(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     }
 
 
-def without_easy(config: Config, inputs: RunInputs, samples: Path) -> RunInputs:
+def without_easy(config: Config, inputs: RunInputs, samples: Path, *, note: Callable[[str], None]) -> RunInputs:
     """Returns the inputs with the training prompts that online RL shall issue; as they are, unless `data.skip_easy` is set.
 
     Args:
         config: The run's.
         inputs: Of the run.
         samples: The cold start's `sampled.jsonl`, whole.
+        note: Gets how many are left out, if any.
 
     Raises:
         RunFailed: No training preference is left.
@@ -51,5 +52,10 @@ def without_easy(config: Config, inputs: RunInputs, samples: Path) -> RunInputs:
         raise RunFailed(
             f"data.skip_easy: the cold start got all {len(inputs.train)} training preferences right, so none is left for online"
             " RL; give harder ones, or set data.skip_easy=false"
+        )
+    if easy:
+        note(
+            f"online RL leaves out {len(inputs.train) - len(left)} of {len(inputs.train)} training preferences, which the cold"
+            " start always got right (data.skip_easy)"
         )
     return replace(inputs, prompts=prompt_source(config, left, inputs.tokenizer))

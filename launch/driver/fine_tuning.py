@@ -123,6 +123,7 @@ def fine_tune(
     *,
     model: str,
     folder: Path,
+    beside: Mapping[str, str],
     judged: JudgedPrompts | None = None,
     on_report: Callable[[SFTReport], None],
     note: Callable[[str], None],
@@ -137,6 +138,7 @@ def fine_tune(
         config: The run's.
         model: Folder or hub name of the model to fine-tune.
         folder: Of the cold start.
+        beside: The files that lie beside the weights of its models (see `SFTLearner`).
         judged: What is judged at each measurement, with `cold_start.select=accuracy`.
         on_report: Gets the report of each optimiser step.
         note: Gets a sentence about each death.
@@ -155,7 +157,7 @@ def fine_tune(
         on_report(report)
 
     while True:
-        ranks = _ranks(cluster, config, model, folder)
+        ranks = _ranks(cluster, config, model, folder, beside)
         try:
             status = _run_to_end(cluster, config, ranks, judged, on_step)
             return _link_best_model(folder), status
@@ -165,18 +167,32 @@ def fine_tune(
             cluster.end(ranks)
 
 
-def _ranks(cluster: Cluster, config: Config, model: str, folder: Path) -> list[Any]:
-    world = config.learner.ranks
+def fitting_ranks(config: Config, held_gpus: int, checkpoints: Path) -> int:
+    """Returns how many ranks fine-tune: one on each GPU that the run holds, as nothing else runs by then. One that goes on has
+    as many as it began with: its checkpoint is divided among them.
+
+    Args:
+        config: The run's; at least `learner.ranks` are given.
+        held_gpus: GPUs that the run holds from its start; 0 on CPU, and where its parts share one.
+        checkpoints: Of the fine-tuning.
+    """
+    begun = checkpoint.newest(checkpoints)
+    return begun[1].ranks if begun is not None else max(config.learner.ranks, held_gpus)
+
+
+def _ranks(cluster: Cluster, config: Config, model: str, folder: Path, beside: Mapping[str, str]) -> list[Any]:
+    world = fitting_ranks(config, cluster.held_gpus, folder / "checkpoints")
     return [
         cluster.remote(
             SFTLearner,
-            gpu=True,
+            gpus=1,
             config=config,
             rank=rank,
             world=world,
             model_path=model,
             dataset=folder / "dataset.jsonl",
             checkpoints=folder / "checkpoints",
+            beside=beside,
         )
         for rank in range(world)
     ]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from buffer.ledger import Cursor, Ledger, Offer
 from buffer.messages import Prompt, encode
+from buffer.streams import Address, connect
 from configs.schema import Config
 from launch.setup.prompt_source import Draft, sampling_seed
 
@@ -52,6 +53,20 @@ def reopen(ledger: Ledger, config: Config, take: TakePrompts) -> int:
     prompts = [_prompt(config, draft, after, outstanding[after.group - 1]) for draft, after in drafts]
     ledger.reopen({prompt.group: encode(prompt, max_bytes=config.max_entry_bytes) for prompt in prompts})
     return len(prompts)
+
+
+def reopen_round(config: Config, address: Address, take: TakePrompts, *, note: Callable[[str], None]) -> None:
+    """Issue a round again, where that is due (`reopen`), and note it.
+
+    Args:
+        config: The run's.
+        address: Of its streams.
+        take: As in `issue`.
+        note: Gets a log line.
+    """
+    with connect(address, timeout_s=config.waits.server_s) as client:
+        if again := reopen(Ledger(client, address.run_id), config, take):
+            note(f"resumed in the middle of a round: its {again} prompts are sampled again")
 
 
 def _offer(config: Config, draft: Draft, after: Cursor, version: int) -> Offer:

@@ -22,16 +22,22 @@ from launch.cluster.failures import RunFailed
 from launch.cluster.rollout_pool import RolloutPool
 from launch.cluster.supervision import SupervisedGroup, poll
 from launch.cluster.training_actors import TrainingActors
+from launch.driver.best_checkpoint import BestCheckpoint
+from launch.driver.format_diagnosis import of_arrivals, of_nothing
 from launch.driver.issue import issue
 from launch.driver.outcome_watch import OutcomeWatch
+from launch.driver.resumed import resumed_text
 from launch.driver.rollout_window import RolloutWindow
 from launch.driver.run_state import RunState
+from launch.driver.stopping import save
 from launch.judging.heldout import RunningEvaluation
 from launch.judging.run_judgements import RunJudgements
 from launch.monitoring import diagnosis
+from launch.monitoring.alarms import Alarms
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
 from launch.setup.prompt_source import PromptSource
+from launch.setup.signals import StopRequest
 from learner.arrivals import ArrivalsReport
 from learner.grpo import GRPOReport
 from learner.meta_rm import MetaRMReport
@@ -50,6 +56,7 @@ class Training:
         tracker: Tracker,
         progress: ProgressDisplay,
         run_state: RunState,
+        best: BestCheckpoint,
     ) -> None:
         """Takes over a stage whose actors are ready.
 
@@ -61,13 +68,17 @@ class Training:
             tracker: Gets the metrics.
             progress: Gets log lines.
             run_state: Where the run stands, kept up to date; of a resumed run, where it stood.
+            best: Keeps the version that judges best.
         """
         self._config, self._actors, self._prompts, self._judgements = config, actors, prompts, judgements
         self._tracker, self._progress, self._run_state = tracker, progress, run_state
+        self._best = best
         self._ledger = Ledger(actors.redis, actors.address.run_id)
+        self._reached = run_state.totals.version  # in an earlier try; the learner may be behind it
         run_state.totals.version = self._ledger.version()
         self._restarts_before = dict(run_state.totals.restarts)
         self._window = RolloutWindow()
+        self._alarms = Alarms(config.grpo.max_staleness)
         self._outcome_watch = OutcomeWatch(actors.redis, actors.address.run_id)
         self._uninformative = ""  # why no step is taken, where the learner knows
         self._stepped_at = time.monotonic()
@@ -85,21 +96,50 @@ class Training:
     def run(self) -> None:
         """Train to the last step and to the end of an evaluation under way.
 
+        A signal ends it between two turns, with checkpoints of what was learnt; a second signal ends it at once.
+
         Raises:
-            RunFailed: An actor group died too often, or every group became a dead letter.
+            KeyboardInterrupt: A signal ended it.
+            RunFailed: An actor group died too often, every group became a dead letter, or no judgement is read.
             FinalError: A rollout actor failed for good under an evaluation.
             TimeoutError: No optimiser step came within `waits.progress_s`; it names the process that holds up the others.
         """
-        with self._actors.heartbeat.activity("drive the training"):
+        self._show_where_it_stands()
+        stop = StopRequest()
+        with self._actors.heartbeat.activity("drive the training"), stop.awaited():
             for group in (self._reward, *self._pool.workers):
                 group.work()
             if not self._trained:
                 for group in self._learners:
                     group.step()
-            while not self._trained or self._evaluation is not None:
+            while not stop.asked and (not self._trained or self._evaluation is not None):
                 self._turn()
+            if stop.asked:  # in the last turn, too
+                self._save_to_stop()
+                raise KeyboardInterrupt
         self._save_meta_rm()
         self._run_state.totals.outcomes = self._ledger.outcomes()
+
+    def _show_where_it_stands(self) -> None:
+        """Show the first steps, or say what of an earlier try is kept."""
+        begun = self._ledger.cursor().group > 0
+        if begun:
+            self._progress.note(resumed_text(self._ledger, reached=self._reached))
+        if not self._trained:
+            self._progress.activity(f"waiting for the {'next' if begun else 'first'} step")
+
+    def _save_to_stop(self) -> None:
+        """Write checkpoints of the learners that have learnt something, in `waits.progress_s` at most."""
+        totals, limit_s = self._run_state.totals, self._config.waits.progress_s
+        learners = self._learners if totals.version else [group for group in self._learners if group is not self._grpo]
+        if not (totals.version or totals.meta_completions):
+            return
+        self._progress.activity("writing checkpoints")
+        others, note = [self._reward, *self._pool.workers], self._progress.note
+        if save(learners, others, actors=self._actors, limit_s=limit_s, note=note):
+            meta_rm = f"the meta-RM, behind its step {len(totals.meta_completions)}; the policy has taken none"
+            note(f"saved: {f'the checkpoint of step {totals.version}' if totals.version else meta_rm}")
+        totals.outcomes = self._ledger.outcomes()
 
     @property
     def _trained(self) -> bool:
@@ -179,8 +219,15 @@ class Training:
         self._tracker.log({"learner/version": report.version, **report.metrics})
         text = self._outcome_watch.since_step(report.metrics)
         self._uninformative = f": {text}"
+        self._require_format(report)
         if self._outcome_watch.is_note_due():
             self._progress.note(f"no optimiser step for {time.monotonic() - self._stepped_at:.0f} s: {text}")
+
+    def _require_format(self, report: ArrivalsReport) -> None:
+        """RunFailed when no judgement was ever read, of many."""
+        if of_nothing(self._config, report):
+            unread = self._judgements.unread("before") or self._judgements.unread("cold_start")
+            raise RunFailed(of_arrivals(self._config, report, unread))
 
     def _on_grpo_report(self, report: GRPOReport | ArrivalsReport) -> None:
         if isinstance(report, ArrivalsReport):
@@ -189,6 +236,7 @@ class Training:
         totals, metrics = self._run_state.totals, report.metrics
         self._stepped_at, self._uninformative = time.monotonic(), ""
         self._outcome_watch.stepped()
+        self._best.look()
         totals.add_grpo(report)
         totals.outcomes = self._ledger.outcomes()
         totals.restarts = self._restarts()
@@ -208,6 +256,9 @@ class Training:
                 **{f"queue/{name}": count for name, count in queues.items()},
             }
         )
+        for alarm in self._alarms.check(metrics):
+            self._tracker.alert(alarm.title, alarm.text)
+            self._progress.note(f"{alarm.title}: {alarm.text}")
         self._progress.update(
             step=report.version,
             reward=metrics.get("reward/mean"),
@@ -254,3 +305,4 @@ class Training:
         self._tracker.log(result.metrics())
         self._tracker.samples(samples)
         self._progress.update(accuracy=result.accuracy)
+        self._best.evaluated(result.version, result.figure, result.rows)

@@ -6,9 +6,11 @@ from pathlib import Path
 from buffer import files
 from configs.load import dump
 from configs.schema import Config
+from launch.driver.lineage import log_inputs
 from launch.judging.heldout import Evaluation
 from launch.monitoring import jsonl_log
-from launch.monitoring.tracker import Tracker
+from launch.monitoring.plain_text import fitted
+from launch.monitoring.tracker import Job, Tracker
 from launch.setup import fingerprints
 from launch.setup.preflight import RunInputs, format_notes, format_skipped, format_used
 from launch.setup.resource_plan import describe
@@ -33,14 +35,17 @@ def announce(config: Config, inputs: RunInputs, *, resumed: bool, continued: boo
     if not resumed:
         files.write(inputs.folder / "config.yaml", dump(config))
     described = describe(inputs.plan)
-    data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped)}"
-    print(f"run        {inputs.folder}\n{described}{data}{format_notes(notes)}", flush=True)
+    data = f"{format_used(inputs.used)}{format_skipped(inputs.skipped, inputs.named)}"
+    print(fitted(f"run        {inputs.folder}\n{described}{data}{format_notes(notes)}"), flush=True)
 
 
-def new_tracker(config: Config, folder: Path, revisions: Mapping[str, str]) -> Tracker:
-    """Returns the run's tracker; config and revisions of model and data are recorded with its metrics."""
+def new_tracker(config: Config, folder: Path, revisions: Mapping[str, str], job: Job) -> Tracker:
+    """Returns the run's tracker; config, inputs and revisions are recorded with its metrics."""
     recorded = {**config.model_dump(), "revisions": dict(revisions)}
-    return Tracker(folder, folder.name, recorded, config.tracking.project, config.tracking.mode)
+    how = config.tracking
+    tracker = Tracker(folder, folder.name, recorded, how.project, how.mode, job=job, tensorboard=how.tensorboard)
+    log_inputs(tracker, folder)
+    return tracker
 
 
 def evaluations_of(folder: Path) -> dict[str, Evaluation]:

@@ -19,20 +19,14 @@ from learner.meta_rm import MetaRMReport
 class RunTotals:
     """The totals of the run so far, for the summary."""
 
+    preset: str = ""
+    """Name of the run's preset, for people; "" before it is known."""
     version: int = 0
     """Policy version of the last optimiser step."""
-    steps: int = 0
-    """Optimiser steps reported, those that a crash undid among them."""
     tokens: int = 0
-    """Tokens sampled."""
-    first_reward: float | None = None
-    """Mean reward of the first step that had one, -1..1."""
-    last_reward: float | None = None
-    """Mean reward of the last step that had one, -1..1."""
+    """Tokens sampled, those of groups that were sampled again among them."""
     staleness_max: int = 0
-    """Largest staleness of a trained group, in versions."""
-    staleness_sum: float = 0.0
-    """Sum over the steps of their mean staleness, in versions."""
+    """Largest staleness of a group that was trained, in versions; of steps that a crash undid, too: they kept the bound."""
     learner_idle_s: float = 0.0
     """Seconds that the learner waited for groups."""
     learner_s: float = 0.0
@@ -41,14 +35,8 @@ class RunTotals:
     """Seconds that rollout actors had nothing to decode, summed over the actors."""
     rollout_s: float = 0.0
     """Seconds of all their slices."""
-    meta_auc: list[float] = field(default_factory=list)
-    """ROC-AUC of each meta-RM batch of two classes, 0..1."""
-    meta_auc_within: list[float] = field(default_factory=list)
-    """ROC-AUC within preferences of each meta-RM batch in which one has right and wrong judgements, 0..1."""
-    meta_accuracy: list[float] = field(default_factory=list)
-    """Accuracy of each meta-RM batch, 0..1."""
-    meta_examples: int = 0
-    """Parsed completions that the meta-RM was trained on."""
+    meta_completions: list[int] = field(default_factory=list)
+    """Parsed completions that each step of the meta-RM was trained on, in order; 0 for one that was skipped."""
     lost_hand_offs: int = 0
     """Finished groups that another worker had handed on first."""
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -66,26 +54,23 @@ class RunTotals:
         self.lost_hand_offs += report.lost
 
     def add_meta_rm(self, report: MetaRMReport) -> None:
-        """Count a step of the meta-RM."""
-        self.meta_examples += report.completions
-        self.meta_accuracy.append(report.metrics["meta_rm/accuracy"])
-        if "meta_rm/auc" in report.metrics:  # a batch of one class has none
-            self.meta_auc.append(report.metrics["meta_rm/auc"])
-        if "meta_rm/auc_within" in report.metrics:
-            self.meta_auc_within.append(report.metrics["meta_rm/auc_within"])
+        """Count a step of the meta-RM. One that is taken again, behind its checkpoint, takes the place of those from it on."""
+        before = report.version - 1
+        del self.meta_completions[before:]
+        self.meta_completions += [0] * (before - len(self.meta_completions)) + [report.completions]
+
+    @property
+    def meta_examples(self) -> int:
+        """Parsed completions that the meta-RM was trained on."""
+        return sum(self.meta_completions)
 
     def add_grpo(self, report: GRPOReport) -> None:
         """Count a step of the policy."""
         metrics = report.metrics
         self.version = report.version
-        self.steps += 1
         self.staleness_max = max(self.staleness_max, int(metrics["staleness/max"]))
-        self.staleness_sum += metrics["staleness/mean"]
         self.learner_idle_s += metrics["time/wait_for_experience_s"]
         self.learner_s += metrics["time/step_s"]
-        if "reward/mean" in metrics:
-            self.last_reward = metrics["reward/mean"]
-            self.first_reward = self.last_reward if self.first_reward is None else self.first_reward
 
 
 class RunState:

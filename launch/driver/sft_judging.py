@@ -14,7 +14,9 @@ from pathlib import Path
 from actors.reward import apply_rule
 from buffer import json_lines
 from configs.schema import Config
+from grm.own_rules import load_rule
 from grm.preferences import Preference
+from grm.rewards import Rule, paper_rule
 from launch.setup.preflight import RunInputs
 from launch.setup.prompt_source import Draft
 from launch.setup.tokenizer import Tokenizer
@@ -36,6 +38,8 @@ class JudgedPrompts:
     """The policy's."""
     limit: int
     """Tokens of a judgement at most."""
+    rule: Rule = paper_rule
+    """What says whether a judgement is right."""
 
     def request(self) -> GreedyRequest:
         """Returns what the learner is asked. It ends where the engine does: the untrained model may end in another token than
@@ -52,7 +56,8 @@ class JudgedPrompts:
         right, ends = 0, self.request().ends
         for preference, draft, ids in zip(self.preferences, self.drafts, completions, strict=True):
             text, cut_short = self.tokenizer.decode(ids), not set(ids[-1:]) & set(ends)
-            right += apply_rule(preference, draft.views[0].permutation, text, cut_short=cut_short).reward > 0
+            verdict = apply_rule(preference, draft.views[0].permutation, text, cut_short=cut_short, rule=self.rule)
+            right += verdict.reward > 0
         return right / len(self.drafts)
 
 
@@ -83,6 +88,7 @@ def judged_prompts(config: Config, inputs: RunInputs, *, sampled: Path, dataset:
         preferences=[inputs.train[names[draft.preference]] for draft in drafts],
         tokenizer=inputs.tokenizer,
         limit=config.rollout.max_new_tokens,
+        rule=load_rule(config.grpo.reward),
     )
 
 

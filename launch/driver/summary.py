@@ -12,6 +12,7 @@ from grm.benchmarks import Figure, TableRow
 from grm.preferences import Preference
 from launch.driver.run_state import RunTotals
 from launch.judging.heldout import Evaluation
+from launch.monitoring.records import Record, values
 
 Finished = Literal["completed", "stopped", "failed"]
 WINDOW = 20  # last meta-RM batches whose figures are averaged
@@ -33,12 +34,23 @@ class RunResults:
     """Totals of online RL."""
 
 
-def summary(config: Config, results: RunResults, *, run_id: str, preset: str, finished: Finished) -> dict[str, Any]:
-    """Returns the whole of summary.json; None where there is no figure."""
+def summary(
+    config: Config, results: RunResults, records: Sequence[Record], *, run_id: str, finished: Finished
+) -> dict[str, Any]:
+    """Returns the whole of summary.json; None where there is no figure.
+
+    Args:
+        config: The run's.
+        results: What came of its stages.
+        records: Its metrics. What is said of steps is of those behind the last weights, however often they were taken.
+        run_id: Its id.
+        finished: How it ended.
+    """
     totals = results.training
+    staleness, rewards = values(records, "staleness/mean"), values(records, "reward/mean")
     return {
         "run_id": run_id,
-        "preset": preset,
+        "preset": totals.preset,
         "seed": config.run.seed,
         "finished": finished,
         "accuracy": _each(results.evaluations, "accuracy"),
@@ -50,21 +62,21 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
         "votes": {when: _scaling(row) for when, row in results.votes.items()},
         "cold_start": results.cold_start,
         "staleness": {
-            "max": totals.staleness_max if totals.steps else None,
-            "mean": totals.staleness_sum / totals.steps if totals.steps else None,
+            "max": totals.staleness_max if staleness else None,
+            "mean": fmean(staleness) if staleness else None,
             "bound": config.grpo.max_staleness,
         },
         "groups": totals.outcomes,
         "restarts": totals.restarts,
-        "reward": {"first": totals.first_reward, "last": totals.last_reward},
+        "reward": _ends(rewards),
         "idle": {
             "learner": totals.learner_idle_s / totals.learner_s if totals.learner_s else None,
             "rollout": totals.rollout_idle_s / totals.rollout_s if totals.rollout_s else None,
         },
         "meta_rm": {
-            "auc": fmean(totals.meta_auc[-WINDOW:]) if totals.meta_auc else None,
-            "auc_within": fmean(totals.meta_auc_within[-WINDOW:]) if totals.meta_auc_within else None,
-            "accuracy": fmean(totals.meta_accuracy[-WINDOW:]) if totals.meta_accuracy else None,
+            "auc": _last_mean(records, "meta_rm/auc"),
+            "auc_within": _last_mean(records, "meta_rm/auc_within"),
+            "accuracy": _last_mean(records, "meta_rm/accuracy"),
             "examples": totals.meta_examples,
         },
         "seconds": totals.seconds,
@@ -73,11 +85,27 @@ def summary(config: Config, results: RunResults, *, run_id: str, preset: str, fi
     }
 
 
-def accuracy_line(values: Mapping[str, Any]) -> str:
+def accuracy_line(summary: Mapping[str, Any]) -> str:
     """Returns the line of a summary that people look for first, with its end; "" where nothing was evaluated."""
-    known = [f"{when.replace('_', ' ')} {value:.1%}" for when, value in values["accuracy"].items() if value is not None]
-    chance = values["baselines"]["chance"]
+    known = [f"{when.replace('_', ' ')} {value:.1%}" for when, value in summary["accuracy"].items() if value is not None]
+    chance = summary["baselines"]["chance"]
     return f"accuracy   {', '.join(known)} (chance {chance:.1%})\n" if known else ""
+
+
+def _ends(rewards: Sequence[float]) -> dict[str, float | None]:
+    """Returns the mean reward of the first tenth of the steps and of the last: one step alone says little.
+
+    >>> _ends([-1.0, 0.0, 0.5, 1.0])
+    {'first': -1.0, 'last': 1.0}
+    """
+    tenth = max(1, len(rewards) // 10)
+    return {"first": fmean(rewards[:tenth]) if rewards else None, "last": fmean(rewards[-tenth:]) if rewards else None}
+
+
+def _last_mean(records: Sequence[Record], name: str) -> float | None:
+    """Returns the mean of a metric over its last steps."""
+    last = values(records, name)[-WINDOW:]
+    return fmean(last) if last else None
 
 
 def _each(evaluations: Mapping[str, Evaluation], name: str) -> dict[str, float | None]:

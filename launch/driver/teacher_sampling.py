@@ -24,12 +24,13 @@ from configs.load import ConfigError
 from configs.paths import output_path
 from configs.schema import Config
 from grm.judgement import without_thoughts
+from grm.own_rules import load_rule
 from grm.preferences import Preference
 from grm.rejection import Verdict, given_verdicts, hinted_verdicts
 from grm.teacher_files import TeacherJudgement
 from launch.cluster.failures import RunFailed
 from launch.driver.cold_start_sampling import Judged, Planned, missing, row, salt_of, verdicts_of, views_of
-from launch.judging.endpoint import Endpoint, EndpointError
+from launch.judging.endpoint import Endpoint, EndpointError, EndpointLimits
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.monitoring import jsonl_log
 from launch.setup.prompt_source import SEEDS, Draft, PromptSource
@@ -64,7 +65,8 @@ class Taught:
         """Returns a teacher's text as the policy would have written it, with the rule's reward."""
         ids = self.tokenizer.completion(text if self.config.prompts.thinking else _unthought(text), ended=ended)
         learnt = self.tokenizer.decode(ids)
-        verdict = apply_rule(preference, permutation, learnt, cut_short=not ended)
+        rule = load_rule(self.config.grpo.reward)
+        verdict = apply_rule(preference, permutation, learnt, cut_short=not ended, rule=rule)
         return view, ids, learnt, verdict.reward, verdict.failure
 
     def line(self, plain: Draft, judged: Sequence[Judged], verdicts: Sequence[Verdict], *, hinted: bool) -> dict[str, Any]:
@@ -81,11 +83,14 @@ def _unthought(text: str) -> str:
     return text if bare == text else bare.strip()
 
 
-def connect(config: Config) -> Endpoint:
-    """Returns the teacher's endpoint. ConfigError when its address or its key is of no use."""
+def connect(config: Config, note: Callable[[str], None] | None = None) -> Endpoint:
+    """Returns the teacher's endpoint; `note` gets what it does not take. ConfigError when address or key are of no use."""
     cold = config.cold_start
     try:
-        return Endpoint(cold.teacher, cold.teacher_model, concurrency=config.rollout.workers * config.rollout.max_groups)
+        limits = EndpointLimits(concurrency=config.rollout.workers * config.rollout.max_groups)
+        return Endpoint(
+            cold.teacher, cold.teacher_model, limits=limits, note=lambda change: note(change.text) if note else None
+        )
     except EndpointError as error:
         raise ConfigError(f"cold_start.teacher: {error}") from None
 
@@ -114,7 +119,7 @@ def ask(taught: Taught, planned: Sequence[Planned], path: Path) -> None:
     if not left:
         return
     places, done = taught.places(), len(planned) - len(left)
-    with closing(connect(taught.config)) as endpoint:
+    with closing(connect(taught.config, taught.note)) as endpoint:
         wave = WAVES * taught.config.rollout.workers * taught.config.rollout.max_groups
         for start in range(0, len(left), wave):
             groups = left[start : start + wave]
@@ -145,8 +150,9 @@ def _answers(
     found: list[list[Answer] | NotJudged] = []
     for requests in asked:
         views = [next(answered) for _ in requests]
-        error = next((view for view in views if isinstance(view, NotJudged)), None)
-        found.append(error or [answer for view in views if not isinstance(view, NotJudged) for answer in view])
+        answers = [answer for view in views for answer in ([view] if isinstance(view, NotJudged) else view)]
+        error = next((answer for answer in answers if isinstance(answer, NotJudged)), None)
+        found.append(error or [answer for answer in answers if isinstance(answer, Answer)])
     return found
 
 

@@ -52,12 +52,16 @@ def end(actor: LocalActor, inner: Any) -> None:
 
 @dataclass
 class Notes(ProgressDisplay):
-    """A progress display that only remembers; `stop_at` notes it is interrupted."""
+    """A progress display that only remembers; when so much of an activity is done as `stop_at` says, it is interrupted."""
 
-    stop_at: int = 0
+    stop_at: int = -1
     notes: list[str] = field(default_factory=list)
+    shown: list[tuple[str, int, int]] = field(default_factory=list)
 
     def note(self, message: str) -> None:
         self.notes.append(message)
-        if len(self.notes) == self.stop_at:
+
+    def activity(self, text: str, *, done: int = 0, total: int = 0) -> None:
+        self.shown.append((text, done, total))
+        if done == self.stop_at:
             raise KeyboardInterrupt

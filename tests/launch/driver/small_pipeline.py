@@ -11,6 +11,7 @@ from configs.load import dump, load
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.driver.pipeline import Pipeline
+from launch.monitoring.console import ProgressDisplay
 
 
 class FakeCluster:
@@ -20,7 +21,7 @@ class FakeCluster:
         self._url, self.entered, self.closed = url, False, False
         self.refuses: Exception | None = None
 
-    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, gpus: int, continued: bool) -> Self:
+    def __call__(self, config: Config, *, run_id: str, folder: Path, model: str, continued: bool, **gpus: Any) -> Self:
         self._run_id = run_id
         return self
 
@@ -35,6 +36,9 @@ class FakeCluster:
 
     def close(self) -> None:
         self.closed = True
+
+    def drawn_gpus(self) -> list[str]:
+        return ["a: policy 8", "b: policy 3, engine 1"]
 
     def address(self) -> Address:
         return Address(self._url, self._run_id)
@@ -53,7 +57,7 @@ def pipeline_of(tmp_path: Path, *more: str, resume: bool = False) -> Pipeline:
     if resume:
         (tmp_path / tmp_path.name / "cold_start").mkdir(parents=True, exist_ok=True)
         (tmp_path / tmp_path.name / "config.yaml").write_text(dump(config))
-    return Pipeline(config, preset="tiny", resume=resume)
+    return Pipeline(config, preset="tiny", progress=ProgressDisplay(config.grpo.steps, 1), resume=resume)
 
 
 def ended(run: Pipeline, error: BaseException | None) -> int:

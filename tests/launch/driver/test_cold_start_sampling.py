@@ -19,6 +19,7 @@ from configs.schema import Config
 from grm.preferences import Preference
 from launch.cluster import calls
 from launch.cluster.failures import RunFailed
+from launch.driver import cold_start_sampling, format_diagnosis
 from launch.driver.cold_start_sampling import Planned, Sampling, verdict_counts
 from launch.monitoring import jsonl_log
 from launch.setup.model_files import TINY
@@ -124,8 +125,8 @@ def test_every_planned_group_becomes_a_line_with_the_right_verdicts(stage: Stage
     assert verdict_counts(rows.values()) == counts
     assert sum(request.samples for request in actors.asked) == 48
     assert {group.seed for group in groups} <= {request.seed for request in actors.asked}
-    assert len(progress.notes) == 10
-    assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
+    assert progress.shown == [("cold start: sampling judgements", done, 24) for done in range(25)]
+    assert progress.notes == []
 
 
 def test_a_line_holds_the_plain_prompt_whatever_was_asked(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_what_was_sampled_is_not_sampled_again(
         assert len(by_key(path)) == 1
     else:
         with pytest.raises(KeyboardInterrupt):
-            sampling(stage(groups), groups, tokenizer, path, progress=Notes(stop_at=4)).run()
+            sampling(stage(groups), groups, tokenizer, path, progress=Notes(stop_at=10)).run()
         assert len(by_key(path)) == 10
     if killed == "inside a line":
         path.write_text(path.read_text()[:-20])
@@ -179,7 +180,7 @@ def test_what_was_sampled_is_not_sampled_again(
     assert asked == {view.token_ids for group in rest for view in group.asked.views}
     assert len(asked) == len(actors.asked)
     assert by_key(path) == by_key(whole)
-    assert progress.notes[-1] == "cold start: 24 of 24 groups sampled"
+    assert progress.shown[-1][1:] == (24, 24)
     again = stage(groups)
     sampling(again, groups, tokenizer, path).run()
     assert again.asked == [], "nothing is left to sample"
@@ -213,15 +214,31 @@ def test_that_no_judgement_is_kept_is_said_on_the_way(
     groups, progress = planned(tokenizer), Notes()
     actors = stage(groups)
     actors.engines[0]._text = lambda request, sample: "nothing that could be parsed"
+    monkeypatch.setattr(cold_start_sampling, "NOTE_S", -1.0)
     sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", progress=progress).run()
     assert progress.notes[-1] == "cold start: 24 of 24 groups sampled, none of 48 judgements is kept (100% did not parse)"
+
+
+def test_a_policy_that_keeps_no_format_ends_it_with_a_completion_and_the_remedies(
+    stage: Stage, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, path = planned(tokenizer), tmp_path / "sampled.jsonl"
+    actors = stage(groups)
+    actors.engines[0]._text = lambda request, sample: "I like the second one."
+    monkeypatch.setattr(format_diagnosis, "HOPELESS", 20)
+    with pytest.raises(RunFailed) as caught:
+        sampling(actors, groups, tokenizer, path).run()
+    text = str(caught.value)
+    assert re.match(r"none of 2\d judgements was read, so nothing can be learnt\none of them \(\w+\):\n  \| ", text)
+    assert "  - prompts.style=example: the prompt shows a judgement" in text
+    assert 0 < len(by_key(path)) < 24, "long before the end"
 
 
 def test_a_wait_without_a_result_names_the_processes(stage: Stage, tokenizer: Tokenizer, tmp_path: Path) -> None:
     groups, config = planned(tokenizer), settings("waits.progress_s=1.0", "rollout.max_groups=2")
     actors = stage(groups, config=config, workers=2)
     for engine in actors.engines:
-        engine.automatic = False
+        engine.automatic, engine.places = False, 2
     with pytest.raises(TimeoutError) as caught:
         sampling(actors, groups, tokenizer, tmp_path / "sampled.jsonl", config=config).run()
     progress = str(caught.value)

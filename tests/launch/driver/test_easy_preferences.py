@@ -54,34 +54,38 @@ def sampled(folder: Path, inputs: RunInputs, easy: int) -> Path:
 
 
 def test_an_epoch_of_online_rl_is_the_others_once_each(config: Config, inputs: RunInputs, tmp_path: Path) -> None:
-    easy = 5
-    left = without_easy(config, inputs, sampled(tmp_path, inputs, easy))
+    easy, notes = 5, list[str]()
+    left = without_easy(config, inputs, sampled(tmp_path, inputs, easy), note=notes.append)
     taken = left.prompts.take(Cursor(), COUNT - easy)
     assert {draft.preference for draft, _ in taken} == {preference.question.id for preference in inputs.train[easy:]}
     assert taken[-1][1] == Cursor(group=COUNT - easy, epoch=1, index=0)
     assert left.train == inputs.train, "labels are found as before"
+    said = "online RL leaves out 5 of 12 training preferences, which the cold start always got right (data.skip_easy)"
+    assert notes == [said]
 
 
 def test_a_resumed_run_goes_on_with_the_very_prompt_that_would_have_come_next(
     config: Config, inputs: RunInputs, tmp_path: Path
 ) -> None:
     path = sampled(tmp_path, inputs, 5)
-    whole = without_easy(config, inputs, path).prompts.take(Cursor(), 20)
+    whole = without_easy(config, inputs, path, note=lambda text: None).prompts.take(Cursor(), 20)
     for stopped in (1, 6, 7, 13):
-        again = without_easy(config, inputs, path).prompts.take(whole[stopped - 1][1], 20 - stopped)
+        again = without_easy(config, inputs, path, note=lambda text: None).prompts.take(whole[stopped - 1][1], 20 - stopped)
         assert again == whole[stopped:]
 
 
 def test_by_default_nothing_is_left_out(config: Config, inputs: RunInputs, tmp_path: Path) -> None:
-    data = config.data.model_copy(update={"skip_easy": False})
-    assert without_easy(config.model_copy(update={"data": data}), inputs, tmp_path / "none.jsonl") is inputs
+    notes: list[str] = []
+    every = config.model_copy(update={"data": config.data.model_copy(update={"skip_easy": False})})
+    assert without_easy(every, inputs, tmp_path / "none.jsonl", note=notes.append) is inputs
+    assert notes == []
 
 
 def test_if_nothing_is_left_the_run_ends_with_the_remedy(config: Config, inputs: RunInputs, tmp_path: Path) -> None:
     with pytest.raises(
         RunFailed, match=r"data\.skip_easy: the cold start got all 12 training preferences right, .* harder ones"
     ):
-        without_easy(config, inputs, sampled(tmp_path, inputs, COUNT))
+        without_easy(config, inputs, sampled(tmp_path, inputs, COUNT), note=lambda text: None)
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,23 @@ import os
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from configs.load import load
+from configs.schema import Config
 from grm.instructions import Instruction
 from grm.rejection import Verdict
 from grm.tiny_world import preferences
 from launch.cluster.failures import RunFailed
+from launch.cluster.ray_cluster import Cluster
 from launch.driver.cold_start_sampling import Planned, plan
-from launch.driver.fine_tuning import _link_best_model, require_examples, write_dataset
+from launch.driver.fine_tuning import _link_best_model, _ranks, require_examples, write_dataset
 from launch.monitoring import jsonl_log
+from launch.setup.gpu_blocks import Part, held_parts
 from launch.setup.model_files import TINY
 from launch.setup.prompt_source import prompt_source
 from launch.setup.tokenizer import Tokenizer
@@ -246,3 +249,34 @@ def test_the_model_is_the_newest_checkpoints_and_moves_with_its_folder(tmp_path:
 def test_no_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"left no checkpoint in .*checkpoints"):
         _link_best_model(tmp_path)
+
+
+def begun_by(config: Config, folder: Path, *, held: Sequence[Part] = ()) -> list[tuple[int, int]]:
+    """Rank and world of each rank that a run's cluster is asked to make."""
+    cluster = Cluster(config, run_id="r", folder=folder, model="", gpus=8, held=held)
+    made: list[tuple[int, int]] = []
+    cluster.remote = lambda cls, **arguments: made.append((arguments["rank"], arguments["world"]))  # type: ignore[method-assign]
+    _ranks(cluster, config, "m", folder, {})
+    return made
+
+
+def test_it_takes_every_gpu_that_the_run_holds(tmp_path: Path) -> None:
+    """4 ranks of the policy, 3 of the meta-RM and an engine: none of them runs meanwhile. Alone, a cold start holds four."""
+    config = load("qwen3-8b")
+    assert begun_by(config, tmp_path, held=held_parts(config, "all")) == [(rank, 8) for rank in range(8)]
+    assert begun_by(config, tmp_path, held=held_parts(config, "cold_start")) == [(rank, 4) for rank in range(4)]
+    cut = load("qwen3-8b", ["learner.ranks=2", "rollout.tensor_parallel=4", "meta_rm.enabled=false"])
+    assert len(begun_by(cut, tmp_path, held=held_parts(cut, "cold_start"))) == 4, "those of the engine"
+    for others in (load("tiny", ["learner.ranks=2"]), load("tiny", ["learner.ranks=2", "meta_rm.ranks=3"])):
+        assert len(begun_by(others, tmp_path, held=held_parts(others, "all"))) == 2
+    shared = load("qwen3-0.6b-1gpu")
+    assert begun_by(shared, tmp_path, held=held_parts(shared, "all")) == [(0, 1)]
+
+
+def test_one_that_goes_on_has_the_ranks_that_it_began_with(tmp_path: Path) -> None:
+    """Its checkpoint is divided among them, and the run may hold more or fewer GPUs by now."""
+    config = load("qwen3-8b")
+    record = checkpoint.Record(version=5, entries=(), ranks=6, zero_stage=3)
+    checkpoint.begin(tmp_path / "checkpoints", 5)
+    checkpoint.commit(tmp_path / "checkpoints", record, keep=1, seals={})
+    assert begun_by(config, tmp_path, held=held_parts(config, "all")) == [(rank, 6) for rank in range(6)]

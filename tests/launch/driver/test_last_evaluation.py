@@ -23,6 +23,7 @@ from launch.monitoring.console import ProgressDisplay
 from launch.setup.model_files import TINY
 from launch.setup.tokenizer import Tokenizer
 from tests.chaos.actors import FakeActors, fake_actors, training
+from tests.chaos.components import VIEWS
 from tests.chaos.workers import SlowJudge
 from tests.launch.whole_run import ROOT
 
@@ -52,7 +53,7 @@ class Actors(FakeActors):
     """Their engine judges slowly."""
 
     def _engine(self, number: int) -> Any:
-        return partial(SlowJudge, 0.05, JUDGE_S)
+        return partial(SlowJudge, 0.05, JUDGE_S, places=self._config.rollout.max_groups * VIEWS)
 
 
 class StopsTheWorker(ProgressDisplay):
@@ -83,7 +84,7 @@ def run(folder: Path) -> None:
         training(CONFIG, progress.actors, folder, progress, judgements).run()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_worker_that_stops_under_the_last_evaluation_is_replaced(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
     script = f"from pathlib import Path; from tests.launch.driver.test_last_evaluation import run; run(Path({str(tmp_path)!r}))"

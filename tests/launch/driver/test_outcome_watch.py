@@ -11,8 +11,10 @@ from buffer.streams import PROMPTS, Address
 from configs.load import load
 from launch.cluster.failures import RunFailed
 from launch.driver import online_rl, outcome_watch
+from launch.driver.format_diagnosis import HOPELESS
 from launch.driver.online_rl import Training
 from launch.driver.outcome_watch import CREDITS, FIRST_NOTE_S, LEAST, OutcomeWatch, why_uninformative
+from launch.judging.run_judgements import Unread
 from learner.arrivals import ArrivalsReport
 from tests.buffer.run_by_hand import Run
 
@@ -143,3 +145,18 @@ def test_a_run_whose_groups_are_all_filtered_says_so_within_a_minute_and_at_its_
     with pytest.raises(TimeoutError, match=rf"waited 100 s for optimiser step 5 \(waits.progress_s\): {said}\nrun "):
         waiting.loop._check_progress()
     streams.remove(run.client, run.run_id)
+
+
+def test_a_run_none_of_whose_judgements_is_ever_read_ends_with_a_completion_to_read(run: Run, clock: Clock) -> None:
+    waiting = Waiting(run, clock)
+    loop: Any = waiting.loop
+    unread = Unread(text="I like the second one.", reason="no_scores")
+    loop._judgements = SimpleNamespace(unread=lambda when: unread if when == "before" else None)
+    samples = loop._config.rollout.samples
+    metrics = {"reward/mean": -1.0, "reward/solved_none": 1.0, "parse/failure_rate": 1.0}
+    few, many = HOPELESS // samples - 1, HOPELESS // samples
+    loop._on_grpo_report(ArrivalsReport(version=0, groups=few, metrics=metrics))
+    loop._on_grpo_report(ArrivalsReport(version=1, groups=many, metrics=metrics))  # it has learnt once
+    loop._on_grpo_report(ArrivalsReport(version=0, groups=many, metrics=metrics | {"parse/failure_rate": 0.99}))
+    with pytest.raises(RunFailed, match=f"none of {many * samples} judgements was read, .*\\n.*\\n  [|] I like the second one"):
+        loop._on_grpo_report(ArrivalsReport(version=0, groups=many, metrics=metrics))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from configs.load import ConfigError
 from grm import tiny_world
 from launch.cluster.failures import RunFailed
-from launch.driver import pipeline
+from launch.driver import pipeline, run_end
+from launch.judging.heldout import Evaluation
+from launch.page.run_page import write_report
 from launch.setup.run_folder import lock_run_folder
 from learner import checkpoint
 from tests.launch.driver.small_pipeline import Begin, FakeCluster, ended, summary
@@ -39,7 +42,7 @@ def test_a_signal_while_it_begins_leaves_no_cluster_open_and_no_lock(
         raise KeyboardInterrupt
 
     run = begin()
-    monkeypatch.setattr(pipeline, "ProgressDisplay", interrupted)  # the last thing that is begun, but one
+    monkeypatch.setattr(pipeline, "ColdStart", interrupted)  # the last thing that is begun
     with pytest.raises(KeyboardInterrupt):
         run.__enter__()
     assert cluster.entered
@@ -50,8 +53,55 @@ def test_a_signal_while_it_begins_leaves_no_cluster_open_and_no_lock(
 def test_a_signal_stops_it(cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
     run = begin()
     assert ended(run, KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "stopped\n"
+    output = capsys.readouterr()
+    assert output.err == "stopped\n"
+    assert output.out.splitlines()[-1] == f"go on      python launch/run.py --resume {run.folder}   (step 0 of 80)"
     assert summary(run)["finished"] == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_end_is_written_leaves_summary_and_report(
+    number: signal.Signals,
+    cluster: FakeCluster,
+    begin: Begin,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, write = begin(), write_report
+
+    def interrupted(folder: Path) -> Path:
+        os.kill(os.getpid(), number)
+        return write(folder)
+
+    monkeypatch.setattr(run_end, "write_report", interrupted)
+    assert ended(run, None) == 0
+    assert summary(run)["finished"] == "completed"
+    assert (run.folder / "report.html").is_file()
+    output = capsys.readouterr().out
+    assert "the run ends: its summary and report are being written\n" in output
+    assert "go on" not in output
+
+
+def test_a_resumed_run_keeps_the_name_of_its_preset(cluster: FakeCluster, begin: Begin) -> None:
+    run = begin()
+    assert ended(run, KeyboardInterrupt()) == 130
+    state = run.folder / "run_state.json"
+    assert json.loads(state.read_text())["preset"] == "tiny"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"preset": "smollm2-135m"}))
+    again = begin(resume=True)
+    assert ended(again, None) == 0
+    assert summary(again)["preset"] == "smollm2-135m", "whatever the command line that resumes it tells"
+
+
+def test_it_says_what_it_does_from_its_beginning(
+    cluster: FakeCluster, begin: Begin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(begin(), None) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "checking model, data and machine"
+    assert lines[1].startswith("run        ")
+    said = [line for line in lines if " " in line and not line.startswith(("run ", " "))]
+    assert {"starting Redis and Ray", "ending the processes", "writing summary and report"} <= set(said)
 
 
 def test_an_error_of_the_program_stays_one(cluster: FakeCluster, begin: Begin) -> None:
@@ -84,7 +134,7 @@ def test_a_meta_rm_that_took_no_step_guides_no_votes(
     with run:
         checkpoint.begin(folder, version)
         checkpoint.commit(folder, checkpoint.Record(version=version, entries=(), ranks=1, zero_stage=1), keep=1)
-        run._results.training.meta_examples = examples
+        run._results.training.meta_completions = [examples]
         monkeypatch.setattr(run._judgements, "count", lambda _, model: asked.append(model) or {})
         run.count_votes()
     assert [model is not None for model in asked] == [guides]
@@ -114,10 +164,18 @@ def test_judgements_of_a_teacher_need_no_engine_and_no_stream(
     monkeypatch.setattr(pipeline, "SamplingActors", None)
     monkeypatch.setattr(pipeline, "StageActors", None)
     with run:
-        run._results.evaluations["before"] = None  # type: ignore[assignment]  # the base was judged in an earlier try
-        monkeypatch.setattr(run._cold_start, "fine_tune", lambda cluster, counts, log: counts)
+        # the base was judged in an earlier try
+        before = Evaluation(when="before", version=0, newest_version=0, rows=4, accuracy=0.5, auc=None, parse_rate=1.0)
+        run._results.evaluations["before"] = before
+        written: list[str] = []
+
+        def tuned(cluster: object, counts: dict[str, Any], log: object, beside: dict[str, str]) -> dict[str, Any]:
+            written.append(beside["README.md"])
+            return counts
+
+        monkeypatch.setattr(run._cold_start, "fine_tune", tuned)
         run.cold_start()
-        run._results.evaluations.clear()
+        assert "| base, greedy | 50.0% |  | 4 |" in written[0], "its model's card has what is known by now"
     examples = run._results.cold_start["examples"]
     right = sum(p.label == 0 for p in ids)
     assert 0 < right < len(ids)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs.load import ConfigError
-from launch.driver.run_state import RunState
+from launch.driver.run_state import RunState, RunTotals
+from learner.meta_rm import MetaRMReport
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
@@ -49,3 +50,16 @@ def test_a_file_that_is_not_as_it_was_written_is_named(tmp_path: Path, text: str
     (tmp_path / "run_state.json").write_text(text)
     with pytest.raises(ConfigError, match=r"run_state\.json is not as the run wrote it; restore it, or start another run"):
         RunState(tmp_path / "run_state.json")
+
+
+def meta_step(version: int, completions: int) -> MetaRMReport:
+    return MetaRMReport(version=version, groups=(), completions=completions, metrics={})
+
+
+def test_a_step_of_the_meta_rm_that_is_taken_again_counts_once() -> None:
+    totals = RunTotals()
+    for version, completions in ((1, 16), (2, 17), (4, 18)):  # the third was skipped
+        totals.add_meta_rm(meta_step(version, completions))
+    assert totals.meta_examples == 16 + 17 + 18
+    totals.add_meta_rm(meta_step(2, 20))  # back at the checkpoint of step 1
+    assert totals.meta_completions == [16, 20]

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--endpoint", default="", help="an OpenAI-compatible server of the judge, as for launch/evaluate.py")
     parser.add_argument("--meta-rm", default="", help="the meta-RM (default: the released one)")
     parser.add_argument("--data", nargs="+", default=[], help="benchmarks, as bench:NAME or bench:NAME@FOLDER")
+    parser.add_argument("--early-stop", action="store_true", help="ask for no vote that cannot change the best response")
     parser.add_argument("--config", default=CONFIG, help="preset or file of the evaluation")
     parser.add_argument("--out", default="", help="folder of the results (default: evaluations/ROW)")
     parser.add_argument("--tokens-per-s", type=float, default=TOKENS_PER_S, help="for the cost: decoded tokens per second")
@@ -67,6 +68,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         endpoint=arguments.endpoint,
         meta_rm=arguments.meta_rm,
+        early_stop=arguments.early_stop,
         benchmarks=[source for source in arguments.data if not is_override(source)],
         config=arguments.config,
         out=output_path(arguments.compare or arguments.out or f"evaluations/{arguments.row}"),

@@ -6,17 +6,17 @@ requests ─▶ PendingRequests ─ a shard for each worker ─▶ rollout actor
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.generator import CompletionWithChoices, Request
-from buffer.messages import Completion
+from actors.generator import Request
 from configs.schema import Config
 from launch.cluster import calls
 from launch.cluster.actor_group import State
 from launch.cluster.failures import ActorLost, FinalError, RunFailed
 from launch.cluster.stage_actors import StageActors
+from launch.judging.engine_requests import answer_of, encoded, engine_request
 from launch.judging.protocol import Answer, JudgeRequest, NotJudged
 from launch.setup.tokenizer import Tokenizer
 
@@ -30,6 +30,8 @@ class _Shard:
     actor: Any
     places: list[int]
     pending: list[Any] = field(default_factory=list)
+    answered: int = 0
+    """How many of them the worker has answered by now, and keeps until all are."""
 
 
 class PendingRequests:
@@ -52,17 +54,22 @@ class PendingRequests:
         self._answers: Answers = []
         self._engine_requests: dict[int, Request] = {}
         for place, request in enumerate(requests):
-            token_ids = tokenizer.encode(request.message)
-            error = f"a prompt of {len(token_ids)} tokens, the limit is {limit}: raise model.context"
-            self._answers.append(NotJudged(error))
-            if len(token_ids) <= limit:
-                self._engine_requests[place] = _engine_request(request, token_ids)
+            token_ids = encoded(tokenizer, request, limit)
+            self._answers.append(token_ids if isinstance(token_ids, NotJudged) else NotJudged("not answered yet"))
+            if not isinstance(token_ids, NotJudged):
+                self._engine_requests[place] = engine_request(request, token_ids)
         self._left = list(self._engine_requests)  # places that no worker has
         self._shards: list[_Shard] = []
         self.lost: list[Any] = []
         """Actors that died under it; their groups may not have noticed yet."""
         self._deaths: Counter[int] = Counter()  # by place: workers that died with it
         self._last_answer_at = time.monotonic()
+
+    @property
+    def answered(self) -> int:
+        """Requests that have an answer by now, those among them that a worker still keeps."""
+        waiting = len(self._left) + sum(len(shard.places) - shard.answered for shard in self._shards)
+        return len(self._answers) - waiting
 
     @property
     def pending(self) -> list[Any]:
@@ -122,13 +129,14 @@ class PendingRequests:
             return
         except FinalError as error:
             raise error.of("a rollout actor") from error
-        if completions is None:
+        if isinstance(completions, int):
+            shard.answered = completions
             shard.pending = [shard.actor.judged.remote(seconds)]
             return
         self._shards.remove(shard)
         self._last_answer_at = time.monotonic()
         for place, samples in zip(shard.places, completions, strict=True):
-            self._answers[place] = tuple(map(_answer, samples))
+            self._answers[place] = tuple(map(answer_of, samples))
 
     def _take_back(self, shard: _Shard) -> None:
         self._shards.remove(shard)
@@ -150,9 +158,22 @@ class PendingRequests:
 class EngineJudge:
     """A `Judge`: the rollout actors of a stage, under one policy version, at least `version`."""
 
-    def __init__(self, config: Config, *, actors: StageActors, tokenizer: Tokenizer, version: int) -> None:
-        """As `PendingRequests`."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        actors: StageActors,
+        tokenizer: Tokenizer,
+        version: int,
+        answered: Callable[[int, int], None] = lambda answers, asked: None,
+    ) -> None:
+        """As `PendingRequests`.
+
+        Args:
+            answered: Gets how many of the requests that `judge` waits for are answered, and how many there are.
+        """
         self._config, self._actors, self._tokenizer, self._version = config, actors, tokenizer, version
+        self._answered = answered
 
     def escape_special_tokens(self, text: str) -> str:
         """Returns the text without special tokens of the policy's tokenizer."""
@@ -174,25 +195,5 @@ class EngineJudge:
         while (answers := asked.advance(calls.SLICE_S)) is None:
             self._actors.replace_lost_rollouts(asked.lost)
             self._actors.wait([*asked.pending, *self._actors.starting_rollouts])
+            self._answered(asked.answered, len(requests))
         return answers
-
-
-def _engine_request(request: JudgeRequest, token_ids: tuple[int, ...]) -> Request:
-    return Request(
-        token_ids=token_ids,
-        samples=request.samples,
-        temperature=request.temperature,
-        max_new_tokens=request.max_new_tokens,
-        seed=request.seed,
-        alternatives=request.alternatives,
-    )
-
-
-def _answer(completion: Completion) -> Answer:
-    return Answer(
-        text=completion.text,
-        tokens=len(completion.token_ids),
-        finish=completion.finish,
-        version=max(completion.versions),
-        choices=completion.choices if isinstance(completion, CompletionWithChoices) else (),
-    )

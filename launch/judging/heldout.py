@@ -7,20 +7,17 @@ responses have a ROC-AUC in its place.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
-from grm import lenient
-from grm.benchmarks import MIDDLE, TableRow, table
-from grm.judgement import Judgement
+from grm.benchmarks import TableRow, table
 from grm.preferences import Preference
-from grm.rewards import CORRECT, WRONG, rule_reward
 from launch.cluster.failures import RunFailed
 from launch.judging.engine_judge import PendingRequests
+from launch.judging.samples import When, sample_judgements
+from launch.judging.vote_items import items
 from launch.judging.vote_plan import Asked, VotePlan
-from launch.judging.votes import Row, items, judgements, rows_of
+from launch.judging.votes import Row, judgements, rows_of
 from launch.monitoring.tracker import SampleJudgement
-
-When = Literal["before", "cold_start", "during", "after"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +50,11 @@ class Evaluation:
         """Returns what `row` wrote. Older runs wrote fields that no longer exist; they are passed over. Newer fields have a
         default."""
         return cls(**{field.name: row[field.name] for field in fields(cls) if field.name in row})
+
+    @property
+    def figure(self) -> float | None:
+        """What policies are compared by: the accuracy, or where there are single responses alone the ROC-AUC."""
+        return self.auc if self.accuracy is None else self.accuracy
 
     def metrics(self) -> dict[str, float]:
         """Returns the figures by the names of `METRICS`."""
@@ -113,44 +115,6 @@ def evaluation(preferences: Sequence[Preference], rows: Sequence[Row], *, when: 
 
 def _value(row: TableRow, name: str) -> float | None:
     return row.figures[name].value if name in row.figures else None
-
-
-def sample_judgements(
-    preferences: Sequence[Preference], rows: Sequence[Row], *, when: When, version: int, count: int
-) -> list[SampleJudgement]:
-    """Returns the greedy judgements of the first `count` preferences, each in its first order, as samples to show: the same
-    ones at every evaluation."""
-    pairs = list(zip(preferences, rows, strict=True))[:count]
-    return [_sample(p, sample, when, version) for p, row in pairs for sample in judgements(row, "greedy")[:1]]
-
-
-def _sample(preference: Preference, sample: Mapping[str, Any], when: When, version: int) -> SampleJudgement:
-    """Returns it in shown order, as the policy's own words number the responses."""
-    order, scores, question = sample["permutation"], sample["scores"], preference.question
-    read = None if sample["failure"] else lenient.read(sample["text"], len(order), clip=True)[0]
-    return SampleJudgement(
-        when=when,
-        version=version,
-        preference=question.id,
-        query=question.query,
-        responses=tuple(question.responses[own] for own in order),
-        label=list(order).index(preference.label) if len(order) > 1 else preference.label,
-        principles=read.principles if isinstance(read, Judgement) else "",
-        critique=read.critique if isinstance(read, Judgement) else "",
-        scores=tuple(scores[own] for own in order) if scores else (),
-        reward=_reward(scores, preference.label),
-        failure=sample["failure"],
-        completion=sample["text"] if sample["failure"] else "",
-    )
-
-
-def _reward(scores: Sequence[float] | None, label: int) -> float:
-    """Returns the rule's reward; a single response counts as judged right above the middle of the scale."""
-    if scores is None:
-        return WRONG
-    if len(scores) == 1:
-        return CORRECT if (scores[0] > MIDDLE) == (label == 1) else WRONG
-    return rule_reward(scores, label, len(scores))
 
 
 class RunningEvaluation:

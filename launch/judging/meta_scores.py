@@ -11,15 +11,16 @@ another mismatch with training.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from configs.schema import Config
-from grm.preferences import Preference, Question
+from grm.preferences import Preference
 from launch.cluster import calls
 from launch.cluster.failures import RunFailed
 from launch.cluster.ray_cluster import Cluster
+from launch.judging.meta_prompts import in_sample_order, meta_prompts
 from launch.judging.vote_plan import VotePlan
 from launch.judging.votes import Row, mark
 from launch.monitoring import jsonl_log
@@ -27,6 +28,8 @@ from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
 from learner.batching import PromptGroup
 from learner.meta_scorer import MetaScorer
+
+Shard = TypeVar("Shard")
 
 COMPLETIONS = 256  # of one call, about: a minute's work for a 27B model
 
@@ -62,7 +65,7 @@ def start_scorers(cluster: Cluster, config: Config, model: str) -> tuple[list[An
     Returns:
         The actors, on CPU one, and the tokenizer of their texts.
     """
-    scorers = [cluster.remote(MetaScorer, gpu=True, config=config, model_path=model) for _ in range(max(1, cluster.gpus))]
+    scorers = [cluster.remote(MetaScorer, gpus=1, config=config, model_path=model) for _ in range(max(1, cluster.gpus))]
     tokenizer = Tokenizer(model, thinking=config.prompts.thinking)
     cluster.await_all({scorer.ready.remote(): f"meta-RM scorer {number}" for number, scorer in enumerate(scorers)})
     return scorers, tokenizer
@@ -95,24 +98,57 @@ def meta_scores(
     Raises:
         TimeoutError: No scorer answered within `timeout_s`.
     """
-    marks = {row["id"]: mark([row["question"], row["samples"]]) for row in rows if "samples" in row}
-    known = {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of") == marks.get(row["id"])}
+    marks, known = _marks(rows), stored_scores(rows, path)
     missing = [(p, row) for p, row in zip(preferences, rows, strict=True) if "samples" in row and p.question.id not in known]
-    shards, free = deque(_shards(missing)), deque(scorers)
-    running: dict[Any, tuple[Any, _Shard]] = {}  # the scorer and its preferences, by the call
-    while shards or running:
-        while shards and free:
-            scorer, shard = free.popleft(), shards.popleft()
-            asked = [entry for p, row in shard for entry in _asked(tokenizer, plan, p.question, row)]
-            running[scorer.score.remote(asked)] = scorer, shard
-        call, answer = calls.next_answer(list(running), limit_s=timeout_s, what="the meta-RM to score (waits.judge_s)")
-        scorer, shard = running.pop(call)
-        free.append(scorer)
+    asked = (
+        (shard, [entry for p, row in shard for entry in meta_prompts(tokenizer, plan, p.question, row["samples"])])
+        for shard in _shards(missing)
+    )
+    for shard, answer in scored(scorers, asked, timeout_s=timeout_s, what="the meta-RM to score"):
         logits = iter(answer)
-        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": _in_sample_order(row, logits)} for _, row in shard]
+        fresh = [{"id": row["id"], "of": marks[row["id"]], "meta": in_sample_order(row["samples"], logits)} for _, row in shard]
         jsonl_log.append(path, fresh)
         known |= {row["id"]: row["meta"] for row in fresh}
     return {row["id"]: known[row["id"]] for row in rows if row.get("id") in known}
+
+
+def scored(
+    scorers: Sequence[Any], asked: Iterable[tuple[Shard, Sequence[PromptGroup]]], *, timeout_s: float, what: str
+) -> Iterator[tuple[Shard, list[list[float]]]]:
+    """Yield the logits of each shard as they come; a scorer gets the next shard when it has answered.
+
+    Args:
+        scorers: `MetaScorer` actors (`start_scorers`).
+        asked: Shards with their prompts and completions, made when a scorer is free.
+        timeout_s: In which one of the scorers must answer.
+        what: The driver waits for it, in the error.
+
+    Raises:
+        TimeoutError: No scorer answered within `timeout_s`.
+    """
+    shards, free = iter(asked), deque(scorers)
+    running: dict[Any, tuple[Any, Shard]] = {}  # the scorer and its shard, by the call
+    while True:
+        while free and (following := next(shards, None)) is not None:
+            shard, prompts = following
+            scorer = free.popleft()
+            running[scorer.score.remote(prompts)] = scorer, shard
+        if not running:
+            return
+        call, answer = calls.next_answer(list(running), limit_s=timeout_s, what=f"{what} (waits.judge_s)")
+        scorer, shard = running.pop(call)
+        free.append(scorer)
+        yield shard, answer
+
+
+def stored_scores(rows: Sequence[Row], path: Path) -> dict[str, list[float]]:
+    """Returns the scores that `path` holds of these very judgements, as `meta_scores` does."""
+    marks = _marks(rows)
+    return {row["id"]: row["meta"] for row in jsonl_log.repair_and_read(path) if row.get("of", "") == marks.get(row["id"])}
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    return {row["id"]: mark([row["question"], row["samples"]]) for row in rows if "samples" in row}
 
 
 _Shard = list[tuple[Preference, Row]]
@@ -128,30 +164,3 @@ def _shards(missing: Sequence[tuple[Preference, Row]]) -> Iterator[_Shard]:
             shard = []
     if shard:
         yield shard
-
-
-def _asked(tokenizer: Tokenizer, plan: VotePlan, question: Question, row: Row) -> list[PromptGroup]:
-    """Returns a prompt and its completions for each permutation, so that the prompt is computed once."""
-    return [
-        (
-            tokenizer.encode(plan.message(question, permutation, tokenizer.escape_special_tokens)),
-            [tokenizer.completion(row["samples"][i]["text"], ended=row["samples"][i]["finish"] == "stop") for i in places],
-        )
-        for permutation, places in _by_permutation(row).items()
-    ]
-
-
-def _in_sample_order(row: Row, logits: Iterator[list[float]]) -> list[float]:
-    """Returns the logits of `_asked` in the order of the row's samples."""
-    placed = [0.0] * len(row["samples"])
-    for places in _by_permutation(row).values():
-        for place, logit in zip(places, next(logits), strict=True):
-            placed[place] = logit
-    return placed
-
-
-def _by_permutation(row: Row) -> dict[tuple[int, ...], list[int]]:
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, sample in enumerate(row["samples"]):
-        places.setdefault(tuple(sample["permutation"]), []).append(place)
-    return places

@@ -40,10 +40,31 @@ class Answer:
     """The newest policy version that produced one of its tokens; 0 where a judge has no versions."""
     choices: tuple[TokenChoice, ...] = ()
     """Its tokens with their alternatives, at least where a score may stand; empty where nobody asked."""
+    thought: str = ""
+    """What a served judge thought, where its server tells that apart from the text."""
+    refused: bool = False
+    """Whether the server says that the judge, or a filter, refused to answer."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt that were counted for it; 0 when the server does not say, or counted them for another answer."""
+    fingerprint: str = ""
+    """Of the weights and the configuration of a served judge (`system_fingerprint`); "" where it does not say."""
 
 
 class NotJudged(RuntimeError):
     """An item got no answer; the message says why and what to do. A value, so that the others are not lost with it."""
+
+
+class JudgeGone(NotJudged):
+    """The judge answers nothing any more, so that no further item is worth asking about."""
+
+
+Answered = tuple[Answer | NotJudged, ...] | NotJudged
+"""The answers to one request, `samples` of them, each of which may be missing on its own; or the error of the whole request."""
+
+
+def one_by_one(answered: Answered, samples: int) -> tuple[Answer | NotJudged, ...]:
+    """Returns what stands for each of the samples of a request: its answer, or its error."""
+    return (answered,) * samples if isinstance(answered, NotJudged) else answered
 
 
 class Judge(Protocol):
@@ -53,6 +74,6 @@ class Judge(Protocol):
         """Returns a foreign text in which whatever the judge's tokenizer would read as a special token is broken."""
         ...
 
-    def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
+    def judge(self, requests: Sequence[JudgeRequest]) -> Sequence[Answered]:
         """Returns `samples` answers for each request, or the error that it ended with."""
         ...

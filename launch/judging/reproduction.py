@@ -38,6 +38,8 @@ class Choices:
     """Server of the judge; "": our own engines."""
     meta_rm: str
     """The meta-RM; "": the row's released one."""
+    early_stop: bool = False
+    """Whether votes that cannot change the best response are spared."""
     benchmarks: Sequence[str]
     """Sources, as `bench:reward-bench@FOLDER`; empty: those of the row's figures, from the hub."""
     config: str
@@ -96,6 +98,7 @@ def evaluation_arguments(name: str, row: PaperRow, choices: Choices) -> list[str
         *(("--endpoint", choices.endpoint) if choices.endpoint else ()),
         *(("--meta-rm", meta_rm) if row.meta_rm else ()),
         *("--config", choices.config, "--out", str(choices.out), "--k", str(row.k)),
+        *(("--early-stop",) if choices.early_stop else ()),
         *("--data", *sources(row, choices.benchmarks)),
         *row.evaluation,
         *choices.overrides,
@@ -116,14 +119,14 @@ def describe(name: str, row: PaperRow, choices: Choices, *, both_orders: bool, t
     judgements = sum(SIZES.get(each, 0) * (1 + (both_orders and each not in SINGLE) + row.k) for each in names)
     tokens = judgements * JUDGEMENT_TOKENS
     figures = ", ".join(f"{benchmark} {value:g}" for benchmark, value in row.paper.items())
-    train = training_command(name, row)
+    train, most = training_command(name, row), "at most" if choices.early_stop else "about"
     lines = [
         f"row        {name}: {row.what}",
         f"paper      {figures} (%)",
         f"data       {', '.join(sources(row, choices.benchmarks))}",
         *([f"train      {train}", f"           {TRAINING}"] if train else []),
         f"evaluate   {shlex.join(['python', 'launch/evaluate.py', *evaluation_arguments(name, row, choices)])}",
-        f"cost       about {judgements:,} judgements of {JUDGEMENT_TOKENS} tokens = {tokens / 1e6:,.0f}M tokens:"
+        f"cost       {most} {judgements:,} judgements of {JUDGEMENT_TOKENS} tokens = {tokens / 1e6:,.0f}M tokens:"
         f" {tokens / tokens_per_s / 3600:,.1f} h at {tokens_per_s:g} tokens/s (assumed; prompts not counted)",
     ]
     return "\n".join(lines)

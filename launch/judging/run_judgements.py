@@ -5,7 +5,7 @@ votes/meta-<when>.jsonl  ◀─ the meta-RM's scores of those that are voted on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,21 +16,40 @@ from launch.cluster.ray_cluster import Cluster
 from launch.cluster.stage_actors import StageActors
 from launch.judging import votes
 from launch.judging.engine_judge import EngineJudge
-from launch.judging.heldout import Evaluation, RunningEvaluation, When, evaluation, sample_judgements
+from launch.judging.heldout import Evaluation, RunningEvaluation, evaluation
 from launch.judging.meta_scores import meta_scores, start_scorers
+from launch.judging.samples import WHOSE, When, sample_judgements
+from launch.judging.vote_items import items
 from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.judging.votes import Notify, Row
-from launch.monitoring import jsonl_log
+from launch.monitoring.console import ShowActivity, show_nothing
 from launch.monitoring.tracker import SampleJudgement
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unread:
+    """A judgement that training would not read."""
+
+    text: str
+    """The completion."""
+    reason: str
+    """Why."""
 
 
 class RunJudgements:
     """The policies of one run on the same preferences, with the same permutations."""
 
     def __init__(
-        self, config: Config, preferences: Sequence[Preference], *, tokenizer: Tokenizer, folder: Path, note: Notify
+        self,
+        config: Config,
+        preferences: Sequence[Preference],
+        *,
+        tokenizer: Tokenizer,
+        folder: Path,
+        note: Notify,
+        show: ShowActivity = show_nothing,
     ) -> None:
         """Reads and writes nothing yet.
 
@@ -40,8 +59,9 @@ class RunJudgements:
             tokenizer: The policy's.
             folder: Of the files.
             note: Gets a few log lines.
+            show: Gets how many preferences are judged, while somebody waits for it.
         """
-        self._config, self._tokenizer, self._folder, self._note = config, tokenizer, folder, note
+        self._config, self._tokenizer, self._folder, self._note, self._show = config, tokenizer, folder, note, show
         self._preferences = list(preferences)
         self._voted = self._preferences[: config.eval.votes_limit or None]
         template = prompt_template(config)
@@ -60,12 +80,28 @@ class RunJudgements:
             sample_judgements(self._preferences, rows, when=when, version=version, count=count),
         )
 
+    def as_during(self, when: When, *, version: int) -> Evaluation:
+        """Returns the evaluation of a policy that was judged, over what `begin_evaluation` asks a policy in training about:
+        the first `eval.during_limit` preferences, each in its first order."""
+        preferences, known = self._preferences[: self._config.eval.during_limit], votes.rows_on_disk(self._file(when))
+        found = [known[p.question.id] for p in preferences]
+        rows = [{**row, "samples": votes.judgements(row, "greedy")[:1]} if "samples" in row else row for row in found]
+        return evaluation(preferences, rows, when=when, version=version)
+
+    def unread(self, when: When) -> Unread | None:
+        """Returns a greedy judgement of a policy that training would not read; None where all of them are read."""
+        for row in votes.rows_on_disk(self._file(when)).values():
+            for sample in votes.judgements(row, "greedy"):
+                if "error" not in sample and not sample["strict"]:
+                    return Unread(text=sample["text"], reason=sample["failure"] or "read by the lenient parser alone")
+        return None
+
     def begin_evaluation(self, actors: StageActors, *, version: int) -> RunningEvaluation:
         """Ask about the first `eval.during_limit` preferences greedily, waiting for nothing and writing nothing."""
         preferences = self._preferences[: self._config.eval.during_limit]
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
         plan = replace(self._greedy, both_orders=False, expected_scores=False)  # training waits for the engines
-        asked = votes.requests_of(plan, preferences, judge.escape_special_tokens, {})
+        asked = votes.requests_of(plan, preferences, judge.escape_special_tokens)
         pending = judge.begin([each.request for each in asked])
         return RunningEvaluation(plan, preferences, asked, pending, version=version, samples=self._config.tracking.samples)
 
@@ -100,13 +136,15 @@ class RunJudgements:
         self, actors: StageActors, plan: VotePlan, preferences: Sequence[Preference], when: When, version: int
     ) -> list[Row]:
         self._folder.mkdir(exist_ok=True)
-        judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version)
+        shown = _Shown(self._show, f"{'sampling votes of' if plan.k else 'judging'} {WHOSE[when]}", plan.wave, len(preferences))
+        judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version, answered=shown.answered)
         settings = {"version": version, **self._votes.settings()}
-        return votes.collect(judge, plan, preferences, path=self._file(when), settings=settings, note=self._note)
+        path = self._file(when)
+        return votes.collect(judge, plan, preferences, path=path, settings=settings, note=self._note, show=shown.reached)
 
     def _count(self, when: When, scorers: Sequence[Any], tokenizer: Tokenizer | None) -> dict[str, TableRow]:
         """Returns {when: figures}, or nothing where no preference has votes."""
-        known = {row["id"]: row for row in jsonl_log.repair_and_read(self._file(when))[1:]}
+        known = votes.rows_on_disk(self._file(when))
         rows = [known.get(p.question.id, {}) for p in self._voted]
         voted = any(votes.judgements(row, "vote") for row in rows)
         if not voted and not all("error" in row for row in rows):
@@ -115,13 +153,31 @@ class RunJudgements:
         if tokenizer is not None:
             path, limit_s = self._folder / f"meta-{when}.jsonl", self._config.waits.judge_s
             meta = meta_scores(scorers, tokenizer, self._votes, self._voted, rows, path=path, timeout_s=limit_s)
-        items = votes.items(self._voted, rows, meta)
+        judged = items(self._voted, rows, meta, k=self._votes.k)
         if missed := [row["error"] for row in rows if "error" in row]:
             self._note(f"votes {when}: {len(missed)} of {len(rows)} preferences have none, and do not count: {missed[0]}")
-        if not items:
+        if not judged:
             return {}
-        whole = [replace(item, subset="") for item in items]  # a run reports no subsets
+        whole = [replace(item, subset="") for item in judged]  # a run reports no subsets
         return {when: table(whole, ks=self._config.eval.votes, seed=self._config.run.seed)[-1]}
 
     def _file(self, when: When) -> Path:
         return self._folder / f"{when}.jsonl"
+
+
+class _Shown:
+    """Turns waves of preferences, and the requests of one that are answered, into how many preferences are judged."""
+
+    def __init__(self, show: ShowActivity, text: str, wave: int, total: int) -> None:
+        self._show, self._text, self._wave, self._total = show, text, wave, total
+        self._done = 0
+
+    def reached(self, done: int) -> None:
+        """So many preferences are done, between two waves."""
+        self._done = done
+        self._show(self._text, done=done, total=self._total)
+
+    def answered(self, answers: int, asked: int) -> None:
+        """So many requests of the wave under way are answered."""
+        wave = min(self._wave, self._total - self._done)
+        self._show(self._text, done=self._done + wave * answers // max(1, asked), total=self._total)

@@ -1,7 +1,7 @@
 """What a judge is asked about a preference: greedy judgements in both orders, and votes in balanced orders."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,11 +11,13 @@ from grm.lenient import read
 from grm.orders import balanced_orders
 from grm.preferences import Question
 from grm.prompts import Template, example_place, render
+from grm.voting import Scores, votes_due
 from launch.judging.protocol import Answer, JudgeRequest
-from launch.setup.prompt_source import sampling_seed
+from launch.setup.prompt_source import SEEDS, sampling_seed
 
 EscapeTokens = Callable[[str], str]
 Kind = Literal["greedy", "vote"]
+Place = tuple[Kind, int]  # of a judgement in its row: the i-th of its kind
 ALTERNATIVES = 20  # of a score's token: what vLLM and OpenAI's API give at most, and above the ten scores
 
 
@@ -59,11 +61,13 @@ class VotePlan:
     """Whether the judge thinks before it judges."""
     clip_scores: bool = False
     """Whether scores outside of 1..10 are taken as the nearest inside."""
+    early_stop: bool = False
+    """Whether votes that cannot change the best response any more are not asked for."""
 
     def settings(self) -> dict[str, Any]:
-        """Returns what the judgements depend on, beside the judge and the prompt."""
+        """Returns what the judgements depend on, beside the judge and the prompt. k and `early_stop` are not among them: the
+        first votes are the same whatever they are."""
         return {
-            "k": self.k,
             "temperature": self.temperature,
             "seed": self.seed,
             "orders": "balanced",  # older files hold votes whose orders were drawn one by one
@@ -80,26 +84,50 @@ class VotePlan:
         how = {"cut_short": cut_short, "thinks": self.thinking, "clip": self.clip_scores}
         return read(answer.text, n, low=scale.low, high=scale.high, **how)
 
-    def requests(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
-        """Returns what is asked for the greedy judgements, then for the votes."""
-        return [*self.greedy(question, escape_special_tokens), *self.votes(question, escape_special_tokens)]
+    def requests(
+        self, question: Question, escape_special_tokens: EscapeTokens = str, *, known: Collection[Place] = ()
+    ) -> list[Asked]:
+        """Returns what is asked for the greedy judgements, then for the votes, without the judgements that are known."""
+        greedy = self.greedy(question, escape_special_tokens, known=known)
+        return [*greedy, *self.votes(question, escape_special_tokens, known=known)]
 
-    def greedy(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
+    def places(self, question: Question) -> list[Place]:
+        """Returns the judgements that a preference gets."""
+        kinds: tuple[tuple[Kind, int], ...] = (("greedy", self.greedy_judgements(question)), ("vote", self.k))
+        return [(kind, place) for kind, count in kinds for place in range(count)]
+
+    def greedy(
+        self, question: Question, escape_special_tokens: EscapeTokens = str, *, known: Collection[Place] = ()
+    ) -> list[Asked]:
         """Returns what is asked for the greedy judgement, and for that of the opposite order; the orders depend on the seed
         and the question alone."""
         rng = random.Random(f"greedy/{self.seed}/{question.id}")
         orders = balanced_orders(len(question.responses), self.greedy_judgements(question), rng)
-        return self._asked(question, "greedy", orders, 0.0, escape_special_tokens)
+        return self._asked(question, "greedy", orders, 0.0, escape_special_tokens, known)
 
     def greedy_judgements(self, question: Question) -> int:
         """Returns how many greedy judgements a preference gets."""
         return 1 + (self.both_orders and len(question.responses) > 1)
 
-    def votes(self, question: Question, escape_special_tokens: EscapeTokens = str) -> list[Asked]:
+    def votes(
+        self, question: Question, escape_special_tokens: EscapeTokens = str, *, known: Collection[Place] = ()
+    ) -> list[Asked]:
         """Returns what is asked for the votes, in balanced orders; those that share an order are asked for together. The first
-        votes have the same orders whatever k is."""
+        votes have the same orders whatever k is, and the i-th of an order has the i-th seed: more can be asked for later.
+        """
         orders = balanced_orders(len(question.responses), self.k, random.Random(f"vote/{self.seed}/{question.id}"))
-        return self._asked(question, "vote", orders, self.temperature, escape_special_tokens)
+        return self._asked(question, "vote", orders, self.temperature, escape_special_tokens, known)
+
+    def votes_due(self, n: int, cast: Sequence[Scores | None]) -> int:
+        """Returns how many votes are asked for next, at most: all that were not answered, or with `early_stop` those without
+        which nobody can be sure of the best (`grm.voting.votes_due`).
+
+        Args:
+            n: Number of responses. A single one has no best, so all votes are asked for.
+            cast: The votes that were answered.
+        """
+        left, scale = self.k - len(cast), ScoreRange.GRADED
+        return votes_due(cast, left, low=scale.low, high=scale.high) if self.early_stop and n > 1 else left
 
     def message(self, question: Question, permutation: Sequence[int], escape_special_tokens: EscapeTokens = str) -> str:
         """Returns the text of a prompt, on the scale 1..10 for every n. escape_special_tokens: see `render`.
@@ -122,20 +150,35 @@ class VotePlan:
         orders: Sequence[tuple[int, ...]],
         temperature: float,
         escape_special_tokens: EscapeTokens,
+        known: Collection[Place],
     ) -> list[Asked]:
         asked = []
         for permutation in dict.fromkeys(orders):
-            places = tuple(place for place, order in enumerate(orders) if order == permutation)
-            request = JudgeRequest(
-                message=self.message(question, permutation, escape_special_tokens),
-                samples=len(places),
-                temperature=temperature,
-                max_new_tokens=self.max_new_tokens,
-                seed=sampling_seed(f"{self.seed}/{question.id}/{permutation}"),
-                alternatives=ALTERNATIVES if self.expected_scores and kind == "greedy" else 0,
-            )
-            asked.append(Asked(id=question.id, kind=kind, permutation=permutation, places=places, request=request))
+            places = [place for place, order in enumerate(orders) if order == permutation]
+            seed = sampling_seed(f"{self.seed}/{question.id}/{permutation}")
+            for run in _runs([(kind, place) not in known for place in places]):
+                request = JudgeRequest(
+                    message=self.message(question, permutation, escape_special_tokens),
+                    samples=len(run),
+                    temperature=temperature,
+                    max_new_tokens=self.max_new_tokens,
+                    seed=(seed + run[0]) % SEEDS,
+                    alternatives=ALTERNATIVES if self.expected_scores and kind == "greedy" else 0,
+                )
+                own = tuple(places[i] for i in run)
+                asked.append(Asked(id=question.id, kind=kind, permutation=permutation, places=own, request=request))
         return asked
+
+
+def _runs(missing: Sequence[bool]) -> list[range]:
+    """Returns where neighbours are missing: those of a run have seeds in a row.
+
+    >>> _runs([True, False, True, True])
+    [range(0, 1), range(2, 4)]
+    """
+    starts = [i for i, each in enumerate(missing) if each and (i == 0 or not missing[i - 1])]
+    ends = [i + 1 for i, each in enumerate(missing) if each and (i + 1 == len(missing) or not missing[i + 1])]
+    return [range(start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def vote_plan(config: Config, template: Template, k: int) -> VotePlan:

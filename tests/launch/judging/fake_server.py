@@ -3,9 +3,11 @@
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import pytest
 
 Reply = tuple[int, Any, dict[str, str]]  # status, body (bytes as they are, else JSON), headers
 
@@ -29,6 +31,11 @@ def echo(body: dict[str, Any]) -> Reply:
     return completion(*texts, tokens=5 * body["n"])
 
 
+def scored(*numbers: float, field: str = "probs", tokens: int = 9) -> Reply:
+    """What vLLM's `/classify` says of one text; with `field` = "data" its `/pooling`."""
+    return 200, {"object": "list", "data": [{"index": 0, field: list(numbers)}], "usage": {"prompt_tokens": tokens}}, {}
+
+
 class FakeServer(ThreadingHTTPServer):
     """In place of an OpenAI-compatible server, to inject faults: no model behind it, `reply` decides what is said.
 
@@ -41,6 +48,7 @@ class FakeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply: Callable[[dict[str, Any]], Reply] = echo
         self.models: Reply = (200, {"object": "list", "data": [{"id": "judge"}, {"id": "other\x1b[2J"}]}, {})
+        self.paths: dict[str, Callable[[dict[str, Any]], Reply]] = {}  # what other paths answer
         self.delay_s = 0.0
         self.ended = threading.Event()
         self.asked: list[dict[str, Any]] = []
@@ -81,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
         self.server.ended.wait(self.server.delay_s)
-        reply = self.server.reply(body) if self.path == "/v1/chat/completions" else failure(404, f"no {self.path} here")
+        missing = failure(404, f"no {self.path} here")
+        answers = {"/v1/chat/completions": self.server.reply, **self.server.paths}
+        reply = answers[self.path](body) if self.path in answers else missing
         with self.server.lock:
             self.server.now -= 1
         self._note(reply)
@@ -99,3 +109,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+@pytest.fixture
+def judge_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A fake server, asked past any proxy and without a key."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    fake = FakeServer()
+    yield fake
+    fake.close()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from launch.judging.endpoint import Endpoint, EndpointError
-from launch.judging.protocol import Answer, JudgeRequest
+from launch.judging.endpoint import Endpoint, EndpointError, EndpointLimits
+from launch.judging.endpoint_tries import GONE_AFTER
+from launch.judging.protocol import Answer, JudgeGone, JudgeRequest
 from tests.launch.judging.fake_server import FakeServer, Reply, completion, echo, failure
 
 KEY = "sk-correct-horse"
@@ -37,7 +38,8 @@ def made() -> Iterator[Callable[..., Endpoint]]:
     endpoints: list[Endpoint] = []
 
     def make(url: str, model: str = "judge", **settings: Any) -> Endpoint:
-        endpoints.append(Endpoint(url, model, **{"tries": 1, "timeout_s": 20.0, **settings}))
+        own = {name: settings.pop(name) for name in tuple(settings) if name in EndpointLimits.__dataclass_fields__}
+        endpoints.append(Endpoint(url, model, limits=EndpointLimits(**{"tries": 1, "timeout_s": 20.0, **own}), **settings))
         return endpoints[-1]
 
     yield make
@@ -76,7 +78,10 @@ def test_answers_come_in_order_with_what_was_asked_for(server: FakeServer, made:
     endpoint.check()
     answers = endpoint.judge([request("a", 2), request("b", 1, seed=7)])
     assert [texts(item) for item in answers] == [["a 100", "a 101"], ["b 7"]]
-    assert answers[0] == tuple(Answer(text=text, tokens=5, finish="stop") for text in ("a 100", "a 101"))
+    assert answers[0] == (
+        Answer(text="a 100", tokens=5, finish="stop", prompt_tokens=9),
+        Answer(text="a 101", tokens=5, finish="stop"),
+    ), "a prompt is counted once"
     (first,) = [body for body in server.asked if body["n"] == 2]
     assert first == {
         "model": "judge",
@@ -129,7 +134,7 @@ def test_a_refusal_for_another_reason_is_the_items_error(server: FakeServer, mad
 def test_a_server_that_never_gives_a_choice_is_not_asked_for_ever(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: completion()
     assert "the answer holds no choice" in text_of(made(server.url).judge([request("a", 3)])[0])
-    assert len(server.asked) == 2
+    assert [body["n"] for body in server.asked] == [3, 1, 1, 1]
 
 
 def test_more_choices_than_asked_for_are_cut(server: FakeServer, made: Callable[..., Endpoint]) -> None:
@@ -171,7 +176,7 @@ def test_a_server_that_hangs_is_waited_for_so_long(server: FakeServer, made: Cal
     endpoint, began = made(server.url, timeout_s=0.3), time.monotonic()
     text = text_of(endpoint.judge([request("a")])[0])
     assert time.monotonic() - began < 20, "a busy machine, but not the 60 s of the server"
-    assert "the server did not answer in time (0.3 s a try, 0.3 s in all)" in text
+    assert "1 try: no answer within 0.3 s (--timeout-s); " in text
 
 
 def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoint]) -> None:
@@ -196,7 +201,7 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         text = text_of(endpoint.judge([request("a")])[0])
         assert time.monotonic() - began < 20, "a busy machine, but not without end"
         thread.join(5)
-    assert "1 s in all" in text
+    assert "no answer within 1 s (--timeout-s)" in text
     assert not thread.is_alive()
 
 
@@ -206,7 +211,7 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         (b'{"choices": [', "body: Invalid JSON"),
         (b"<html>\x1b[2J welcome</html>", "<html>�[2J welcome</html>"),
         (b"\xff\xfe", "body: Invalid JSON"),
-        ({"error": {"message": f"{'x' * 270}{KEY}"}}, "choices: Field required"),
+        ({"errors": {"message": f"{'x' * 270}{KEY}"}}, "choices: Field required"),
         ({"choices": [{"message": {"content": 7}}]}, "choices.0.message.content: Input should be a valid string"),
         ({"choices": [], "usage": {"completion_tokens": 10**400}}, "usage.completion_tokens: Input should be less than"),
         ({"choices": [], "usage": {"completion_tokens": -1}}, "usage.completion_tokens: Input should be greater than"),
@@ -233,7 +238,6 @@ def test_the_check_names_the_models_that_are_served(server: FakeServer, made: Ca
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([], "it serves none;"),
         ([{"id": f"m{i}"} for i in range(30)], "m17, …;"),
         ([{"id": "m" * 5000}], f"serves {'m' * 300}…;"),
     ],
@@ -246,22 +250,47 @@ def test_the_check_names_few_models(server: FakeServer, made: Callable[..., Endp
 def test_the_check_refuses_a_wrong_key(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.models = failure(401, f"Incorrect API key provided: {KEY}.")
     text = refused(made(server.url, tries=5))
-    assert "GET /models, 1 try: HTTP 401: Incorrect API key provided: ***.; set OPENAI_API_KEY" in text
+    assert "GET /models: HTTP 401: Incorrect API key provided: ***.; set OPENAI_API_KEY" in text
 
 
-@pytest.mark.parametrize(("path", "remedy"), [("", "does not end in /v1: try {}/v1"), ("/v1/chat/v1", "correct the address")])
-def test_the_check_names_a_wrong_path(server: FakeServer, made: Callable[..., Endpoint], path: str, remedy: str) -> None:
+def test_the_check_names_a_wrong_path(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     base = server.url.removesuffix("/v1")
-    text = refused(made(base + path))
-    assert f"HTTP 404: no {path}/models here; " in text
-    assert remedy.format(base) in text
+    text = refused(made(base))
+    assert "HTTP 404: no /models here; " in text
+    assert f"does not end in /v1: try {base}/v1" in text
+
+
+@pytest.mark.parametrize("models", [failure(404, "no such page"), (200, {"data": []}, {}), (405, b"", {})])
+def test_a_server_that_lists_no_models_may_judge(server: FakeServer, made: Callable[..., Endpoint], models: Reply) -> None:
+    server.models = models
+    endpoint = made(server.url)
+    endpoint.check()
+    assert texts(endpoint.judge([request("a")])[0]) == ["a 100"]
+
+
+@pytest.mark.parametrize("listed", [[{"id": "judge"}], {"models": [{"name": "judge"}]}, {"data": [{"id": "judge", "more": 1}]}])
+def test_the_check_reads_other_lists(server: FakeServer, made: Callable[..., Endpoint], listed: Any) -> None:
+    server.models = (200, listed, {})
+    made(server.url).check()
+    assert "does not serve this model, it serves judge; " in refused(made(server.url, "jugde"))
+
+
+def test_a_wrong_path_that_lists_nothing_is_named_by_the_first_request(
+    server: FakeServer, made: Callable[..., Endpoint]
+) -> None:
+    endpoint = made(server.url.removesuffix("/v1") + "/chat/v1")
+    endpoint.check()
+    first, second = endpoint.judge([request("a"), request("b")])
+    assert "HTTP 404: no /chat/v1/chat/completions here; correct the address" in text_of(first)
+    assert second is first, "and nothing more is asked"
+    assert len(server.asked) == 1
 
 
 def test_the_check_does_not_wait_for_a_server_that_is_not_there(made: Callable[..., Endpoint]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    text = refused(made(f"http://user:hidden@127.0.0.1:{port}/v1", tries=5))
-    assert text.startswith(f"http://***@127.0.0.1:{port}/v1, model judge: GET /models, 1 try: no connection: [Errno 111] ")
+    text = refused(made(f"http://127.0.0.1:{port}/v1", tries=5))
+    assert text.startswith(f"http://127.0.0.1:{port}/v1, model judge: GET /models: no connection: [Errno 111] ")
     assert text.endswith("; start the server, or correct the address")
 
 
@@ -278,6 +307,17 @@ def test_what_is_no_address_is_refused(url: str) -> None:
         Endpoint(url, "judge")
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:hidden@h:8000/v1", "http://hidden@h/v1", "user:hidden@h", "http://user:hid/den@h/v1", "http://u:hid#den@h"],
+)
+def test_an_address_with_a_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(EndpointError, match="set OPENAI_API_KEY to the key, and give the address as") as caught:
+        Endpoint(url, "judge")
+    assert "hid" not in text_of(caught.value)
+    assert "***@h" in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["sk-\x00correct", "sk-kürbis", "sk correct"])
 def test_a_key_that_no_header_takes_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(EndpointError, match="set OPENAI_API_KEY anew") as caught:
@@ -288,7 +328,25 @@ def test_a_key_that_no_header_takes_is_refused_and_not_shown(key: str) -> None:
 @pytest.mark.parametrize("settings", [{"concurrency": 0}, {"tries": 0}, {"timeout_s": 0.0}])
 def test_a_setting_without_sense_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="each must be above 0"):
-        Endpoint("http://h/v1", "judge", **settings)
+        EndpointLimits(**settings)
+
+
+@pytest.mark.parametrize("outage", [failure(401, "revoked"), failure(503, "restarting"), failure(429, "x", retry_after="9999")])
+def test_an_outage_ends_a_call_and_the_next_one_asks_again(
+    server: FakeServer, made: Callable[..., Endpoint], outage: Reply
+) -> None:
+    endpoint = made(server.url, concurrency=1)
+    assert texts(endpoint.judge([request("a")])[0]) == ["a 100"]
+    server.reply = lambda body: outage
+    lost = endpoint.judge([request(f"m{i}") for i in range(GONE_AFTER + 4)])
+    assert isinstance(lost[-1], JudgeGone), text_of(lost[-1])
+    spent = len(server.asked)
+    assert spent <= 1 + GONE_AFTER, "the rest of that call was not asked"
+    server.reply = echo
+    assert [texts(item) for item in endpoint.judge([request("b"), request("c")])] == [["b 100"], ["c 100"]]
+    server.reply = lambda body: failure(503, "restarting")
+    once = endpoint.judge([request("d")])[0]
+    assert not isinstance(once, JudgeGone), f"failures are counted anew: {text_of(once)}"
 
 
 def test_special_tokens_of_others_are_broken_visibly() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from launch.judging.endpoint import Endpoint, EndpointError
+from launch.judging.endpoint import Endpoint, EndpointError, EndpointLimits
 from launch.judging.endpoint_http import ANSWER_BYTES
 from launch.judging.openai_shapes import ChatCompletion, ModelList
 from launch.judging.protocol import JudgeRequest
@@ -40,7 +40,7 @@ def elsewhere() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def endpoint(server: FakeServer) -> Iterator[Endpoint]:
-    endpoint = Endpoint(server.url, "judge", tries=3, timeout_s=20.0)
+    endpoint = Endpoint(server.url, "judge", limits=EndpointLimits(tries=3, timeout_s=20.0))
     yield endpoint
     endpoint.close()
 

@@ -62,14 +62,14 @@ class Worker:
         self._requests = list(requests)
         self.asked += [text(request) for request in requests]
 
-    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | None:
+    def judged(self, seconds: float) -> list[tuple[Completion, ...]] | int:
         if self.refuses:
             raise ValueError("no such prompt")
         if self.dies:
             raise RayError("the engine ended")
         if self.slow:
             time.sleep(min(seconds, 0.05))
-            return None
+            return 0
         return [(completion(text(request), self.version),) * request.samples for request in self._requests]
 
 

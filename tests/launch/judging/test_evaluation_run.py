@@ -12,9 +12,10 @@ from grm.prompts import TemplateError
 from launch.cluster import stage_actors
 from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
-from launch.judging import evaluation_run, meta_scores
-from launch.judging.evaluation_run import EvaluationTarget
+from launch.judging import evaluation_judging, meta_scores
+from launch.judging.evaluation_target import EvaluationTarget
 from launch.judging.vote_plan import VotePlan, vote_plan
+from launch.monitoring.plain_text import clean
 from launch.setup.prompt_source import prompt_template
 
 
@@ -38,7 +39,7 @@ def test_what_a_stage_notes_is_printed_without_control_characters(
     monkeypatch.setattr(stage_actors, "StageActors", Noisy)
     target = EvaluationTarget(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     tokenizer: Any = object()
-    with evaluation_run._judge(load("tiny"), None, target, tokenizer):
+    with evaluation_judging.judge_for(load("tiny"), None, target, tokenizer, lambda text: print(clean(text))):
         printed = capsys.readouterr().out
     assert printed == "a rollout actor died (�]0;title�a�b c): replaced\n"
 
@@ -65,12 +66,12 @@ def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, m
     scores, question = FakeScores(), Question(id="a", query="Why?", responses=("so", "because"))
     monkeypatch.setattr(meta_scores, "meta_scores", scores)
     monkeypatch.setattr(meta_scores, "start_scorers", lambda *_: ([], None))
-    monkeypatch.setattr(evaluation_run, "fingerprint", lambda folder: "0123456789abcdef")
+    monkeypatch.setattr(evaluation_judging, "fingerprint", lambda folder: "0123456789abcdef")
     (tmp_path / "meta.txt").write_text("Score.\n#### Context ####\n{{query}}\n\n{{responses}}\n")
     for overrides in ([], [f"meta_rm.template_path={tmp_path / 'meta.txt'}"]):
         config = load("tiny", overrides)
-        plan = evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
-        evaluation_run._meta(config, None, "meta", plan, [], [], tmp_path)
+        plan = evaluation_judging.meta_plan_of(config, vote_plan(config, prompt_template(config), 4), "meta")
+        evaluation_judging.score(config, None, "meta", plan, [], [{"id": "a", "question": "q", "samples": []}], tmp_path)
     judges, own = (plan.message(question, (1, 0)) for plan in scores.plans)
     shown = (
         "[The Begin of Response 1]\nbecause\n[The End of Response 1]\n[The Begin of Response 2]\nso\n[The End of Response 2]"
@@ -85,6 +86,6 @@ def test_a_template_that_no_meta_rm_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.txt").write_text("{{query}}\n{{responses}}\n{{scores}}\n")
     config = load("tiny", [f"meta_rm.template_path={tmp_path / 'meta.txt'}"])
     with pytest.raises(TemplateError, match=r"meta\.txt: \{\{scores\}\} is for a judge.* remove it"):
-        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "meta")
+        evaluation_judging.meta_plan_of(config, vote_plan(config, prompt_template(config), 4), "meta")
     with pytest.raises(ConfigError, match=r"there is no meta-RM to read it; name one with --meta-rm"):
-        evaluation_run._meta_plan(config, vote_plan(config, prompt_template(config), 4), "")
+        evaluation_judging.meta_plan_of(config, vote_plan(config, prompt_template(config), 4), "")

@@ -9,8 +9,9 @@ import pytest
 from grm.benchmarks import table
 from grm.preferences import Preference, Question
 from launch.cluster.failures import RunFailed
-from launch.judging import votes
-from launch.judging.heldout import Evaluation, evaluation, sample_judgements
+from launch.judging.heldout import Evaluation, evaluation
+from launch.judging.samples import sample_judgements
+from launch.judging.vote_items import items
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect, preference
 
 ABC = Preference(question=Question(id="p", query="q", responses=("a", "b", "c")), label=0, subset="s")
@@ -44,7 +45,7 @@ def test_it_is_the_greedy_figure_of_the_same_file_of_votes(tmp_path: Path) -> No
     judged = [*PREFERENCES, preference("f", 2, query="a riddle")]
     rows = collect(tmp_path, FakeJudge(broken="riddle"), judged)
     result = evaluation(judged, rows, when="after", version=4)
-    (*_, overall) = table(votes.items(judged, rows, {}), ks=(1, 3))
+    (*_, overall) = table(items(judged, rows, {}), ks=(1, 3))
     assert result.accuracy == overall.figures["greedy"].value == 0.8  # of five with n >= 2, one did not parse
     assert result.parse_rate == overall.figures["parse_rate"].value == 5 / 6
     assert result.rows == overall.rows == 6
@@ -106,6 +107,13 @@ def test_an_unparsable_sample_shows_its_text_and_a_single_one_its_side_of_the_mi
     assert (broken.scores, broken.failure, broken.reward) == ((), "no_box", -1.0)
     assert broken.completion == rows[0]["samples"][0]["text"]
     assert (right.label, right.scores, right.reward, wrong.reward) == (1, (6,), 1.0, -1.0)
+
+
+def test_a_judgement_of_scores_alone_is_shown_as_it_stands() -> None:
+    """It is not empty, though it has neither principles nor a critique."""
+    bare = sample((0, 1, 2), (9, 2, 3)) | {"text": "Scores: \\boxed{9, 2, 3}"}
+    (shown,) = sample_judgements([ABC], [row(ABC, bare)], when="after", version=4, count=1)
+    assert (shown.principles, shown.critique, shown.completion) == ("", "", "Scores: \\boxed{9, 2, 3}")
 
 
 def test_the_first_preferences_are_shown_at_every_evaluation(tmp_path: Path) -> None:

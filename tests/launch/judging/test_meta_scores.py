@@ -98,7 +98,7 @@ def test_a_scorer_is_started_on_each_gpu_and_awaited(gpus: int, count: int, monk
     cluster, config = FakeCluster(gpus), load("tiny", [])
     scorers, tokenizer = start_scorers(cluster, config, "folder")
     assert (len(scorers), tokenizer) == (count, "tokenizer of folder, thinking False")
-    assert cluster.started == [(MetaScorer, {"gpu": True, "config": config, "model_path": "folder"})] * count
+    assert cluster.started == [(MetaScorer, {"gpus": 1, "config": config, "model_path": "folder"})] * count
     assert cluster.awaited == [{number: f"meta-RM scorer {number}" for number in range(count)}]
 
 

@@ -9,7 +9,7 @@ from configs.load import load
 from configs.schema import Config
 from launch import evaluate
 from launch.judging.paper_table import GROUPS, ROWS, WITHOUT_MATH
-from launch.judging.reproduction import CONFIG, RECIPE, Choices, evaluation_arguments, training_command
+from launch.judging.reproduction import CONFIG, RECIPE, Choices, evaluation_arguments, run_id, training_command
 from launch.setup.run_config import load_run_config
 
 RELEASED = [name for name, row in ROWS.items() if row.model]
@@ -51,8 +51,18 @@ def test_a_trained_row_is_judged_with_the_prompt_that_it_was_trained_with(name: 
 
 def test_rows_that_differ_in_votes_share_a_training() -> None:
     assert training_command("ours", ROWS["ours"]) == training_command("ours@32", ROWS["ours@32"])
-    commands = [training_command(name, ROWS[name]) for name in TRAINED]
-    assert len(set(commands)) == len(commands) - 1
+    assert training_command("rft", ROWS["rft"]) == training_command("rft@8", ROWS["rft@8"])
+    assert len({training_command(name, ROWS[name]) for name in TRAINED}) == len({run_id(name) for name in TRAINED})
+
+
+def test_rows_of_a_meta_rm_differ_in_the_votes_that_it_chooses() -> None:
+    figures = {name: row.figure for name, row in ROWS.items() if row.meta_rm}
+    assert figures == {
+        "grm-27b-meta@8": "guided@8",
+        "grm-27b-meta@32": "guided@32",
+        "grm-27b-meta1@32": "guided@32_one",
+        "grm-27b-meta8@32": "guided@32_quarter",
+    }
 
 
 def test_released_rows_train_nothing() -> None:

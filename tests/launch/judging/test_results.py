@@ -10,7 +10,11 @@ import pytest
 from configs.load import load
 from grm.benchmarks import Item, Sample, TableRow, table
 from grm.preferences import Preference, Question
-from launch.judging.results import print_table, rewardbench_rows, write_evaluation
+from launch.judging import results_terminal
+from launch.judging.answer_quality import quality
+from launch.judging.evaluated import Evaluated
+from launch.judging.results import rewardbench_rows, write_evaluation
+from launch.judging.results_terminal import fitting, print_table
 from tests.launch.page.test_run_page import INVISIBLE, OWN_TAGS, Page
 
 HOSTILE = '<img src=x onerror=alert(1)> [/bold] [red]x :smile: \x1b[2J\u202e "quoted"'
@@ -36,7 +40,8 @@ def counted(*subsets: str) -> list[TableRow]:
 
 def left(folder: Path, rows: list[TableRow], *, failed: dict[str, str] | None = None, model: str = "m") -> Path:
     config = load("tiny", ["tracking.mode=disabled"])
-    write_evaluation(folder, rows, named={"model": model, "meta_rm": "", "data": ["d"]}, failed=failed or {}, config=config)
+    named = {"model": model, "meta_rm": "", "data": ["d"]}
+    write_evaluation(folder, Evaluated(rows=rows, named=named, failed=failed or {}, quality=quality([])), config=config)
     return folder
 
 
@@ -58,7 +63,13 @@ def test_rewardbench_rows_are_the_pairs_in_order() -> None:
         item("right", (2, 9), label=1),
         item("single", (9,), n=1),
     ]
-    assert list(rewardbench_rows(preferences, items)) == [
+    written = list(rewardbench_rows(preferences, items))
+    assert [(row["id"], row["subset"]) for row in written] == [(name, "") for name in ("right", "tie", "unparsable", "wrong")]
+    assert (written[0]["text_chosen"], written[0]["text_rejected"]) == tuple(
+        preferences[0].question.responses[i] for i in (1, 0)
+    )
+    own = ("prompt", "results", "scores_chosen", "scores_rejected")
+    assert [{name: row[name] for name in own} for row in written] == [
         {"prompt": "query right", "results": 1, "scores_chosen": 9, "scores_rejected": 2},
         {"prompt": "query tie", "results": 0, "scores_chosen": 5, "scores_rejected": 5},
         {"prompt": "query unparsable", "results": 0, "scores_chosen": 0, "scores_rejected": 0},
@@ -130,11 +141,33 @@ def test_hostile_names_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     page = Page(source)
     assert {name for name, _ in page.tags} <= OWN_TAGS
     assert not INVISIBLE.search(source)
-    assert page.text.count("<img src=x onerror=alert(1)> [/bold] [red]x :smile: [U+001B][2J[U+202E]") == 3
+    assert page.text.count("<img src=x onerror=alert(1)> [/bold] [red]x :smile: [U+001B][2J[U+202E]") == 4
     print_table(rows)
     text = capsys.readouterr().out
     assert "<img src=x onerror=alert(1)> [/bold] [red]x :smile: �[2J� " in text
     assert not INVISIBLE.search(text)
+
+
+def test_the_page_shows_judgements_to_read(tmp_path: Path) -> None:
+    """In shown order, parsed ones with principles and critique, others with their text; what they hold is text."""
+    shown = {"when": "after", "version": 0, "preference": "p", "query": HOSTILE, "responses": ["first", "second"], "label": 1}
+    read = {**shown, "principles": "1. Brevity", "critique": HOSTILE, "scores": [2, 9], "reward": 1.0, "failure": ""}
+    lost = {**shown, "query": "Why?", "principles": "", "critique": "", "scores": [], "reward": -1.0, "failure": "no_box"}
+    config = load("tiny", ["tracking.mode=disabled"])
+    named = {"model": "m", "settings": {"seed": 7}, "skipped": {"two best labels": 3}}
+    samples = [read, {**lost, "completion": "no idea"}]
+    found = Evaluated(rows=counted("a"), named=named, failed={}, quality=quality([]), samples=samples)
+    write_evaluation(tmp_path, found, config=config)
+    source = (tmp_path / "report.html").read_text()
+    page = Page(source)
+    assert {name for name, _ in page.tags} <= OWN_TAGS
+    assert not INVISIBLE.search(source)
+    assert "The first 2 judgements at temperature 0, as the responses were shown, not hand-picked." in page.text
+    assert all(
+        text in page.text for text in ("1. Brevity", "Did not parse: no box", "no idea", "seed 7", "3 x two best labels")
+    )
+    assert "Response 2 \u2605 labelled best" in page.text
+    assert "During training" not in page.text
 
 
 def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,9 +189,23 @@ def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.Cap
     assert (by_k["vote@k"], by_k["votes_needed@k"], by_k["vote@k_ties_lost"]) == (["50.0"] * 2, ["1.0", "2.0"], ["50.0"] * 2)
     head, *lines = text[second + 1 :]
     assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
-    names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall (62)"]
+    names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall, micro (62)"]
     assert [line.split("  ")[0] for line in lines] == names
     assert lines[-1].split()[-7:] == ["100.0", "50.0", "50.0", "50.0", "50.0", "50.0", "50.0"]
+
+
+def test_a_narrow_terminal_spares_columns_before_it_breaks_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["parse_rate", "chance", "longest", "shortest", "greedy", "consistency", "vote@8"]
+    assert fitting(names, 200) == names
+    assert fitting(names, 61) == ["parse_rate", "chance", "longest", "greedy", "consistency", "vote@8"]
+    assert fitting(names, 10) == ["parse_rate", "greedy", "consistency", "vote@8"], "these stay, whatever happens"
+    monkeypatch.setattr(results_terminal, "LOG_WIDTH", 80)
+    print_table(counted("alpacaeval-length", "safety-response/normal", "safety, where it should respond"))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert any(line.startswith("safety, where it should respond (2)  ") for line in lines)
 
 
 def test_one_subset_and_one_number_of_votes_need_no_second_table(capsys: pytest.CaptureFixture[str]) -> None:

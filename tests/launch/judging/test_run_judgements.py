@@ -11,7 +11,7 @@ import pytest
 from configs.load import load
 from launch.judging import run_judgements
 from launch.judging.protocol import JudgeRequest
-from launch.judging.run_judgements import RunJudgements
+from launch.judging.run_judgements import RunJudgements, Unread, _Shown
 from launch.judging.votes import judgements
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
 
@@ -168,3 +168,31 @@ def test_without_any_answer_there_are_no_figures(tmp_path: Path) -> None:
     figures, notes = counted(tmp_path, FakeJudge(failing=""))
     assert figures == {}
     assert len(notes) == 1
+
+
+def test_what_is_shown_counts_preferences_over_waves_and_within_one() -> None:
+    shown: list[tuple[int, int]] = []
+    progress = _Shown(lambda text, *, done=0, total=0: shown.append((done, total)), "judging the base", wave=256, total=400)
+    progress.reached(0)
+    progress.answered(256, 512)  # two orders of each preference
+    progress.reached(256)
+    progress.answered(72, 288)
+    progress.reached(400)
+    assert shown == [(0, 400), (128, 400), (256, 400), (292, 400), (400, 400)]
+
+
+def test_a_judgement_that_training_would_not_read_is_found_on_disk(run: Run) -> None:
+    run.judge = FakeJudge(broken="answer 2")
+    assert run.judgements.unread("before") is None, "nothing is judged yet"
+    run.judgements.evaluate(NO_ACTORS, "before", version=0)
+    found = run.judgements.unread("before")
+    assert isinstance(found, Unread)
+    assert found.text
+    assert found.reason
+
+
+def test_the_trained_policy_is_compared_with_those_in_training_on_the_same_questions(run: Run) -> None:
+    run.overrides = ("eval.during_limit=2", "eval.votes=[]")
+    run.judgements.evaluate(NO_ACTORS, "after", version=3)
+    last = run.judgements.as_during("after", version=3)
+    assert (last.rows, last.accuracy, last.consistency) == (2, 1.0, None), "the first two, each in one order"

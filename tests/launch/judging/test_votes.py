@@ -11,9 +11,13 @@ import pytest
 
 from configs.load import ConfigError
 from grm.expected_scores import TokenChoice
+from grm.item_figures import Plan, measure
+from grm.judged import NO_ANSWER
 from grm.vote_estimates import are_balanced
+from launch.cluster.failures import RunFailed
 from launch.judging import votes
-from launch.judging.protocol import Answer, JudgeRequest, NotJudged
+from launch.judging.protocol import Answer, Answered, JudgeGone, JudgeRequest, NotJudged
+from launch.judging.vote_items import items
 from tests.launch.judging.fake_judge import (
     PREFERENCES,
     SETTINGS,
@@ -120,17 +124,76 @@ def test_a_failed_item_is_kept_with_its_error_and_is_asked_again(tmp_path: Path)
     assert len(judge.asked) == len(vote_plan_of().requests(preferences[1].question)), "and is not asked again"
 
 
-def test_one_failed_ask_of_many_fails_the_item(tmp_path: Path) -> None:
-    class OneFails(FakeJudge):
-        def judge(self, requests: Sequence[JudgeRequest]) -> list[tuple[Answer, ...] | NotJudged]:
-            return [*super().judge(requests)[:-1], NotJudged("the last one")]
+class OneFails(FakeJudge):
+    """Answers all but the last request."""
 
+    def judge(self, requests: Sequence[JudgeRequest]) -> Sequence[Answered]:
+        first, *others = super().judge(requests)[::-1]
+        assert isinstance(first, tuple)
+        return [*others[::-1], (NotJudged("the last one"), *first[1:])]
+
+
+def test_one_failed_vote_costs_that_vote_and_is_asked_again(tmp_path: Path) -> None:
     (row,) = collect(tmp_path, OneFails(), PREFERENCES[:1])
-    assert (row["id"], row["error"]) == ("a", "the last one")
+    lost = [sample["failure"] == NO_ANSWER for sample in row["samples"]]
+    assert sum(lost) == 1
+    assert [sample["error"] for sample in row["samples"] if "error" in sample] == ["the last one"]
+    (item,) = items(PREFERENCES[:1], [row], {})
+    assert [vote.scores is None for vote in item.votes] == lost[2:]
+    figures = measure(item, Plan(ks=(3,), guided=False, expected=False, seed=0, draws=1, resamples=1))
+    assert (figures["vote@3"], figures["vote_parse_rate"]) == (1.0, 1.0), "what nobody wrote did not fail to parse"
+    judge = FakeJudge()
+    (whole,) = collect(tmp_path, judge, PREFERENCES[:1])
+    assert [request.samples for request in judge.asked] == [1]
+    (tmp_path / "alone").mkdir()
+    (alone,) = collect(tmp_path / "alone", FakeJudge(), PREFERENCES[:1])
+    assert [json.dumps(sample["scores"]) for sample in whole["samples"]] == [
+        json.dumps(sample["scores"]) for sample in alone["samples"]
+    ]
+
+
+def test_k_can_grow_and_asks_for_the_new_votes_alone(tmp_path: Path) -> None:
+    (tmp_path / "grown").mkdir()
+    (tmp_path / "alone").mkdir()
+    first_judge, judge = FakeJudge(), FakeJudge()
+    collect(tmp_path / "grown", first_judge, k=2)
+    grown = collect(tmp_path / "grown", judge, k=6)
+    alone = collect(tmp_path / "alone", FakeJudge(), k=6)
+    assert sum(request.samples for request in judge.asked) == 4 * len(PREFERENCES)
+    first = [[json.dumps(votes.judgements(row, "vote")[0]) for row in rows] for rows in (grown, alone)]
+    assert first[0] == first[1]
+    voted = [request for request in (*first_judge.asked, *judge.asked) if request.temperature > 0]
+    seeds = {(request.message, request.seed + i) for request in voted for i in range(request.samples)}
+    assert len(seeds) == 6 * len(PREFERENCES), "no vote is a copy of an older one"
+    fewer = collect(tmp_path / "grown", judge, k=2)
+    assert [len(item.votes) for item in items(PREFERENCES, fewer, {}, k=2)] == [2] * len(PREFERENCES)
+
+
+def test_a_judge_that_is_gone_ends_the_work_and_what_it_answered_is_kept(tmp_path: Path) -> None:
+    class Goes(FakeJudge):
+        def judge(self, requests: Sequence[JudgeRequest]) -> Sequence[Answered]:
+            answers = super().judge(requests)
+            return answers if len(self.sizes) == 1 else [JudgeGone("the key was revoked")] * len(answers)
+
+    judge = Goes()
+    with pytest.raises(
+        RunFailed, match="judged 2 of 5 preferences, which are kept; then the judge was gone: the key was revoked"
+    ):
+        collect(tmp_path, judge)
+    assert len(judge.sizes) == 2, "no third wave"
+    again = FakeJudge()
+    collect(tmp_path, again)
+    assert len(again.asked) == sum(len(vote_plan_of().requests(p.question)) for p in PREFERENCES[2:])
+
+
+def test_what_got_no_answer_is_not_counted_as_judged(tmp_path: Path) -> None:
+    notes: list[str] = []
+    collect(tmp_path, FakeJudge(failing="riddle"), [preference("a"), preference("b", query="a riddle")], note=notes.append)
+    assert notes == ["judged 1 of 2 preferences, 3 votes each; 1 got no answer"]
 
 
 def test_a_changed_question_of_an_old_id_is_judged_anew(tmp_path: Path) -> None:
-    """Ids are often line numbers, and a file of the same name is another file elsewhere."""
+    """Ids may be numbers, and a file of the same name is another file elsewhere."""
     collect(tmp_path, FakeJudge())
     judge, changed = FakeJudge(), [preference("a", query="another"), *PREFERENCES[1:]]
     rows = collect(tmp_path, judge, changed)
@@ -142,7 +205,7 @@ def test_a_changed_question_of_an_old_id_is_judged_anew(tmp_path: Path) -> None:
     ("settings", "named"),
     [
         ({**SETTINGS, "model": "n"}, "model"),
-        ({**SETTINGS, "temperature": 1.0, "k": 4}, "k, temperature"),
+        ({**SETTINGS, "temperature": 1.0, "k": 4}, "temperature"),
         ({**SETTINGS, "seed": 1}, "seed"),
         ({"k": 3, "temperature": 0.5}, "model"),
     ],
@@ -208,7 +271,7 @@ def test_what_other_judges_write_is_read_and_told_apart(tmp_path: Path) -> None:
     (row,) = collect(tmp_path, Writes("**Final scores**: Response 1: 7.5, Response 2: 8"), PREFERENCES[:1])
     assert {(sample["failure"], sample["strict"]) for sample in row["samples"]} == {("", False)}
     assert {tuple(sample["scores"][own] for own in sample["permutation"]) for sample in row["samples"]} == {(7.5, 8)}
-    (item,) = votes.items(PREFERENCES[:1], [row], {})
+    (item,) = items(PREFERENCES[:1], [row], {})
     assert item.greedy is not None
     assert item.greedy.strict is False
     (cut,) = collect(tmp_path, Writes("Final scores: Response 1: 7, Response 2: 8", finish="length"), [preference("z")])
@@ -237,7 +300,7 @@ def test_greedy_judgements_are_asked_for_the_alternatives_of_their_scores(tmp_pa
     assert second["permutation"] == first["permutation"][::-1]
     assert second["expected"] == first["expected"][::-1]
     assert not any("expected" in sample for sample in voted)
-    (item,) = votes.items(PREFERENCES[:1], collect(tmp_path, FakeJudge(), PREFERENCES[:1], expected_scores=True), {})
+    (item,) = items(PREFERENCES[:1], collect(tmp_path, FakeJudge(), PREFERENCES[:1], expected_scores=True), {})
     assert item.greedy is not None
     assert item.greedy.expected == pytest.approx(tuple(first["expected"]))
     (none,) = collect(tmp_path, Writes("no idea"), [preference("z")], expected_scores=True)
@@ -253,7 +316,7 @@ def test_items_join_labels_judgements_and_meta_scores(tmp_path: Path) -> None:
     rows = collect(tmp_path, FakeJudge(broken="riddle"), [PREFERENCES[1], preference("r", query="a riddle"), PREFERENCES[0]])
     rows[2] = {"id": "a", "error": "the server said no"}
     judged = [PREFERENCES[1], preference("r", query="a riddle"), PREFERENCES[0]]
-    first, second = votes.items(judged, rows, {"b": [0.5, 1.0, 1.5, 2.5, 3.5]})
+    first, second = items(judged, rows, {"b": [0.5, 1.0, 1.5, 2.5, 3.5]})
     assert (first.id, first.subset, first.label, first.lengths) == ("b", "s", 2, (8, 8, 8))
     assert first.greedy is not None
     assert (first.greedy.scores, first.greedy.tokens, first.greedy.meta) == ((1, 2, 3), 5, 0.5)
@@ -268,4 +331,4 @@ def test_items_join_labels_judgements_and_meta_scores(tmp_path: Path) -> None:
 
 def test_items_are_the_same_from_disk_as_from_memory(tmp_path: Path) -> None:
     fresh, read = collect(tmp_path, FakeJudge()), collect(tmp_path, FakeJudge())
-    assert votes.items(PREFERENCES, fresh, {}) == votes.items(PREFERENCES, read, {})
+    assert items(PREFERENCES, fresh, {}) == items(PREFERENCES, read, {})

@@ -1,4 +1,5 @@
-"""What a run is doing and what holds it up: at any time, from any process of the user's on the run's machine.
+"""What a run is doing and what holds it up: at any time, from any process of the user's on the run's machine. Of a run that has
+ended: how, how far it came, and how it goes on.
 
 python launch/status.py --run runs/mine             every process, every stream, and the bottleneck
 python launch/status.py --run runs/mine --stacks    and where each process is, line by line
@@ -15,13 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `python launch/status.py` finds its siblings
 
-from buffer.streams import Address, connect, dead_letters
+from buffer.streams import Address, ServerError, connect, dead_letters
 from configs.load import load
+from configs.schema import Config
 from launch.cli import exit_status
 from launch.monitoring import stacks
 from launch.monitoring.diagnosis import COLD_START, describe
-from launch.monitoring.lookup import ANSWER_S, locate_run
-from launch.monitoring.plain_text import clean, clean_lines
+from launch.monitoring.ended_run import describe_ended, ended_run, is_driven
+from launch.monitoring.lookup import ANSWER_S, locate_folder, locate_run
+from launch.monitoring.plain_text import clean, clean_lines, fitted
 from launch.monitoring.redaction import redacted
 from launch.monitoring.snapshot import table
 from launch.monitoring.watch import confirmed_diagnosis, watch
@@ -31,7 +34,7 @@ DEAD_HEAD = ("stream", "entry", "group", "bytes", "reason")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0 printed, 2 there is no such run, or it is not running."""
+    """Returns the exit status: 0 printed, 2 there is no such run, or its server cannot be asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
     parser.add_argument("--stacks", action="store_true", help="the stack of every thread of every process on this machine")
@@ -45,6 +48,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Print what the arguments choose. Returns the exit status."""
+    folder = locate_folder(arguments.run)
+    config = load(folder / "config.yaml")
+    if not arguments.dead and has_ended(folder, config):
+        return show_ended(folder, config, arguments)
+    try:
+        return show_running(arguments)
+    except ServerError:
+        if arguments.dead or is_driven(folder) is not False:
+            raise
+    return show_ended(folder, config, arguments)
+
+
+def has_ended(folder: Path, config: Config) -> bool:
+    """Returns whether no driver has the run, as far as that can be told without its server: a driver of a run with a server of
+    the user's may be on another machine."""
+    return not config.redis.url and is_driven(folder) is False
+
+
+def show_ended(folder: Path, config: Config, arguments: argparse.Namespace) -> int:
+    """Print what the folder of a run tells. Returns the exit status."""
+    run = ended_run(folder, config)
+    print(json.dumps(redacted(asdict(run))) if arguments.json else fitted(describe_ended(run)))
+    return 0
+
+
+def show_running(arguments: argparse.Namespace) -> int:
+    """Print what the server of a run tells. Returns the exit status."""
     folder, address = locate_run(arguments.run)
     if arguments.dead:
         rows = dead_rows(address)
@@ -53,8 +83,8 @@ def show(arguments: argparse.Namespace) -> int:
     config = load(folder / "config.yaml")
     if arguments.watch:
         end_on_signals()
-        watch(address, config)
-        return 0
+        watch(address, config, is_over=lambda: has_ended(folder, config))
+        return show_ended(folder, config, arguments) if has_ended(folder, config) else 0
     diagnosis = confirmed_diagnosis(address, config)
     texts = {}
     if arguments.stacks:

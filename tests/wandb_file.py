@@ -37,6 +37,12 @@ class WandbRun:
     """Its project."""
     group: str = ""
     """Its group."""
+    job_type: str = ""
+    """What it does."""
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name: `type`, `metadata` and `files`."""
+    alerts: dict[str, str] = field(default_factory=dict)
+    """The text of each, by its title."""
     config: dict[str, Any] = field(default_factory=dict)
     """Its configuration."""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -72,6 +78,7 @@ def read(path: Path) -> WandbRun:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.run_id, run.project, run.group = record.run.run_id, record.run.project, record.run.run_group
+            run.job_type = record.run.job_type
             run.config.update(_items(record.run.config.update))
         elif kind == "config":
             run.config.update(_items(record.config.update))
@@ -81,6 +88,12 @@ def read(path: Path) -> WandbRun:
             run.summary.update(_items(record.summary.update))
         elif kind == "metric":
             run.step_metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "artifact":
+            found = record.artifact
+            files = [entry.path for entry in found.manifest.contents]
+            run.artifacts[found.name] = {"type": found.type, "metadata": json.loads(found.metadata or "{}"), "files": files}
+        elif kind == "alert":
+            run.alerts[record.alert.title] = record.alert.text
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     run.whole = run.exit_code is not None

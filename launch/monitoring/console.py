@@ -1,24 +1,26 @@
 """The progress display of a run: a live panel on a terminal, plain lines anywhere else (a log, `ray job logs`, CI).
 
     with ProgressDisplay(total_steps=120, bound=4) as progress:
+        progress.activity("starting Ray")
+        progress.activity("judging the base", done=120, total=400)
         progress.update(step=1, reward=-0.21, staleness_max=0, tokens_per_s=2310, queues={"prompts": 3})
         progress.note("evaluated: accuracy 61.2 % → 74.8 %")
 
-A figure stays until it is updated. Plain output is at most one line a step, and holds no control characters, whatever a
-message contains.
+An activity is what the run does now; it takes the place of the steps until `update` shows the next one. A figure stays until it
+is updated. Plain output is a line a step, a line for an activity and one for each tenth of it, and holds no control characters,
+whatever a message contains.
 """
 
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Protocol, Self, TextIO
 
-from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -27,8 +29,10 @@ from rich.text import Text
 from launch.monitoring.plain_text import clean
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+TENTHS = 10  # lines of a counted activity in plain output
 PACE_STEPS = 20  # last steps that the remaining time is estimated from
 SHOWN_REWARDS = 32  # last steps whose rewards are drawn
+GAP = 3  # blanks between two figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,32 @@ class StepFigures:
     """Rollout actors running."""
     queues: Mapping[str, int] = field(default_factory=dict)
     """{stream: entries waiting}."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activity:
+    """What the run does now, beside its optimiser steps."""
+
+    text: str
+    """In words."""
+    done: int = 0
+    """How much of it is done."""
+    total: int = 0
+    """Of how much; 0 where nobody can count it."""
+
+    def describe(self) -> str:
+        """Returns it in words, with what is done where that is counted."""
+        return f"{self.text} {self.done}/{self.total}" if self.total else self.text
+
+
+class ShowActivity(Protocol):
+    """`ProgressDisplay.activity`, for those who get no more of the display."""
+
+    def __call__(self, text: str, *, done: int = 0, total: int = 0) -> None: ...
+
+
+def show_nothing(text: str, *, done: int = 0, total: int = 0) -> None:
+    """A `ShowActivity` of those who show none."""
 
 
 class ProgressDisplay:
@@ -77,6 +107,7 @@ class ProgressDisplay:
         self._total, self._bound, self._title, self._clock = total_steps, bound, title, clock
         self._stream = stream if stream is not None else sys.stdout
         self._figures = StepFigures()
+        self._activity: Activity | None = None
         self._rewards: deque[float] = deque(maxlen=SHOWN_REWARDS)
         self._pace: deque[tuple[float, int]] = deque(maxlen=PACE_STEPS + 1)
         self._began = clock()
@@ -90,9 +121,49 @@ class ProgressDisplay:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Take the panel away, and print what comes from now on as lines. What it last showed stays if it was of a step."""
         if self._live is not None:
+            self._activity = None
+            self._live.transient = self._figures.step is None
             self._live.stop()
+            self._live = None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def begin_run(self, title: str, *, elapsed_s: float) -> None:
+        """Name the run, and count the time from its beginning.
+
+        Args:
+            title: The run's id.
+            elapsed_s: Seconds that it has taken by now, those of earlier tries included.
+        """
+        self._title, self._began = title, self._clock() - elapsed_s
+
+    def resume(self, step: int, *, rewards: Iterable[float], accuracy: float | None) -> None:
+        """Show what an earlier try has reached, before the first step of this one.
+
+        Args:
+            step: Optimiser steps done.
+            rewards: Mean reward of each step so far.
+            accuracy: Of the last evaluation, 0..1.
+        """
+        self._rewards.extend(rewards)
+        self._figures = replace(self._figures, step=step, accuracy=self._figures.accuracy if accuracy is None else accuracy)
+        self._pace.append((self._clock(), step))
+
+    def activity(self, text: str, *, done: int = 0, total: int = 0) -> None:
+        """Show what the run does now.
+
+        Args:
+            text: In words.
+            done: How much of it is done.
+            total: Of how much; 0 where nobody can count it.
+        """
+        before, self._activity = self._activity, Activity(text=clean(text), done=done, total=total)
+        if self._live is None and (before is None or _tenth(before) != _tenth(self._activity)):
+            self._print(self._activity.describe())
 
     def update(self, **figures: Any) -> None:
         """Show new figures.
@@ -104,6 +175,7 @@ class ProgressDisplay:
             TypeError: there is no such figure.
         """
         before = self._figures.step
+        self._activity = self._activity if figures.get("step") is None else None
         self._figures = replace(self._figures, **{name: value for name, value in figures.items() if value is not None})
         step = self._figures.step
         if step is None or step == before:
@@ -161,23 +233,42 @@ class ProgressDisplay:
     def _panel(self) -> Group:
         """Returns title and time, the bar, the figures, and the rewards of the last steps as blocks."""
         step = self._figures.step or 0
-        head = Table.grid(expand=True)
-        head.add_column(no_wrap=True)
+        now = self._activity or Activity(text="step", done=step, total=max(1, self._total))
+        head = Table.grid(expand=True, padding=(0, 1))
+        head.add_column(ratio=1)
         head.add_column(justify="right", no_wrap=True)
-        times = " · ".join([duration(self._clock() - self._began), *self._remaining_text()])
-        head.add_row(
-            Text(f"{clean(self._title)}  step {step}/{self._total}".strip(), style="bold"),
-            Text(times, style="dim"),
-        )
+        times = " · ".join([duration(self._clock() - self._began), *(self._remaining_text() if self._activity is None else ())])
+        head.add_row(Text(f"{clean(self._title)}  {now.describe()}".strip(), style="bold"), Text(times, style="dim"))
         bar = Table.grid(expand=True)  # a bar alone does not end its line
-        bar.add_row(ProgressBar(total=max(1, self._total), completed=step, complete_style="cyan", finished_style="green"))
-        figures = Columns([self._styled(name, value) for name, value in self._labelled_figures()], padding=(0, 3))
+        counted = {"total": float(now.total), "completed": now.done} if now.total else {"total": None}
+        bar.add_row(ProgressBar(**counted, pulse=not now.total, complete_style="cyan", finished_style="green"))
+        figures = Flow([self._styled(name, value) for name, value in self._labelled_figures()])
         return Group(Text(), head, bar, figures, Text(blocks(self._rewards), style="cyan"))
 
     def _styled(self, name: str, value: str) -> Text:
         """Returns one figure of the panel; red where the staleness bound was broken, which must never happen."""
         broken = name == "staleness" and (self._figures.staleness_max or 0) > self._bound
         return Text.assemble((name and f"{name} ", "dim"), (value, "bold red" if broken else ""))
+
+
+class Flow:
+    """Texts beside each other, as many in a line as have room."""
+
+    def __init__(self, texts: Sequence[Text]) -> None:
+        self._texts = texts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        line = Text()
+        for text in self._texts:
+            if line and line.cell_len + GAP + text.cell_len > options.max_width:
+                yield line
+                line = Text()
+            line = Text.assemble(line, " " * GAP if line else "", text)
+        yield line
+
+
+def _tenth(activity: Activity) -> tuple[str, int]:
+    return activity.text, activity.done * TENTHS // activity.total if activity.total else 0
 
 
 def blocks(values: Iterable[float]) -> str:

@@ -13,21 +13,30 @@ from launch.monitoring.diagnosis import COLD_START, Diagnosis, diagnose_run
 ANSWER_S = 5.0  # for the server to answer
 
 
-def locate_run(run: str) -> tuple[Path, Address]:
-    """Returns a run's folder, and the address of its streams.
+def locate_folder(run: str) -> Path:
+    """Returns a run's folder. ConfigError when there is no such run.
 
     Args:
         run: the run's folder, or its id under `runs` (see `run_places`).
-
-    Raises:
-        ConfigError: there is no such run.
-        ServerError: the run is not running, or its server is not joined (see `require_named_server`).
     """
     folder = find_run(run)
     if folder is None:
         places = ", ".join(map(str, run_places(run)))
         raise ConfigError(f"--run {run}: no run there; name its folder, or its id under ./runs; looked for in {places}")
-    folder = folder.resolve()
+    return folder.resolve()
+
+
+def locate_run(run: str) -> tuple[Path, Address]:
+    """Returns a run's folder, and the address of its streams.
+
+    Args:
+        run: as of `locate_folder`.
+
+    Raises:
+        ConfigError: there is no such run.
+        ServerError: the run is not running, or its server is not joined (see `require_named_server`).
+    """
+    folder = locate_folder(run)
     url = load(folder / "config.yaml").redis.url
     if url:
         require_named_server(url, folder)

@@ -70,7 +70,7 @@ METRICS: Mapping[str, Metric] = {
             "time/step_s": ("from one policy version to the next", "s"),
             "time/wait_for_experience_s": ("waiting of the learner for groups", "s"),
             "time/train_s": ("forward, backward and optimiser", "s"),
-            "time/publish_s": ("gathering and publishing the weights", "s"),
+            "time/publish_s": ("gathering the weights, and waiting until the version before is published", "s"),
         },
     ),
     **_along(

@@ -1,12 +1,17 @@
 """Text from elsewhere, made safe to print: no control characters, no invisible marks, no credentials."""
 
 import re
+import shutil
+import sys
+import textwrap
 import unicodedata
+from typing import Any
 
 from launch.monitoring.redaction import redacted
 
 # Unicode categories that a terminal may act on: controls, bidi marks, surrogates, line and paragraph separators
 ACTIVE_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+LABEL = 11  # characters of a label and its blanks, at the head of a line
 
 
 def clean(message: str) -> str:
@@ -24,3 +29,29 @@ def clean_lines(message: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message).expandtabs()
     kept = (c if c == "\n" or unicodedata.category(c) not in ACTIVE_CATEGORIES else " " if c.isspace() else "�" for c in plain)
     return str(redacted("".join(kept)))
+
+
+def log_line(message: str) -> str:
+    """Returns one line that may quote what is not ours, as `clean`, with the blanks behind its label; broken as by `fitted`.
+
+    >>> log_line("note       two  blanks")
+    'note       two blanks'
+    """
+    if message[LABEL - 1 : LABEL] != " ":
+        return fitted(clean(message))
+    return fitted(f"{clean(message[:LABEL]):<{LABEL}}{clean(message[LABEL:])}")
+
+
+def fitted(text: str, columns: int | None = None) -> str:
+    """Returns lines of a label and a text, broken between words where the terminal ends, the rest under the text.
+
+    Args:
+        text: Lines as `memory     3.6 GB planned in all`.
+        columns: Of the terminal; None: those of standard output, if it is one. Elsewhere a line stays whole.
+    """
+    if columns is None:
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if columns < 2 * LABEL:
+        return text
+    how: Any = {"width": columns, "subsequent_indent": " " * LABEL, "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join("\n".join(textwrap.wrap(line, **how)) if len(line) > columns else line for line in text.split("\n"))

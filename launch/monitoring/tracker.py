@@ -23,11 +23,9 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from buffer import files, json_lines
 from configs.load import ConfigError
-from launch.monitoring import jsonl_log
+from launch.monitoring import jsonl_log, processes, tensorboard_files
 from launch.monitoring.metrics import ELAPSED, METRICS, checked
 from launch.monitoring.plain_text import clean
 from launch.monitoring.redaction import redacted
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     import wandb
 
 log = logging.getLogger(__name__)
+
+Job = Literal["train", "cold-start", "evaluate"]
 
 METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
 INIT_TIMEOUT_S = 30.0  # a server that has not answered by then counts as unreachable
@@ -72,7 +72,7 @@ class SampleJudgement:
     failure: str = ""
     """The parser's reason; "" for a completion that parsed."""
     completion: str = ""
-    """The raw text of a completion that did not parse."""
+    """The raw text of a completion that did not parse, or that holds scores alone; "" of another."""
 
 
 class Tracker:
@@ -90,6 +90,8 @@ class Tracker:
         project: str,
         mode: Mode,
         *,
+        job: Job = "train",
+        tensorboard: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open the records of a run, new or resumed, and start its W&B run.
@@ -100,6 +102,8 @@ class Tracker:
             config: stored in W&B, without its credentials.
             project: W&B's project.
             mode: how to use W&B; resolved by `chosen_mode`.
+            job: what the run does, its job type in W&B.
+            tensorboard: whether TensorBoard's files are written as well.
             clock: seconds, ascending.
         """
         self._folder, self._clock = run_folder.absolute(), clock
@@ -108,9 +112,10 @@ class Tracker:
         self._began = clock() - _last_elapsed(path)
         self._file = files.open_to_append(path, buffering=1)
         self.mode = chosen_mode(mode, os.environ)
+        self._writer = tensorboard_files.open_writer(self._folder) if tensorboard else None
         self._run: wandb.Run | None = None
         if self.mode != "disabled":
-            self._run, self.mode = _start(self._folder, run_id, redacted(config), project, self.mode)
+            self._run, self.mode = _start(self._folder, run_id, redacted(config), project, self.mode, job)
             for name, entry in METRICS.items():
                 self._run.define_metric(name.replace("@k", "@*"), step_metric=None if name == entry.axis else entry.axis)
 
@@ -125,6 +130,8 @@ class Tracker:
         record = checked({**metrics, ELAPSED: self._clock() - self._began})
         plain = {name: value if math.isfinite(value) else None for name, value in record.items() if name != ELAPSED}
         self._file.write(json.dumps({"elapsed_s": round(record[ELAPSED], 3), "metrics": plain}) + "\n")
+        if self._writer is not None:
+            tensorboard_files.write(self._writer, record)
         if self._run is not None:
             self._run.log(record)
 
@@ -148,25 +155,50 @@ class Tracker:
         if self._run is not None:
             self._run.alert(title=redacted(title), text=redacted(text))
 
+    def artifact(self, kind: Literal["dataset", "model"], folder: Path, names: Sequence[str], made_from: Sequence[str]) -> None:
+        """Log a W&B artifact named after the run and the folder: a few small files of it, and where the rest lies.
+
+        Args:
+            kind: Its type.
+            folder: What it stands for; weights and data stay where they are.
+            names: Files of it to keep with the artifact; of them those that are there.
+            made_from: The names of the artifacts that it was made from, as in its metadata `made_from`.
+        """
+        if self._run is None:
+            return
+        import wandb
+
+        metadata = {"folder": str(folder), "made_from": list(made_from)}
+        artifact = wandb.Artifact(self.artifact_name(folder), type=kind, metadata=metadata)
+        for name in names:
+            if (folder / name).is_file():
+                artifact.add_file(str(folder / name), name=name, policy="immutable", skip_cache=True)  # not copied home
+        self._run.log_artifact(artifact)
+
+    def artifact_name(self, folder: Path) -> str:
+        """Returns the name of the artifact of a folder: the run's id, and behind it the folder's place in the run."""
+        place = folder.absolute().relative_to(self._folder).as_posix().replace("/", "-")
+        return f"{self._folder.name}-{'inputs' if place == '.' else place}"
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary into the W&B run, and end it; its service processes have exited when this returns."""
         with suppress(OSError):  # the lines that a full disk did not take: `log` has raised it
             self._file.close()
+            if self._writer is not None:
+                self._writer.close()
         if self._run is None:
             return
         import wandb
 
         self._run.summary.update(redacted(summary))
         self._run.finish(exit_code=1 if summary.get("finished") == "failed" else 0)
-        services = [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
+        services = processes.children_named("wandb")
         wandb.teardown()
-        _, left = psutil.wait_procs(services, timeout=SERVICES_EXIT_S)  # its monitor notices a little later
-        for service in left:
-            service.kill()
+        processes.await_exit_or_kill(services, grace_s=SERVICES_EXIT_S)  # its monitor notices a little later
         self._run = None
 
 
-def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode: Mode) -> tuple[wandb.Run, Mode]:
+def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode: Mode, job: Job) -> tuple[wandb.Run, Mode]:
     """Start the W&B run; if the server cannot be reached, warn and continue offline.
 
     Returns:
@@ -194,6 +226,7 @@ def _start(folder: Path, run_id: str, config: dict[str, Any], project: str, mode
             id=ids[mode],
             name=ids[mode],
             group=run_id,
+            job_type=job,
             dir=folder,
             config=config,
             settings=settings,

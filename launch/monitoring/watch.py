@@ -1,7 +1,7 @@
 """Two looks at a run: a bottleneck that both of them find, and a live view of what happened in between."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rich.console import Console, Group
@@ -39,8 +39,9 @@ def confirm(before: Diagnosis, now: Diagnosis) -> Diagnosis:
     return now if same and not moved else replace(now, bottleneck=None)
 
 
-def watch(address: Address, config: Config) -> None:
-    """Show the run until Ctrl-C. An error is shown too: the run may be between two stages, or its server may be restarting.
+def watch(address: Address, config: Config, *, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Show the run until Ctrl-C, or until `is_over`. An error is shown too: the run may be between two stages, or its server
+    may be restarting.
 
     Raises:
         ConfigError: Standard output is no terminal.
@@ -52,7 +53,7 @@ def watch(address: Address, config: Config) -> None:
     before = inspect_run(address, config)
     try:
         with Live(Text("connecting"), console=console, screen=True, auto_refresh=False) as live:
-            while True:
+            while not is_over():
                 time.sleep(LOOK_S)
                 try:
                     now = inspect_run(address, config)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from launch.monitoring.records import Point
 from launch.page.markup import Markup, tag
 
 WIDTH, HEIGHT = 400, 210
@@ -16,8 +17,6 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 26  # margins around the plot
 MOST_POINTS = 600  # a longer line is thinned to the extremes of each bucket, which looks the same
 MOST_COLUMNS = 160  # hover targets per chart
 FEW_POINTS = 24  # up to here a line has dots; from here on it can be smoothed
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +31,8 @@ class Line:
     """At least one point, by ascending x."""
     tone: str = "a"
     """CSS class of its colour, `a` to `d`."""
+    intervals: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high) of the points that have an interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,8 @@ class Axes:
     """Whether the name of the x axis is written; values that carry their unit need none."""
     whole_y: bool = False
     """Whether the ticks of the y axis are whole numbers."""
+    x_at: Sequence[float] = ()
+    """Where the ticks of the x axis are; (): at round numbers."""
 
 
 Place = Callable[[Point], Point]  # from a chart's values to its drawing units
@@ -75,7 +78,8 @@ def svg(lines: Sequence[Line], levels: Sequence[Level], axes: Axes, *, smooth: b
     """Draw the chart; with `smooth`, a long line is drawn faint under its running mean."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points] + [level.value for level in levels]
-    x_ticks = ticks(min(xs), max(xs), 6, whole=axes.whole_x)
+    ys += [edge for line in lines for _, *edges in line.intervals for edge in edges]
+    x_ticks = axes.x_at or ticks(min(xs), max(xs), 6, whole=axes.whole_x)
     ys += [edge for edge in (axes.low, axes.high) if edge is not None]
     y_ticks = ticks(min(ys), max(ys), 5, whole=axes.whole_y)
     x_low, x_high = min(xs), max(xs)
@@ -125,6 +129,11 @@ def _line(line: Line, place: Place, *, smooth: bool) -> Iterable[Markup]:
     smooth = smooth and len(shown) >= FEW_POINTS
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, shown))
     weight = " faint" if smooth else " fine" if len(shown) > 60 else ""
+    for x, low, high in line.intervals:
+        (across, top), (_, bottom) = place((x, high)), place((x, low))
+        yield tag(
+            "path", class_=f"line {line.tone} faint", d=f"M{across:.1f} {top:.1f}V{bottom:.1f}", data_interval=line.metric
+        )
     yield tag("polyline", class_=f"line {line.tone}{weight}", points=path, data_metric=line.metric)
     if smooth:
         mean = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, running_mean(shown, max(3, len(shown) // 12))))

@@ -1,16 +1,15 @@
 """From a run's records to the curves of the report."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from launch.monitoring.metrics import ELAPSED, metric
+from launch.monitoring.records import Record, points
 from launch.page.cards import Card, Trace
-from launch.page.charts import Axes, Level, Line, Point, svg
+from launch.page.charts import Axes, Level, Line, svg
 from launch.page.markup import Markup, tag
-from launch.page.number_format import finite, number
+from launch.page.number_format import number
 
-Record = Mapping[str, Any]  # a line of metrics.jsonl: {"elapsed_s": seconds, "metrics": {name: value or None}}
 TONES = "abcd"
 
 
@@ -65,27 +64,6 @@ def _logged(records: Sequence[Record], trace: Trace) -> list[tuple[str, str]]:
     suffixes = {name.removeprefix(stem) for record in records for name in record["metrics"] if name.startswith(stem)}
     ks = sorted(int(suffix) for suffix in suffixes if re.fullmatch(r"[1-9]\d*", suffix))
     return [(f"{stem}{k}", f"{trace.name} {k}") for k in ks]
-
-
-def points(records: Sequence[Record], name: str) -> tuple[list[Point], int]:
-    """Returns a metric over its axis by ascending x, and how many of its values were not finite (null).
-
-    A learner that resumes from a checkpoint counts its versions again. What it had logged beyond the checkpoint does not
-    belong to the surviving weights, so a point whose x was reached before replaces all points from there on.
-    """
-    axis, measured, not_finite = metric(name).axis, list[Point](), 0
-    for record in records:
-        values = record["metrics"]
-        if name not in values:
-            continue
-        x = record["elapsed_s"] if axis == ELAPSED else values.get(axis)
-        while measured and finite(x) and measured[-1][0] >= x:
-            measured.pop()
-        if finite(x) and finite(values[name]):
-            measured.append((float(x), float(values[name])))
-        else:
-            not_finite += 1
-    return measured, not_finite
 
 
 def _axes(card: Card, lines: Sequence[Line], axis: str) -> tuple[list[Line], Axes]:

@@ -6,9 +6,9 @@ Any figure may be missing, because a stage was off or the run ended early; the p
 from collections.abc import Callable, Mapping, Sequence
 
 from grm.statistics import wilson
-from launch.page.curves import Record, points
+from launch.monitoring.records import Record, finite, points
 from launch.page.markup import Markup, join, tag
-from launch.page.number_format import duration, finite, number, percent, signed
+from launch.page.number_format import duration, number, percent, signed
 from launch.page.run_summary import Summary
 
 
@@ -107,7 +107,7 @@ def facts(summary: Summary) -> Markup:
     steps, total = summary.figure("steps"), summary.figure("seconds", "total")
     cells = [
         _fact("Parse rate", _change(summary, "parse_rate", "before", "after", percent)),
-        _fact("Reward per step", _change(summary, "reward", "first", "last", signed)),
+        _fact("Reward, first to last tenth", _change(summary, "reward", "first", "last", signed)),
         _fact("Maximum staleness", largest, number, bound_text, bad=broken),
         _fact("Meta-RM AUC", auc, number, beside("{} judgements", number, "meta_rm", "examples")),
         _fact("Learner idle", idle, percent, beside("rollout actors {}", percent, "idle", "rollout")),

@@ -7,8 +7,8 @@ Rows are read leniently, since a field may be missing: the page of a run must no
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launch.monitoring.records import finite
 from launch.page.markup import Markup, tag
-from launch.page.number_format import finite
 
 SampleRow = Mapping[str, Any]  # a line of samples.jsonl
 FOLD, LONGEST = 420, 20_000  # characters shown at once, and shown at all
@@ -27,21 +27,41 @@ def cases(rows: Sequence[SampleRow]) -> Markup:
     return tag("section", tag("h2", "Judgements before and after"), tag("p", intro), *shown)
 
 
+def judged(rows: Sequence[SampleRow]) -> Markup:
+    """Draw the section of one judge's judgements: preferences in the order in which they were judged."""
+    rows = rows[:MOST_CASES]
+    many = f"{len(rows)} judgements" if len(rows) > 1 else "judgement"
+    intro = f"The first {many} at temperature 0, as the responses were shown, not hand-picked."
+    shown = [_framed(row, [_side(row, len(_list(row, "responses")), "Judgement")]) for row in rows]
+    return tag("section", tag("h2", "Judgements"), tag("p", intro), *shown)
+
+
 def _case(rows: Sequence[SampleRow]) -> Markup:
     """Draw one preference: query and responses, the judgements before and after, and those in between on demand."""
-    first, label, answers = rows[0], rows[0].get("label"), _list(rows[0], "responses")
+    count = len(_list(rows[0], "responses"))
+    ends = {_text(row, "when"): row for row in rows if row.get("when") != "during"}
+    between = {_text(row, "version"): row for row in rows if row.get("when") == "during"}
+    sides = [_side(ends[when], count, _stage(ends[when])) for when in ("before", "cold_start", "after") if when in ends]
+    more = None
+    if between:
+        summary = tag("summary", f"During training, version {', '.join(between)}")
+        columns = tag("div", *(_side(row, count, _stage(row)) for row in between.values()), class_="sides")
+        more = tag("details", summary, columns, class_="between")
+    return _framed(rows[0], sides, more)
+
+
+def _stage(row: SampleRow) -> str:
+    version, when = row.get("version"), _text(row, "when")
+    return when.replace("_", " ").capitalize() + (f", version {version}" if isinstance(version, int) else "")
+
+
+def _framed(first: SampleRow, sides: Sequence[Markup], more: Markup | None = None) -> Markup:
+    """Draw query and responses with judgements below them."""
+    label, answers = first.get("label"), _list(first, "responses")
     best, items = _best(label, len(answers)), list[Markup]()
     for index, answer in enumerate(answers):
         head = tag("h4", f"Response {index + 1}", _mark(label, index, len(answers)))
         items.append(tag("li", head, prose(str(answer)), class_="best" if index == best else None))
-    ends = {_text(row, "when"): row for row in rows if row.get("when") != "during"}
-    between = {_text(row, "version"): row for row in rows if row.get("when") == "during"}
-    sides = [_side(ends[when], len(answers)) for when in ("before", "cold_start", "after") if when in ends]
-    more = None
-    if between:
-        summary = tag("summary", f"During training, version {', '.join(between)}")
-        columns = tag("div", *(_side(row, len(answers)) for row in between.values()), class_="sides")
-        more = tag("details", summary, columns, class_="between")
     return tag(
         "article",
         tag("h3", "Query"),
@@ -53,11 +73,9 @@ def _case(rows: Sequence[SampleRow]) -> Markup:
     )
 
 
-def _side(row: SampleRow, count: int) -> Markup:
+def _side(row: SampleRow, count: int, name: str) -> Markup:
     """Draw one judgement: verdict, scores, principles and critique, or the raw completion and why it did not parse."""
-    version, reward, when = row.get("version"), row.get("reward"), _text(row, "when")
-    name = when.replace("_", " ").capitalize() + (f", version {version}" if isinstance(version, int) else "")
-    verdict = None
+    reward, verdict = row.get("reward"), None
     if finite(reward):
         right = reward > 0
         text = f"{'right' if right else 'wrong'} {reward:+g}".replace("-", "\u2212")

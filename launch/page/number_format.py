@@ -1,13 +1,5 @@
 """How the page writes numbers."""
 
-import math
-from typing import TypeGuard
-
-
-def finite(value: object) -> TypeGuard[float]:
-    """Whether a value read from JSON is a number that can be shown."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
 
 def percent(share: float) -> str:
     """0.6124 -> 61.2 %"""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buffer import files
+from launch.monitoring.records import finite
 from launch.monitoring.redaction import redacted
 from launch.monitoring.tracker import METRICS_FILE, SAMPLES_FILE
 from launch.page.breakdown import breakdown
@@ -21,7 +22,6 @@ from launch.page.headline import facts, headline
 from launch.page.judgements import cases, prose
 from launch.page.lenient_json import NOT_JSON, parsed
 from launch.page.markup import Markup, join, tag
-from launch.page.number_format import finite
 from launch.page.run_summary import Summary
 from launch.page.stage_table import stages
 

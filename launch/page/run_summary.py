@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launch.page.number_format import finite
+from launch.monitoring.records import finite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from launch.monitoring.console import ProgressDisplay, duration
 
@@ -141,3 +142,96 @@ def test_the_terminal_shows_every_figure_and_is_restored(monkeypatch: pytest.Mon
 
 def test_durations_are_written_as_a_clock_shows_them() -> None:
     assert [duration(seconds) for seconds in (4.2, 75, 3700)] == ["0:04", "1:15", "1:01:40"]
+
+
+# ---- what the run does beside its steps ----------------------------------------------------------------------------
+
+
+def test_an_activity_is_a_line_and_a_counted_one_a_line_for_each_tenth() -> None:
+    stream = io.StringIO()
+    with ProgressDisplay(9, 0, stream) as progress:
+        progress.activity("starting Redis and Ray")
+        progress.activity("starting Redis and Ray")
+        for done in range(401):
+            progress.activity("judging the base", done=done, total=400)
+    lines = stream.getvalue().splitlines()
+    assert lines[:3] == ["starting Redis and Ray", "judging the base 0/400", "judging the base 40/400"]
+    assert lines[-1] == "judging the base 400/400"
+    assert len(lines) == 1 + 11
+
+
+def screen(progress: ProgressDisplay, columns: int) -> list[str]:
+    """The panel on a terminal of so many columns."""
+    console = Console(width=columns, file=io.StringIO(), force_terminal=False)
+    console.print(progress._panel())
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    return [line.rstrip() for line in output.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_the_panel_shows_what_the_run_does_now(columns: int) -> None:
+    clock = Clock()
+    progress = ProgressDisplay(80, 1, Terminal(), title="tiny", clock=clock)
+    clock.now = 12.0
+    progress.activity("judging the base", done=120, total=400)
+    head, bar = screen(progress, columns)
+    assert head == "tiny  judging the base 120/400".ljust(columns - 4) + "0:12"
+    assert set(bar) == {"━"}
+    assert len(bar) <= columns
+    progress.update(step=1, **FIGURES)
+    head, *_ = screen(progress, columns)
+    assert head.startswith("tiny  step 1/80 ")
+    assert max(map(len, screen(progress, columns))) <= columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (80, ["reward -0.21   accuracy 61.2 %   parse failures 1.8 %   staleness 3/1", "2,310 tokens/s   2 workers   queues"]),
+        (160, ["reward -0.21   accuracy 61.2 %   parse failures 1.8 %   staleness 3/1   2,310 tokens/s   2 workers   queues"]),
+    ],
+)
+def test_figures_fill_the_lines_of_the_terminal(columns: int, lines: list[str]) -> None:
+    progress = ProgressDisplay(80, 1, Terminal())
+    progress.update(step=1, **FIGURES)
+    _, _, *figures, rewards = screen(progress, columns)
+    assert [line.partition(" prompts")[0] for line in figures] == lines
+    assert rewards == "▄"
+
+
+def test_a_long_activity_is_shown_whole() -> None:
+    progress = ProgressDisplay(80, 1, Terminal(), title="tiny-20261128-034500-s0")
+    progress.activity("starting the GRPO learner, the meta-RM learner, the reward actor, a rollout actor", done=1, total=4)
+    first, second, _ = screen(progress, 80)
+    assert first.startswith("tiny-20261128-034500-s0  starting the GRPO learner,")
+    assert first.endswith(" 0:00")
+    assert second.endswith("a rollout actor 1/4")
+
+
+def test_a_resumed_run_shows_the_whole_run() -> None:
+    clock = Clock()
+    progress = ProgressDisplay(15, 1, Terminal(), clock=clock)
+    clock.now = 5.0
+    progress.begin_run("mine", elapsed_s=65.0)
+    progress.resume(7, rewards=[-1.0, 0.0, 1.0], accuracy=0.83)
+    shown = screen(progress, 80)
+    assert shown[0].startswith("mine  step 7/15 ")
+    assert shown[0].endswith("1:05")
+    assert "accuracy 83.0 %" in shown[2]
+    assert shown[3] == "▁▅█"
+    clock.now += 4.0
+    progress.update(step=8, reward=0.5)
+    assert progress.remaining_s() == pytest.approx(7 * 4.0), "the pace is that of this try"
+
+
+def test_what_is_refused_at_the_door_leaves_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    progress = ProgressDisplay(9, 0, stream)
+    with suppress(ValueError), progress:
+        progress.activity("reading the data")
+        raise ValueError("bad row")
+    terminal = re.sub(r"\x1b\[[0-9;?]*[hlm]", "", stream.getvalue())
+    assert terminal.endswith("\x1b[2K"), "the last thing is that its lines are erased"
+    progress.note("afterwards a note is a line")
+    assert stream.getvalue().endswith("afterwards a note is a line\n")

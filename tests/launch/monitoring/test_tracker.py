@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
-from launch.monitoring import tracker
+from launch.monitoring import processes, tracker
 from launch.monitoring.metrics import METRICS, MetricError
 from launch.monitoring.tracker import SampleJudgement, Tracker
 from launch.monitoring.wandb_check import Mode, chosen_mode
@@ -40,11 +39,6 @@ def full_record(suffix: str = "8") -> dict[str, float]:
     return {name.replace("@k", f"@{suffix}"): value_of(name) for name in METRICS if name != "time/elapsed_s"}
 
 
-def services() -> list[psutil.Process]:
-    """Returns W&B's processes that this process has started and that still run."""
-    return [child for child in psutil.Process().children(recursive=True) if "wandb" in child.name()]
-
-
 @pytest.fixture
 def no_wandb_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -67,15 +61,19 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         }
         tracker = Tracker(folder, "run-1", config, "spct-test", "auto")
         assert tracker.mode == "offline"
-        started = services()
+        started = processes.children_named("wandb")
         assert {service.name() for service in started} == {"wandb-core", "wandb-symon"}
         tracker.log(full_record())
         tracker.log({"learner/version": 2, "loss/kl": math.nan, "rollout/workers": 2})
         tracker.log({"eval/version": 2, "eval/accuracy@1": np.float32(0.5)})
         tracker.samples([SAMPLE])
         tracker.samples([])
+        tracker.alert("look", "at correct horse")
+        (folder / "cold_start" / "model").mkdir(parents=True)
+        (folder / "cold_start" / "model" / "judge.json").write_text("{}")
+        tracker.artifact("model", folder / "cold_start" / "model", ["judge.json", "README.md"], ["run-inputs"])
         tracker.finish({"finished": "completed", "accuracy": {"before": 0.5, "after": None}})
-        assert not any(service.is_running() and service.status() != psutil.STATUS_ZOMBIE for service in started)
+        assert not any(map(processes.runs, started))
         yield folder
 
 
@@ -105,6 +103,20 @@ def test_offline_file_holds_no_secret(tracked: Path) -> None:
     assert b"u:pw" not in everything
 
 
+def test_a_run_has_its_group_job_type_alerts_and_artifacts(tracked: Path) -> None:
+    run = wandb_file.read(wandb_file.find(tracked))
+    assert (run.group, run.job_type) == ("run-1", "train")
+    assert run.alerts == {"look": "at ***"}
+    model = tracked / "cold_start" / "model"
+    assert {name: found for name, found in run.artifacts.items() if found["type"] != "run_table"} == {
+        f"{tracked.name}-cold_start-model": {
+            "type": "model",
+            "metadata": {"folder": str(model), "made_from": ["run-inputs"]},
+            "files": ["judge.json"],
+        }
+    }
+
+
 def test_summary_and_samples_reach_wandb(tracked: Path) -> None:
     run = wandb_file.read(wandb_file.find(tracked))
     assert run.summary["accuracy"] == {"before": 0.5, "after": None}
@@ -127,7 +139,7 @@ def test_plain_files_hold_the_same(tracked: Path) -> None:
 
 @pytest.mark.usefixtures("tracked")
 def test_no_service_is_left_behind() -> None:
-    assert services() == []
+    assert processes.children_named("wandb") == []
 
 
 @pytest.mark.usefixtures("no_wandb_environment")

@@ -3,12 +3,11 @@
 import os
 from pathlib import Path
 
-import psutil
 import pytest
 
 from configs.load import ConfigError
 from configs.sections import TrackingConfig
-from launch.monitoring import wandb_check
+from launch.monitoring import processes, wandb_check
 from launch.monitoring.wandb_check import require_usable
 from tests.fake_wandb_server import FakeWandbServer
 
@@ -99,11 +98,7 @@ def test_a_key_that_the_server_does_not_know_is_refused(monkeypatch: pytest.Monk
     ):
         require_usable(TrackingConfig(), "run-1", os.environ)
     server.close()
-    assert not [child for child in psutil.Process().children(recursive=True) if child.name() == "wandb-core" and alive(child)]
-
-
-def alive(process: psutil.Process) -> bool:
-    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    assert not processes.children_named("wandb-core")
 
 
 @pytest.mark.full

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from launch.page.curves import points
+from launch.monitoring.records import points
 
 
 def test_a_resumed_learner_replaces_what_its_checkpoint_lacks() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from launch.page.charts import HEIGHT, LEFT, RIGHT, WIDTH
 from launch.page.markup import Markup
-from launch.page.scaling import largest_k, scaling_card, value
+from launch.page.scaling import ASIDE, largest_k, scaling_card, value
 
 
 def figure(middle: Any, **more: Any) -> dict[str, Any]:
@@ -103,3 +103,19 @@ def test_majority_is_a_third_line_and_greedy_may_be_unknown() -> None:
 @pytest.mark.parametrize("figures", [{}, {"greedy": figure(0.6)}, {"vote@8": figure(None)}, {"auc_vote@8": figure(0.5)}])
 def test_without_votes_there_is_no_card(figures: dict[str, Any]) -> None:
     assert scaling_card(figures, title="t", what="w") is None
+
+
+def test_every_k_is_labelled_the_axis_is_whole_and_all_lines_have_intervals() -> None:
+    known = {f"{kind}@{k}": figure(0.7, low=0.5, high=0.8) for k in (1, 3, 32) for kind in ("vote", "guided")}
+    source = card(known | {"majority@3": figure(0.6)})
+    assert re.findall(r'<text[^>]*text-anchor="(?:start|middle|end)">(\d+)</text>', source) == ["1", "3", "32"]
+    assert {"0\u00a0%", "100\u00a0%"} <= set(re.findall(r">(\d+\u00a0%)</text>", source))
+    votes, guided = (
+        [tuple(map(float, bar)) for bar in re.findall(rf'd="M([\d.]+) ([\d.]+)V([\d.]+)" data-interval="{kind}@k"', source)]
+        for kind in ("vote", "guided")
+    )
+    assert len(votes) == len(guided) == 3, "where both ends are known"
+    assert all(top < bottom for _, top, bottom in (*votes, *guided))
+    moved = [other[0] - bar[0] for bar, other in zip(votes, guided, strict=True)]
+    assert moved == pytest.approx([ASIDE * (WIDTH - LEFT - RIGHT)] * 3, abs=0.11), "beside each other"
+    assert "From left to right: 1, 3, 32 votes; bars are 95 % intervals, side by side." in source

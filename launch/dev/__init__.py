@@ -1,1 +1,1 @@
-"""For developers: the algorithm as a plain synchronous loop, the tiny base policy, benchmarks. Nothing imports this room."""
+"""For developers: the algorithm as a plain synchronous loop, the tiny base policy, real pairs. Nothing imports this room."""

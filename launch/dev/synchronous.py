@@ -25,7 +25,7 @@ The distributed system (launch/run.py) computes the same, and differs in this:
     - A process may die at any time: streams, ledger and checkpoints let its replacement continue.
     - A run also does a cold start before, trains a meta-RM beside, and evaluates and votes after this loop.
 
-Steps 1 to 3 are `Sampler`. Steps 4 and 5 are `PolicyUpdate` of learner/grpo.py, the very code of the distributed learner.
+Steps 1 to 3 are `Sampler`. Steps 4 and 5 are `PolicyUpdate` of learner/policy_update.py, the distributed learner's very code.
 """
 
 import argparse
@@ -44,18 +44,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that `python 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch at import
 
 from actors.generator import Request
-from actors.vllm_engine import VllmEngine, VllmSettings
+from actors.vllm_engine import VllmEngine
 from buffer.ledger import Cursor
 from buffer.messages import Completion, ExperienceGroup
+from configs.load import ConfigError
 from configs.load import load as load_config
 from configs.schema import Config
 from grm.judgement import Judgement, parse_training, unshuffle
 from grm.rewards import rule_reward
 from grm.sources import load as load_preferences
+from launch.setup.engine_settings import engine_settings
 from launch.setup.model_files import resolve
 from launch.setup.preflight import policy_tokenizer
 from launch.setup.prompt_source import Draft, prompt_source, sampling_seed
-from launch.setup.tokenizer import Tokenizer
 from learner.adapters import planned_shape
 
 
@@ -78,6 +79,8 @@ def iterations(overrides: Sequence[str]) -> Iterator[Iteration]:
         overrides: `section.key=value` over the preset.
     """
     config = load_config("tiny", overrides)
+    if config.grpo.reward:
+        raise ConfigError("grpo.reward: this loop is the paper's, with its rule; leave it out")
     sampler = Sampler(config)
     with learner_process(overrides) as learner:
         for version in range(config.grpo.steps):
@@ -102,7 +105,8 @@ class Sampler:
         tokenizer = policy_tokenizer(config, model)
         self._prompts = prompt_source(config, [preference.question for preference in preferences], tokenizer)
         self._cursor = Cursor()  # position in the data
-        self.engine = VllmEngine(_engine_settings(config, model, tokenizer))
+        adapters = planned_shape(model, config.learner.lora_rank)
+        self.engine = VllmEngine(engine_settings(config, model=model, number=0, tokenizer=tokenizer, adapters=adapters))
 
     def batch(self, version: int) -> tuple[list[ExperienceGroup], list[float]]:
         """Returns B groups (with a gradient, if `grpo.filter`), and the rewards of all judgements sampled for them."""
@@ -175,22 +179,6 @@ class Sampler:
         return rule_reward(scores, self._labels[preference], n)
 
 
-def _engine_settings(config: Config, model: str, tokenizer: Tokenizer) -> VllmSettings:
-    rollout = config.rollout
-    return VllmSettings(
-        model_path=model,
-        dtype=config.dtype,
-        context=config.model.context,
-        sequences=rollout.max_groups * rollout.samples,
-        kv_cache_bytes=rollout.kv_cache_mb << 20,
-        gpu_memory=rollout.gpu_memory,
-        seed=sampling_seed(f"engine/{config.run.seed}/0"),
-        device="cpu",
-        end_token=tokenizer.end_token,
-        adapters=planned_shape(model, config.learner.lora_rank),
-    )
-
-
 # ---- steps 4 to 6: advantage, step, publish ----------------------------------------------------------------------
 
 
@@ -215,7 +203,7 @@ def learner_process(overrides: Sequence[str]) -> Iterator[Connection]:
 
 def learn(pipe: Connection, overrides: Sequence[str]) -> None:
     """Receive a batch, take one optimiser step on it, send its loss and the new weights; until killed."""
-    from learner.grpo import PolicyUpdate
+    from learner.policy_update import PolicyUpdate
     from learner.policy_weights import policy_weights
     from learner.ranks import Ranks
 

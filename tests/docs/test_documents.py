@@ -13,8 +13,34 @@ from configs.schema import Config
 from launch.monitoring.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/algorithm.md", "docs/gpu.md")
-ROOMS = ("actors", "buffer", "configs", "docs", "grm", "launch", "learner", "packaging", "tests")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/design.md",
+    "docs/algorithm.md",
+    "docs/gpu.md",
+    "docs/data.md",
+    "docs/evaluation.md",
+    "docs/judge.md",
+    "docs/serving.md",
+    "docs/performance.md",
+    "docs/README.md",
+    "docs/quickstart.md",
+    "docs/own_data.md",
+    "docs/own_model.md",
+    "docs/cluster.md",
+    "docs/metrics.md",
+    "docs/tracking.md",
+    "docs/stop_and_resume.md",
+    "docs/publishing.md",
+    "docs/extending.md",
+    "docs/troubleshooting.md",
+    "docs/faq.md",
+    "docs/peers.md",
+    "docs/results.md",
+    "docs/robustness.md",
+)
+ROOMS = ("actors", "buffer", "configs", "docs", "examples", "grm", "launch", "learner", "packaging", "recipes", "spct", "tests")
 FAMILIES = {name.partition("/")[0] for name in METRICS}
 INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I6", "I7")
 
@@ -40,7 +66,8 @@ def definitions(path: Path) -> frozenset[str]:
     """Names that a module defines, at any depth: functions, classes, and what is assigned to a plain name."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")))
     assigned = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return frozenset(assigned | {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)})
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return frozenset(assigned | {node.name for node in nodes if isinstance(node, kinds)})
 
 
 @cache
@@ -69,7 +96,7 @@ def headings(document: Path) -> frozenset[str]:
 def test_every_path_that_a_document_names_exists(document: str) -> None:
     named = set(re.findall(rf"(?<![\w/.<])(?:{'|'.join(ROOMS)})/[\w./-]*\w", text_of(document)))
     paths = {path for path in named if not re.search(r"[A-Z]{3}", path) and path not in METRICS}
-    assert paths
+    assert paths or document not in ("README.md", "docs/design.md")
     assert sorted(path for path in paths if not (ROOT / path).exists()) == []
 
 
@@ -168,7 +195,7 @@ def test_every_make_target_that_a_document_names_exists(document: str) -> None:
 
 
 def test_the_readme_names_every_preset() -> None:
-    listed = text_of("README.md").partition("Presets (")[2].partition("\n\n")[0]
+    listed = text_of("README.md").partition("| preset | ")[2].partition("\n\n")[0]
     trained = [name for name in presets() if name != "evaluate"]  # which holds settings of launch/evaluate.py
     assert [name for name in trained if f"`{name}`" not in listed] == []
 

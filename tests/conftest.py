@@ -26,11 +26,12 @@ _number = itertools.count()
 LONGEST = (
     "launch/test_run.py",
     "launch/driver/test_synchronous.py",
-    "launch/cluster/test_ray_job.py",
     "learner/test_ranks.py",
     "test_model_matrix.py",
     "actors/test_vllm_engine.py",
     "actors/test_vllm_pause.py",
+    "gpu/test_small_checks.py",
+    "gpu/test_engine_checks.py",
     "launch/test_evaluate_engine.py",
     "launch/setup/test_preflight.py",
     "learner/test_deepspeed_engine.py",

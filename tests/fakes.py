@@ -1,6 +1,10 @@
 """The few hand-written fakes. They replace slow components only to inject latency, order and faults."""
 
+import heapq
+import itertools
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
@@ -8,13 +12,19 @@ from actors.generator import Request
 from buffer.messages import Completion
 from buffer.weights import NONE, Edition, PublishedWeights
 
+STEP_S = 0.1  # between two signs of life of an engine at work
+
 
 class FakeEngine:
-    """In place of vLLM: completes requests when the test calls `finish`, with a text that the test chooses."""
+    """In place of vLLM: completes requests when the test calls `finish`, with a text that the test chooses. Of more than
+    `places` requests the others wait."""
 
-    def __init__(self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}") -> None:
+    def __init__(
+        self, text: Callable[[Request, int], str] = lambda request, sample: f"text {sample}", *, places: int = 8
+    ) -> None:
         self.edition = Edition(0, 0)
-        self.tokens = self.steps = self.waiting = 0
+        self.tokens = self.steps = 0
+        self.places = places
         self.loaded: list[int] = []
         self.batches: list[int] = []
         self.closed = False
@@ -22,6 +32,10 @@ class FakeEngine:
         self._running: list[tuple[Request, Future[tuple[Completion, ...]]]] = []
         self._lock = threading.Lock()
         self.automatic = True
+
+    @property
+    def waiting(self) -> int:
+        return max(0, len(self._running) - self.places)
 
     def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
         futures: list[Future[tuple[Completion, ...]]] = [Future() for _ in requests]
@@ -59,6 +73,48 @@ class FakeEngine:
             text=self._text(request, sample),
             finish="stop",
         )
+
+
+class TimedEngine(FakeEngine):
+    """Completes each request a while after it got a place, for which it waits in line; the time is the test's to say."""
+
+    def __init__(self, text: Callable[[Request, int], str], *, seconds: Callable[[Request], float], places: int) -> None:
+        super().__init__(text, places=places)
+        self._seconds, self._number = seconds, itertools.count()
+        self._line: deque[tuple[Request, Future[tuple[Completion, ...]]]] = deque()
+        self._due: list[tuple[float, int, Request, Future[tuple[Completion, ...]]]] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        futures: list[Future[tuple[Completion, ...]]] = [Future() for _ in requests]
+        with self._changed:
+            self._line += zip(requests, futures, strict=True)
+            self._changed.notify()
+        return futures
+
+    def _run(self) -> None:
+        """Sleep from one end to the next: a machine may have many of these."""
+        while not self.closed:
+            with self._changed:
+                while self._line and len(self._due) < self.places:
+                    request, future = self._line.popleft()
+                    due = time.monotonic() + self._seconds(request)
+                    heapq.heappush(self._due, (due, next(self._number), request, future))
+                left = self._due[0][0] - time.monotonic() if self._due else STEP_S
+                if left > 0:
+                    self._changed.wait(min(left, STEP_S))
+                    self.steps += bool(self._due)
+                    continue
+                _, _, request, future = heapq.heappop(self._due)
+            self.steps += 1
+            completions = tuple(self._complete(request, sample) for sample in range(request.samples))
+            self.tokens += sum(len(c.token_ids) for c in completions)
+            future.set_result(completions)
 
 
 class LocalWeights:

@@ -72,7 +72,17 @@ OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer: str = "", **changes: Any) -> Path:
+def make(
+    folder: Path,
+    kind: str,
+    *,
+    tied: bool = True,
+    seed: int = 0,
+    tokenizer: str = "",
+    dtype: str = "float32",
+    device: str = "cpu",
+    **changes: Any,
+) -> Path:
     """Write a random model that transformers and vLLM can load, and return its folder.
 
     Args:
@@ -81,6 +91,8 @@ def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer
         tied: Whether input and output embeddings are tied, where `OWN` leaves that open.
         seed: Of the weights.
         tokenizer: A model folder to take the tokenizer from; "": one of bytes.
+        dtype: Of the weights.
+        device: Where they are drawn: a billion of them take a minute on a CPU.
         changes: Of the config.
     """
     import torch
@@ -89,7 +101,8 @@ def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer
     torch.manual_seed(seed)
     words = AutoTokenizer.from_pretrained(tokenizer) if tokenizer else _tokenizer()
     config = _config(kind, words, tied, changes)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     saved = model.state_dict().keys()
     for name, buffer in model.named_buffers():
         if name in saved:  # as the bias of a router's scores
@@ -99,10 +112,10 @@ def make(folder: Path, kind: str, *, tied: bool = True, seed: int = 0, tokenizer
     return folder
 
 
-def teach_format(folder: Path, *, steps: int = 120) -> Path:
+def teach_format(folder: Path, *, steps: int = 120, lr: float = 5e-3, device: str = "cpu") -> Path:
     """Train a model of `make(..., tokenizer=...)` for seconds to write a judgement with random scores for any prompt.
 
-    That is enough for groups whose rewards differ, so that a whole run can train on it.
+    That is enough for groups whose rewards differ, so that a whole run can train on it. A larger model wants a smaller `lr`.
     """
     import random
 
@@ -114,10 +127,10 @@ def teach_format(folder: Path, *, steps: int = 120) -> Path:
 
     torch.manual_seed(0)
     rng = random.Random(0)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").to(device)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     questions = [p.question for p in preferences(seed=0, count=64, n=2)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     for _ in range(steps):
         rows = []
         for question in rng.sample(questions, 8):
@@ -131,7 +144,7 @@ def teach_format(folder: Path, *, steps: int = 120) -> Path:
         for i, (prompt, answer) in enumerate(rows):
             ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
             labels[i, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-        loss = model(ids, labels=labels).loss
+        loss = model(ids.to(device), labels=labels.to(device)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

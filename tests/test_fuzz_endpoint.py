@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.judging.endpoint import Endpoint, EndpointError
+from launch.judging.endpoint import Endpoint, EndpointError, EndpointLimits
 from launch.judging.protocol import Answer, JudgeRequest
 from tests.fuzzing import inputs, maps, safe, values
 from tests.launch.judging.fake_server import FakeServer, Reply, completion
@@ -26,7 +26,7 @@ def server() -> Iterator[FakeServer]:
 def endpoint(server: FakeServer) -> Iterator[Endpoint]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        connected = Endpoint(server.url, "judge", tries=1, timeout_s=20.0, api_key=KEY)
+        connected = Endpoint(server.url, "judge", limits=EndpointLimits(tries=1, timeout_s=20.0), api_key=KEY)
     yield connected
     connected.close()
 

@@ -29,7 +29,7 @@ from learner.logprobs import TokenLogProbs
 from learner.models import load_policy, save_model, saved_buffers, try_saving
 from learner.shared_prefix import supports_shared_prefix
 from learner.weight_export import probe_token_ids, to_published_weights
-from tests.actors.test_vllm_engine import settings
+from tests.actors.reference_models import settings
 from tests.random_models import OWN, make
 
 pytestmark = pytest.mark.slow
@@ -125,7 +125,7 @@ def add_noise(model: Any) -> None:
 @pytest.mark.parametrize("kind", [kind if kind in IN_MAKE_TEST else pytest.param(kind, marks=pytest.mark.full) for kind in OWN])
 def test_it_trains_as_a_whole(kind: str, tmp_path: Path) -> None:
     folder = make(tmp_path / "start", kind)
-    model: Any = load_policy(str(folder), "float32").eval()
+    model: Any = load_policy(str(folder), "float32", "cpu").eval()
     plain: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     assert parameters_of(architecture(str(folder)) or {}) == sum(p.numel() for p in model.parameters())
 
@@ -145,7 +145,7 @@ def test_it_trains_as_a_whole(kind: str, tmp_path: Path) -> None:
 
     saved = tmp_path / "saved"
     save_model(model, whole_state(model), str(folder), saved)
-    again: Any = load_policy(str(saved), "float32").eval()
+    again: Any = load_policy(str(saved), "float32", "cpu").eval()
     equal(whole_state(again), whole_state(model))
     equal(dict(again.named_buffers()), dict(model.named_buffers()))
     answers = sample(start(saved))
@@ -170,7 +170,7 @@ def equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 @pytest.mark.full
 def test_it_is_refused_at_its_first_pull(kind: str, changes: dict[str, Any], why: str, tmp_path: Path) -> None:
     folder = make(tmp_path, kind, **changes)
-    policy = TokenLogProbs(load_policy(str(folder), "float32").eval(), temperature=TEMPERATURE)
+    policy = TokenLogProbs(load_policy(str(folder), "float32", "cpu").eval(), temperature=TEMPERATURE)
     with pytest.raises(ModelUnsupported, match=why):
         start(folder).load(publish(policy, 0))
 
@@ -182,7 +182,7 @@ def test_weights_that_are_copied_into_packed_experts_are_noticed(tmp_path: Path,
 
     monkeypatch.setattr(LiveModel, "_reloading", no_reload)
     folder = make(tmp_path, "qwen3_moe")
-    policy = TokenLogProbs(load_policy(str(folder), "float32").eval(), temperature=TEMPERATURE)
+    policy = TokenLogProbs(load_policy(str(folder), "float32", "cpu").eval(), temperature=TEMPERATURE)
     with pytest.raises(ModelUnsupported, match="nats a token away from the learner's"):
         start(folder).load(publish(policy, 0))
 
@@ -192,12 +192,12 @@ def test_a_quantised_model_is_refused_by_the_learner(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
     with pytest.raises(ValueError, match="its weights are quantised and cannot be trained"):
-        load_policy(str(folder), "float32")
+        load_policy(str(folder), "float32", "cpu")
 
 
 @pytest.mark.full
 def test_each_can_be_saved_at_the_start(tmp_path: Path) -> None:
     for kind in OWN:
         folder = make(tmp_path / kind, kind)
-        try_saving(load_policy(str(folder), "float32"), str(folder), tmp_path / "trials")
+        try_saving(load_policy(str(folder), "float32", "cpu"), str(folder), tmp_path / "trials")
     assert not list((tmp_path / "trials").iterdir())

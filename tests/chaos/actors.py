@@ -4,7 +4,6 @@ For what needs many workers, or several nodes, on a machine that has room for on
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -13,13 +12,15 @@ from actors.generator import SamplingEngine
 from configs.schema import Config
 from launch.cluster.actor_group import ActorGroup
 from launch.cluster.training_actors import TrainingActors
+from launch.driver.best_checkpoint import BestCheckpoint
 from launch.driver.online_rl import Training
 from launch.driver.run_state import RunState
 from launch.judging.run_judgements import RunJudgements
 from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.tracker import Tracker
-from tests.chaos.components import preferences, take
-from tests.chaos.workers import FakeLearner, TimedEngine
+from tests.chaos.components import VIEWS, judgement, preferences, take
+from tests.chaos.workers import FakeLearner
+from tests.fakes import TimedEngine
 
 
 class FakeActors(TrainingActors):
@@ -28,7 +29,8 @@ class FakeActors(TrainingActors):
     seconds = 0.4
 
     def _engine(self, number: int) -> Callable[[], SamplingEngine]:
-        return partial(TimedEngine, self.seconds)
+        seconds, places = self.seconds, self._config.rollout.max_groups * VIEWS
+        return lambda: TimedEngine(judgement, seconds=lambda request: seconds, places=places)
 
     def _make_others(self) -> None:
         super()._make_others()
@@ -59,6 +61,7 @@ def fake_actors(cluster: Any, config: Config, folder: Path, *, kind: type[Kind],
         preferences=preferences(),
         checkpoints=folder / "checkpoints",
         cold_start_samples=None,
+        beside={},
         note=note,
     )
 
@@ -74,4 +77,5 @@ def training(
         tracker=Tracker(folder, "fake", {}, "spct", "disabled"),
         progress=progress,
         run_state=RunState(folder / "run_state.json"),
+        best=BestCheckpoint(folder / "checkpoints"),
     )

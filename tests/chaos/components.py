@@ -35,6 +35,7 @@ from tests.fakes import FakeEngine
 
 DULL = 5  # every fifth group has equal rewards: nothing to train on
 VOCABULARY = 1 << 20
+VIEWS = 2  # of a prompt: an engine has a request for each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +187,7 @@ class ListLearner:
         self._heartbeat.done, self._heartbeat.version = len(self._weights), self.version
         if self.version % self._config.learner.checkpoint_every == 0 or self.version == self._config.grpo.steps:
             save(self._folder, self.version, self._intake.unacknowledged, self._weights)
-            self._intake.saved()
+            self._intake.saved(self.version, self._intake.unacknowledged)
         return batch
 
     def close(self) -> None:
@@ -210,7 +211,7 @@ def meta_rm(stage: Stage, name: str, seed: str) -> None:
         heartbeat.done, heartbeat.version = len(weights), version
         if version % config.learner.checkpoint_every == 0:
             save(folder, version, intake.unacknowledged, weights)
-            intake.saved()
+            intake.saved(intake.unacknowledged)
 
 
 ROLES: dict[str, Callable[[Stage, str, str], None]] = {

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tests.chaos.components import restored
 
 PER_WORKER = 4  # groups in an engine at a time
 SETTLE_S = 4.0
-JOIN_S = 90.0  # for workers to come or go
+JOIN_S = 300.0  # for workers to come or go, of which two cores start two at a time
 
 
 def config(workers: int) -> Config:
@@ -59,6 +59,8 @@ class Meter:
         self._ledger = Ledger(actors.redis, actors.address.run_id)
         self.rates: list[tuple[str, float]] = []
         self.done = False
+        self.driver: Future[None] | None = None
+        """The training, whose error ends the wait for its workers."""
 
     def set_target(self, workers: int) -> None:
         set_rollout_target(self.actors.redis, self.actors.address.run_id, workers)
@@ -67,6 +69,8 @@ class Meter:
         """Wait until so many workers are at work and `settle_s` more, then count for `seconds`."""
         deadline = time.monotonic() + JOIN_S
         while len(self.actors.rollouts) != workers:
+            if self.driver is not None and self.driver.done():
+                self.driver.result()
             if time.monotonic() > deadline:
                 raise AssertionError(f"{phase}: {len(self.actors.rollouts)} workers after {JOIN_S:.0f} s, not {workers}")
             time.sleep(0.1)
@@ -120,7 +124,7 @@ def play(chosen: Config, place: Path, script: Callable[[Meter], None]) -> list[t
         ThreadPoolExecutor(1) as pool,
     ):
         meter = Meter(actors)
-        driver = pool.submit(training(chosen, actors, place, Until(meter)).run)
+        meter.driver = driver = pool.submit(training(chosen, actors, place, Until(meter)).run)
         try:
             script(meter)
         finally:

@@ -12,7 +12,7 @@ from buffer.streams import Address
 from buffer.weights import WeightSink
 from configs.schema import Config
 from tests.chaos.components import ListLearner, judgement
-from tests.fakes import FakeEngine
+from tests.fakes import TimedEngine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,34 +25,11 @@ class Report:
     metrics: dict[str, float]
 
 
-class TimedEngine(FakeEngine):
-    """Finishes each request a fixed time after it was submitted, however many there are: as an engine with room does."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(judgement)
-        self.automatic = False
-        self._seconds, self._due = seconds, list[float]()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def submit(self, requests: Any) -> list[Future[tuple[Completion, ...]]]:
-        self._due += [time.monotonic() + self._seconds] * len(requests)
-        return super().submit(requests)
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(0.005)
-            self.steps += 1
-            ready = sum(due <= time.monotonic() for due in self._due)
-            if ready:
-                del self._due[:ready]
-                self.finish(ready)
-
-
 class SlowJudge(TimedEngine):
-    """A `TimedEngine` that takes longer for what is judged (greedily) than for groups."""
+    """Takes longer for what is judged (greedily) than for groups."""
 
-    def __init__(self, seconds: float, judge_s: float) -> None:
-        super().__init__(seconds)
+    def __init__(self, seconds: float, judge_s: float, *, places: int) -> None:
+        super().__init__(judgement, seconds=lambda request: seconds, places=places)
         self._judge_s = judge_s
 
     def submit(self, requests: Any) -> list[Future[tuple[Completion, ...]]]:

@@ -12,8 +12,10 @@ from buffer.streams import PROMPTS, connect
 from configs.load import dump
 from launch.monitoring.lookup import locate_run
 from tests.buffer.run_by_hand import Run
-from tests.launch.judging.fake_server import FakeServer
+from tests.launch.judging.fake_server import judge_server
 from tests.launch.silent_process import CONFIG
+
+__all__ = ["judge_server"]  # a fixture of all tests here
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +47,3 @@ def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         process.stop()
     streams.remove(client, address.run_id)
     client.close()
-
-
-@pytest.fixture
-def judge_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    """A fake server, asked past any proxy and without a key."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    fake = FakeServer()
-    yield fake
-    fake.close()

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from configs.load import load
 from launch.evaluate import main
 from launch.judging import votes
+from launch.setup.judge_settings import settings_files, settings_of
 from launch.setup.model_files import TINY
+from launch.setup.tokenizer import Tokenizer
 from learner import checkpoint
 from tests.launch.evaluation import ROWS, meta_rm, reply, rows
 from tests.launch.judging.fake_server import FakeServer, failure
@@ -75,6 +78,16 @@ def test_what_cannot_work_is_refused(
     assert server.asked == []
 
 
+def test_a_password_in_the_address_is_in_no_file(
+    started: Callable[..., int], server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started("--endpoint", server.url.replace("//", "//user:hidden@")) == 2
+    said = capsys.readouterr()
+    assert "the address holds a user name or a password; set OPENAI_API_KEY to the key" in said.err
+    assert "hidden" not in said.out + said.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_subset_cannot_be_named_as_the_last_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = rows(tmp_path / "d.jsonl", {**ROWS[0], "subset": "overall"})
     assert "a subset is named 'overall'" in refused(capsys, ["--model", "tiny", "--data", data])
@@ -112,12 +125,24 @@ def test_a_judge_and_a_meta_rm_whose_files_are_not_whole_are_refused(
     assert server.asked == []
 
 
+def test_a_meta_rm_as_the_judge_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, data = Path(shutil.copytree(TINY, tmp_path / "model")), rows(tmp_path / "d.jsonl", *ROWS)
+    settings = settings_of(load("tiny"), [], Tokenizer(str(TINY))).model_copy(update={"kind": "meta-rm"})
+    for name, text in settings_files(settings).items():
+        (folder / name).write_text(text)
+    said = refused(capsys, ["--model", str(folder), "--data", data, "--out", str(tmp_path / "out"), "tracking.mode=disabled"])
+    assert f"{folder}: is a meta-RM, which writes no judgements; name it as --meta-rm, beside its judge" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_rows_without_a_label_are_counted(
     started: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = rows(tmp_path / "ties.jsonl", ROWS[0], {"prompt": "q", "responses": ["x", "y"], "scores": [4, 4]})
     assert started("--data", data) == 0
     assert "skipped    1 x two best labels" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "table.json").read_text())["skipped"] == {"two best labels": 1}
+    assert "1 x two best labels" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_entry_imports_no_engine() -> None:
@@ -140,17 +165,18 @@ def test_an_evaluation_to_its_end(
     assert any(re.fullmatch(r"overall \(6\) +95 % interval", line) for line in lines)
     assert any(re.fullmatch(r"greedy +75.0 +25.0 .. 100.0", line) for line in lines)
     assert any(re.fullmatch(r"auc_vote@4 +100.0 +100.0 .. 100.0", line) for line in lines)
-    assert [line.split("  ")[0] for line in lines if re.match(r"(easy|single|trap|overall) \(", line)] == [
+    assert [line.split("  ")[0] for line in lines if re.match(r"(easy|single|trap|overall|overall, micro) \(", line)] == [
         "overall (6)",
         "easy (2)",
         "single (2)",
         "trap (2)",
-        "overall (6)",
+        "overall, micro (6)",
     ]
     assert f"written    {out}" in lines
     assert {file.name for file in out.iterdir()} == {
         "judgements.jsonl",
         "judge_outputs.jsonl",
+        "values.jsonl",
         "table.json",
         "report.html",
         "config.yaml",
@@ -189,7 +215,10 @@ def test_a_second_start_asks_nothing_and_writes_the_same(
     assert started() == 0
     assert len(server.asked) == asked
     assert (tmp_path / "out" / "table.json").read_text() == table
-    assert capsys.readouterr().out == output.replace("judged 6 of 6 preferences, 4 votes each\n", "")
+    day = json.loads((tmp_path / "out" / "table.json").read_text())["answers"]["dates"][0]
+    standing = f"all 6 preferences stand already (judged on {day}), nothing was asked; another --out judges anew"
+    without_count = re.sub(r"asked .*\n", "", output)
+    assert capsys.readouterr().out == without_count.replace("judged 6 of 6 preferences, 4 votes each", standing)
 
 
 def test_a_second_start_with_other_settings_is_refused(
@@ -198,7 +227,7 @@ def test_a_second_start_with_other_settings_is_refused(
     assert started() == 0
     asked = len(server.asked)
     assert started("eval.temperature=0.9", "--k", "1,2") == 2
-    assert "judgements.jsonl was begun with another k, temperature: use another folder" in capsys.readouterr().err
+    assert "judgements.jsonl was begun with another temperature: use another folder" in capsys.readouterr().err
     assert started("eval.both_orders=false") == 2
     assert "judgements.jsonl was begun with another both_orders: use another folder" in capsys.readouterr().err
     assert len(server.asked) == asked
@@ -270,7 +299,9 @@ def test_a_failed_item_is_named_and_asked_again(
     assert "1 preference got no answer." in (tmp_path / "out" / "report.html").read_text()
     server.reply, asked = reply, len(server.asked)
     assert started() == 0
-    assert {"q two" in body["messages"][0]["content"] for body in server.asked[asked:]} == {True}
+    probe, *others = server.asked[asked:]
+    assert probe["temperature"] == 0.0
+    assert {"q two" in body["messages"][0]["content"] for body in others} == {True}
 
 
 def test_no_answer_at_all_is_an_error(

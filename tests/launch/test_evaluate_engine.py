@@ -1,8 +1,6 @@
 """The evaluation of the tiny base policy on a real engine, started as a user does, and started again."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from launch.setup.model_files import TINY
 from launch.setup.preference_data import load_heldout
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
-from tests.launch.whole_run import ROOT, environment, mentioning
+from tests.launch.whole_run import evaluate_to_end, mentioning
 
 COUNT, REMOVED = 24, 5
 
@@ -24,20 +22,7 @@ COUNT, REMOVED = 24, 5
 def evaluated(out: Path) -> str:
     """Run the evaluation to its end. Returns what it prints."""
     options = ["--config", "tiny", "--model", "tiny", "--data", f"tinyheld:3:{COUNT}", "--k", "1,2,4", "--out", str(out)]
-    command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *options, "tracking.mode=disabled", "eval.temperature=1.0"]
-    command += ["eval.expected_scores=true"]
-    done = subprocess.run(
-        command,
-        cwd=out.parent,
-        env=environment(),
-        text=True,
-        timeout=900,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return evaluate_to_end(out.parent, *options, "eval.temperature=1.0", "eval.expected_scores=true")
 
 
 def judgements(out: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The options of an evaluation, and the overrides that they stand for."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,12 @@ import pytest
 import yaml
 
 from configs.load import ConfigError, load
+from configs.schema import Config
 from launch.evaluate import as_overrides, config_of, extra_body_of, parser
-from launch.judging.evaluation_run import short_name
+from launch.judging.evaluation_target import short_name
+from launch.setup.judge_settings import settings_of
+from launch.setup.model_files import TINY
+from launch.setup.tokenizer import Tokenizer
 
 
 def overrides_of(*argv: str) -> dict[str, Any]:
@@ -50,6 +55,19 @@ def test_overrides_and_data_are_told_apart_wherever_they_stand() -> None:
         1.0,
         [str(Path("d").absolute())],
     )
+
+
+def test_a_judge_is_asked_as_its_folder_says_unless_a_preset_or_the_command_line_says_otherwise(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "model")
+    trained = settings_of(load("tiny"), [], Tokenizer(str(TINY)))
+
+    def config(*more: str) -> Config:
+        arguments = parser().parse_intermixed_args(["--model", str(tmp_path / "model"), "--data", "d", *more])
+        return config_of(arguments, trained)
+
+    assert (config().prompts.style, config().model.context) == ("compact", 256)
+    assert config("prompts.style=example").prompts.style == "example"
+    assert config("--config", "qwen3-8b").prompts.style == "full"
 
 
 def test_more_fields_of_a_request_to_an_endpoint() -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from configs.load import ConfigError
 from launch.merge import main
+from launch.setup.model_files import resolve
 from launch.setup.model_integrity import check_model_folder
 from learner import adapters, models
 from tests import random_models
@@ -16,7 +18,7 @@ from tests import random_models
 def trained(tmp_path: Path) -> tuple[Path, Path]:
     """A model, and a checkpoint of adapters of it."""
     folder, checkpoint = random_models.make(tmp_path / "base", "llama"), tmp_path / "version-000007"
-    model = adapters.adapted(models.load_policy(str(folder), "float32"), rank=2, seed=0)
+    model = adapters.adapted(models.load_policy(str(folder), "float32", "cpu"), rank=2, seed=0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -36,6 +38,22 @@ def test_it_writes_a_whole_model(trained: tuple[Path, Path], tmp_path: Path, ins
     assert not torch.equal(before.get_parameter(name), after.get_parameter(name))
     assert torch.equal(before.get_input_embeddings().weight, after.get_input_embeddings().weight)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["whole"], "nothing half written"
+
+
+def test_the_files_beside_the_adapters_go_with_the_whole_model(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, whole = trained[1], tmp_path / "whole"
+    (checkpoint / "adapter" / "judge.json").write_text("how it is asked")
+    (checkpoint / "adapter" / "README.md").write_text("the card")
+    assert main([str(checkpoint), str(whole)]) == 0
+    assert (whole / "judge.json").read_text() == "how it is asked"
+    assert (whole / "README.md").read_text() == "the card"
+
+
+@pytest.mark.parametrize("name", ["", "adapter", "model"])
+def test_elsewhere_a_checkpoint_of_adapters_is_refused_with_this_command(trained: tuple[Path, Path], name: str) -> None:
+    folder = trained[1] / "adapter"
+    with pytest.raises(ConfigError, match=rf"python launch/merge\.py {folder} OUT writes a whole one"):
+        resolve(str(trained[1] / name))
 
 
 def test_a_base_that_has_moved_is_named(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,13 @@ def test_the_cost_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert "about 8,100 judgements" in capsys.readouterr().out
 
 
+def test_a_row_of_votes_may_spare_some(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--row", "grm-27b@32", "--early-stop"]) == 0
+    printed = capsys.readouterr().out
+    assert "--k 32 --early-stop --data" in printed
+    assert "cost       at most " in printed
+
+
 def test_what_the_evaluation_would_refuse_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--row", "ours", "prompts.reference=true"]) == 2
     printed = capsys.readouterr()

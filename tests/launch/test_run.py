@@ -1,6 +1,7 @@
 """Whole runs of real processes: what they leave behind, how they stop, how they fail."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,8 +16,11 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from configs.load import load
+from launch.judging.prepared_judge import prepare
 from launch.monitoring.metrics import METRICS
+from launch.setup.judge_settings import read_judge
 from launch.setup.model_files import TINY
+from launch.setup.model_integrity import check_model_folder
 from tests import wandb_file
 from tests.launch.whole_run import SMALL, SPCT, Ended, finish, mentioning, run, start, wait_for
 from tests.random_models import make, teach_format
@@ -48,6 +52,26 @@ def test_it_ends_with_all_steps_and_prints_where_the_report_is(done: Ended) -> N
     assert done.summary["steps"] == 3
     assert f"report     {done.folder / 'report.html'}" in done.output
     assert "\x1b" not in done.output  # no terminal, no control codes
+
+
+def test_every_model_says_how_it_is_asked_and_the_last_lines_where_the_judge_is(done: Ended) -> None:
+    folders = [*done.folder.glob("checkpoints/*/version-*/model"), done.folder / "cold_start" / "model", done.folder / "judge"]
+    assert len(folders) >= 4
+    for folder in folders:
+        settings = read_judge(str(folder))
+        assert settings.kind == ("meta-rm" if "meta-rm" in folder.parts else "judge")
+        assert settings.style == "compact"
+        assert (folder / "README.md").is_file()
+    judge = done.folder / "judge"
+    card = (judge / "README.md").read_text()
+    assert "| base, greedy |" in card
+    assert "| after online RL, 4 votes |" in card
+    assert f'spct.Judge("{judge}").score(query, responses)' in done.output
+    opening = prepare(
+        str(judge), model="", meta_rm="", engine="vllm", device="cpu", seed=0, overrides=["rollout.kv_cache_mb=256"]
+    )
+    assert opening.config.prompts.style == "compact"
+    assert check_model_folder(str(judge), trained=True) is None
 
 
 def test_what_it_leaves_behind_is_the_users_alone(done: Ended) -> None:
@@ -160,7 +184,8 @@ def own_template(folder: Path) -> tuple[str]:
     return (f"prompts.template_path={folder / 'my_compact.txt'}",)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("qwen3", marks=pytest.mark.full), "gemma2"])
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
 def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: str, tmp_path: Path) -> None:
     preset = {"qwen3": "qwen3-8b", "gemma2": "gemma2-27b"}[kind]
     model = teach_format(make(tmp_path / "model", kind, tokenizer=str(TINY)))
@@ -197,9 +222,9 @@ def test_the_gpu_presets_code_runs_on_a_small_model_of_their_architecture(kind: 
 
 def test_a_wider_bound_is_used_and_kept_and_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:  # SIGTERM: test_ray_job.py
     more = ("grpo.max_staleness=4", "grpo.steps=1000", "eval.every=0", "meta_rm.enabled=false")
-    process = start(tmp_path, "stopped", *SMALL, *more)
+    process = start(tmp_path, "stopped", *SMALL, *more, process_group=0)
     wait_for(tmp_path / "stopped", '"learner/version": 10.0', process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     ended = finish(process, tmp_path / "stopped", timeout_s=120)
     assert ended.status == 130, ended.output
     assert ended.summary["finished"] == "stopped"

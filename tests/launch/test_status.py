@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from configs.load import ConfigError, dump, load
 from launch import status
 from launch.monitoring.lookup import locate_run
 from launch.setup.run_config import load_resumed_config
+from launch.setup.run_folder import lock_run_folder
+from learner import checkpoint
 from tests.buffer.run_by_hand import Run
 from tests.launch.silent_process import CONFIG, silence
 from tests.launch.whole_run import ROOT
@@ -102,6 +105,7 @@ from pathlib import Path
 from buffer.heartbeat import Heartbeat
 from launch.monitoring.stacks import dump_on_signal
 from launch.monitoring.lookup import locate_run
+from launch.setup.run_folder import lock_run_folder
 from launch.setup.run_config import load_resumed_config
 dump_on_signal(Path(sys.argv[1]))
 heartbeat = Heartbeat(locate_run("mine")[1], "rollout-1", every_s=0.1, hang_s=60, stacks=sys.argv[1])
@@ -152,6 +156,75 @@ def test_dead_letters_with_their_reasons(run: Run, capsys: pytest.CaptureFixture
     assert status.main(["--run", "mine", "--dead", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [(letter["stream"], letter["group"]) for letter in listed] == [("prompts", "2"), ("rollouts", "None")]
+
+
+# ---- runs that have ended ------------------------------------------------------------------------------------------------
+
+
+def left_behind(folder: Path, **summary: Any) -> Path:
+    """A run that ended with this summary, or that was cut off without one."""
+    policy = folder / "checkpoints" / "policy"
+    for version in (40, 60):
+        checkpoint.begin(policy, version)
+        checkpoint.commit(policy, checkpoint.Record(version=version, entries=(), ranks=1, zero_stage=1), keep=2)
+    (folder / "config.yaml").write_text(dump(CONFIG), encoding="utf-8")
+    (folder / "driver.lock").touch()
+    (folder / "run_state.json").write_text(json.dumps({"preset": "tiny", "version": 63, "seconds": {"total": 461.0}}))
+    os.utime(folder / "run_state.json", (1_000_000, 1_000_000))
+    if summary:
+        (folder / "summary.json").write_text(json.dumps({"preset": "tiny", "seconds": {"total": 461.0}} | summary))
+        os.utime(folder / "summary.json", (1_000_001, 1_000_001))
+    return folder
+
+
+def told(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """The lines of its status by their names."""
+    assert status.main(["--run", str(folder)]) == 0
+    return {line[:10].strip(): line[11:] for line in capsys.readouterr().out.splitlines()}
+
+
+def test_a_run_that_was_stopped_says_how_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    accuracy = {"before": 0.53, "cold_start": 0.9, "after": None}
+    lines = told(left_behind(tmp_path, finished="stopped", steps=63, accuracy=accuracy), capsys)
+    assert lines["run"] == f"{tmp_path} (tiny)"
+    assert lines["state"].startswith(f"was stopped at step 63 of {CONFIG.grpo.steps}, 1970-01-12 ")
+    assert lines["state"].endswith(", after 7 min 41 s")
+    assert lines["accuracy"] == "before 53.0%, cold start 90.0%"
+    assert lines["checkpoint"] == f"step 60, {tmp_path / 'checkpoints' / 'latest'}"
+    assert lines["go on"] == f"python launch/run.py --resume {tmp_path}"
+
+
+def test_a_run_that_is_complete_says_where_its_judge_and_its_report_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_behind(tmp_path, finished="completed", steps=80)
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "report.html").touch()
+    lines = told(tmp_path, capsys)
+    assert lines["state"].startswith("completed at step 80 of ")
+    assert (lines["judge"], lines["report"]) == (str(tmp_path / "judge"), str(tmp_path / "report.html"))
+    assert "go on" not in lines
+
+
+def test_a_run_that_failed_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(left_behind(tmp_path, finished="failed", steps=3, error="the reward actor failed\x1b[2J"), capsys)
+    assert lines["error"] == "the reward actor failed�[2J"
+
+
+def test_a_run_that_was_killed_behind_an_earlier_end_was_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_behind(tmp_path, finished="stopped", steps=20)
+    os.utime(tmp_path / "run_state.json", (2_000_000, 2_000_000))  # the try that went on had come further
+    assert told(tmp_path, capsys)["state"].startswith("was cut off at step 63 of ")
+    assert status.main(["--run", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["state"] == "cut off"
+
+
+def test_a_run_whose_driver_lives_has_not_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left_behind(tmp_path, finished="stopped", steps=20)
+    held = lock_run_folder(tmp_path)
+    assert "is the run going on" in refused(capsys, "--run", str(tmp_path))
+    os.close(held)
+    told(tmp_path, capsys)
 
 
 # ---- runs that cannot be looked at -----------------------------------------------------------------------------------

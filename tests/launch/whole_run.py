@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -68,12 +68,43 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(
-    where: Path, name: str, *overrides: str, config: str = "tiny", entry: str = "run.py", **env: str
+    where: Path,
+    name: str,
+    *overrides: str,
+    config: str = "tiny",
+    entry: str = "run.py",
+    output: IO[str] | int = subprocess.PIPE,
+    process_group: int | None = None,
+    **env: str,
 ) -> subprocess.Popen[str]:
+    """`output`: a file for a run that prints more than a pipe holds while nobody reads."""
     command = [sys.executable, str(ROOT / "launch" / entry), "--config", config, f"run.dir={where}", f"run.id={name}"]
     return subprocess.Popen(
-        [*command, *overrides], cwd=where, env=environment(**env), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, *overrides],
+        cwd=where,
+        env=environment(**env),
+        text=True,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        process_group=process_group,
     )
+
+
+def evaluate_to_end(where: Path, *arguments: str, timeout_s: float = 900) -> str:
+    """Run an evaluation to its end, which must be a good one. Returns what it prints."""
+    command = [sys.executable, str(ROOT / "launch" / "evaluate.py"), *arguments, "tracking.mode=disabled"]
+    done = subprocess.run(
+        command,
+        cwd=where,
+        env=environment(),
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def finish(process: subprocess.Popen[str], folder: Path, timeout_s: float = 900) -> Ended:

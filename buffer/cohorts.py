@@ -141,7 +141,7 @@ class Cohorts:
             deadline_s: In which the request must be answered. The earliest deadline is the cohort's; the latest one, where
                 there is no vote by then.
             twins: Whether equal responses that wait at one time are several members. A cohort that is whole by them alone is
-                ready once each process that waits for it has looked (`cohort_twins.lua`).
+                ready a second later, once each process that waits for it has looked (`cohort_twins.lua`).
         """
         rows: list[Argument] = []
         for slot, text in responses.items():

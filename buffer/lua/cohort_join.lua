@@ -48,8 +48,8 @@ end
 if state == 'collecting' then
   if tonumber(redis.call('HGET', KEYS[1], 'slots')) >= size then
     redis.call('HSET', KEYS[1], 'state', 'ready')
-  elseif arrived(KEYS[1]) >= size then
-    redis.call('HSETNX', KEYS[1], 'whole', now)
+  else
+    count_twins(KEYS[1], now)
   end
 end
 if state ~= 'judged' then

@@ -8,9 +8,11 @@ Nothing is kept here: the store has it, so a worker may die and another one goes
 """
 
 import asyncio
+import contextvars
+import logging
 import secrets
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from math import isfinite
@@ -27,7 +29,9 @@ from launch.serving.wording import Asked, Settled
 Result = TypeVar("Result")
 THREADS = 16  # calls to the store that this process makes at a time
 GRACE_S = 5.0  # behind the deadline: the judge counts what it has by then, and writes it
+RETRY_S = 0.5  # of a call to the store that must be made
 SEATS = 8  # tries to find a cohort that still collects
+logger = logging.getLogger(__name__)
 
 
 class AllJudges(Judges, Protocol):
@@ -45,8 +49,9 @@ class Core:
         """Takes the store and the judges."""
         self._settings, self._cohorts, self._judges = settings, cohorts, judges
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-        limit_s = settings.deadline_s + 2 * GRACE_S
-        self._watch = Watch(judges, lambda names: self._stored(lambda: cohorts.look(names)), limit_s=limit_s)
+        self._limit_s = settings.deadline_s + 2 * GRACE_S
+        self._watch = Watch(judges, self._look, limit_s=self._limit_s)
+        self._leaving: set[asyncio.Task[None]] = set()
         self._version = settings.version
 
     def served(self) -> Served:
@@ -154,25 +159,49 @@ class Core:
     ) -> Settled:
         seconds = self._seconds("deadline_s", deadline_s, self._settings.deadline_s)
         ticket = secrets.token_hex(8)
-        joined = await self._stored(
-            lambda: self._cohorts.join(
-                name,
-                responses,
-                ticket=ticket,
-                question=asked.to_bytes(),
-                size=size,
-                collect_s=min(collect_s, seconds),
-                deadline_s=seconds,
-                twins=twins,
-            )
+        joining = self._threads.submit(
+            self._cohorts.join,
+            name,
+            responses,
+            ticket=ticket,
+            question=asked.to_bytes(),
+            size=size,
+            collect_s=min(collect_s, seconds),
+            deadline_s=seconds,
+            twins=twins,
         )
-        if isinstance(joined, Refused):
-            raise _refusal(joined)
         try:
-            return Settled.from_bytes(joined.verdict or await self._wait(name, joined, seconds))
-        except BaseException:  # a caller that went away, too
-            self._threads.submit(self._cohorts.leave, name, ticket)
+            joined = await _answer(joining)
+            found = joined if isinstance(joined, Refused) else joined.verdict or await self._wait(name, joined, seconds)
+        except BaseException:  # a caller that went away, too, and maybe while it joined
+            if twins:  # in no request's context: Ray Serve would cancel it with this one
+                leaving = asyncio.create_task(self._leave(name, ticket, joining), context=contextvars.Context())
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
             raise
+        if isinstance(found, Refused):
+            raise _refusal(found)
+        return Settled.from_bytes(found)
+
+    async def _leave(self, name: str, ticket: str, joining: Future[Look | Refused]) -> None:
+        """Tells the store that a request waits no longer, once it has joined. Tried while the store does not answer."""
+        limit = asyncio.get_running_loop().time() + self._limit_s
+        if not joining.done():
+            await asyncio.wait([asyncio.wrap_future(joining)])
+        while True:
+            try:
+                return await self._stored(lambda: self._cohorts.leave(name, ticket))
+            except Unjudged as error:
+                if asyncio.get_running_loop().time() > limit:
+                    logger.warning("cohort %s: a caller left, and the store did not learn of it (%s)", name, error)
+                    return
+                await asyncio.sleep(RETRY_S)
+
+    async def _look(self, names: Sequence[str]) -> list[Look]:
+        """Returns how cohorts stand. Who left is told first, since a look says that all other requests of this process wait."""
+        if self._leaving:
+            await asyncio.wait(set(self._leaving))
+        return await self._stored(lambda: self._cohorts.look(names))
 
     async def _wait(self, name: str, joined: Look, seconds: float) -> bytes:
         try:
@@ -187,10 +216,7 @@ class Core:
 
     async def _stored(self, call: Callable[[], Result]) -> Result:
         """Returns what the store answers, while the event loop goes on."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except ServerError as error:
-            raise Unjudged(f"the store of verdicts does not answer; send it again ({error})", final=False) from error
+        return await _answer(self._threads.submit(call))
 
     # ---- what may be asked ---------------------------------------------------------------------------------------
 
@@ -236,6 +262,14 @@ class Core:
 
 class _Closed(Exception):
     """A cohort takes no members any more."""
+
+
+async def _answer(call: Future[Result]) -> Result:
+    """Returns what a call to the store returns. Unjudged where the store does not answer."""
+    try:
+        return await asyncio.wrap_future(call)
+    except ServerError as error:
+        raise Unjudged(f"the store of verdicts does not answer; send it again ({error})", final=False) from error
 
 
 def _refusal(refused: Refused) -> Exception:

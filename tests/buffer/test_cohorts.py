@@ -162,30 +162,60 @@ def test_a_server_that_stops_judges_what_it_has(cohorts: Cohorts) -> None:
     assert cohorts.close() == 0
 
 
-def test_equal_responses_that_wait_together_are_members_and_a_retry_is_none(cohorts: Cohorts) -> None:
+def settled(cohorts: Cohorts, client: redis.Redis, address: Address) -> str:
+    """How a cohort that is whole by twins stands once hang-ups had their time to arrive."""
+    assert cohorts.look(["c"])[0].state == "collecting", "a hang-up may be on its way"
+    if client.hexists(key(address.run_id, "cohort:c"), "whole"):
+        let(client, address, "c", "whole")
+    return cohorts.look(["c"])[0].state
+
+
+def test_equal_responses_that_wait_together_are_members_and_a_retry_is_none(
+    cohorts: Cohorts, client: redis.Redis, address: Address
+) -> None:
     twins = {"size": 2, "twins": True}
     assert join(cohorts, 0, "same", ticket="one", **twins).state == "collecting"
     cohorts.leave("c", "one")
-    assert join(cohorts, 0, "same", ticket="one again", **twins).state == "collecting", "the first waits no longer"
-    assert join(cohorts, 0, "same", ticket="two", **twins).state == "ready"
+    join(cohorts, 0, "same", ticket="one again", **twins)
+    assert settled(cohorts, client, address) == "collecting", "the first waits no longer"
+    join(cohorts, 0, "same", ticket="two", **twins)
+    assert settled(cohorts, client, address) == "ready"
     lease = cohorts.lease("c", "judge", lease_s=5)
     assert lease is not None
     assert (lease.responses, lease.missing) == (("same",), 0)
 
 
-def test_who_leaves_and_asks_again_is_no_third_twin(cohorts: Cohorts) -> None:
+def test_a_retry_that_comes_before_its_hang_up_is_no_twin(cohorts: Cohorts, client: redis.Redis, address: Address) -> None:
+    twins = {"size": 3, "twins": True}
+    join(cohorts, 1, "another", **twins)
+    join(cohorts, 0, "same", ticket="one", **twins)
+    join(cohorts, 0, "same", ticket="one again", **twins)
+    assert cohorts.look(["c"])[0].state == "collecting"
+    cohorts.leave("c", "one")
+    assert settled(cohorts, client, address) == "collecting"
+    join(cohorts, 0, "same", ticket="two", **twins)
+    assert settled(cohorts, client, address) == "ready", "and the time of the third begins with it"
+
+
+def test_who_leaves_and_asks_again_is_no_third_twin(cohorts: Cohorts, client: redis.Redis, address: Address) -> None:
     twins = {"size": 3, "twins": True}
     join(cohorts, 0, "same", ticket="one", **twins)
-    assert join(cohorts, 0, "same", ticket="two", **twins).state == "collecting"
+    join(cohorts, 0, "same", ticket="two", **twins)
     cohorts.leave("c", "one")
-    assert join(cohorts, 0, "same", ticket="one again", **twins).state == "collecting"
-    assert join(cohorts, 1, "another", ticket="three", **twins).state == "ready"
+    join(cohorts, 0, "same", ticket="one again", **twins)
+    assert settled(cohorts, client, address) == "collecting"
+    join(cohorts, 1, "another", ticket="three", **twins)
+    assert settled(cohorts, client, address) == "ready"
 
 
-def test_twins_that_wait_in_two_processes_are_members_once_both_have_looked(run: Run, cohorts: Cohorts) -> None:
+def test_twins_that_wait_in_two_processes_are_members_once_both_have_looked(
+    run: Run, cohorts: Cohorts, client: redis.Redis, address: Address
+) -> None:
     other, twins = Cohorts(run.client, run.run_id), {"size": 2, "twins": True}
     join(other, 0, "same", ticket="one", **twins)
-    assert join(cohorts, 0, "same", ticket="two", **twins).state == "collecting"
+    join(cohorts, 0, "same", ticket="two", **twins)
+    now = client.time()
+    client.hset(key(address.run_id, "cohort:c"), "whole", now[0] * 1000)  # hang-ups have had their time
     assert cohorts.look(["c"])[0].state == "collecting"
     assert cohorts.lease("c", "judge", lease_s=5) is None
     assert other.look(["c"])[0].state == "ready"
@@ -201,7 +231,9 @@ def test_the_retry_of_a_request_whose_process_died_is_no_twin(
     join(Cohorts(run.client, run.run_id), 0, "r0", ticket="lost", **twins)
     join(cohorts, 1, "r1", **twins)
     assert join(cohorts, 0, "r0", ticket="again", **twins).state == "collecting"
-    let(client, address, "c", "whole")  # long since: nobody has looked in the name of the first
+    cohorts.look(["c"])
+    waited = client.time()[0] * 1000 - 10_000  # long since: nobody looks in the name of the first
+    client.hset(key(address.run_id, "cohort:c"), "whole", waited)
     assert cohorts.look(["c"])[0].state == "collecting"
     assert join(cohorts, 2, "r2", **twins).state == "ready"
     lease = cohorts.lease("c", "judge", lease_s=5)

@@ -95,9 +95,11 @@ class LocalJudges:
 class SmallServer:
     """One HTTP worker and one judge."""
 
-    def __init__(self, address: Address, keys: Keys | None = None, scorer: Any = None, **changes: Any) -> None:
+    def __init__(
+        self, address: Address, keys: Keys | None = None, scorer: Any = None, cohorts: Cohorts | None = None, **changes: Any
+    ) -> None:
         self.settings = ServerSettings(**{"model": "small", "votes": 4, "collect_s": 20.0, "deadline_s": 30.0} | changes)
-        self.cohorts = Cohorts(connect(address), address.run_id, most=self.settings.most_cohorts)
+        self.cohorts = cohorts or Cohorts(connect(address), address.run_id, most=self.settings.most_cohorts)
         self.engine = CountingEngine()
         self.replica = JudgeReplica(
             engine=self.engine,

@@ -1,12 +1,14 @@
 """Requests become cohorts, and cohorts verdicts: with the real store and judge, and a fake engine."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from buffer.connection import Address
+from buffer.cohorts import Cohorts, Look, Refused
+from buffer.connection import Address, ServerError, connect
 from grm.preferences import Question, question_id
 from launch.serving.errors import BadRequest, SlotTaken, TooLarge, TooMany, Unjudged
 from launch.serving.protocol import ChatRequest, CohortMember, MemberVerdict, VerdictRequest
@@ -112,6 +114,54 @@ def test_members_without_slots_find_each_other_and_begin_anew(address: Address) 
     twins = gathered(server, [member("twin", group="", size=2) for _ in range(2)])
     assert [each.score for each in twins] == [5, 5]
     assert not twins[0].verdict.short, "both came"
+
+
+class SlowStore(Cohorts):
+    """The first join of a response ends when the test says so, and the first leave fails, as while the store restarts."""
+
+    def __init__(self, address: Address, held: str) -> None:
+        super().__init__(connect(address), address.run_id)
+        self.reached, self.go = threading.Event(), threading.Event()
+        self._held = {held}
+        self.calls: list[str] = []
+
+    def join(self, cohort: str, responses: Mapping[int, str], **how: Any) -> Look | Refused:
+        held = self._held & set(responses.values())
+        if held:
+            self._held.clear()
+            self.reached.set()
+            assert self.go.wait(20)
+        joined = super().join(cohort, responses, **how)
+        self.calls.append("held join" if held else "join")
+        return joined
+
+    def leave(self, cohort: str, ticket: str) -> None:
+        self.calls.append("leave")
+        if self.calls.count("leave") == 1:
+            raise ServerError("the store restarts")
+        super().leave(cohort, ticket)
+
+
+def test_who_hangs_up_while_it_joins_and_asks_again_is_one_member(address: Address) -> None:
+    cohorts = SlowStore(address, held=BAD)
+    server = SmallServer(address, cohorts=cohorts)
+    group = [member(text, group="", size=3) for text in (BAD, FAIR, GOOD)]
+
+    async def ask() -> list[Any]:
+        hung_up = asyncio.create_task(server.core.member(group[0]))
+        await until(cohorts.reached.is_set)
+        hung_up.cancel()
+        again = [asyncio.create_task(server.core.member(each)) for each in group[:2]]
+        await until(lambda: cohorts.calls.count("join") == 2)
+        cohorts.go.set()
+        await until(lambda: cohorts.calls.count("leave") == 2)
+        await asyncio.sleep(1.2)  # twins are counted by now
+        assert not any(each.done() for each in again), "two of three"
+        return await asyncio.gather(*again, server.core.member(group[2]))
+
+    found = asyncio.run(ask())
+    assert [(each.score, each.verdict.short) for each in found] == [(2, False), (6, False), (9, False)]
+    assert cohorts.calls == ["join", "join", "held join", "leave", "leave", "join"]
 
 
 def test_who_comes_after_a_short_cohort_without_a_slot_gets_one_of_the_next(address: Address) -> None:

@@ -93,6 +93,7 @@ class Fire:
             except (TimeoutError, httpx.TimeoutException):
                 assert patience < PATIENCE_S, f"a caller waits for ever: {call}"
                 patience = PATIENCE_S
+                await asyncio.sleep(0.2)
                 continue
             except httpx.TransportError:
                 self.cut += 1

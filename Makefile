@@ -2,7 +2,8 @@
 # make demo-real  a real language model learns to judge real text: Python's documentation, or DATA="preferences.jsonl ..."
 # make serve   install, then serve a judge over HTTP: RUN=runs/mine, or the tiny base (docs/serving.md)
 # make test    install, then lint, types, arrows, all fast tests and one of each slow kind: minutes
-# make test-full  the other slow tests, runs that are killed and resumed, and a short storm
+# make test-full  the other slow tests
+# make test-chaos  servers and runs whose processes are killed, runs that are cut off and resumed, and two short storms
 # make check   lint, types and arrows only          make bench   side-by-side speed ratios: 40 minutes (docs/performance.md)
 # make gpu-check  whether this card computes what it should: 8 minutes, RESULTS=runs/gpu-check.json, PARTS="head step" for some
 # make resolve  the pinned versions, for each Python and machine that is supported
@@ -32,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Files go to the workers in the order of tests/conftest.py, the longest first.
 TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: gpu-check demo demo-real serve test test-full bench chaos check resolve site smollm2 install install-gpu card on-cpu clean
+.PHONY: gpu-check demo demo-real serve test test-full test-chaos bench chaos check resolve site smollm2 install install-gpu card on-cpu clean
 .NOTPARALLEL:
 
 demo: $(CARD) $(STAMP)
@@ -55,9 +56,11 @@ serve: $(CARD) $(STAMP)
 test: $(ON_CPU) $(STAMP) check
 	$(BIN)/python -m pytest -m "not full and not chaos" $(TWO_AT_A_TIME)
 
-# What is killed is counted, and missed heartbeats are deaths: these have the machine for themselves.
 test-full: $(ON_CPU) $(STAMP)
 	$(BIN)/python -m pytest -m "full and not chaos" --durations=30 $(TWO_AT_A_TIME)
+
+# What is killed is counted, and missed heartbeats are deaths: these have the machine for themselves.
+test-chaos: $(ON_CPU) $(STAMP)
 	$(BIN)/python -m pytest -m chaos --durations=30
 	$(BIN)/python tests/chaos/storm.py --seeds 2 --groups 250 --blows 30
 

@@ -111,7 +111,7 @@ def test_an_image_is_made_without_a_card(tmp_path: Path) -> None:
     assert "card.py" not in said
 
 
-@pytest.mark.parametrize("target", ["test", "test-full", "bench", "chaos", "resolve"])
+@pytest.mark.parametrize("target", ["test", "test-full", "test-chaos", "bench", "chaos", "resolve"])
 def test_what_is_written_for_cpu_is_refused_in_a_gpu_environment(tmp_path: Path, target: str) -> None:
     done = make(tmp_path, target, "DEVICE=cuda")
     assert done.returncode == 2

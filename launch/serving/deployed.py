@@ -19,8 +19,9 @@ from buffer.node_metrics import NodeMetrics, connected_metrics
 from launch.serving import metrics
 from launch.serving.app import make_app
 from launch.serving.core import Core
-from launch.serving.door import App, Keys
+from launch.serving.door import Keys
 from launch.serving.errors import ServingError, Unjudged
+from launch.serving.hang_ups import App
 from launch.serving.interfaces import INTERFACES
 from launch.serving.protocol import ChatAnswer, ChatRequest
 from launch.serving.settings import ServerSettings

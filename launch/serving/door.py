@@ -13,19 +13,15 @@ import secrets
 import time
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from launch.serving import metrics
 from launch.serving.errors import BadRequest, ServingError, TooLarge, TooMany, TooSlow, Unauthorised, Unjudged
+from launch.serving.hang_ups import App, Gone, Receive, Scope, Send, answer_unless_gone
 from launch.serving.settings import ServerSettings
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without a key: load balancers ask, and people look
 READY = "/readyz"  # a load balancer asks it: no more requests for one that stops
@@ -33,7 +29,7 @@ METRICS = "/metrics"  # however many requests there are: it says so
 ANYBODY = "anybody"  # the tenant where there are no keys
 BODY_S = 60.0  # in which a body must come whole
 SHARE = 0.75  # of the places of this HTTP worker that one of several tenants may take
-GONE = 499  # in the log: who asked went away before the request was whole
+GONE = 499  # in the log: who asked went away before there was an answer
 READ_S = 1.0  # the file of keys is read again when it has changed, looked at this often
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 logger = logging.getLogger("spct.requests")
@@ -145,12 +141,12 @@ class Door:
             try:
                 if scope["path"] not in OPEN and scope["path"] != METRICS:
                     self._require_room(tenant)
-                await self._app(scope, await self._body(headers, receive, state), answer)
+                await answer_unless_gone(self._app, scope, await self._body(headers, receive, state), receive, answer)
             finally:
                 self._inside[tenant] -= 1
         except ServingError as error:
             await refuse(error, answer)
-        except _Gone:
+        except Gone:
             status = GONE
         except Exception as error:  # a fault of ours, which was answered: its frames are logged, its message may quote a text
             frames = [f"{each.filename}:{each.lineno}" for each in traceback.extract_tb(error.__traceback__)]
@@ -179,8 +175,8 @@ class Door:
         if left < 1:
             raise TooMany(f"more than {rate:g} requests in a second; send it again later")
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, state: MutableMapping[str, Any]) -> Receive:
-        """Returns the request with its whole body, which is read here so that none is larger than it may be."""
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, state: MutableMapping[str, Any]) -> bytes:
+        """Returns the whole body of a request, which is read here so that none is larger than it may be."""
         most, parts, size = self._settings.most_bytes, [], 0
         too_large = TooLarge(f"the body: more than {most} bytes; send less")
         length = headers.get(b"content-length", b"0")
@@ -193,7 +189,7 @@ class Door:
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
-                        raise _Gone
+                        raise Gone
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
@@ -205,16 +201,7 @@ class Door:
         body = b"".join(parts)
         if self._settings.log_texts:
             state["body"] = body.decode(errors="replace")
-        first = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def again() -> MutableMapping[str, Any]:
-            return first.pop() if first else await receive()
-
-        return again
-
-
-class _Gone(Exception):
-    """Who asked went away before the request was whole."""
+        return body
 
 
 async def refuse(error: ServingError, send: Send) -> None:

@@ -91,8 +91,9 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
     judge = {"made": prepared, "meta_tokenizer": _meta_tokenizer(prepared)}
     end_on_signals()
     from launch.cluster.ray_cluster import Cluster  # Ray takes seconds to import
-    from launch.cluster.served_app import stop_app
+    from launch.cluster.served_app import check_proxy_often, stop_app
 
+    check_proxy_often()
     config = prepared.config
     gpus = places.judges if config.cluster.device == "cuda" else 0
     try:

@@ -15,7 +15,7 @@ from tests.launch.whole_run import ROOT, environment, mentioning
 
 ENTRY = ROOT / "launch" / "serve.py"
 READY_S = 240.0  # on a machine that does much else
-JUDGE, HTTP_WORKER = "ServeReplica:spct-back:judge", "ServeReplica:spct:http"  # titles of Ray
+JUDGE, HTTP_WORKER, PROXY = "ServeReplica:spct-back:judge", "ServeReplica:spct:http", "ray::ProxyActor"  # titles of Ray
 STORE = "redis.sock"  # in the title of the Redis server
 
 

@@ -81,7 +81,7 @@ def start_app(
 
 
 def check_proxy_often() -> None:
-    """Lets a Ray that this process starts from now on replace a proxy that died within seconds, unless the user set otherwise."""
+    """Lets a Ray that this process starts replace a proxy that died within seconds, unless the user has set it."""
     for name, value in PROXY_CHECKS.items():
         os.environ.setdefault(name, value)
 

@@ -28,7 +28,7 @@ import redis
 from buffer.connection import Address, Argument, Namespace, connect
 
 OPEN = "open-cohorts"
-KEEP_S = 3600  # of a cohort from the last that was written, a verdict as well
+KEEP_S = 3600  # of a verdict, and of a cohort without one from the deadline of the last who asked
 OPEN_AT_A_TIME = 4096
 State = Literal["collecting", "ready", "judged", "gone"]
 
@@ -97,7 +97,7 @@ class Cohorts:
         Args:
             client: As `connect` makes it.
             run_id: Name of the server's keys.
-            keep_s: How long a verdict is kept, in seconds.
+            keep_s: How long a verdict is kept, in seconds; a cohort without one from the deadline of the last who asked.
             most: Cohorts that may be without a verdict at a time, of those that somebody may wait for.
         """
         self._space, self._keep_s, self._most = Namespace(client, run_id), keep_s, most
@@ -185,7 +185,7 @@ class Cohorts:
         rows: list[Argument] = []
         for place, answer in votes.items():
             rows += [place, answer]
-        head = (lease.term, round(lease_s * 1000), self._keep_s)
+        head = (lease.term, round(lease_s * 1000))
         return bool(self._space.run("cohort_vote", [_key(lease.cohort)], *head, *rows))
 
     def release(self, lease: Lease) -> None:

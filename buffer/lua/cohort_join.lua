@@ -61,5 +61,6 @@ if state ~= 'judged' then
   redis.call('HSET', KEYS[1], 'due', due, 'last', last)
   redis.call('ZADD', KEYS[2], last, name)
 end
-redis.call('EXPIRE', KEYS[1], keep_s)
+-- While somebody may wait for it, it stays, however short a time a verdict is kept.
+redis.call('EXPIRE', KEYS[1], keep_s + (state == 'judged' and 0 or math.ceil(deadline / 1000)))
 return {'joined', unpack(seen(KEYS[1], now, process))}

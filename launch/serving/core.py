@@ -23,7 +23,7 @@ from buffer.connection import ServerError
 from launch.serving.errors import BadRequest, SlotTaken, TooMany, Unjudged
 from launch.serving.protocol import ChatAnswer, ChatRequest, CohortMember, MemberVerdict, Served, Verdict, VerdictRequest
 from launch.serving.settings import ServerSettings
-from launch.serving.watch import Judges, Watch
+from launch.serving.watch import Judges, Lost, Watch
 from launch.serving.wording import Asked, Settled
 
 Result = TypeVar("Result")
@@ -208,6 +208,8 @@ class Core:
             return await self._watch.verdict(name, free=joined.is_free, timeout_s=seconds + GRACE_S)
         except TimeoutError:
             raise Unjudged(f"no vote was there after {seconds:.3g} s; send it again", final=False) from None
+        except Lost as lost:
+            raise Unjudged(f"{lost}; send it again", final=False) from None
 
     def _noted(self, settled: Settled) -> Verdict:
         verdict = settled.require()

@@ -20,6 +20,10 @@ RETRY_S = 0.5  # after a judge that failed: it may be one that starts
 logger = logging.getLogger(__name__)
 
 
+class Lost(Exception):
+    """The store has a cohort no longer."""
+
+
 class Judges(Protocol):
     """Where cohorts are judged."""
 
@@ -39,7 +43,7 @@ class Watch:
         self._poll: asyncio.Task[None] | None = None
 
     async def verdict(self, cohort: str, *, free: bool, timeout_s: float) -> bytes:
-        """Returns the verdict of a cohort. TimeoutError when there is none in time.
+        """Returns the verdict of a cohort. TimeoutError when there is none in time, Lost where the store has it no longer.
 
         Args:
             cohort: Its name.
@@ -88,8 +92,15 @@ class Watch:
             for cohort, look in zip(waiting, looks, strict=True):
                 if look.verdict is not None:
                     self._settle(cohort, look.verdict)
+                elif look.state == "gone":
+                    self._lose(cohort)
                 elif look.is_free:
                     self._start(cohort)
+
+    def _lose(self, cohort: str) -> None:
+        for future in self._waiting.get(cohort, ()):
+            if not future.done():
+                future.set_exception(Lost(f"cohort {cohort}: the store has it no longer"))
 
     def _settle(self, cohort: str, verdict: bytes) -> None:
         for future in self._waiting.get(cohort, ()):

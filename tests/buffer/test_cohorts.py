@@ -267,6 +267,21 @@ def test_places_are_forgotten_so_that_a_group_which_is_never_idle_does_not_grow(
     assert 0 < client.ttl(f"{name}:before") <= 100
 
 
+def test_however_short_a_time_verdicts_are_kept_a_cohort_outlives_its_deadline(
+    run: Run, client: redis.Redis, address: Address
+) -> None:
+    cohorts, name = Cohorts(run.client, run.run_id, keep_s=10), key(address.run_id, "cohort:c")
+    join(cohorts, 0, "r", size=1)
+    lease = cohorts.lease("c", "judge", lease_s=5)
+    assert lease is not None
+    assert cohorts.keep(lease, {0: b"vote"}, lease_s=5)
+    assert 100 < client.ttl(name) <= 110
+    cohorts.finish(lease, b"verdict")
+    assert 0 < client.ttl(name) <= 10
+    join(cohorts, 0, "r", size=1, ticket="again")
+    assert 0 < client.ttl(name) <= 10
+
+
 def test_only_so_many_cohorts_are_open_at_a_time(run: Run, client: redis.Redis, address: Address) -> None:
     cohorts = Cohorts(run.client, run.run_id, most=2)
     ask = {"ticket": "t", "question": QUESTION, "size": 1, "collect_s": 60.0, "deadline_s": 100.0}

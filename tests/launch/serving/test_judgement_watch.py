@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from buffer.cohorts import Look
-from launch.serving.watch import Watch
+from launch.serving.watch import Lost, Watch
 
 REQUEST = contextvars.ContextVar("REQUEST", default="none")  # as Ray Serve has one, by which it cancels what a request began
 
@@ -76,3 +76,11 @@ def test_a_judge_that_hangs_is_given_up_and_the_next_one_is_asked(monkeypatch: p
         return await waiting
 
     assert asyncio.run(run()) == b"verdict"
+
+
+def test_who_waits_for_what_the_store_has_lost_is_told() -> None:
+    async def lost(cohorts: Sequence[str]) -> list[Look]:
+        return [Look(state="gone", closes_s=0, due_s=0, leased_s=0, votes=0, verdict=None) for _ in cohorts]
+
+    with pytest.raises(Lost, match="cohort c"):
+        asyncio.run(Watch(SlowJudges(), lost, limit_s=30).verdict("c", free=False, timeout_s=60))

@@ -6,8 +6,9 @@
     python launch/reproduce.py --row ours --model runs/mine/checkpoints/policy/version-000900/model --run
     python launch/reproduce.py --row ours --compare evaluations/mine
 
-The released models were trained with a prompt of their own: save that of the model's card as a file and give it behind the
-options, prompts.template_path=FILE. On a GPU: cluster.device=cuda. `bench:rmb` is read from a clone of its repository:
+What would make our figure one of something else than the row is printed as `deviates`. The released models were trained with a
+prompt of their own: save that of the model's card as a file and give it behind the options, prompts.template_path=FILE. On a
+GPU: cluster.device=cuda. `bench:rmb` is read from a clone of its repository:
 --data bench:reward-bench bench:rmb@FOLDER names the benchmarks and where copies of them lie.
 """
 
@@ -77,8 +78,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     if not arguments.compare:
         command = evaluation_arguments(arguments.row, row, choices)
         config = evaluate.config_of(evaluate.parser().parse_intermixed_args(command))
-        orders, speed = config.eval.both_orders, arguments.tokens_per_s
-        print(describe(arguments.row, row, choices, both_orders=orders, tokens_per_s=speed))
+        print(describe(arguments.row, row, choices, config, tokens_per_s=arguments.tokens_per_s))
         if not arguments.run:
             return 0
         if status := evaluate.main(command):

@@ -65,9 +65,10 @@ def start(arguments: argparse.Namespace) -> int:
         config, preset = load_run_config(arguments.config, arguments.overrides), Path(arguments.config).stem
     if arguments.dry_run:
         plan = describe(planned(config, resolve(config.model.path)))
-        described = fitted(f"{plan}\n{clean_lines(describe_data(config))}")
+        rows, usable = describe_data(config)
+        described = fitted(f"{plan}\n{clean_lines(rows)}")
         print(redacted(f"{dump(config)}\n{described}"))
-        return 0
+        return 0 if usable else 2
     return train(config, preset=preset, resume=bool(arguments.resume))
 
 

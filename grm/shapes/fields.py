@@ -114,11 +114,14 @@ def asked(row: JsonRow, field: str, turns: Turns) -> str:
 def with_system(row: JsonRow, turns: Turns) -> Turns:
     """Return the turns behind the row's fields `system` or `system_prompt`, and `history` ([[user, assistant], ...])."""
     history, before = row.fields.get("history"), Turns()
-    systems = [text for name in SYSTEMS if name in row.fields and (text := row.text(name, "give it as text")).strip()]
-    if len(set(systems)) > 1:
+    systems = {name: text for name in SYSTEMS if name in row.fields and (text := row.text(name, "give it as text")).strip()}
+    if len(set(systems.values())) > 1:
         raise row.error(SYSTEMS[0], f"says something else than {SYSTEMS[1]!r}", _ONE_OF_TWO)
-    if systems and (not turns or turns[0] != ("system", systems[0])):
-        before.append(("system", clean(systems[0])))
+    for name, text in list(systems.items())[:1]:
+        if not turns or turns[0][0].lower() != "system":
+            before.append(("system", clean(text)))
+        elif not _same(turns[0][1], text):
+            raise row.error(name, "says something else than the conversation's system turn", _ONE_OF_TWO)
     for pair in history if isinstance(history, list) else []:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise row.error("history", f"holds {shown(pair)}", "give [[user's text, assistant's text], ...]")

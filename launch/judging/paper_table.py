@@ -16,8 +16,10 @@ POLICY_27B = "BBQGOD/DeepSeek-GRM-27B"
 META_RM_27B = "BBQGOD/DeepSeek-GRM-27B-MetaRM"
 POLICY_16B = "BBQGOD/DeepSeek-GRM-16B"
 INSTRUCT = "google/gemma-2-27b-it"
+RELEASED = (POLICY_27B, POLICY_16B)
 TRAINED = ""  # the model of a row that has to be trained first
 
+NO_COLD_START, NO_GENERAL = "cold_start.enabled=false", "cold_start.general=[]"
 WITHOUT_MATH = (  # data.train of the recipe without its sources of mathematics
     "hf:openbmb/UltraFeedback",
     "hf:NCSOFT/offsetbias",
@@ -70,6 +72,11 @@ class PaperRow:
     """Overrides of the evaluation."""
     paper: Mapping[str, float] = field(default_factory=dict)
     """The paper's figures, in per cent, by the names of `GROUPS`."""
+
+    @property
+    def has_cold_start(self) -> bool:
+        """Whether it is trained here, from a cold start."""
+        return self.model == TRAINED and NO_COLD_START not in self.overrides
 
     @property
     def figure(self) -> str:
@@ -182,7 +189,7 @@ ROWS: Mapping[str, PaperRow] = {
     ),
     "no-rejective": PaperRow(
         what="online RL without sampled judgements in the cold start, greedy",
-        overrides=("cold_start.enabled=false",),
+        overrides=(NO_COLD_START,),
         paper=_five(84.0, 63.2, 59.4, 68.0, 68.7),
     ),
     "rft-no-hinted": PaperRow(
@@ -199,7 +206,7 @@ ROWS: Mapping[str, PaperRow] = {
     ),
     "rft-no-general": PaperRow(
         what="the cold start without general instruction data, greedy",
-        overrides=("cold_start.general=[]",),
+        overrides=(NO_GENERAL,),
         cold_start_only=True,
         paper=_five(79.1, 59.2, 51.5, 63.2, 63.3),
     ),

@@ -16,15 +16,17 @@ from rich.table import Table
 from buffer import files
 from buffer.json_text import read_object
 from configs.load import ConfigError
+from configs.schema import Config
 from grm.benchmark_sets import PREFIX
 from grm.benchmarks import OVERALL
 from grm.macro import Figures, Mean, Pool, macro, missing
 from grm.statistics import Figure
-from launch.judging.paper_table import GROUPS, SINGLE, SIZES, SOURCES, PaperRow
+from launch.judging.paper_table import GROUPS, NO_GENERAL, RELEASED, SINGLE, SIZES, SOURCES, PaperRow
 
 RECIPE = "gemma2-27b"  # the preset of the rows that have to be trained
 JUDGEMENT_TOKENS = 260  # of the paper's 27B model, on average (its figure 7)
 TRAINING = "34.8 h on 128 A100 in the paper (its table 5: 19.2 h cold start, 15.6 h online RL)"
+COLD_START = "19.2 h on 128 A100 in the paper (its table 5)"
 CONFIG, RESULT = "evaluate", "paper.json"
 
 
@@ -105,17 +107,37 @@ def evaluation_arguments(name: str, row: PaperRow, choices: Choices) -> list[str
     ]
 
 
-def describe(name: str, row: PaperRow, choices: Choices, *, both_orders: bool, tokens_per_s: float) -> str:
-    """Return the row in words: what it is, the paper's figures, data, commands and cost.
+def deviations(row: PaperRow, config: Config) -> list[str]:
+    """Return in what our figure would be of something else than the row, each with what mends it.
+
+    Args:
+        row: The row.
+        config: Of the evaluation.
+    """
+    found = []
+    if row.model in RELEASED and not config.prompts.template_path:
+        found.append("the model was trained with a prompt of its own, and is asked with ours: prompts.template_path=FILE")
+    if row.model in RELEASED and not config.eval.clip_scores:
+        found.append("its card clips scores to 1..10, and here those outside do not parse: eval.clip_scores=true")
+    if row.meta_rm and not config.meta_rm.template_path:
+        found.append("the meta-RM was trained with a plain prompt, and reads the judge's: meta_rm.template_path=FILE")
+    if row.has_cold_start and NO_GENERAL not in row.overrides:
+        found.append("the recipe names no general data, which the paper's cold start has: train with cold_start.general=[FILE]")
+    return found
+
+
+def describe(name: str, row: PaperRow, choices: Choices, config: Config, *, tokens_per_s: float) -> str:
+    """Return the row in words: what it is, the paper's figures, data, commands, deviations and cost.
 
     Args:
         name: The row's.
         row: The row.
         choices: What a person chose.
-        both_orders: Whether the greedy judgement of two responses or more is asked for in both orders (`eval.both_orders`).
+        config: Of the evaluation.
         tokens_per_s: Decoded tokens per second, for the cost.
     """
     names = [source.removeprefix(PREFIX).partition("@")[0] for source in sources(row, choices.benchmarks)]
+    both_orders = config.eval.both_orders  # of the greedy judgement
     judgements = sum(SIZES.get(each, 0) * (1 + (both_orders and each not in SINGLE) + row.k) for each in names)
     tokens = judgements * JUDGEMENT_TOKENS
     figures = ", ".join(f"{benchmark} {value:g}" for benchmark, value in row.paper.items())
@@ -124,8 +146,9 @@ def describe(name: str, row: PaperRow, choices: Choices, *, both_orders: bool, t
         f"row        {name}: {row.what}",
         f"paper      {figures} (%)",
         f"data       {', '.join(sources(row, choices.benchmarks))}",
-        *([f"train      {train}", f"           {TRAINING}"] if train else []),
+        *([f"train      {train}", f"           {COLD_START if row.cold_start_only else TRAINING}"] if train else []),
         f"evaluate   {shlex.join(['python', 'launch/evaluate.py', *evaluation_arguments(name, row, choices)])}",
+        *(f"deviates   {each}" for each in deviations(row, config)),
         f"cost       {most} {judgements:,} judgements of {JUDGEMENT_TOKENS} tokens = {tokens / 1e6:,.0f}M tokens:"
         f" {tokens / tokens_per_s / 3600:,.1f} h at {tokens_per_s:g} tokens/s (assumed; prompts not counted)",
     ]

@@ -80,18 +80,19 @@ def load_data(config: Config) -> RunData:
     return data
 
 
-def describe_data(config: Config) -> str:
-    """Returns a line on the data of a run that is only planned: what there is of it, or what is wrong. Nothing is fetched."""
+def describe_data(config: Config) -> tuple[str, bool]:
+    """Returns a line on the data of a run that is only planned, and whether the run would take it as far as is known: what
+    there is of it, or what is wrong. Nothing is fetched."""
     hub = [name for name in (*config.data.train, *config.data.heldout) if split(name)[1].startswith(("hf:", PREFIX))]
     if hub:
-        return f"rows       not looked at, since {hub[0]} would be fetched"
+        return f"rows       not looked at, since {hub[0]} would be fetched", True
     try:
         data = load_data(config)
     except (ConfigError, DataError) as error:
-        return f"rows       cannot be used as they are: {error}"
+        return f"rows       cannot be used as they are: {error}", False
     skipped = sum(data.train.skipped.values()) + sum(data.heldout.skipped.values())
     used = f"{len(data.train.preferences):,} to train on, {len(data.heldout.preferences):,} held out"
-    return f"rows       {used}, {skipped:,} skipped"
+    return f"rows       {used}, {skipped:,} skipped", True
 
 
 def load_training(config: Config) -> PreferenceData:

@@ -192,11 +192,16 @@ def _estimates(plan: Plan) -> list[str]:
     if s.one_gpu:
         meta = f", meta-RM {s.meta_rm:.0f} s" if s.meta_rm else ""
     parts = f"generation {s.generation:.0f} s; training {s.training:.0f} s + publishing {s.publishing:.0f} s{meta}"
-    days = config.grpo.steps * s.step / 86400
+    whole = _long(config.grpo.steps * s.step)
     return [
         f"a step takes about {s.step:.0f} s: {parts}; {s.slower} is the slower side",
-        f"{config.grpo.steps} steps in about {days:.1f} days, by formula, on H100s, at {_lengths(config)}: never measured",
+        f"{config.grpo.steps} steps in about {whole}, by formula, on H100s, at {_lengths(config)}: never measured",
     ]
+
+
+def _long(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _ram() -> float:

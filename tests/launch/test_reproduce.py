@@ -67,6 +67,34 @@ def test_the_cost_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert "about 8,100 judgements" in capsys.readouterr().out
 
 
+def deviations(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert main(["--row", *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return [line.rpartition(": ")[2] for line in lines if line.startswith("deviates ")]
+
+
+def test_what_makes_it_another_row_is_said_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    template = tmp_path / "released.txt"
+    template.write_text("{{query}} {{responses}} {{scores}}")
+    prompt, clipped, meta = f"prompts.template_path={template}", "eval.clip_scores=true", f"meta_rm.template_path={template}"
+    said = ["prompts.template_path=FILE", clipped, "meta_rm.template_path=FILE"]
+    assert deviations(capsys, "grm-27b-meta@8") == said
+    assert deviations(capsys, "grm-16b-greedy") == said[:2]
+    assert deviations(capsys, "grm-27b-meta@8", prompt, clipped, meta) == []
+    general = "train with cold_start.general=[FILE]"
+    assert all(deviations(capsys, name) == [general] for name in ("ours@32", "rft", "no-math"))
+    assert all(deviations(capsys, name) == [] for name in ("rft-no-general", "no-rejective", "no-rejective-no-rl"))
+
+
+def test_the_cold_start_alone_costs_no_online_rl(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the paper's 34.8 hours it takes 19.2."""
+    main(["--row", "rft@8"])
+    assert "19.2 h on 128 A100" in (printed := capsys.readouterr().out)
+    assert "34.8" not in printed
+    main(["--row", "ours"])
+    assert "34.8 h on 128 A100" in capsys.readouterr().out
+
+
 def test_a_row_of_votes_may_spare_some(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--row", "grm-27b@32", "--early-stop"]) == 0
     printed = capsys.readouterr().out

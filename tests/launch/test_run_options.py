@@ -22,6 +22,14 @@ def test_options_and_overrides_may_stand_in_any_order(capsys: pytest.CaptureFixt
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+def test_a_plan_of_data_that_a_run_would_refuse_ends_as_the_run_would(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--config", "tiny", "--dry-run", "data.heldout=none.jsonl"]) == 2
+    output = capsys.readouterr().out
+    assert "rows       cannot be used as they are: " in output
+    assert "none.jsonl: no such file" in output
+    assert "memory     " in output
+
+
 def test_the_cold_start_takes_overrides_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     monkeypatch.setattr(cold_start, "cold_start", lambda config, preset: started.append((config, preset)) or 0)

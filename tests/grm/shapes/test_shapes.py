@@ -170,6 +170,12 @@ def test_a_prompt_that_agrees_with_messages_may_stand_beside_them() -> None:
     assert preference.question.query.startswith("User: Hi")
 
 
+def test_a_system_text_that_agrees_with_a_system_turn_stands_in_the_query_once() -> None:
+    turns = [{"role": "System", "content": f"{SYSTEM}\n"}, user()]
+    (preference,) = read({"messages": turns, "system": SYSTEM, "chosen": GOOD, "rejected": BAD})
+    assert preference.question.query.count(SYSTEM) == 1
+
+
 def test_hh_dialogues_of_several_turns() -> None:
     start = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: "
     (preference,) = read({"chosen": f"{start}{ASK}\n\nAssistant: {GOOD}", "rejected": f"{start}{ASK}\n\nAssistant: {BAD}"})

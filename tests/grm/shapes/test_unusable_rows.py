@@ -108,6 +108,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {**FINE, "system": "Be brief.", "system_prompt": "Be long."},
         "field 'system': says something else than 'system_prompt'",
     ),
+    "49 a system text beside a system turn": (
+        {**FINE, "prompt": None, "system": "Be brief.", "messages": [{"role": "system", "content": "Be long."}, user("q")]},
+        "field 'system': says something else than the conversation's system turn; give one of the two",
+    ),
     "51 two labels in words": (
         {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "model_b", "label": "A>B"},
         "field 'winner': is 'model_b', and another field says response 0",

@@ -159,18 +159,21 @@ def test_30_data_of_ties_alone_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "said", "usable"),
     [
-        ([], "rows       6,000 to train on, 400 held out, 0 skipped"),
+        ([], "rows       6,000 to train on, 400 held out, 0 skipped", True),
         (
             ["data.heldout=none.jsonl"],
             "rows       cannot be used as they are: none.jsonl: no such file; give a path, tiny:<seed>",
+            False,
         ),
-        (["data.train=hf:x/y"], "rows       not looked at, since hf:x/y would be fetched"),
+        (["data.train=hf:x/y"], "rows       not looked at, since hf:x/y would be fetched", True),
     ],
 )
-def test_a_plan_says_what_there_is_of_the_data(overrides: list[str], said: str) -> None:
-    assert describe_data(load("tiny", overrides)).startswith(said)
+def test_a_plan_says_what_there_is_of_the_data(overrides: list[str], said: str, usable: bool) -> None:
+    text, found = describe_data(load("tiny", overrides))
+    assert text.startswith(said)
+    assert found == usable
 
 
 # ---- enough for what is to be done -----------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def test_all_weights_on_one_card() -> None:
     agrees(policy, 1, {"states": 30.970, "reference": 3.441, "buffers": 0.2, "optimiser step": 6.882, "runtime": 1.5})
     assert "memory     63.4 GB planned in all, 21.6 left" in describe(plan), "20.41 + 42.99 of 85"
     assert "a step takes about 14 s: generation 7 s; training 7 s + publishing 0 s; training is the slower" in estimate(plan)
+    assert "400 steps in about 1.6 hours, by formula" in describe(plan), "and not 0.1 days"
 
 
 def test_one_node() -> None:

@@ -108,7 +108,9 @@ def arguments(settings: VllmSettings) -> dict[str, Any]:
     if settings.device == "cpu":
         # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(BATCHED_TOKENS, settings.context)}
-        return common | whole | {"enforce_eager": True, "block_size": 32}
+        # Multi-head latent attention (DeepSeek) has kernels for AMX as well, which vLLM takes on a processor that has it, and
+        # which know bfloat16 alone. On other models the word changes nothing.
+        return common | whole | {"enforce_eager": True, "block_size": 32, "attention_backend": "CPU_MLA"}
     share = settings.gpu_memory if settings.kv_cache_bytes is None else UNASKED
     step = max(CUDA_BATCHED_TOKENS, settings.sequences)  # a step decodes a token of each
     return common | {"gpu_memory_utilization": share, "max_num_batched_tokens": step}

@@ -201,7 +201,7 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         endpoint, began = made(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=1), time.monotonic()
         text = text_of(endpoint.judge([request("a")])[0])
         assert time.monotonic() - began < 20, "a busy machine, but not without end"
-        thread.join(5)
+        thread.join(60)
     assert "no answer within 1 s (--timeout-s)" in text
     assert not thread.is_alive()
 

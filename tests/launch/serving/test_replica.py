@@ -115,8 +115,8 @@ def test_votes_of_a_judge_that_died_are_the_verdict_behind_the_deadline(address:
         asked = asyncio.create_task(server.core.judge(pair(deadline_s=3.0)))
         await until(lambda: sum(server.engine.asked.values()) == 4)
         server.engine.finish(3)
-        await asyncio.sleep(0.3)
         (cohort,) = server.core._watch._running
+        await until(lambda: [look.votes for look in server.cohorts.look([cohort])] == [3])
         server.core._watch._running[cohort].cancel()  # and it gives the cohort back
         how: dict[str, Any] = {"tokenizer": LetterTokenizer(), "plan": vote_plan_of(), "context": 2000, "meta": None}
         server.judges.replicas[0] = JudgeReplica(engine=server.engine, cohorts=server.cohorts, owner="next", **how)

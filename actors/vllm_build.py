@@ -80,6 +80,7 @@ def build_engine(settings: VllmSettings) -> Any:
     with _collector_paused():
         if on_cpu:
             keep_weights()
+            _look_at_models_here()
         from vllm.engine.arg_utils import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -108,10 +109,20 @@ def arguments(settings: VllmSettings) -> dict[str, Any]:
     if settings.device == "cpu":
         # vLLM 0.32 on CPU dies when the prefill of a seeded request is split over two steps.
         whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(BATCHED_TOKENS, settings.context)}
-        return common | whole | {"enforce_eager": True, "block_size": 32}
+        # Multi-head latent attention (DeepSeek) has kernels for AMX as well, which vLLM takes on a processor that has it, and
+        # which know bfloat16 alone. On other models the word changes nothing.
+        return common | whole | {"enforce_eager": True, "block_size": 32, "attention_backend": "CPU_MLA"}
     share = settings.gpu_memory if settings.kv_cache_bytes is None else UNASKED
     step = max(CUDA_BATCHED_TOKENS, settings.sequences)  # a step decodes a token of each
     return common | {"gpu_memory_utilization": share, "max_num_batched_tokens": step}
+
+
+def _look_at_models_here() -> None:
+    """vLLM looks at an architecture that it meets for the first time in a process of its own, so that no card is touched here.
+    That process imports vLLM anew: on CPU ten seconds of a first start, for nothing."""
+    from vllm.model_executor.models import registry
+
+    registry._run_in_subprocess = lambda look: look()
 
 
 @contextmanager

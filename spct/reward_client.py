@@ -25,6 +25,7 @@ PASSING = (408, 429, 500, 502, 503, 504)  # not now; 500 is what Ray Serve answe
 NO_APP = b"/-/routes for available routes."  # the end of Ray Serve's own 404, while a server starts or stops
 LONGEST_ANSWER = 64 << 20  # bytes of a verdict with all its critiques
 MOST_PAUSE_S = 10.0
+NOT_ASKED = "it was not asked"
 
 
 class NoVerdict(RuntimeError):
@@ -53,7 +54,7 @@ class RewardClient:
         """
         payload = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         connect, prefix, shown = self._place()
-        ends, pause, problem = time.monotonic() + self.wait_s, self.pause_s, "it was not asked"
+        ends, pause, problem = time.monotonic() + self.wait_s, self.pause_s, NOT_ASKED
         while True:
             left = ends - time.monotonic()
             if left <= 0:
@@ -61,7 +62,8 @@ class RewardClient:
             try:
                 status, answer = self._once(connect, left, prefix + path, payload, ends)
             except (OSError, http.client.HTTPException) as error:
-                problem = f"{type(error).__name__}: {error}"
+                if problem == NOT_ASKED or time.monotonic() < ends:  # else our time cut it: what was said before explains more
+                    problem = f"{type(error).__name__}: {error}"
             else:
                 if status == 200:
                     return _json(answer, f"{shown}{path}")

@@ -1,5 +1,6 @@
 """Shared by all tests: repeatable property tests, and one real Redis server for the session."""
 
+import gc
 import itertools
 import os
 import sys
@@ -22,24 +23,37 @@ hypothesis.settings.load_profile("repeatable")
 _number = itertools.count()
 
 # The files that take longest, in that order: each worker of xdist takes the next file when it has done one, and what is short
-# fills the gaps at the end.
+# fills the gaps at the end. tests/test_model_matrix.py says why it is before the others that start engines in this process.
 LONGEST = (
     "launch/test_run.py",
     "launch/driver/test_synchronous.py",
     "learner/test_ranks.py",
     "test_model_matrix.py",
-    "actors/test_vllm_engine.py",
-    "actors/test_vllm_pause.py",
-    "gpu/test_small_checks.py",
-    "gpu/test_engine_checks.py",
-    "launch/test_evaluate_engine.py",
-    "launch/setup/test_preflight.py",
     "learner/test_deepspeed_engine.py",
-    "learner/test_sft.py",
-    "launch/dev/test_tiny_base.py",
-    "actors/test_rollout.py",
+    "launch/test_evaluate_engine.py",
+    "actors/test_vllm_engine.py",
+    "actors/test_vllm_adapters.py",
+    "gpu/test_small_checks.py",
+    "launch/cluster/test_gpu_nodes.py",
     "launch/cluster/test_weight_board.py",
     "launch/cluster/test_ray_session.py",
+    "launch/dev/test_tiny_base.py",
+    "docs/test_pages.py",
+    "launch/cluster/test_shared_gpu.py",
+    "actors/test_rollout.py",
+    "launch/serving/test_hostile_bodies.py",
+    "learner/test_sft.py",
+    "learner/test_grpo.py",
+    "launch/cluster/test_served_app.py",
+    "learner/test_lora.py",
+    "actors/test_fair_claims.py",
+    "actors/test_vllm_pause.py",
+    "actors/test_engine_ends.py",
+    "launch/setup/test_preflight.py",
+    "launch/monitoring/test_stacks.py",
+    "launch/serving/test_http_callers.py",
+    "launch/serving/test_core.py",
+    "gpu/test_engine_checks.py",
 )
 
 
@@ -51,6 +65,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     rank = {str(Path(__file__).parent / file): number for number, file in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(str(item.path), len(LONGEST)))
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while all is imported: it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor look through it later. DeepSpeed collects by hand several times for each engine that it makes, and with all tests in
+    memory each time took half a second."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -47,11 +47,8 @@ _alive: list[VllmEngine] = []  # all stay alive, as vLLM's process group goes wi
 def experts_first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The first engine of a process decides whether there is a process group for experts (so tests/conftest.py has this file
     before the other one that starts engines)."""
-    with pytest.MonkeyPatch.context() as patch:
-        # vLLM looks at each architecture once in a process of its own, which takes ten seconds where its cache is empty
-        patch.setattr("vllm.model_executor.models.registry._run_in_subprocess", lambda look: look())
-        start(make(tmp_path_factory.mktemp("first"), "qwen3_moe"))
-        yield
+    start(make(tmp_path_factory.mktemp("first"), "qwen3_moe"))
+    yield
     _alive.clear()
 
 

@@ -201,10 +201,20 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         tokenizer.chat_template = CHATML
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        draft.rename(folder)
+        _put_in_place(draft, folder)
     except BaseException:
         shutil.rmtree(draft)
         raise
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Make the folder of its draft, unless another process was quicker, which was asked for the same at the same time."""
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not (folder / "config.json").is_file():
+            raise
+        shutil.rmtree(draft)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def actor(
 
 def work_until(worker: RolloutActor, holds: Callable[[], object]) -> list[RolloutReport]:
     """The reports of as many slices as it takes."""
-    reports, deadline = list[RolloutReport](), time.monotonic() + 20
+    reports, deadline = list[RolloutReport](), time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         reports.append(worker.work(0.1))

@@ -65,7 +65,7 @@ def actor(address: Address, config: Config = CONFIG) -> RewardActor:
 
 def score_all(worker: RewardActor, client: redis.Redis, address: Address) -> list[RewardReport]:
     """The reports of as many slices as it takes until no rollout waits."""
-    reports, deadline = [worker.work(0.05)], time.monotonic() + 20
+    reports, deadline = [worker.work(0.05)], time.monotonic() + 60
     while lengths(client, address.run_id)["rollouts"]:
         assert time.monotonic() < deadline
         reports.append(worker.work(0.05))

@@ -40,6 +40,8 @@ def test_on_cpu_a_step_holds_a_whole_prompt_and_the_cache_needs_a_size() -> None
     told = arguments(on_cpu)
     assert (told["max_num_batched_tokens"], told["kv_cache_memory_bytes"]) == (9000, 1 << 20)
     assert "gpu_memory_utilization" not in told
+    assert told["attention_backend"] == "CPU_MLA", "in float32 on whichever processor"
+    assert "attention_backend" not in arguments(ON_CUDA)
     with pytest.raises(ValueError, match=r"rollout\.kv_cache_mb"):
         build_engine(replace(on_cpu, kv_cache_bytes=None))
 

@@ -54,6 +54,18 @@ def test_after_each_pull_it_samples_from_the_published_weights(name: str, engine
                 assert set(completion.versions) == {first + step}
 
 
+def test_no_process_looks_at_an_architecture(
+    engines: dict[str, tuple[Path, VllmEngine]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though none is known yet, as at the first start on a machine."""
+    from vllm.model_executor.models import registry  # which reads the environment that an engine sets
+
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    monkeypatch.setattr("subprocess.Popen", lambda *command, **_: pytest.fail(f"started {command}"))
+    registry.ModelRegistry.models["LlamaForCausalLM"].inspect_model_cls()
+    assert list(tmp_path.rglob("*LlamaForCausalLM.json")), "it was not known"
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_greedy_text_is_that_of_transformers(name: str, engines: dict[str, tuple[Path, VllmEngine]]) -> None:
     folder, engine = engines[name]

@@ -29,7 +29,7 @@ def ended(pid: int) -> bool:
         return True
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until the condition holds, for so many seconds at most."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -123,7 +123,7 @@ def test_something_else_listens_there(reply: bytes, message: str) -> None:
         start = time.monotonic()
         with pytest.raises(ServerError, match=message):
             connect(Address(f"redis://127.0.0.1:{port}", "r"), timeout_s=1)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def until(
     client: redis.Redis, address: Address, holds: Callable[[LastHeartbeat], bool], name: str = "rollout-0"
 ) -> LastHeartbeat:
     """Wait until `holds` is true of the last heartbeat, and return it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not holds(last := last_heartbeats(client, address.run_id)[name]):
         assert time.monotonic() < deadline, last
         time.sleep(0.01)
@@ -176,7 +176,7 @@ def process(address: Address) -> Iterator[subprocess.Popen[str]]:
 def test_a_process_that_is_stopped_or_killed_falls_silent(
     client: redis.Redis, address: Address, process: subprocess.Popen[str], number: int
 ) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not last_heartbeats(client, address.run_id):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -205,7 +205,7 @@ def test_heartbeats_go_on_when_the_server_restarts(monkeypatch: pytest.MonkeyPat
             restarted = time.monotonic()
             with connect(address) as client:
                 until(client, address, lambda last: last.done == 3 and last.age_s < 0.5)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while max(renewed, default=0.0) < restarted:
                 assert time.monotonic() < deadline, "its claims are not renewed any more"
                 time.sleep(0.01)

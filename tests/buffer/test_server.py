@@ -95,7 +95,7 @@ def test_it_ends_with_the_process_that_started_it(folder: Path, number: int) -> 
     pid = int(parent.stdout.readline())
     assert not ended(pid)
     parent.send_signal(number)
-    parent.wait(10)
+    parent.wait(60)
     parent.stdout.close()
     with EmbeddedServer(folder):  # waits until the lock of the one that is ending is free
         assert ended(pid)

@@ -41,8 +41,8 @@ def test_claim_waits_for_a_new_entry_and_no_longer(steady_run: Run) -> None:
     issuing = threading.Timer(0.1, steady_run.issue, [1])
     issuing.start()
     start = time.monotonic()
-    assert [entry.group for entry in worker.claim(1, block_s=10)] == [0]
-    assert time.monotonic() - start < 5
+    assert [entry.group for entry in worker.claim(1, block_s=60)] == [0]
+    assert time.monotonic() - start < 30
     issuing.join()
 
 
@@ -67,7 +67,7 @@ def test_beyond_its_share_a_worker_takes_what_nobody_comes_for(run: Run) -> None
     run.consumer(PROMPTS, "dead", claim_timeout_s=60).claim(1, block_s=0)
     assert [entry.group for entry in worker.claim(8, block_s=0, workers=4)] == [1]
     assert worker.claim(8, block_s=0, workers=4) == [], "others may come"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (late := worker.claim(8, block_s=0.1, workers=4)):
         assert time.monotonic() < deadline
     assert [entry.group for entry in late] == [2], "one at a time"
@@ -93,7 +93,7 @@ def test_lapsed_claims_do_not_starve_behind_new_entries(steady_run: Run) -> None
     steady_run.consumer(PROMPTS, "dead").claim(1, block_s=0)
     alive = steady_run.consumer(PROMPTS, "alive")
     steady_run.issue(100)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     claimed: list[int] = []
     while 0 not in claimed and time.monotonic() < deadline:
         claimed += [entry.group for entry in alive.claim(1, block_s=0)]
@@ -116,7 +116,7 @@ def test_a_renewed_claim_does_not_lapse(run: Run) -> None:
     run.issue(2)
     slow, other = run.consumer(PROMPTS, "slow", claim_timeout_s=2), run.consumer(PROMPTS, "other", claim_timeout_s=2)
     kept, let_lapse = slow.claim(2, block_s=0)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     taken: list[streams.Entry] = []
     while not taken:
         assert time.monotonic() < deadline
@@ -170,7 +170,7 @@ def test_each_prompt_yields_one_scored_group_whatever_dies(run: Run, seed: int) 
     run.issue(30)
     names = itertools.count()
     held: list[tuple[Consumer, str, streams.Entry]] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while run.length(EXPERIENCE) < 30:
         assert time.monotonic() < deadline, "some groups never arrived"
         stream, following = rng.choice([(PROMPTS, ROLLOUTS), (ROLLOUTS, EXPERIENCE)])

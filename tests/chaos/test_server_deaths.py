@@ -96,7 +96,7 @@ def test_what_a_killed_server_acknowledged_is_there_once(tmp_path: Path) -> None
 def kill_while_writing(server: EmbeddedServer, writers: Writers, chance: random.Random) -> None:
     """SIGKILL, some moments after all three had written something since the last time."""
     before = len(writers.handed[EXPERIENCE])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(writers.handed[EXPERIENCE]) < before + 100:
         assert time.monotonic() < deadline, "nobody writes any more"
         time.sleep(0.01)

@@ -1,4 +1,5 @@
-"""The evaluation of the tiny base policy on a real engine, started as a user does, and started again."""
+"""The evaluation of the tiny base policy on a real engine, started as a user does, and started again; a judge in this process
+beside it."""
 
 import json
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import spct
 from configs.load import load
+from grm.sources import load as load_preferences
 from launch.judging.vote_plan import vote_plan
 from launch.setup.model_files import TINY
 from launch.setup.preference_data import load_heldout
@@ -17,6 +20,14 @@ from launch.setup.tokenizer import Tokenizer
 from tests.launch.whole_run import evaluate_to_end, mentioning
 
 COUNT, REMOVED = 24, 5
+# the preset's, which a judge of a plain folder is told
+SETTINGS = (
+    "prompts.style=compact",
+    "model.context=256",
+    "rollout.max_new_tokens=64",
+    "rollout.kv_cache_mb=256",
+    "eval.temperature=1.0",
+)
 
 
 def evaluated(out: Path) -> str:
@@ -76,6 +87,17 @@ def test_expected_scores_are_those_of_the_model(out: Path) -> None:
             assert sample["expected"][order[0]] == pytest.approx(mean, abs=1e-3)
             checked += 1
     assert checked > COUNT
+
+
+@pytest.mark.slow
+def test_a_judge_in_this_process_gives_the_judgements_of_an_evaluation(out: Path) -> None:
+    samples = {row["id"]: row["samples"] for row in map(json.loads, judgements(out)[1:])}
+    questions = [preference.question for preference in load_preferences(f"tinyheld:3:{COUNT}").preferences]
+    with spct.Judge("tiny", engine="vllm", device="cpu", overrides=SETTINGS) as judge:
+        voted, greedy = judge.score_many(questions, votes=4), judge.score_many(questions, votes=0)
+    for question, *scored in zip(questions, greedy, voted, strict=True):
+        found = [(judgement.text, judgement.scores) for each in scored for judgement in each.judgements]
+        assert found == [(s["text"], s["scores"] and tuple(s["scores"])) for s in samples[question.id]]
 
 
 @pytest.mark.full

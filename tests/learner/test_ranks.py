@@ -75,7 +75,8 @@ def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
     """Compare losses, gradient norms and other metrics to 1e-5.
 
     Weights are compared as a whole only: Adam divides a gradient that is nothing but rounding by its own size, so that
-    single elements may differ. A single logit feels that, hence 1e-4.
+    single elements may differ. A single logit feels that, hence 1e-4. So do adapters: B begins at 0, so that few elements of A
+    have more than rounding in their first gradients; 1.04e-4 was seen, which depends on the processor's kernels.
     """
     if name.endswith("judged"):
         assert actual.tolist() == expected.tolist(), name
@@ -84,7 +85,8 @@ def check_equal(name: str, actual: np.ndarray, expected: np.ndarray) -> None:
     elif "metrics" in name or "probe" in name:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5, err_msg=name)
     else:
-        assert np.linalg.norm(actual - expected) <= 1e-4 * np.linalg.norm(expected), name
+        limit = 5e-4 if "lora_" in name else 1e-4
+        assert np.linalg.norm(actual - expected) <= limit * np.linalg.norm(expected), name
 
 
 # ---- the process group -----------------------------------------------------------------------------------------------

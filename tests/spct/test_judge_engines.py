@@ -1,6 +1,6 @@
-"""Judges in this process: transformers and vLLM with the base policy of the small world, and a meta-RM."""
+"""Judges in this process: transformers with the base policy of the small world, and a meta-RM. That vLLM gives the judgements
+of an evaluation is in tests/launch/test_evaluate_engine.py, which has one."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from launch.setup.model_files import TINY
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
 from learner import models
-from tests.launch.whole_run import evaluate_to_end
 
 COUNT = 6
 SETTINGS = (
@@ -28,13 +27,13 @@ SETTINGS = (
 QUESTIONS = [preference.question for preference in load_preferences(f"tinyheld:3:{COUNT}:2").preferences]
 
 
-def opened(engine: str, **more: object) -> spct.Judge:
-    return spct.Judge("tiny", engine=engine, device="cpu", overrides=SETTINGS, **more)
+def opened(**more: object) -> spct.Judge:
+    return spct.Judge("tiny", engine="transformers", device="cpu", overrides=SETTINGS, **more)
 
 
 @pytest.fixture(scope="module")
 def judge() -> spct.Judge:
-    with opened("transformers") as judge:
+    with opened() as judge:
         yield judge
 
 
@@ -74,7 +73,7 @@ def test_a_meta_rm_chooses_the_better_half(tmp_path: Path) -> None:
     with torch.no_grad():
         classifier.get_parameter("score.weight").normal_(generator=generator)
     models.save_model(classifier, dict(classifier.state_dict()), str(TINY), tmp_path / "meta-rm")
-    with opened("transformers", meta_rm=tmp_path / "meta-rm") as judge:
+    with opened(meta_rm=tmp_path / "meta-rm") as judge:
         [scored] = judge.score_many(QUESTIONS[:1], votes=4, meta=True)
     config = load("tiny", ["data.heldout_limit=0"])
     plan, tokenizer = vote_plan(config, prompt_template(config), 0), Tokenizer(str(TINY))
@@ -87,16 +86,3 @@ def test_a_meta_rm_chooses_the_better_half(tmp_path: Path) -> None:
     by_belief = sorted(scored.judgements, key=lambda judgement: -judgement.meta)
     assert [judgement.voted for judgement in by_belief] == [True, True, False, False]
     assert scored.totals == tuple(map(sum, zip(*(judgement.scores for judgement in by_belief[:2]), strict=True)))
-
-
-@pytest.mark.slow
-def test_vllm_gives_the_judgements_of_an_evaluation(tmp_path: Path) -> None:
-    options = ["--config", "tiny", "--model", "tiny", "--data", f"tinyheld:3:{COUNT}:2", "--k", "1,4", "--out", "out"]
-    evaluate_to_end(tmp_path, *options, *SETTINGS)
-    rows = map(json.loads, (tmp_path / "out" / "judgements.jsonl").read_text().splitlines()[1:])
-    samples = {row["id"]: row["samples"] for row in rows}
-    with opened("vllm") as judge:
-        voted, greedy = judge.score_many(QUESTIONS, votes=4), judge.score_many(QUESTIONS, votes=0)
-    for question, *scored in zip(QUESTIONS, greedy, voted, strict=True):
-        found = [(judgement.text, judgement.scores) for each in scored for judgement in each.judgements]
-        assert found == [(s["text"], s["scores"] and tuple(s["scores"])) for s in samples[question.id]]

@@ -16,10 +16,11 @@ from launch.serving.member import member
 from launch.serving.native import native
 from launch.serving.protocol import CohortMember, VerdictRequest
 from spct import areal as areal_adapter
+from spct import reward_client, swift, trl, verl
 from spct import slime as slime_adapter
-from spct import swift, trl, verl
 from spct.reward_client import NoVerdict, RewardClient
 from spct.served import ServedJudge
+from tests.fakes import SkippingClock
 from tests.launch.serving.fake_service import FakeService, Live, called, first, live, not_now, rule, unreadable
 from tests.launch.serving.trainers import (
     Pace,
@@ -49,6 +50,12 @@ def server(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Iterator[Li
     areal_adapter._judge.cache_clear()
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked again is asked at once, until the clock has gone on by all that the client waits."""
+    monkeypatch.setattr(reward_client, "time", SkippingClock())
+
+
 # ---- verl ------------------------------------------------------------------------------------------------------------
 
 
@@ -56,14 +63,12 @@ def row(response: str, **kwargs: Any) -> dict[str, Any]:
     """What verl gives to a function for a sample of a row that `with_prompt` has made."""
     made = verl.with_prompt({"prompt": np.array(MESSAGES, dtype=object), "extra_info": {"index": 3}})
     info = made["extra_info"] | {"num_turns": 2, "rollout_reward_scores": {}}
-    return {"data_source": "primes", "solution_str": response, "ground_truth": "7", "extra_info": info, "wait_s": 0.3, **kwargs}
+    return {"data_source": "primes", "solution_str": response, "ground_truth": "7", "extra_info": info, "wait_s": 30, **kwargs}
 
 
 def test_verl_judges_the_samples_of_a_prompt_beside_each_other(server: Live, service: FakeService) -> None:
     async def batch() -> list[Any]:
-        return await asyncio.gather(
-            *(verl_naive(verl.compute_score, **row("a" * count, group_size=3, wait_s=30)) for count in (1, 2, 3))
-        )
+        return await asyncio.gather(*(verl_naive(verl.compute_score, **row("a" * count, group_size=3)) for count in (1, 2, 3)))
 
     ended = asyncio.run(batch())
     assert [each.reward for each in ended] == [1.0, 2.0, 3.0]
@@ -75,7 +80,7 @@ def test_verl_judges_the_samples_of_a_prompt_beside_each_other(server: Live, ser
     assert (asked.query, asked.size, len(asked.group)) == ("Name a prime.", 3, 16)
 
 
-def test_verl_gets_an_exception_and_never_a_number(server: Live, service: FakeService) -> None:
+def test_verl_gets_an_exception_and_never_a_number(server: Live, service: FakeService, no_pauses: None) -> None:
     service.fail = not_now
     with pytest.raises(NoVerdict, match="no replica runs"):
         asyncio.run(verl_naive(verl.compute_score, **row("a")))
@@ -91,11 +96,11 @@ def test_verl_waits_for_a_server_that_starts_again(server: Live, service: FakeSe
     service.size = 2
 
     async def half_way() -> list[Any]:
-        one = asyncio.create_task(verl_naive(verl.compute_score, **row("a", group_size=2, wait_s=30)))
+        one = asyncio.create_task(verl_naive(verl.compute_score, **row("a", group_size=2)))
         await called(service, one)
         await asyncio.to_thread(server.kill)
         server.again()
-        return await asyncio.gather(one, verl_naive(verl.compute_score, **row("aaa", group_size=2, wait_s=30)))
+        return await asyncio.gather(one, verl_naive(verl.compute_score, **row("aaa", group_size=2)))
 
     assert [each.reward for each in asyncio.run(half_way())] == [1.0, 3.0]
     assert service.judged == 1
@@ -185,10 +190,10 @@ def test_trl_leaves_out_what_was_not_judged(server: Live, service: FakeService) 
     assert sorted(trl_advantages(rewards, 2)) == [-0.5, 0.0, 0.0, 0.5]
 
 
-def test_trl_goes_on_without_rewards_when_the_judge_is_dead(server: Live, service: FakeService) -> None:
+def test_trl_goes_on_without_rewards_when_the_judge_is_dead(server: Live, service: FakeService, no_pauses: None) -> None:
     server.kill()
     with pytest.warns(RuntimeWarning, match="none of 2 completions was judged.*ConnectionRefusedError"):
-        rewards = trl_rewards(trl.judge_reward(wait_s=0.1), ["p", "p"], ["a", "aa"])
+        rewards = trl_rewards(trl.judge_reward(wait_s=30), ["p", "p"], ["a", "aa"])
     assert all(map(math.isnan, rewards))
     assert trl_advantages(rewards, 2) == [0.0, 0.0]
     server.again()

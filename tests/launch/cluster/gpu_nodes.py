@@ -1,4 +1,5 @@
-"""A driver on a Ray cluster of many nodes that are told they had GPUs: it prints what runs hold, and what one waits for.
+"""A driver on a Ray cluster of many nodes that are told they had GPUs: it prints what runs hold, what one waits for, and which
+nodes see a folder.
 
 python gpu_nodes.py NODES FOLDER PRESET [OVERRIDE ...]      a run, a second one that must wait, and one when the first is gone
 """
@@ -10,7 +11,8 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster as FakeNodes
 
-from configs.load import load
+from configs.load import ConfigError, load
+from launch.cluster import shared_folder
 from launch.cluster.capacity import gpus_of_nodes
 from launch.cluster.ray_cluster import Cluster
 from launch.setup.gpu_blocks import held_parts
@@ -32,6 +34,18 @@ def run_on(preset: str, overrides: list[str], folder: Path) -> Cluster:
     return cluster
 
 
+def folder_on_nodes(folder: Path) -> dict[str, object]:
+    """What is left in a folder that all nodes see, and what is said of one that none sees."""
+    shared_folder.require_shared(folder, limit_s=60)
+    left = sorted(path.name for path in folder.iterdir())
+    shared_folder.echo = lambda file, token, node: False  # type: ignore[assignment]  # as where the folder is not there
+    try:
+        shared_folder.require_shared(folder, limit_s=60)
+    except ConfigError as error:
+        return {"left": left, "not shared": str(error)}
+    return {"left": left}
+
+
 def main(nodes: int, folder: Path, preset: str, overrides: list[str]) -> None:
     """Print what is to be seen, as JSON."""
     # nothing computes here, so no process need stand ready for it
@@ -44,6 +58,7 @@ def main(nodes: int, folder: Path, preset: str, overrides: list[str]) -> None:
     ray.init(address=fake.address, log_to_driver=False)
     seen: dict[str, object] = {"nodes": len(ray.nodes())}
     try:
+        seen |= folder_on_nodes(folder)
         run = run_on(preset, overrides, folder)
         seen["held"] = run.drawn_gpus()
         try:

@@ -70,7 +70,7 @@ def started() -> Iterator[Head]:
         try:
             yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
         finally:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while mentioning(folder) and time.monotonic() < deadline:
                 kill_mentioning(folder)
                 time.sleep(0.1)

@@ -65,7 +65,7 @@ StartWorker = Callable[[Any], tuple[Worker, LocalActor]]
 
 
 def until_ended(groups: list[SupervisedGroup]) -> list[SupervisedGroup]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (ended := poll(groups)):
         assert time.monotonic() < deadline
     return ended

@@ -78,7 +78,7 @@ def test_errors_and_deaths_of_real_actors_are_told_apart_and_are_one_sentence(tm
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(tmp_path)], env=env, timeout=180, check=False, capture_output=True, text=True
+        [sys.executable, "-c", DRIVER, str(tmp_path)], env=env, timeout=400, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))  # Ray, too, prints that an actor died

@@ -89,7 +89,7 @@ class Pool:
         return [name for group in ready for name in group.members]
 
     def until(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not holds():
             assert time.monotonic() < deadline, (self.names, self.notes)
             self.pool.reconcile()

@@ -40,7 +40,7 @@ def test_the_front_asks_the_back_through_its_handle() -> None:
     back = application(Deployment(name="judge", cls=Back, count=1, **how))
     front = application(Deployment(name="http", cls=Front, count=2, **how), judges=back)
     handle = serve.run(front, name="local", _local_testing_mode=True)
-    assert handle.ask.remote("c").result(timeout_s=30) == ("own", "own: c")
+    assert handle.ask.remote("c").result(timeout_s=60) == ("own", "own: c")
     assert not ray.is_initialized()
 
 

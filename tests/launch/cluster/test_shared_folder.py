@@ -1,9 +1,5 @@
-"""Whether every node sees the run's folder: the probe with fake nodes, and on two nodes of a real Ray."""
+"""Whether every node sees the run's folder: the probe with fake nodes. On two nodes of a real Ray: test_gpu_nodes.py."""
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -82,43 +78,3 @@ def test_nodes_that_do_not_share_it_are_named_with_the_remedy(blind: Probe, node
     assert "host-a" not in text
     assert "give a run.dir on a file system that all nodes mount" in text
     assert list(tmp_path.iterdir()) == []
-
-
-DRIVER = """
-import json, os, sys
-from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster
-from configs.load import ConfigError
-from launch.cluster import shared_folder
-
-STORE = 80 << 20
-nodes = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE})
-nodes.add_node(num_cpus=1, object_store_memory=STORE)
-ray.init(address=nodes.address, log_to_driver=False)
-folder = Path(sys.argv[1])
-try:
-    shared_folder.require_shared(folder, limit_s=60)
-    print("shared", sorted(path.name for path in folder.iterdir()))
-    echo = shared_folder.echo
-    shared_folder.echo = lambda file, token, node: False  # as where the folder is not there
-    try:
-        shared_folder.require_shared(folder, limit_s=60)
-    except ConfigError as error:
-        print(error)
-finally:
-    ray.shutdown()
-    nodes.shutdown()
-"""
-
-
-@pytest.mark.slow
-def test_it_asks_every_node_of_a_real_cluster(tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"PYTHONPATH": str(Path(__file__).parents[3]), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    env |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    done = subprocess.run(command, env=env, timeout=180, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "shared []" in done.stdout
-    assert len(re.findall(r"\w+ \(127\.0\.0\.1\)|\S+ \([\d.]+\)", done.stdout)) >= 2, done.stdout

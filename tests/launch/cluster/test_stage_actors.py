@@ -61,7 +61,7 @@ def stage(made: list[LocalActor], *lives: bool) -> StageActors:
 
 def judged(actors: StageActors) -> Any:
     (group,) = actors.rollout_groups
-    return actors.answers([group.actors[0].judge.remote()], limit_s=10, what="a judgement")
+    return actors.answers([group.actors[0].judge.remote()], limit_s=60, what="a judgement")
 
 
 def test_an_actor_that_died_is_replaced_and_the_request_is_repeated(made: list[LocalActor]) -> None:

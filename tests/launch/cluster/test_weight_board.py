@@ -73,7 +73,7 @@ def test_a_board_that_dies_is_asked_again_and_one_that_is_ended_prints_nothing(t
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     env |= {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", DRIVER, str(tmp_path)]
-    done = subprocess.run(command, env=env, timeout=180, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, env=env, timeout=400, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "to its end" in done.stdout
     assert "will be retried" not in done.stdout, "Ray's words for what is no matter"

@@ -44,7 +44,7 @@ def wait_until(folder: Path, what: str, holds: object, timeout_s: float = 240) -
 
 
 def wait_until_it_answers(folder: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             alive(folder)

@@ -88,7 +88,7 @@ def run(folder: Path) -> None:
 def test_a_worker_that_stops_under_the_last_evaluation_is_replaced(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
     script = f"from pathlib import Path; from tests.launch.driver.test_last_evaluation import run; run(Path({str(tmp_path)!r}))"
-    done = subprocess.run([sys.executable, "-c", script], env=env, timeout=180, check=False, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], env=env, timeout=400, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped rollout-0" in done.stdout
     assert "a rollout actor died" in done.stdout

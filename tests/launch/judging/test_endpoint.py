@@ -116,7 +116,8 @@ def test_no_ask_is_no_request(server: FakeServer, made: Callable[..., Endpoint])
 def test_a_server_that_heeds_no_n_is_asked_for_each_sample(server: FakeServer, made: Callable[..., Endpoint]) -> None:
     server.reply = lambda body: echo(body | {"n": 1})
     assert texts(made(server.url).judge([request("a", 3)])[0]) == ["a 100", "a 101", "a 102"]
-    assert [(body["n"], body["seed"]) for body in server.asked] == [(3, 100), (1, 101), (1, 102)]
+    whole, *single = [(body["n"], body["seed"]) for body in server.asked]
+    assert (whole, sorted(single)) == ((3, 100), [(1, 101), (1, 102)]), "the single ones at once, in any order"
 
 
 def test_a_server_that_refuses_n_is_asked_for_each_sample(server: FakeServer, made: Callable[..., Endpoint]) -> None:
@@ -200,7 +201,7 @@ def test_a_server_that_trickles_is_waited_for_so_long(made: Callable[..., Endpoi
         endpoint, began = made(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", timeout_s=1), time.monotonic()
         text = text_of(endpoint.judge([request("a")])[0])
         assert time.monotonic() - began < 20, "a busy machine, but not without end"
-        thread.join(5)
+        thread.join(60)
     assert "no answer within 1 s (--timeout-s)" in text
     assert not thread.is_alive()
 

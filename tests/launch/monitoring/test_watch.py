@@ -74,7 +74,7 @@ def test_watch_looks_again_until_ctrl_c(home: Path, run: Run) -> None:
         _read_until(ours, b"3 groups outstanding")
         watching.send_signal(signal.SIGINT)
         _read_until(ours, b"\x1b[?1049l")  # the screen is given back
-        assert watching.wait(10) == 0
+        assert watching.wait(60) == 0
     finally:
         watching.kill()
         watching.wait()

@@ -159,16 +159,16 @@ class OverHttp:
 
 async def until(condition: Any) -> None:
     """Waits for an effect."""
-    for _ in range(3000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not happen in 30 s")
+    raise AssertionError("it did not happen in 60 s")
 
 
 def wait_until(condition: Any) -> None:
     """Waits for an effect, without an event loop."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in 30 s"
+        assert time.monotonic() < deadline, "it did not happen in 60 s"
         time.sleep(0.01)

@@ -177,7 +177,7 @@ def test_the_deadline_is_answered_from_the_votes_that_are_there(address: Address
     server.engine.automatic = False
 
     async def ask() -> Any:
-        asked = asyncio.create_task(server.core.judge(request(deadline_s=1.0)))
+        asked = asyncio.create_task(server.core.judge(request(deadline_s=3.0)))
         await until(lambda: sum(server.engine.asked.values()) == 4)
         server.engine.finish(3)
         return await asked
@@ -186,7 +186,7 @@ def test_the_deadline_is_answered_from_the_votes_that_are_there(address: Address
     assert (verdict.asked, verdict.cast, verdict.cut) == (4, 3, 1)
     assert verdict.scores == (2, 9)
     assert server.engine.aborted == 1, "nobody waits for it, so the engine does not go on"
-    assert asyncio.run(server.core.judge(request(deadline_s=1.0))) == verdict, "it is the verdict now"
+    assert asyncio.run(server.core.judge(request(deadline_s=3.0))) == verdict, "it is the verdict now"
 
 
 def test_without_a_vote_there_is_no_number_and_a_retry_goes_on(address: Address) -> None:

@@ -32,7 +32,7 @@ def pair(**more: Any) -> VerdictRequest:
 
 
 def test_a_cohort_in_line_for_the_meta_rm_stays_with_its_judge(address: Address, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.serving.replica.LEASE_S", 0.3)
+    monkeypatch.setattr("launch.serving.replica.LEASE_S", 2.0)
     scorer = SlowMeta()
     server = SmallServer(address, scorer=scorer, meta=True)
     other = Core(server.settings, server.cohorts, server.judges)  # another HTTP worker, which looks for cohorts that nobody has
@@ -40,7 +40,7 @@ def test_a_cohort_in_line_for_the_meta_rm_stays_with_its_judge(address: Address,
     async def run() -> Any:
         asked = [asyncio.create_task(core.judge(pair())) for core in (server.core, other)]
         await until(lambda: scorer.asked)
-        await asyncio.sleep(1.0)  # three leases long
+        await asyncio.sleep(3.0)  # longer than a lease
         scorer.go.set()
         return await asyncio.gather(*asked)
 
@@ -73,7 +73,7 @@ def test_votes_that_came_count_at_the_deadline_though_the_engine_lost_another(ad
     server.engine.automatic = False
 
     async def run() -> Any:
-        asked = asyncio.create_task(server.core.judge(pair(deadline_s=1.5)))
+        asked = asyncio.create_task(server.core.judge(pair(deadline_s=3.0)))
         await until(lambda: sum(server.engine.asked.values()) == 4)
         server.engine.finish(2)
         ((_, lost), *_) = server.engine._running
@@ -112,11 +112,11 @@ def test_votes_of_a_judge_that_died_are_the_verdict_behind_the_deadline(address:
     async def run() -> Any:
         dead = server.judges.replicas[0]
         server.engine.automatic = False
-        asked = asyncio.create_task(server.core.judge(pair(deadline_s=1.0)))
+        asked = asyncio.create_task(server.core.judge(pair(deadline_s=3.0)))
         await until(lambda: sum(server.engine.asked.values()) == 4)
         server.engine.finish(3)
-        await asyncio.sleep(0.3)
         (cohort,) = server.core._watch._running
+        await until(lambda: [look.votes for look in server.cohorts.look([cohort])] == [3])
         server.core._watch._running[cohort].cancel()  # and it gives the cohort back
         how: dict[str, Any] = {"tokenizer": LetterTokenizer(), "plan": vote_plan_of(), "context": 2000, "meta": None}
         server.judges.replicas[0] = JudgeReplica(engine=server.engine, cohorts=server.cohorts, owner="next", **how)

@@ -9,6 +9,7 @@ import pytest
 
 from buffer import json_text
 from configs.load import ConfigError
+from launch.setup import model_files
 from launch.setup.model_files import PIECE_BYTES, TINY, architecture, fingerprint, resolve
 from launch.setup.tokenizer import Tokenizer
 
@@ -118,3 +119,22 @@ def test_the_judge_of_a_run_that_has_not_ended_is_told_so(tmp_path: Path) -> Non
     (run / "config.yaml").touch()
     with pytest.raises(ConfigError, match=r"its run has not written it yet; give the run, .*runs/mine, or go on with it"):
         resolve(str(run / "judge"))
+
+
+def test_of_two_processes_that_convert_a_model_at_a_time_the_first_makes_the_folder(folder: Path, tmp_path: Path) -> None:
+    """As two that start on a machine where nothing is converted yet."""
+    draft, place = Path(shutil.copytree(folder, tmp_path / "converting-2")), tmp_path / "converted"
+    model_files._put_in_place(folder, place)
+    first = fingerprint(str(place))
+    model_files._put_in_place(draft, place)
+    assert fingerprint(str(place)) == first
+    assert [path.name for path in tmp_path.iterdir()] == ["converted"], "nothing is left of a draft"
+
+
+def test_a_folder_that_is_there_and_is_no_model_is_not_taken_for_one(folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "converted"
+    place.mkdir()
+    (place / "notes.txt").touch()
+    with pytest.raises(OSError, match="not empty"):
+        model_files._put_in_place(folder, place)
+    assert folder.is_dir()

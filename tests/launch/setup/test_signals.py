@@ -39,4 +39,4 @@ def test_outside_the_main_thread_there_are_none_to_handle() -> None:
             return True
 
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(waits).result(timeout=10)
+        assert pool.submit(waits).result(timeout=60)

@@ -39,6 +39,8 @@ class FakeWandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, UploadedRun] = {}
         self.known = True  # whether the key is
+        self.reports: list[dict[str, Any]] = []
+        self.projects = {"judges"}  # of the user `me`
         self.asked: list[str] = []
         self.lock = threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -69,6 +71,15 @@ class FakeWandbServer(ThreadingHTTPServer):
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
+        if operation == "upsertView":
+            self.reports.append(dict(variables))
+            project = {"id": "p", "name": variables["projectName"], "entityName": variables["entityName"]}
+            view = {**variables, "id": f"r{len(self.reports)}", "project": project}
+            return {"upsertView": {"view": view, "inserted": True}}
+        if operation == "ProjectInternalId":
+            return {"project": {"id": "p", "internalId": "1"} if variables["projectName"] in self.projects else None}
+        if operation == "GetProjects":
+            return {"models": {"edges": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}}
         if operation == "Viewer":
             return {"viewer": {"id": "v", "entity": "me", "flags": "{}", "teams": {"edges": []}}}
         return {}

@@ -267,7 +267,18 @@ def _reason(error: Exception) -> str:
         return "it needs the folder's own Python code (auto_map), which is never run; give a model that transformers has itself"
     if isinstance(error, OSError):
         return text
+    if isinstance(error, ImportError):  # transformers says that it could not import, and its cause says why
+        text = _first_cause(error)
     return f"{text}; read with transformers {transformers.__version__} and tokenizers {tokenizers.__version__}"
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "torchvision" in text:  # of PyPI, beside torch's CPU build: what `pip install` of the extra cpu takes without the stubs
+        text += ": torchvision is not for this torch; no judge needs it: pip uninstall torchvision, or see docs/quickstart.md"
+    return text
 
 
 def _stops(folder: str, config: Any, tokenizer: Any) -> list[int]:

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from configs.load import ConfigError
 from launch.setup.tokenizer import Tokenizer
+from tests.launch.whole_run import ROOT
 from tests.small_tokenizers import make
 
 
@@ -45,6 +49,19 @@ def test_a_folder_without_a_vocabulary_is_refused(model_type: str, tmp_path: Pat
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}", "vocab_size": 300}}')
     with pytest.raises(ConfigError, match=r"model\.path: "):
         Tokenizer(str(tmp_path))
+
+
+def test_a_torchvision_that_is_not_for_this_torch_is_named(tmp_path: Path) -> None:
+    """With `pip install` of the extra cpu alone it is PyPI's, beside torch's CPU build; transformers hides the reason."""
+    package = tmp_path / "site" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    script = "import sys; from launch.setup.tokenizer import Tokenizer; Tokenizer(sys.argv[1])"
+    path = os.pathsep.join([str(package.parent), str(ROOT)])
+    command = [sys.executable, "-c", script, str(ROOT / "grm" / "tiny_base")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, text=True, capture_output=True, check=False)
+    said = done.stderr.strip().splitlines()[-1]
+    assert "torchvision::nms does not exist: torchvision is not for this torch; no judge needs it: pip uninstall" in said
 
 
 def mistral(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("actors", "buffer", "configs", "grm", "launch", "learner", "spct")
 FIVE_LINES = """
 import spct
 with spct.Judge("tiny", engine="transformers", device="cpu", overrides=["prompts.style=compact", "model.context=256",
@@ -41,7 +42,12 @@ def test_the_five_lines_run_from_what_was_installed(installed: Path, tmp_path: P
 
 
 def test_it_brings_what_is_read_at_run_time_and_the_command(installed: Path) -> None:
-    for data in ("configs/evaluate.yaml", "grm/templates/full.txt", "grm/tiny_base/model.safetensors", "buffer/lua/claim.lua"):
-        assert (installed / data).read_bytes() == (ROOT / data).read_bytes()
+    """Every file of ours beside the Python, as git has them: scripts in Lua, templates, pages, presets, the tiny base."""
+    listed = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    files = [file for file in listed.splitlines() if not file.endswith((".md", ".py"))]
+    assert {Path(file).suffix for file in files} >= {".lua", ".txt", ".html", ".yaml", ".json", ".safetensors"}
+    for file in files:
+        assert (installed / file).is_file(), f"{file}: name it in package-data of pyproject.toml"
+        assert (installed / file).read_bytes() == (ROOT / file).read_bytes()
     [entries] = installed.glob("*.dist-info/entry_points.txt")
     assert "spct = spct.command:main" in entries.read_text()

@@ -60,7 +60,7 @@ def test_no_process_looks_at_an_architecture(
     """Though none is known yet, as at the first start on a machine."""
     from vllm.model_executor.models import registry  # which reads the environment that an engine sets
 
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    monkeypatch.setattr(registry._LazyRegisteredModel, "_get_cache_dir", lambda _: tmp_path)
     monkeypatch.setattr("subprocess.Popen", lambda *command, **_: pytest.fail(f"started {command}"))
     registry.ModelRegistry.models["LlamaForCausalLM"].inspect_model_cls()
     assert list(tmp_path.rglob("*LlamaForCausalLM.json")), "it was not known"

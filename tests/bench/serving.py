@@ -5,8 +5,9 @@
 
 `launch/serve.py --model tiny` with Ray Serve, two HTTP workers and one judge, k = 8, asked over HTTP by CALLERS callers of this
 process; and, in turn, an engine of the same settings in a process of its own, which gets the requests of the same votes at
-once, as an evaluation does. A round is VERDICTS held-out preferences that neither has seen. Both stay in memory; the callers
-share the cores with the server.
+once, as an evaluation does. A round is up to VERDICTS held-out preferences that neither has seen, as many as the slower of both
+answers in ROUND_S by the warm-up: a busy machine makes the rounds smaller, not longer. Both stay in memory; the callers share
+the cores with the server. A round that is not over after LIMIT_S fails, and says what was answered until then.
 
 - rate: votes/s from the first request to the last answer.
 - p50, p99: seconds from a request to its answer, while CALLERS callers wait.
@@ -30,6 +31,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,8 +47,10 @@ from tests.bench.side_by_side import Contender, Measured, main, turns
 from tests.launch.serving.server_processes import Server
 
 CALLERS, K, FLOOD = 64, 8, 8
-VERDICTS, ROUND_S = 512, 13.0  # of a round; about how long it takes
-SECONDS = 40.0
+VERDICTS, ROUND_S = 512, 10.0  # of a round, at most; how long it is to take
+WARM_UP = 2 * CALLERS  # verdicts, and the fewest of a round
+SECONDS = 40.0  # of load
+LIMIT_S = 120.0  # of a round
 KEEP_S, LOOK_S = 15, 1.0
 PAUSE_S, MOST_PAUSE_S = 1.0, 4.0
 PATIENCE_S = 150.0  # of a caller, above the server's deadline
@@ -76,8 +80,9 @@ class Load:
         return K * len(self.latencies) / self.seconds
 
 
-async def ask(url: str, asked: Sequence[Question], callers: int) -> Load:
-    """Let so many callers ask for verdicts on questions. RuntimeError for a status that none of them should see."""
+async def ask(url: str, asked: Sequence[Question], callers: int, *, limit_s: float = LIMIT_S) -> Load:
+    """Let so many callers ask for verdicts on questions. RuntimeError for a status that none of them should see, TimeoutError
+    when they are not answered in `limit_s` seconds."""
     load, left = Load(), iter(asked)
 
     async def caller(client: httpx.AsyncClient) -> None:
@@ -86,7 +91,10 @@ async def ask(url: str, asked: Sequence[Question], callers: int) -> Load:
             pause = PAUSE_S
             while True:
                 began = time.perf_counter()
-                answer = await client.post("/v1/judge", json=body)
+                try:
+                    answer = await client.post("/v1/judge", json=body)
+                except httpx.TransportError as error:
+                    raise RuntimeError(f"{url} did not answer on {question.id} ({type(error).__name__})") from error
                 load.statuses[answer.status_code] += 1
                 if answer.status_code != 429:
                     break
@@ -99,15 +107,19 @@ async def ask(url: str, asked: Sequence[Question], callers: int) -> Load:
     limits = httpx.Limits(max_connections=callers)
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, limits=limits) as client:
         began = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(callers):
-                group.create_task(caller(client))
+        try:
+            async with asyncio.timeout(limit_s), asyncio.TaskGroup() as group:
+                for _ in range(callers):
+                    group.create_task(caller(client))
+        except TimeoutError:
+            told = f"{len(load.latencies)} of {len(asked)} verdicts; answers by status: {dict(load.statuses)}"
+            raise TimeoutError(f"{callers} callers waited {limit_s:g} s for the server at {url}: {told}") from None
         load.seconds = time.perf_counter() - began
     return load
 
 
-def build_engine(count: int, seeds: Iterator[int]) -> Callable[[], float]:
-    """Build an engine as the server does; each call lets it answer the votes on the questions of the next seed."""
+def build_engine(seeds: Iterator[int]) -> Callable[[int], float]:
+    """Build an engine as the server does; each call lets it answer the votes on so many questions of the next seed."""
     from actors.vllm_engine import VllmEngine
     from launch.judging.engine_requests import engine_request
     from launch.judging.prepared_judge import prepare
@@ -118,12 +130,16 @@ def build_engine(count: int, seeds: Iterator[int]) -> Callable[[], float]:
     assert tokenizer is not None
     engine = VllmEngine(engine_settings(made.config, model=made.found.model, number=1, tokenizer=tokenizer))
 
-    def run() -> float:
+    def run(count: int) -> float:
         votes = [each for question in questions(next(seeds), count) for each in plan.votes(question)]
         requests = [engine_request(each.request, tokenizer.encode(each.request.message)) for each in votes]
         began = time.perf_counter()
-        answered = [future.result(timeout=300) for future in engine.submit(requests)]
-        return sum(map(len, answered)) / (time.perf_counter() - began)
+        futures = engine.submit(requests)
+        late = wait(futures, timeout=LIMIT_S).not_done
+        if late:
+            left = f"{len(late)} of {len(futures)} requests are left"
+            raise TimeoutError(f"the bench waited {LIMIT_S:g} s for the engine alone: {left}")
+        return sum(len(future.result()) for future in futures) / (time.perf_counter() - began)
 
     return run
 
@@ -177,25 +193,28 @@ def growth(series: Series) -> tuple[float, float, str]:
 
 
 def measure(quick: bool, seconds: float) -> list[Measured]:
-    callers, count = (4, 8) if quick else (CALLERS, VERDICTS)
+    callers = 4 if quick else CALLERS
     most = callers + callers // 2  # requests of one HTTP worker: callers alone are never refused
     options = ["--k", str(K), "--most-requests", str(most), "--keep-s", str(KEEP_S)]
     options += [word for setting in SETTINGS for word in ("--set", setting)]
     seeds, loads = itertools.count(1000), list[Load]()
 
-    def serve(url: str) -> float:
+    def serve(url: str, count: int) -> float:
         loads.append(asyncio.run(ask(url, questions(next(seeds), count), callers)))
         return loads[-1].rate
 
     with (
         tempfile.TemporaryDirectory(prefix="spct-bench-") as folder,
         Server(Path(folder) / "server", *options) as server,
-        Contender("the engine", partial(build_engine, count, itertools.count(1000))) as engine,
+        Contender("the engine", partial(build_engine, itertools.count(1000))) as engine,
     ):
-        contenders: dict[str, Callable[[], float]] = {"server": partial(serve, server.url), "engine": engine}
+        first = 8 if quick else WARM_UP
+        slower = min(serve(server.url, first), engine(first))
+        count = first if quick else max(WARM_UP, min(VERDICTS, round(slower * ROUND_S / K)))
+        sides: dict[str, Callable[[], float]] = {"server": partial(serve, server.url, count), "engine": partial(engine, count)}
         with watched(server, look_s=0.2 if quick else LOOK_S) as series:
-            rates = turns(2 if quick else max(3, round(seconds / ROUND_S)), contenders)
-        flood = asyncio.run(ask(server.url, questions(next(seeds), 2 * count), FLOOD * callers))
+            rates = turns(2 if quick else max(3, round(seconds / ROUND_S)), sides, warm_up=0)
+        flood = asyncio.run(ask(server.url, questions(next(seeds), 2 * count), FLOOD * callers, limit_s=2 * LIMIT_S))
     loads = loads[1:]  # without the warm-up
     begin, end, fastest = growth(series)
     p50, p99 = ([statistics.quantiles(load.latencies, n=100)[at - 1] for load in loads] for at in (50, 99))
@@ -203,7 +222,7 @@ def measure(quick: bool, seconds: float) -> list[Measured]:
     statuses = ", ".join(f"{count} × {status}" for status, count in sorted(flood.statuses.items()))
     return [
         Measured(figure="serving rate", unit="votes/s", ours=tuple(rates["server"]), against=tuple(rates["engine"])),
-        Measured(figure="serving p50", unit="s", ours=tuple(p50), note=f"{callers} callers, {K} votes"),
+        Measured(figure="serving p50", unit="s", ours=tuple(p50), note=f"{callers} callers, rounds of {count} verdicts"),
         Measured(figure="serving p99", unit="s", ours=tuple(p99)),
         Measured(figure="serving memory", unit="MiB", ours=(end,), against=(begin,), note=fastest),
         Measured(figure="serving overload", unit="votes/s", ours=(flood.rate,), against=(median,), note=statuses),

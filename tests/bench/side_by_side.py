@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -108,12 +108,13 @@ def repeated(*calls: Callable[[], object], pause_s: float = 0.0) -> Iterator[Non
 class Contender:
     """A process that builds something once, and measures whenever it is called. A context manager."""
 
-    def __init__(self, name: str, build: Callable[[], Callable[[], Any]], *, limit_s: float = 300) -> None:
+    def __init__(self, name: str, build: Callable[[], Callable[..., Any]], *, limit_s: float = 300) -> None:
         """Start the process.
 
         Args:
             name: For errors.
-            build: Called in the process; what it returns is called there for each measurement. It must be picklable.
+            build: Called in the process; what it returns is called there for each measurement. It must be picklable, as the
+                measurements' arguments and values.
             limit_s: For the building, and for one measurement.
         """
         self._name, self._limit_s = name, limit_s
@@ -134,9 +135,9 @@ class Contender:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end()
 
-    def __call__(self) -> Any:
+    def __call__(self, *arguments: Any) -> Any:
         """Measure once, and return the value."""
-        self._pipe.send(True)
+        self._pipe.send(arguments)
         return self._answer()
 
     def _end(self) -> None:
@@ -152,12 +153,15 @@ class Contender:
             raise RuntimeError(f"{self._name} failed: its error stands above") from None
 
 
-def _serve(pipe: Connection, build: Callable[[], Callable[[], Any]]) -> None:
+def _serve(pipe: Connection, build: Callable[[], Callable[..., Any]]) -> None:
     measure = build()
     pipe.send(True)
-    with suppress(EOFError):  # whoever asked is gone
-        while pipe.recv():
-            pipe.send(measure())
+    while True:
+        try:
+            arguments = pipe.recv()
+        except EOFError:  # whoever asked is gone
+            return
+        pipe.send(measure(*arguments))
 
 
 def is_installed(preset: str) -> bool:

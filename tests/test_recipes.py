@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from configs.load import load
 from tests.launch.cluster.ray_head import free_ports
-from tests.launch.whole_run import ROOT, SMALL, Ended, environment, mentioning
+from tests.launch.whole_run import ROOT, SMALL, Ended, await_end_of_all, environment
 
 RECIPES = ROOT / "recipes"
 IMAGES = ("Dockerfile", "Dockerfile.cpu")
@@ -205,4 +205,4 @@ def test_a_slurm_job_that_is_stopped_queues_itself_again_and_goes_on(tmp_path: P
     ended = Ended(status=0, output=said, folder=tmp_path / "mine")
     assert ended.summary["finished"] == "completed"
     assert ended.summary["steps"] == 40
-    assert not mentioning(str(tmp_path))
+    await_end_of_all(str(tmp_path))

@@ -1,14 +1,12 @@
 """A whole run whose engine is cut over two processes: on GPUs `rollout.tensor_parallel` gives each of them a card."""
 
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.launch.whole_run import SMALL, mentioning, run
+from tests.launch.whole_run import SMALL, await_end_of_all, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.full]
-ENDS_S = 60.0  # in which what a killed actor started notices
 
 
 def test_a_run_with_an_engine_of_two_processes_goes_from_start_to_end(tmp_path: Path) -> None:
@@ -20,7 +18,4 @@ def test_a_run_with_an_engine_of_two_processes_goes_from_start_to_end(tmp_path: 
     assert "its processes" in ended.output, "of the plan's line for the engine"
     assert ended.series("learner/version")[-1] == 2
     assert ended.series("eval/version") == [0, 2]
-    deadline = time.monotonic() + ENDS_S
-    while (left := mentioning(str(ended.folder))) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left, left
+    await_end_of_all(str(ended.folder))  # what a killed actor started notices

@@ -138,6 +138,15 @@ def mentioning(text: str) -> dict[int, str]:
     return found
 
 
+def await_end_of_all(text: str, limit_s: float = 60.0) -> None:
+    """Wait until no process mentions the text. On a Ray that a run has joined, its actors end a moment after it: they were
+    told to, and free their memory at the lowest priority."""
+    deadline = time.monotonic() + limit_s
+    while left := mentioning(text):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
 def kill_mentioning(text: str, number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal to all processes that `mentioning` finds and that have not ended meanwhile."""
     for pid in mentioning(text):

@@ -51,3 +51,4 @@ def test_it_brings_what_is_read_at_run_time_and_the_command(installed: Path) -> 
         assert (installed / file).read_bytes() == (ROOT / file).read_bytes()
     [entries] = installed.glob("*.dist-info/entry_points.txt")
     assert "spct = spct.command:main" in entries.read_text()
+    assert sorted(file.name for file in installed.glob("*.dist-info/licenses/*")) == ["LICENSE", "NOTICE"]

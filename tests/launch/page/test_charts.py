@@ -1,13 +1,11 @@
 """The geometry of the charts: ticks, thinned lines and running means."""
 
-import doctest
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.page import charts
 from launch.page.charts import running_mean, thinned, ticks
 
 FINITE = st.floats(-1e9, 1e9)
@@ -51,9 +49,3 @@ def test_thinned_line_keeps_its_extremes_and_ends(values: list[float], most: int
 
 def test_running_mean_never_looks_ahead() -> None:
     assert running_mean([(0, 1.0), (1, 3.0), (2, 5.0), (3, 10.0)], 3) == [(0, 1.0), (1, 2.0), (2, 3.0), (3, 6.0)]
-
-
-def test_examples_in_docstrings_are_true() -> None:
-    result = doctest.testmod(charts)
-    assert result.attempted
-    assert result.failed == 0

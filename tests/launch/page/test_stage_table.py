@@ -1,12 +1,10 @@
 """The stage table of a run that lacks some of its stages; test_run_page.py tests the complete one."""
 
-import doctest
 import re
 from typing import Any
 
 import pytest
 
-from grm import statistics
 from grm.statistics import wilson
 from launch.page.run_summary import Summary
 from launch.page.stage_table import stages
@@ -73,6 +71,3 @@ def test_the_outcomes_of_the_cold_start_are_counted() -> None:
 
 def test_the_intervals_are_those_of_wilson() -> None:
     assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=1e-4)
-    result = doctest.testmod(statistics)
-    assert result.attempted
-    assert result.failed == 0

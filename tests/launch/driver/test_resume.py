@@ -63,8 +63,8 @@ CUTS: list[tuple[Callable[[Path], bool], ...]] = [
     (reached(5),),
 ]
 # What of the metrics is of the machine and its clock, and not of the run.
-# The two counts stand as they are when a step is reported, and groups arrive and are filtered while it is taken; `totals` compares
-# what they come to.
+# The two counts stand as they are when a step is reported, and groups arrive and are filtered while it is taken; `totals`
+# compares what they come to.
 OF_THE_MACHINE = ("time/", "throughput/", "idle/", "rollout/", "queue/", "actors/", "groups/issued", "groups/filtered")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray import _raylet
 from ray._private import parameter, ray_constants, services
 from ray._private.state import state
 
@@ -60,6 +61,8 @@ def start_own(folder: Path, object_store_bytes: int) -> list[psutil.Process]:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ.pop("RAY_AUTH_MODE", None)
     os.environ["RAY_AUTH_TOKEN"] = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+    raylet: Any = _raylet  # whose stubs are not complete
+    raylet.AuthenticationTokenLoader.instance().reset_cache()  # which holds the token of an earlier Ray of this process
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

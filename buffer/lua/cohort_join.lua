@@ -48,7 +48,7 @@ end
 if state == 'collecting' then
   if tonumber(redis.call('HGET', KEYS[1], 'slots')) >= size then
     redis.call('HSET', KEYS[1], 'state', 'ready')
-  else
+  elseif twins then
     count_twins(KEYS[1], now)
   end
 end

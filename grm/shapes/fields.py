@@ -117,7 +117,8 @@ def with_system(row: JsonRow, turns: Turns) -> Turns:
     systems = {name: text for name in SYSTEMS if name in row.fields and (text := row.text(name, "give it as text")).strip()}
     if len(set(systems.values())) > 1:
         raise row.error(SYSTEMS[0], f"says something else than {SYSTEMS[1]!r}", _ONE_OF_TWO)
-    for name, text in list(systems.items())[:1]:
+    if systems:
+        name, text = next(iter(systems.items()))
         if not turns or turns[0][0].lower() != "system":
             before.append(("system", clean(text)))
         elif not _same(turns[0][1], text):

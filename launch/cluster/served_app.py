@@ -23,7 +23,7 @@ CALL_S = 30.0  # for a process of the front to say how many requests it has
 TRIES = 3  # to make a process, before the app has failed to start
 HEALTH_S, HEALTH_LIMIT_S = 5.0, 60.0  # between two checks of a process, and how long one may take
 # Serve replaces a proxy that failed three checks, and every 10 s there is one: nobody could ask for half a minute.
-PROXY_CHECKS = {"RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1"}
+PROXY_CHECK = ("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,7 @@ def start_app(
 
 def check_proxy_often() -> None:
     """Lets a Ray that this process starts replace a proxy that died within seconds, unless the user has set it."""
-    for name, value in PROXY_CHECKS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(*PROXY_CHECK)
 
 
 def application(part: Deployment, **more: Any) -> Any:

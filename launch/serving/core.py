@@ -8,7 +8,6 @@ Nothing is kept here: the store has it, so a worker may die and another one goes
 """
 
 import asyncio
-import contextvars
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from buffer.connection import ServerError
 from launch.serving.errors import BadRequest, SlotTaken, TooMany, Unjudged
 from launch.serving.protocol import ChatAnswer, ChatRequest, CohortMember, MemberVerdict, Served, Verdict, VerdictRequest
 from launch.serving.settings import ServerSettings
-from launch.serving.watch import Judges, Lost, Watch
+from launch.serving.watch import Judges, Lost, Watch, outliving
 from launch.serving.wording import Asked, Settled
 
 Result = TypeVar("Result")
@@ -174,8 +173,8 @@ class Core:
             joined = await _answer(joining)
             found = joined if isinstance(joined, Refused) else joined.verdict or await self._wait(name, joined, seconds)
         except BaseException:  # a caller that went away, too, and maybe while it joined
-            if twins:  # in no request's context: Ray Serve would cancel it with this one
-                leaving = asyncio.create_task(self._leave(name, ticket, joining), context=contextvars.Context())
+            if twins:
+                leaving = outliving(self._leave(name, ticket, joining))
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
             raise

@@ -10,14 +10,19 @@ A process that dies takes nothing along: those who wait in others find the cohor
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from buffer.cohorts import Look
 
 POLL_S = 0.1
 RETRY_S = 0.5  # after a judge that failed: it may be one that starts
 logger = logging.getLogger(__name__)
+
+
+def outliving(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Returns work that was begun, in no request's context: Ray Serve cancels what is in that of a request together with it."""
+    return asyncio.create_task(work, context=contextvars.Context())
 
 
 class Lost(Exception):
@@ -66,8 +71,7 @@ class Watch:
 
     def _start(self, cohort: str) -> None:
         if cohort not in self._running:
-            # in no request's context: others wait for it, too, and Ray Serve would cancel it with the request that began it
-            self._running[cohort] = asyncio.create_task(self._run(cohort), context=contextvars.Context())
+            self._running[cohort] = outliving(self._run(cohort))  # others wait for it, too
 
     async def _run(self, cohort: str) -> None:
         try:

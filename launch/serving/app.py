@@ -93,7 +93,7 @@ def make_app(
     async def page() -> HTMLResponse:
         return HTMLResponse(files("launch.serving").joinpath("page.html").read_text(encoding="utf-8"))
 
-    return Door(app, settings=settings, keys=keys)  # type: ignore[arg-type]
+    return Door(app, settings=settings, keys=keys)
 
 
 class _App(FastAPI):

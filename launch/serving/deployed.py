@@ -13,6 +13,8 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import ASGIApp
+
 from buffer.cohorts import connected
 from buffer.connection import Address, ServerError
 from buffer.node_metrics import NodeMetrics, connected_metrics
@@ -21,7 +23,6 @@ from launch.serving.app import make_app
 from launch.serving.core import Core
 from launch.serving.door import Keys
 from launch.serving.errors import ServingError, Unjudged
-from launch.serving.hang_ups import App
 from launch.serving.interfaces import INTERFACES
 from launch.serving.protocol import ChatAnswer, ChatRequest
 from launch.serving.settings import ServerSettings
@@ -72,7 +73,7 @@ class HttpWorker:
         limits = {"keep_s": settings.keep_s, "most": settings.most_cohorts}
         self._core = Core(settings, connected(address, timeout_s=CONNECT_S, **limits), RemoteJudges(judges))
 
-    def __serve_build_asgi_app__(self) -> App:
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         """Returns the app: Ray Serve calls this in the worker's process."""
         core = self._core
         asked: dict[str, Any] = {"ready": core.ready, "ages": core.ages, "others": self._others}

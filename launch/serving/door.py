@@ -18,9 +18,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from launch.serving import metrics
 from launch.serving.errors import BadRequest, ServingError, TooLarge, TooMany, TooSlow, Unauthorised, Unjudged
-from launch.serving.hang_ups import App, Gone, Receive, Scope, Send, answer_unless_gone
+from launch.serving.hang_ups import Gone, answer_unless_gone
 from launch.serving.settings import ServerSettings
 
 OPEN = ("/healthz", "/readyz", "/", "/docs", "/openapi.json")  # without a key: load balancers ask, and people look
@@ -98,7 +100,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 class Door:
     """ASGI middleware around the routes."""
 
-    def __init__(self, app: App, *, settings: ServerSettings, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, *, settings: ServerSettings, keys: Keys) -> None:
         """Takes the app behind it."""
         self._app, self._settings, self._keys = app, settings, keys
         self.draining = False
@@ -123,7 +125,7 @@ class Door:
         state["request_id"], state["tenant"] = request_id, ""
         began, status = time.monotonic(), 500
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

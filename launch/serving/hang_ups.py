@@ -6,21 +6,15 @@ both ASGI's `receive` tells: the one as `http.disconnect`, the other as an error
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Gone(Exception):
     """Who asked went away before there was an answer."""
 
 
-async def answer_unless_gone(app: App, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+async def answer_unless_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Lets an app answer a request. Gone where its caller goes away meanwhile: the app is cancelled then.
 
     Args:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from launch.serving.hang_ups import Gone, Message, Receive, Scope, Send, answer_unless_gone
+from launch.serving.hang_ups import Gone, answer_unless_gone
 
 
 class Waiting:

@@ -44,7 +44,8 @@ import psutil
 from grm import tiny_world
 from grm.preferences import Question
 from tests.bench.side_by_side import Contender, Measured, main, turns
-from tests.launch.serving.server_processes import Server
+from tests.launch.serving.server_processes import Server, set_options
+from tests.launch.whole_run import LENGTHS
 
 CALLERS, K, FLOOD = 64, 8, 8
 VERDICTS, ROUND_S = 512, 10.0  # of a round, at most; how long it is to take
@@ -54,7 +55,7 @@ LIMIT_S = 120.0  # of a round
 KEEP_S, LOOK_S = 15, 1.0
 PAUSE_S, MOST_PAUSE_S = 1.0, 4.0
 PATIENCE_S = 150.0  # of a caller, above the server's deadline
-SETTINGS = ("prompts.style=compact", "model.context=256", "rollout.max_new_tokens=64", "rollout.kv_cache_mb=128")
+SETTINGS = (*LENGTHS, "rollout.kv_cache_mb=128")
 Series = dict[str, list[tuple[float, float]]]  # {process: (seconds, MiB)}
 
 
@@ -196,7 +197,7 @@ def measure(quick: bool, seconds: float) -> list[Measured]:
     callers = 4 if quick else CALLERS
     most = callers + callers // 2  # requests of one HTTP worker: callers alone are never refused
     options = ["--k", str(K), "--most-requests", str(most), "--keep-s", str(KEEP_S)]
-    options += [word for setting in SETTINGS for word in ("--set", setting)]
+    options += set_options(SETTINGS)
     seeds, loads = itertools.count(1000), list[Load]()
 
     def serve(url: str, count: int) -> float:

@@ -17,17 +17,11 @@ from launch.setup.model_files import TINY
 from launch.setup.preference_data import load_heldout
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
-from tests.launch.whole_run import evaluate_to_end, mentioning
+from tests.launch.whole_run import LENGTHS, evaluate_to_end, mentioning
 
 COUNT, REMOVED = 24, 5
 # the preset's, which a judge of a plain folder is told
-SETTINGS = (
-    "prompts.style=compact",
-    "model.context=256",
-    "rollout.max_new_tokens=64",
-    "rollout.kv_cache_mb=256",
-    "eval.temperature=1.0",
-)
+SETTINGS = (*LENGTHS, "rollout.kv_cache_mb=256", "eval.temperature=1.0")
 
 
 def evaluated(out: Path) -> str:

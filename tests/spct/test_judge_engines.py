@@ -15,15 +15,10 @@ from launch.setup.model_files import TINY
 from launch.setup.prompt_source import prompt_template
 from launch.setup.tokenizer import Tokenizer
 from learner import models
+from tests.launch.whole_run import LENGTHS
 
 COUNT = 6
-SETTINGS = (
-    "prompts.style=compact",
-    "model.context=256",
-    "rollout.max_new_tokens=64",
-    "rollout.kv_cache_mb=256",
-    "eval.temperature=1.0",
-)
+SETTINGS = (*LENGTHS, "rollout.kv_cache_mb=256", "eval.temperature=1.0")
 QUESTIONS = [preference.question for preference in load_preferences(f"tinyheld:3:{COUNT}:2").preferences]
 
 

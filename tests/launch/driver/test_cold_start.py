@@ -5,13 +5,12 @@ the same, and nothing is done twice.
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.launch.whole_run import SPCT, finish, mentioning, run, start, wait_for
+from tests.launch.whole_run import SPCT, await_end_of_all, finish, mentioning, run, start, wait_for
 
 pytestmark = pytest.mark.chaos
 
@@ -35,7 +34,8 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     process = start(tmp_path, "killed", *LONG, entry="cold_start.py")
     wait_for(folder, "hinted", process, file_name="cold_start/sampled.jsonl")
     os.kill(process.pid, signal.SIGKILL)
-    wait_until_gone(str(folder))
+    # Ray's own agents look for their dead raylet once a minute or so, and touch no file of the run.
+    await_end_of_all(str(folder), limit_s=180, but=RAYS_AGENTS)
     first = by_group(folder / "cold_start" / "sampled.jsonl")
     assert 0 < len(first) < 80
 
@@ -58,11 +58,3 @@ def test_killed_and_started_again_it_ends_with_the_same_policy(tmp_path: Path) -
     assert "started again, try 1 of 5" in ended.output
     assert ended.summary["cold_start"] == whole.summary["cold_start"]
     assert ended.summary["accuracy"] == whole.summary["accuracy"]
-
-
-def wait_until_gone(text: str, timeout_s: float = 180) -> None:
-    """All that could touch the run's files. Ray's own agents look for their dead raylet once a minute or so, and touch none."""
-    deadline = time.monotonic() + timeout_s
-    while left := [line for line in mentioning(text).values() if not line.startswith(RAYS_AGENTS)]:
-        assert time.monotonic() < deadline, f"left behind: {left}"
-        time.sleep(0.5)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,6 +76,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+def set_options(settings: Iterable[str]) -> list[str]:
+    """Returns options of `launch/serve.py` that give settings."""
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def kill(pid: int) -> None:

@@ -16,6 +16,7 @@ from launch.serving.deployed import HttpWorker, RemoteJudges
 from launch.serving.errors import TooLarge, Unjudged
 from launch.serving.protocol import ChatAnswer, ChatRequest
 from launch.serving.settings import ServerSettings
+from tests.launch.whole_run import LENGTHS
 
 ANSWER = ChatAnswer(answers=(Answer(text="a", tokens=1, finish="stop"),), prompt_tokens=3)
 ASKED = ChatRequest(tenant="t", message="m")
@@ -68,8 +69,7 @@ def test_a_worker_makes_its_app_in_its_own_process(address: Address, tmp_path: P
 
 
 def test_a_judge_that_was_checked_can_be_sent_to_another_process() -> None:
-    lengths = ("prompts.style=compact", "model.context=256", "rollout.max_new_tokens=64")
-    made = prepare("tiny", model="", meta_rm="", engine="vllm", device="cpu", seed=0, overrides=lengths)
+    made = prepare("tiny", model="", meta_rm="", engine="vllm", device="cpu", seed=0, overrides=LENGTHS)
     sent = pickle.loads(pickle.dumps(made))
     assert (sent.config, sent.found, sent.plan) == (made.config, made.found, made.plan)
     assert sent.tokenizer.encode("hello") == made.tokenizer.encode("hello")

@@ -11,6 +11,7 @@ import pytest
 from launch.judging.prepared_judge import PreparedJudge, prepare
 from launch.serve import main
 from launch.serving.served import Places, example, identity
+from tests.launch.whole_run import LENGTHS
 
 TINY = ["--model", "tiny", "--device", "cpu"]
 
@@ -55,8 +56,7 @@ def test_a_judge_that_is_nowhere_is_refused(
 
 
 def prepared(*overrides: str, model: str = "tiny", meta_rm: str = "", seed: int = 0) -> PreparedJudge:
-    lengths = ("prompts.style=compact", "model.context=256", "rollout.max_new_tokens=64")
-    how = {"engine": "vllm", "device": "cpu", "seed": seed, "overrides": (*lengths, *overrides)}
+    how = {"engine": "vllm", "device": "cpu", "seed": seed, "overrides": (*LENGTHS, *overrides)}
     return prepare(model, model="", meta_rm=meta_rm, **how)
 
 

@@ -12,15 +12,12 @@ import pytest
 from grm.sources import load as load_preferences
 from launch.judging.prepared_judge import prepare
 from launch.serving.calibration import measured
-from tests.launch.serving.server_processes import HTTP_WORKER, JUDGE, Server, kill
-from tests.launch.whole_run import evaluate_to_end, mentioning
+from tests.launch.serving.server_processes import HTTP_WORKER, JUDGE, Server, kill, set_options
+from tests.launch.whole_run import LENGTHS, evaluate_to_end, mentioning
 
 COUNT, K = 6, 4
 PAIRS = [preference.question for preference in load_preferences(f"tinyheld:3:{COUNT}").preferences]
-SETTINGS = [
-    *("prompts.style=compact", "model.context=256", "rollout.max_new_tokens=64", "rollout.kv_cache_mb=64"),
-    "eval.temperature=1.0",
-]
+SETTINGS = (*LENGTHS, "rollout.kv_cache_mb=64", "eval.temperature=1.0")
 
 
 def judge(server: Server, number: int, **more: Any) -> httpx.Response:
@@ -31,7 +28,7 @@ def judge(server: Server, number: int, **more: Any) -> httpx.Response:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    options = [word for setting in SETTINGS for word in ("--set", setting)]
+    options = set_options(SETTINGS)
     with Server(tmp_path_factory.mktemp("served") / "server", "--k", str(K), *options) as made:
         yield made
 

@@ -23,9 +23,9 @@ import pytest
 
 from launch.serving import metrics
 from tests.launch.serving.fast_server import BILL, KEPT
-from tests.launch.serving.server_processes import HTTP_WORKER, JUDGE, PROXY, STORE, Server, kill
+from tests.launch.serving.server_processes import HTTP_WORKER, JUDGE, PROXY, STORE, Server, kill, set_options
 from tests.launch.serving.small_server import BAD, FAIR, GOOD, WORTH
-from tests.launch.whole_run import kill_mentioning
+from tests.launch.whole_run import LENGTHS, kill_mentioning
 
 COHORTS, CALLERS, K = 500, 64, 4
 SEEDS = int(os.environ.get("SPCT_FIRES", "1"))
@@ -162,9 +162,7 @@ def started(folder: Path, *, judges: int, http_workers: int) -> Server:
     """A server with fast judges."""
     counts = ["--k", str(K), "--judges", str(judges), "--http-workers", str(http_workers)]
     times = ["--deadline-s", str(DEADLINE_S), "--collect-s", str(DEADLINE_S - 10)]
-    lengths = ("prompts.style=compact", "model.context=256", "rollout.max_new_tokens=64")
-    settings = [word for setting in lengths for word in ("--set", setting)]
-    return Server(folder, *counts, *times, *settings, entry=Path(__file__).with_name("fast_server.py"))
+    return Server(folder, *counts, *times, *set_options(LENGTHS), entry=Path(__file__).with_name("fast_server.py"))
 
 
 def billed(folder: Path) -> list[list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, Request, Security
+from fastapi import APIRouter, FastAPI, Request, Security
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -56,14 +56,21 @@ def make_app(
     app.add_exception_handler(Exception, _failed)
     for interface in interfaces:
         app.include_router(interface(service), dependencies=[key])
+    app.include_router(_operation(service, key, ready=ready, ages=ages, others=others))
+    return Door(app, settings=settings, keys=keys)
+
+
+def _operation(service: JudgeService, key: Any, *, ready: Ready, ages: Ages, others: Others) -> APIRouter:
+    """Returns what operators ask, and the page. Arguments as of `make_app`; `key` is what a route that needs one depends on."""
+    router = APIRouter()
     unready: Any = {503: {"description": "It could not judge now", "model": Refusal}}
     keyed: Any = {401: {"description": "No key, or none that is known", "model": Refusal}}
 
-    @app.get("/healthz", tags=["operation"], summary="Whether this process answers")
+    @router.get("/healthz", tags=["operation"], summary="Whether this process answers")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operation"], summary="Whether it could judge now", responses=unready)
+    @router.get("/readyz", tags=["operation"], summary="Whether it could judge now", responses=unready)
     async def readyz() -> dict[str, str]:
         try:
             async with asyncio.timeout(READY_S):
@@ -72,7 +79,7 @@ def make_app(
             raise Unjudged(f"the store of verdicts does not answer within {READY_S:.0f} s", final=False) from None
         return {"status": "ok"}
 
-    @app.get(
+    @router.get(
         "/metrics",
         tags=["operation"],
         summary="For Prometheus",
@@ -85,15 +92,15 @@ def make_app(
         text = metrics.exposition(open_cohorts=len(old), oldest_s=max(old, default=0.0), others=await others())
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/served", tags=["operation"], summary="What is served", responses=keyed, dependencies=[key])
+    @router.get("/v1/served", tags=["operation"], summary="What is served", responses=keyed, dependencies=[key])
     async def served() -> dict[str, Any]:
         return asdict(service.served())
 
-    @app.get("/", include_in_schema=False)
+    @router.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(files("launch.serving").joinpath("page.html").read_text(encoding="utf-8"))
 
-    return Door(app, settings=settings, keys=keys)
+    return router
 
 
 class _App(FastAPI):

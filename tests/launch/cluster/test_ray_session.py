@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.launch.whole_run import mentioning
+from tests.launch.whole_run import environment, mentioning
 
 pytestmark = pytest.mark.slow
 
@@ -172,3 +172,23 @@ def test_nothing_outlives_it(live: Live) -> None:
     assert list(live.home.rglob("*")) == []
     assert not live.session.parent.parent.exists()
     assert not mentioning(str(live.run))
+
+
+TWICE = """
+import os, tempfile
+from pathlib import Path
+import ray
+from launch.cluster.ray_session import start_own
+
+for token in ("a" * 64, "b" * 64):
+    os.environ["RAY_AUTH_TOKEN"] = token
+    with tempfile.TemporaryDirectory() as folder:
+        start_own(Path(folder), 100 << 20)
+        ray.shutdown()
+    print("started")
+"""
+
+
+def test_a_process_may_start_one_after_another_with_tokens_of_their_own() -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE], env=environment(), text=True, capture_output=True, timeout=240)
+    assert done.stdout == "started\nstarted\n", done.stderr

@@ -38,6 +38,7 @@ from launch.judging.endpoint import OWN_FIELDS, EndpointLimits
 from launch.judging.evaluation_run import evaluate
 from launch.judging.evaluation_target import EvaluationTarget, short_name
 from launch.judging.scalar_evaluation import evaluate_scalar
+from launch.monitoring.console import ProgressDisplay
 from launch.setup import judge_settings
 from launch.setup.judge_settings import JudgeSettings, differences, read_judge, require_judge
 from launch.setup.judge_source import model_named
@@ -95,7 +96,8 @@ def start(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         (describe_scalar_evaluation if scalar else describe_evaluation)(config, target)
         return 0
-    return FAILED if (evaluate_scalar if scalar else evaluate)(config, target) else 0
+    with ProgressDisplay(0, 0, title=short_name(arguments.model)) as progress:
+        return FAILED if (evaluate_scalar if scalar else evaluate)(config, target, progress) else 0
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,11 +19,12 @@ from launch.judging.evaluated import Evaluated
 from launch.judging.evaluation_target import EvaluationTarget, short_name
 from launch.judging.preference_values import VALUES, preference_values
 from launch.judging.protocol import NotJudged
-from launch.judging.results import rewardbench_rows, write_evaluation
+from launch.judging.results import PAGE, rewardbench_rows, write_evaluation
 from launch.judging.results_terminal import print_evaluation
 from launch.judging.same_judge import notes_of
 from launch.judging.samples import sample_judgements
 from launch.judging.vote_items import items
+from launch.monitoring.console import ProgressDisplay
 from launch.monitoring.plain_text import clean
 from launch.setup.model_files import resolve
 from launch.setup.places import private_files
@@ -40,6 +41,7 @@ def finish(
     ks: Sequence[int],
     meta: Mapping[str, Sequence[float]],
     settings: Mapping[str, Any],
+    progress: ProgressDisplay,
 ) -> int:
     """Count, write and print what was judged. Returns how many judgements got no answer.
 
@@ -51,10 +53,12 @@ def finish(
         ks: Numbers of votes to report.
         meta: As of `votes.items`.
         settings: Of the judging, for readers.
+        progress: Shows that it counts; closed before the figures are printed.
 
     Raises:
         NotJudged: Not one preference got an answer.
     """
+    progress.activity("counting")
     failed = {row["id"]: row["error"] for row in rows if "error" in row}
     judged = items(loaded.preferences, rows, meta, k=max(ks, default=0), early_stop=target.early_stop)
     if not judged:
@@ -66,8 +70,10 @@ def finish(
     greedy = items(preferences, rows, {})
     files.write(target.out / f"{short_name(target.model)}_outputs.jsonl", _lines(rewardbench_rows(preferences, greedy)))
     files.write(target.out / VALUES, _lines(preference_values(preferences, judged, seed=config.run.seed)))
+    progress.close()
     print_evaluation(found)
     print(f"written    {target.out}")
+    print(f"report     {target.out / PAGE}, which says what each figure means")
     if failed:
         name, error = next(iter(failed.items()))
         print(f"failed     {len(failed)} of {len(rows)} preferences got no answer; the first, {clean(name)}: {clean(error)}")

@@ -5,7 +5,7 @@ rows on disk ─ all there? ─▶ nothing starts
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from launch.judging.protocol import Judge
 from launch.judging.request_fields import Change
 from launch.judging.same_judge import record_change
 from launch.judging.vote_plan import VotePlan
+from launch.monitoring.console import ShowActivity
 from launch.setup.gpu_blocks import engines_of
 from launch.setup.model_files import fingerprint, resolve
 from launch.setup.signals import end_on_signals
@@ -32,12 +33,13 @@ from launch.setup.tokenizer import Tokenizer
 
 
 @contextmanager
-def cluster_for(config: Config, target: EvaluationTarget, *, engines: bool, scorers: bool) -> Iterator[Any]:
-    """Where engines and meta-RM scorers can be started; None where neither is needed."""
+def cluster_for(config: Config, target: EvaluationTarget, *, engines: bool, scorers: bool, show: ShowActivity) -> Iterator[Any]:
+    """Where engines and meta-RM scorers can be started; None where neither is needed. `show` gets what is started."""
     end_on_signals()
     if not engines and not scorers:
         yield None
         return
+    show("importing torch, Ray and vLLM")
     from launch.cluster import calls  # Ray and the engines take seconds to import, and an endpoint alone needs none
     from launch.cluster.ray_cluster import Cluster
 
@@ -46,19 +48,38 @@ def cluster_for(config: Config, target: EvaluationTarget, *, engines: bool, scor
     held = [replace(cut, count=1)] if engines and not config.cluster.share_gpu else []
     run_id = f"evaluate-{secrets.token_hex(8)}"  # two evaluations may share a Redis server
     kind = {"rollouts": engines, "temporary": True}
+    show("starting Redis and Ray")
     with Cluster(config, run_id=run_id, folder=target.out, model="", gpus=gpus, held=held, **kind) as cluster:
         end_on_signals()  # again: Ray put its own handlers in place
         try:
             yield cluster
+            show("ending the processes")
         except (*calls.LOST, ServerError) as error:
             raise RunFailed(str(error)) from error
 
 
 @contextmanager
 def judge_for(
-    config: Config, cluster: Any, target: EvaluationTarget, tokenizer: Tokenizer | None, note: votes.Notify
+    config: Config,
+    cluster: Any,
+    target: EvaluationTarget,
+    tokenizer: Tokenizer | None,
+    *,
+    note: votes.Notify,
+    show: ShowActivity,
+    answered: Callable[[int, int], None],
 ) -> Iterator[Judge]:
-    """The judge of an evaluation: the endpoint, checked, or our own engines. `tokenizer` is the engines'."""
+    """The judge of an evaluation: the endpoint, checked, or our own engines.
+
+    Args:
+        config: The evaluation's.
+        cluster: Where engines start; None with an endpoint.
+        target: Which judge.
+        tokenizer: The engines'.
+        note: Gets log lines.
+        show: Gets what is started.
+        answered: Gets how many requests of a wave our engines have answered, and how many there are.
+    """
     if target.endpoint:
 
         def changed(change: Change) -> None:
@@ -67,6 +88,7 @@ def judge_for(
             note(f"note       {change.text}")
 
         served = Endpoint(target.endpoint, target.model, limits=target.limits, extra_body=target.extra_body, note=changed)
+        show("asking the server for its model")
         with closing(served) as endpoint:
             endpoint.check()
             try:
@@ -78,8 +100,8 @@ def judge_for(
     from launch.judging.engine_judge import EngineJudge
 
     assert tokenizer is not None  # only an endpoint has none
-    with StageActors(cluster, config, model=resolve(config.model.path), tokenizer=tokenizer, note=note) as actors:
-        yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0)
+    with StageActors(cluster, config, model=resolve(config.model.path), tokenizer=tokenizer, note=note, show=show) as actors:
+        yield EngineJudge(config, actors=actors, tokenizer=tokenizer, version=0, answered=answered)
 
 
 def meta_plan_of(config: Config, plan: VotePlan, meta_rm: str) -> VotePlan:
@@ -115,12 +137,16 @@ def score(
     preferences: Sequence[Preference],
     rows: Sequence[votes.Row],
     out: Path,
+    show: ShowActivity,
 ) -> dict[str, list[float]]:
-    """Returns the meta scores of every judgement by preference id; scorers start where some are not on disk yet."""
+    """Returns the meta scores of every judgement by preference id; scorers start where some are not on disk yet, and
+    `show` gets that."""
     from launch.judging.meta_scores import meta_scores, start_scorers, stored_scores
 
     path = meta_file(config, meta_rm, plan, out)
     if is_scored(config, meta_rm, plan, rows, out):
         return stored_scores(rows, path)
+    show("starting the meta-RM")
     scorers, tokenizer = start_scorers(cluster, config, meta_rm)
+    show("scoring the judgements with the meta-RM")
     return meta_scores(scorers, tokenizer, plan, preferences, rows, timeout_s=config.waits.judge_s, path=path)

@@ -18,6 +18,7 @@ from launch.monitoring.tracker import Tracker
 from launch.page.scaling import vote_metrics
 
 TABLE = "table.json"
+PAGE = "report.html"
 
 
 def tracked_id(out: Path) -> str:
@@ -40,7 +41,7 @@ def write_evaluation(out: Path, found: Evaluated, *, config: Config) -> None:
     }
     files.write(out / TABLE, json.dumps(whole, indent=2) + "\n")
     files.write(out / "config.yaml", dump(config))
-    files.write(out / "report.html", page(found, failed))
+    files.write(out / PAGE, page(found, failed))
     how = config.tracking
     named = (tracked_id(out), config.model_dump(), how.project, how.mode)
     tracker = Tracker(out, *named, job="evaluate", tensorboard=how.tensorboard)

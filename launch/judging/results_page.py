@@ -7,12 +7,20 @@ from dataclasses import asdict
 from grm.benchmarks import COUNTS, TableRow
 from launch.judging.answer_quality import describe_reasons, describe_spared, warnings
 from launch.judging.evaluated import Evaluated
+from launch.judging.figure_meanings import meaning, meanings
 from launch.judging.figure_names import DECIMALS, by_votes, cell
+from launch.judging.results_headline import BASELINES, headline
+from launch.page.headline import bar, big_share
 from launch.page.judgements import judged, prose
 from launch.page.markup import Markup, join, tag
 from launch.page.number_format import percent
 from launch.page.run_page import TEMPLATE
 from launch.page.scaling import scaling_card
+
+HOW_TO_READ = (
+    "Each figure is followed by its 95 % interval; over a column stands how many preferences it is of. With few of them"
+    " differences within the intervals mean nothing. Below stands what each name means."
+)
 
 
 def page(found: Evaluated, failed: Mapping[str, str]) -> str:
@@ -22,11 +30,12 @@ def page(found: Evaluated, failed: Mapping[str, str]) -> str:
     card = scaling_card(overall, title="Accuracy over votes", what="Votes are summed; guided: the better half by the meta-RM.")
     columns = [rows[-1], *rows[:-1]]  # all rows first: with many subsets the page scrolls sideways
     head = tag("tr", tag("th", ""), *(tag("th", f"{row.subset or 'no subset'} ({row.rows})") for row in columns))
-    lines = [tag("tr", tag("th", name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
+    lines = [tag("tr", _named(name), *(tag("td", _shown(name, row)) for row in columns)) for name in rows[-1].figures]
     notices = [tag("p", warning, class_="notice") for warning in (*found.notes, *warnings(found.quality))]
     if failed:
         notices.append(tag("p", f"{len(failed)} preference{'s' * (len(failed) != 1)} got no answer.", class_="notice"))
-    sections = [tag("header", tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over"), *notices)]
+    over = tag("div", tag("b", "SPCT evaluation"), tag("span", model), class_="over")
+    sections = [tag("header", over, _headline(found), *notices)]
     sections.append(_about(found))
     if card:
         sections.append(
@@ -34,9 +43,8 @@ def page(found: Evaluated, failed: Mapping[str, str]) -> str:
         )
     if found.aggregates:
         sections.append(_benchmarks(found))
-    sections.append(
-        tag("section", tag("h2", "Figures"), tag("div", tag("table", head, *lines, class_="figures"), class_="wide"))
-    )
+    table = tag("div", tag("table", head, *lines, class_="figures"), class_="wide")
+    sections.append(tag("section", tag("h2", "Figures"), tag("p", HOW_TO_READ), table, _meanings(rows[-1])))
     if found.samples:
         sections.append(judged(found.samples))
     if found.quality.reasons:
@@ -45,12 +53,40 @@ def page(found: Evaluated, failed: Mapping[str, str]) -> str:
     return template.substitute(title=join([f"SPCT evaluation · {model}"]), body=join(sections))
 
 
+def _headline(found: Evaluated) -> Markup | None:
+    """Draw the result: the main figure large, in a sentence, and beside judges without a model."""
+    result = headline(found)
+    if result is None:
+        return None
+    title = "ROC-AUC of single responses" if result.figure == "auc_greedy" else "Accuracy of one judgement"
+    big = tag("div", *big_share(result.value.value), class_="big")
+    bars = [bar("one judgement", result.value.value, "after", (result.value.low, result.value.high))]
+    if result.votes:
+        name, votes = result.votes
+        bars.insert(0, bar(f"{name.partition('@')[2]} votes", votes.value, "before", (votes.low, votes.high)))
+    bars += [bar(BASELINES[name], figure.value, "") for name, figure in result.baselines.items()]
+    left = tag("div", tag("h1", title), big, tag("p", result.sentence))
+    return tag("div", left, tag("div", *bars, class_="bars"), class_="headline")
+
+
+def _named(name: str) -> Markup:
+    """Draw the name of a figure as the head of its line; a pointer that rests on it shows what it means."""
+    return tag("th", name, title=meaning(name) or None)
+
+
+def _meanings(overall: TableRow) -> Markup:
+    """Draw what each figure of the table means, for those who have no pointer, and on paper."""
+    lines = [tag("tr", tag("th", kind), tag("td", words)) for kind, words in meanings(overall.figures).items()]
+    table = tag("div", tag("table", *lines, class_="figures about"), class_="wide")
+    return tag("details", tag("summary", "What the figures mean"), table, class_="box", open="")
+
+
 def _votes_grid(overall: TableRow) -> Markup:
     """Draw the figures of votes: a line per kind, a column for each number of votes."""
     ks, by_k = by_votes(overall)
     head = tag("tr", tag("th", "k votes"), *(tag("th", f"{k}") for k in ks))
     lines = [
-        tag("tr", tag("th", kind), *(tag("td", _shown(names.get(k, ""), overall)) for k in ks)) for kind, names in by_k.items()
+        tag("tr", _named(kind), *(tag("td", _shown(names.get(k, ""), overall)) for k in ks)) for kind, names in by_k.items()
     ]
     return tag("div", tag("table", head, *lines, class_="figures"), class_="wide")
 
@@ -73,7 +109,7 @@ def _about(found: Evaluated) -> Markup:
         lines["tokens"] = f"{quality.prompt_tokens:,} of prompts, {quality.completion_tokens:,} of answers"
     body = [tag("tr", tag("th", name.replace("_", " ")), tag("td", _plain(value))) for name, value in lines.items()]
     return tag(
-        "section", tag("h2", "What was evaluated"), tag("div", tag("table", *body, class_="figures facts"), class_="wide")
+        "section", tag("h2", "What was evaluated"), tag("div", tag("table", *body, class_="figures about"), class_="wide")
     )
 
 

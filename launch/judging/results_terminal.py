@@ -12,10 +12,12 @@ from grm.statistics import Figure
 from launch.judging.answer_quality import AnswerQuality, describe_reasons, describe_spared, warnings
 from launch.judging.evaluated import Evaluated
 from launch.judging.figure_names import by_votes, cell, main_figures
-from launch.monitoring.plain_text import clean
+from launch.judging.results_headline import headline
+from launch.monitoring.plain_text import clean, log_line
 
 LOG_WIDTH = 2000  # characters of a line that no terminal breaks
 EXCERPT = 240  # characters of an unparsed judgement
+SHARES = "shares in %"  # over the names; lengths, numbers of votes and Brier scores are none
 GAP = 2  # characters between two columns
 SPARED = ("shortest", "longest", "strict_parse_rate", "chance", "expected")  # columns of a narrow table, the first to go first
 
@@ -30,6 +32,8 @@ def print_evaluation(found: Evaluated) -> None:
         console.print()
         console.print(_benchmarks(found.aggregates))
     _print_quality(console, found.quality)
+    if result := headline(found):  # last, where a reader looks when the table has scrolled by
+        console.print(Text(log_line(f"result     {result.sentence}"), style="bold"))
 
 
 def console_of() -> Console:
@@ -92,9 +96,9 @@ def fitting(names: Sequence[str], width: int) -> list[str]:
 
 
 def table_of(*columns: str) -> Table:
-    """Returns a table without lines: a column of names, then these."""
+    """Returns a table without lines: a column of names under the unit, then these."""
     table = Table(title=None, box=None, pad_edge=False)
-    table.add_column("", overflow="fold")
+    table.add_column(SHARES, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True, overflow="crop")
     return table

@@ -19,6 +19,7 @@ from launch.judging.engine_judge import EngineJudge
 from launch.judging.heldout import Evaluation, RunningEvaluation, evaluation
 from launch.judging.meta_scores import meta_scores, start_scorers
 from launch.judging.samples import WHOSE, When, sample_judgements
+from launch.judging.shown import Shown
 from launch.judging.vote_items import items
 from launch.judging.vote_plan import VotePlan, vote_plan
 from launch.judging.votes import Notify, Row
@@ -136,7 +137,7 @@ class RunJudgements:
         self, actors: StageActors, plan: VotePlan, preferences: Sequence[Preference], when: When, version: int
     ) -> list[Row]:
         self._folder.mkdir(exist_ok=True)
-        shown = _Shown(self._show, f"{'sampling votes of' if plan.k else 'judging'} {WHOSE[when]}", plan.wave, len(preferences))
+        shown = Shown(self._show, f"{'sampling votes of' if plan.k else 'judging'} {WHOSE[when]}", plan.wave, len(preferences))
         judge = EngineJudge(self._config, actors=actors, tokenizer=self._tokenizer, version=version, answered=shown.answered)
         settings = {"version": version, **self._votes.settings()}
         path = self._file(when)
@@ -163,21 +164,3 @@ class RunJudgements:
 
     def _file(self, when: When) -> Path:
         return self._folder / f"{when}.jsonl"
-
-
-class _Shown:
-    """Turns waves of preferences, and the requests of one that are answered, into how many preferences are judged."""
-
-    def __init__(self, show: ShowActivity, text: str, wave: int, total: int) -> None:
-        self._show, self._text, self._wave, self._total = show, text, wave, total
-        self._done = 0
-
-    def reached(self, done: int) -> None:
-        """So many preferences are done, between two waves."""
-        self._done = done
-        self._show(self._text, done=done, total=self._total)
-
-    def answered(self, answers: int, asked: int) -> None:
-        """So many requests of the wave under way are answered."""
-        wave = min(self._wave, self._total - self._done)
-        self._show(self._text, done=self._done + wave * answers // max(1, asked), total=self._total)

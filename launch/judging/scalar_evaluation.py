@@ -25,6 +25,7 @@ from launch.judging.request_fields import Change
 from launch.judging.same_judge import keep_known_score, record_change
 from launch.judging.scalar_endpoint import ScalarEndpoint
 from launch.judging.scalar_scores import ScalarModel, chats_of, collect, stored_rows
+from launch.monitoring.console import ProgressDisplay, ShowActivity
 from launch.monitoring.plain_text import log_line
 from launch.setup.model_files import resolve
 from launch.setup.places import private_files
@@ -33,13 +34,16 @@ from launch.setup.tokenizer import Tokenizer
 SETTINGS = {"scalar": True}
 
 
-def evaluate_scalar(config: Config, target: EvaluationTarget) -> int:
-    """Score all responses, count, write and print. Returns how many preferences got no score. Errors as of `evaluate`."""
+def evaluate_scalar(config: Config, target: EvaluationTarget, progress: ProgressDisplay) -> int:
+    """Score all responses, count, write and print. Returns how many preferences got no score. `progress` and errors as of
+    `evaluate`."""
     if target.meta_rm:
         raise ConfigError("--meta-rm scores judgements, and a scalar reward model writes none; leave it out")
+    progress.activity("reading the data")
     loaded = labelled_preferences(config, _note)
     preferences = loaded.preferences
     require_same_data(target.out, config.data.heldout)
+    progress.activity("checking model, data and machine")
     check_place(config, target)
     tokenizer = scalar_tokenizer(config, target)
     path = target.out / JUDGEMENTS
@@ -57,11 +61,12 @@ def evaluate_scalar(config: Config, target: EvaluationTarget) -> int:
         check_scalar_lengths(tokenizer, preferences, config.model.context, _note)
     make_folder(target.out)
     if rows is None:
-        with private_files(), scalar_model(config, target, tokenizer) as model:
+        with private_files(), scalar_model(config, target, tokenizer, progress.activity) as model:
+            progress.activity("scoring responses")
             rows = collect(model, preferences, path=path, settings=settings, note=_note)
     else:
         _note(standing(rows))
-    return finish(config, target, loaded, rows, ks=(), meta={}, settings=SETTINGS)
+    return finish(config, target, loaded, rows, ks=(), meta={}, settings=SETTINGS, progress=progress)
 
 
 def scalar_tokenizer(config: Config, target: EvaluationTarget) -> Tokenizer | None:
@@ -99,8 +104,11 @@ def check_scalar_lengths(tokenizer: Tokenizer, preferences: Sequence[Preference]
 
 
 @contextmanager
-def scalar_model(config: Config, target: EvaluationTarget, tokenizer: Tokenizer | None) -> Iterator[ScalarModel]:
-    """The model of an evaluation: the endpoint, checked, or scorers on a cluster. `tokenizer` is theirs."""
+def scalar_model(
+    config: Config, target: EvaluationTarget, tokenizer: Tokenizer | None, show: ShowActivity
+) -> Iterator[ScalarModel]:
+    """The model of an evaluation: the endpoint, checked, or scorers on a cluster. `tokenizer` is theirs; `show` gets what is
+    started."""
     if target.endpoint:
 
         def changed(change: Change) -> None:
@@ -121,7 +129,8 @@ def scalar_model(config: Config, target: EvaluationTarget, tokenizer: Tokenizer 
     from launch.judging.scalar_scorers import ScalarScorers
 
     assert tokenizer is not None  # only an endpoint has none
-    with cluster_for(config, target, engines=False, scorers=True) as cluster:
+    with cluster_for(config, target, engines=False, scorers=True, show=show) as cluster:
+        show("starting the scorers")
         scorers, _ = start_scorers(cluster, config, resolve(config.model.path))
         yield ScalarScorers(config, scorers=scorers, tokenizer=tokenizer)
 

@@ -89,7 +89,7 @@ def collect(
             raise RunFailed(f"judged {done} of {len(preferences)} preferences, which are kept; then the judge was gone: {gone}")
         is_due = reached == len(preferences) or reached * NOTES // len(preferences) > before * NOTES // len(preferences)
         if is_due and (failed or show is None):
-            note(_progress(plan, reached - failed, len(preferences), failed))
+            note(describe_progress(plan, reached - failed, len(preferences), failed))
     if show is not None:
         show(len(preferences))
     return [rows[p.question.id] for p in preferences]
@@ -223,7 +223,8 @@ def _known(row: Row) -> set[Place]:
     return {(kind, i) for kind in kinds for i, sample in enumerate(judgements(row, kind)) if "error" not in sample}
 
 
-def _progress(plan: VotePlan, done: int, of: int, failed: int) -> str:
+def describe_progress(plan: VotePlan, done: int, of: int, failed: int = 0) -> str:
+    """Returns how many preferences are judged, as a log line."""
     each = f", {'up to ' if plan.early_stop else ''}{plan.k} votes each" if plan.k else ""
     return f"judged {done} of {of} preferences{each}{f'; {failed} got no answer' if failed else ''}"
 

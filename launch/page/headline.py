@@ -25,7 +25,12 @@ def headline(summary: Summary, records: Sequence[Record]) -> Markup:
         ("shortest answer wins", summary.figure("baselines", "shortest_answer"), ""),
         ("chance", summary.figure("baselines", "chance"), ""),
     ]
-    bars = [_bar(name, value, tone, summary.figure("heldout", "rows")) for name, value, tone in rows if value is not None]
+    count = summary.figure("heldout", "rows")
+    bars = [
+        bar(name, value, tone, wilson(min(1.0, max(0.0, value)), count) if tone and count else None)
+        for name, value, tone in rows
+        if value is not None
+    ]
     return tag("div", left, tag("div", *bars, class_="bars"), class_="headline")
 
 
@@ -40,13 +45,14 @@ def _accuracies(summary: Summary, records: Sequence[Record]) -> tuple[float | No
 
 def _big_figures(before: float | None, after: float | None) -> Markup | None:
     if before is not None and after is not None:
-        then, now = tag("span", *_big(before), class_="then"), tag("span", *_big(after), class_="now")
+        then, now = tag("span", *big_share(before), class_="then"), tag("span", *big_share(after), class_="now")
         return tag("div", then, tag("span", "→", class_="arrow"), now, class_="big")
     known = [value for value in (before, after) if value is not None]
-    return tag("div", *_big(known[0]), class_="big") if known else None
+    return tag("div", *big_share(known[0]), class_="big") if known else None
 
 
-def _big(share: float) -> list[str]:
+def big_share(share: float) -> list[str]:
+    """Returns the parts of a share in large type."""
     return [f"{100 * share:.1f}", tag("small", "%")]
 
 
@@ -75,11 +81,19 @@ def _sizes(summary: Summary) -> str:
     return f" of {text} response{'s' * (text != '1')}" if text else ""
 
 
-def _bar(name: str, value: float, tone: str, count: float | None) -> Markup:
+def bar(name: str, value: float, tone: str, interval: tuple[float, float] | None = None) -> Markup:
+    """Draw a share as a bar.
+
+    Args:
+        name: What it is of.
+        value: The share, 0..1.
+        tone: `after`, `before`, or "" for what is beside them.
+        interval: Its ends, 0..1, drawn as a thin line.
+    """
     share = min(1.0, max(0.0, value))
     marks = [tag("span", class_=f"fill {tone}".strip(), style=f"width:{100 * share:.2f}%")]
-    if tone and count:
-        low, high = wilson(share, count)
+    if interval:
+        low, high = interval
         marks.append(tag("span", class_="range", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"))
     strong = " strong" if tone == "after" else ""
     return join(

@@ -15,6 +15,7 @@ from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.judging import evaluation_judging, meta_scores
 from launch.judging.evaluation_target import EvaluationTarget
 from launch.judging.vote_plan import VotePlan, vote_plan
+from launch.monitoring.console import show_nothing
 from launch.monitoring.plain_text import clean
 from launch.setup.prompt_source import prompt_template
 
@@ -39,7 +40,8 @@ def test_what_a_stage_notes_is_printed_without_control_characters(
     monkeypatch.setattr(stage_actors, "StageActors", Noisy)
     target = EvaluationTarget(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     tokenizer: Any = object()
-    with evaluation_judging.judge_for(load("tiny"), None, target, tokenizer, lambda text: print(clean(text))):
+    quiet: Any = {"show": show_nothing, "answered": lambda answers, asked: None}
+    with evaluation_judging.judge_for(load("tiny"), None, target, tokenizer, note=lambda text: print(clean(text)), **quiet):
         printed = capsys.readouterr().out
     assert printed == "a rollout actor died (�]0;title�a�b c): replaced\n"
 
@@ -71,7 +73,8 @@ def test_a_meta_rm_with_a_template_of_its_own_is_asked_with_it(tmp_path: Path, m
     for overrides in ([], [f"meta_rm.template_path={tmp_path / 'meta.txt'}"]):
         config = load("tiny", overrides)
         plan = evaluation_judging.meta_plan_of(config, vote_plan(config, prompt_template(config), 4), "meta")
-        evaluation_judging.score(config, None, "meta", plan, [], [{"id": "a", "question": "q", "samples": []}], tmp_path)
+        rows = [{"id": "a", "question": "q", "samples": []}]
+        evaluation_judging.score(config, None, "meta", plan, [], rows, tmp_path, show_nothing)
     judges, own = (plan.message(question, (1, 0)) for plan in scores.plans)
     shown = (
         "[The Begin of Response 1]\nbecause\n[The End of Response 1]\n[The Begin of Response 2]\nso\n[The End of Response 2]"

@@ -177,18 +177,18 @@ def test_the_terminal_has_a_line_a_figure_and_a_line_a_subset(capsys: pytest.Cap
     text = capsys.readouterr().out.splitlines()
     first, second = (place for place, line in enumerate(text) if not line)
     head, *lines = text[:first]
-    assert head.split() == ["overall", "(62)", "95", "%", "interval"]
+    assert head.split() == ["shares", "in", "%", "overall", "(62)", "95", "%", "interval"]
     assert [line.split()[0] for line in lines] == [name for name in rows[-1].figures if "@1" not in name]
     shown: dict[str, Any] = {line.split()[0]: line.split()[1:] for line in lines}
     assert shown["tokens"] == ["12.0", "12.0", "..", "12.0"]
     assert shown["greedy"][0] == "50.0"
     head, *lines = text[first + 1 : second]
-    assert head.split() == ["k", "=", "1", "k", "=", "2"]
+    assert head.split() == ["shares", "in", "%", "k", "=", "1", "k", "=", "2"]
     by_k = {line.split()[0]: line.split()[1:] for line in lines}
     assert list(by_k) == [name.replace("@2", "@k") for name in rows[-1].figures if "@2" in name]
     assert (by_k["vote@k"], by_k["votes_needed@k"], by_k["vote@k_ties_lost"]) == (["50.0"] * 2, ["1.0", "2.0"], ["50.0"] * 2)
     head, *lines = text[second + 1 :]
-    assert head.split() == ["parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
+    assert head.split() == ["shares", "in", "%", "parse_rate", "chance", "longest", "shortest", "greedy", "vote@2", "guided@2"]
     names = [f"{subset} (2)" for subset in ("no subset", *sorted(subsets))] + ["overall, micro (62)"]
     assert [line.split("  ")[0] for line in lines] == names
     assert lines[-1].split()[-7:] == ["100.0", "50.0", "50.0", "50.0", "50.0", "50.0", "50.0"]

@@ -8,6 +8,7 @@ the cold start, it takes effect when training begins.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from buffer.streams import connect
 from configs.load import ConfigError, load
 from configs.schema import Config
 from launch.cli import exit_status
+from launch.monitoring.command import command
 from launch.monitoring.lookup import inspect_run, locate_run
 
 
@@ -44,7 +46,8 @@ def scale(run: str, rollouts: int) -> int:
         set_rollout_target(client, address.run_id, rollouts)
     training = diagnosis.snapshot.run_id == address.run_id
     when = "" if training else " when training begins: the cold start goes on as it is"
-    print(f"rollout workers: {before} -> {rollouts}{when} (python launch/status.py --run {folder})")
+    status = f"{command('status')} --run {shlex.quote(str(folder))}"
+    print(f"rollout workers: {before} -> {rollouts} asked for{when}; the run says when they are at work: {status}")
     return 0
 
 

@@ -93,7 +93,7 @@ def show_running(arguments: argparse.Namespace) -> int:
         bottleneck = diagnosis.bottleneck and asdict(diagnosis.bottleneck)
         print(json.dumps(redacted({**asdict(diagnosis.snapshot), "bottleneck": bottleneck, "stacks": texts})))
     else:
-        print("\n".join([describe(diagnosis), *(f"\n{clean(name)}\n{indented(text)}" for name, text in texts.items())]))
+        print("\n".join([fitted(describe(diagnosis)), *(f"\n{clean(name)}\n{indented(text)}" for name, text in texts.items())]))
     return 0
 
 

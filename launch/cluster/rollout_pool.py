@@ -37,6 +37,7 @@ class RolloutPool:
         self.workers = [self._supervised(group) for group in actors.rollout_groups]
         """All of them, also those that are being made or drain."""
         self._target = len(self.workers)
+        self._reached = True  # whether so many were at work since the target was set
         self._autoscaler = Autoscaler(config.rollout.autoscale_min, config.rollout.autoscale_max)
         self._restarts_of_removed = 0
         self._placed_at = time.monotonic()  # when no worker was without a place, or when that was last named
@@ -52,7 +53,7 @@ class RolloutPool:
         target = rollout_target(self._actors.redis, self._actors.address.run_id) or self._config.rollout.workers
         if target != self._target:
             self._note(f"rollout workers: target {target}, running {len(self._staying())}")
-            self._target = target
+            self._target, self._reached = target, False
         for worker in self._leaving():
             if not worker.pending:
                 self._remove(worker)
@@ -66,6 +67,7 @@ class RolloutPool:
                 self._remove(worker)
             elif not worker.pending:  # else after the slice that it is in: see `go_on`
                 worker.drain(self._config.waits.drain_s)
+        self._name_reached()
         self._name_unplaced()
 
     def go_on(self, worker: SupervisedGroup) -> None:
@@ -86,6 +88,12 @@ class RolloutPool:
             f" {rollout_idle:.0%}; bounds {self._config.rollout.autoscale_min}..{self._config.rollout.autoscale_max})"
         )
         set_rollout_target(self._actors.redis, self._actors.address.run_id, target)
+
+    def _name_reached(self) -> None:
+        """Note, once for each target, that as many workers are at work as were asked for, and no other is left."""
+        if not self._reached and [worker.group.state for worker in self.workers] == [State.READY] * self._target:
+            self._reached = True
+            self._note(f"rollout workers: {self._target} at work, as asked for")
 
     def _name_unplaced(self) -> None:
         """Note that workers have no place in the cluster, and what they wait for: at first soon, then every `waits.start_s`.

@@ -27,6 +27,7 @@ from launch.monitoring.snapshot import (
     seconds_text,
     table,
     take_snapshot,
+    workers_text,
 )
 from learner.selection import SELECTORS, ReadyGroup, StalenessError
 
@@ -110,6 +111,7 @@ def describe(diagnosis: Diagnosis) -> str:
     if snapshot.failure:
         return f"run {snapshot.run_id}\n{verdict(diagnosis)}"
     head = [f"run {snapshot.run_id}: policy version {snapshot.version}, {outstanding_text(snapshot)}", verdict(diagnosis)]
+    head += [text] if (text := workers_text(snapshot)) else []
     tables = [*table(PROCESS_HEAD, process_rows(snapshot)), "", *table(QUEUE_HEAD, queue_rows(snapshot))]
     dead = [f"\nnewest dead letters: {reasons_text(snapshot.dead_reasons)}"] if snapshot.dead_reasons else []
     return "\n".join([*head, "", *tables, *dead])

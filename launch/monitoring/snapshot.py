@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from buffer.heartbeat import LastHeartbeat, last_heartbeats
 from buffer.ledger import Ledger
+from buffer.rollout_target import rollout_target
 from buffer.stream_state import Client, Queue, newest_dead_reasons, read_queues
 from buffer.streams import ServerError
 from launch.monitoring.plain_text import clean
 
 PROCESS_HEAD = ("process", "pid and host", "heartbeat", "activity", "version", "done")
-QUEUE_HEAD = ("stream", "read by", "waiting", "pending", "oldest claim", "dead letters")
+QUEUE_HEAD = ("stream", "read by", "waiting", "pending", "oldest claim", "dead")
 
 KINDS, LONGEST = 3, 300  # reasons of dead letters that are quoted, and characters of each
 
@@ -36,6 +37,8 @@ class RunSnapshot:
     """Version of the newest published policy."""
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """{outcome: groups}, see `Ledger.outcomes`."""
+    rollout_target: int | None = None
+    """Rollout workers that were asked for; None: as many as the configuration says."""
     dead_reasons: Sequence[str] = ()
     """Reasons of the newest dead letters, newest first."""
     failure: str = ""
@@ -64,6 +67,7 @@ def take_snapshot(client: Client, run_id: str) -> RunSnapshot:
             outstanding=ledger.outstanding(),
             version=ledger.version(),
             outcomes=ledger.outcomes(),
+            rollout_target=rollout_target(client, run_id),
             dead_reasons=newest_dead_reasons(client, run_id),
         )
     except ServerError as error:
@@ -75,6 +79,12 @@ def outstanding_text(snapshot: RunSnapshot) -> str:
     counts = Counter(snapshot.outstanding.values())
     by_version = [f"{counts[u]} of version {u} (staleness {snapshot.version - u})" for u in sorted(counts)]
     return f"{groups_text(len(snapshot.outstanding))} outstanding" + (f": {', '.join(by_version)}" if by_version else "")
+
+
+def workers_text(snapshot: RunSnapshot) -> str:
+    """Returns how many rollout workers there are beside how many were asked for; "" where these are the same."""
+    there, target = len(snapshot.processes("rollout")), snapshot.rollout_target
+    return "" if target in (None, there) else f"rollout workers: {there} there, {target} asked for"
 
 
 def process_rows(snapshot: RunSnapshot) -> list[tuple[str, ...]]:

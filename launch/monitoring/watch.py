@@ -15,7 +15,15 @@ from configs.schema import Config
 from launch.monitoring.diagnosis import Diagnosis, thresholds, verdict
 from launch.monitoring.lookup import inspect_run
 from launch.monitoring.plain_text import clean
-from launch.monitoring.snapshot import PROCESS_HEAD, QUEUE_HEAD, RunSnapshot, outstanding_text, process_rows, queue_rows
+from launch.monitoring.snapshot import (
+    PROCESS_HEAD,
+    QUEUE_HEAD,
+    RunSnapshot,
+    outstanding_text,
+    process_rows,
+    queue_rows,
+    workers_text,
+)
 
 LOOK_S = 1.0  # between two looks
 
@@ -79,8 +87,12 @@ def view(now: Diagnosis, before: RunSnapshot, config: Config) -> Group:
         _rich(QUEUE_HEAD, queue_rows(snapshot)),
         Text(),
         Text(outstanding_text(snapshot)),
+        *([Text(text)] if (text := workers_text(snapshot)) else []),
         Text(f"in the last {LOOK_S:g} s: {happened(before, snapshot)}"),
-        Text(f"since the run began: {', '.join(f'{name} {count}' for name, count in snapshot.outcomes.items())}", style="dim"),
+        Text(
+            f"since the run began: {', '.join(f'{_words(name)} {count}' for name, count in snapshot.outcomes.items())}",
+            style="dim",
+        ),
     )
 
 
@@ -88,7 +100,11 @@ def happened(before: RunSnapshot, now: RunSnapshot) -> str:
     """Returns what changed between two snapshots: optimiser steps, and groups by outcome."""
     changes = {"optimiser steps": now.version - before.version}
     changes |= {outcome: count - before.outcomes.get(outcome, 0) for outcome, count in now.outcomes.items()}
-    return ", ".join(f"{name} {count:+d}" for name, count in changes.items() if count) or "nothing"
+    return ", ".join(f"{_words(name)} {count:+d}" for name, count in changes.items() if count) or "nothing"
+
+
+def _words(outcome: str) -> str:
+    return outcome.replace("_", " ")
 
 
 def _processes(snapshot: RunSnapshot, config: Config) -> Table:

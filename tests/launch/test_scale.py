@@ -17,7 +17,10 @@ SELF_SCALING = load("tiny", ["rollout.workers=2", "rollout.autoscale_min=2", "ro
 
 def test_a_target_is_kept_for_the_driver(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
-    assert "rollout workers: 1 -> 3 (" in capsys.readouterr().out
+    assert (
+        "rollout workers: 1 -> 3 asked for; the run says when they are at work: python launch/status.py --run "
+        in capsys.readouterr().out
+    )
     assert rollout_target(run.client, run.run_id) == 3
     assert scale.main(["--run", "mine", "--rollouts", "0"]) == 2
     assert "--rollouts 0: expected 1 or more" in capsys.readouterr().err
@@ -29,7 +32,7 @@ def test_a_target_set_during_the_cold_start_takes_effect_when_training_begins(
     for key in [*run.client.scan_iter("spct:*")]:
         run.client.rename(key, key.replace(b"{mine}", b"{mine.cold-start}"))
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
-    assert "1 -> 3 when training begins: the cold start goes on as it is" in capsys.readouterr().out
+    assert "1 -> 3 asked for when training begins: the cold start goes on as it is" in capsys.readouterr().out
     assert rollout_target(run.client, "mine") == 3
     streams.remove(run.client, "mine.cold-start")
 

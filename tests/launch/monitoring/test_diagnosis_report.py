@@ -21,7 +21,7 @@ reward-0   4711@node-a   0.5 s ago  score                         7        12
 rollout-0  4711@node-a   0.5 s ago  roll out                      7        12
 rollout-1  4711@node-a   42 s ago   roll out                      6        12
 
-stream      read by  waiting  pending  oldest claim                                   dead letters
+stream      read by  waiting  pending  oldest claim                                   dead
 prompts     rollout  1        2        group 0: rollout-1, 42 s ago, claimed 2 times  0
 rollouts    reward   1        0                                                       0
 experience  grpo     0        0                                                       0
@@ -37,6 +37,14 @@ def test_the_report() -> None:
         outstanding={0: 6, 1: 7, 2: 7, 3: 7},
     )
     assert describe(diagnose(snapshot, TRAINING)) == REPORT
+
+
+def test_the_report_says_when_other_workers_than_those_there_were_asked_for() -> None:
+    there = len(run().processes("rollout"))
+    line = f"rollout workers: {there} there, {there + 1} asked for"
+    assert line in describe(diagnose(replace(run(), rollout_target=there + 1), TRAINING)).splitlines()
+    for target in (there, None):
+        assert "asked for" not in describe(diagnose(replace(run(), rollout_target=target), TRAINING))
 
 
 def test_the_report_quotes_the_reasons_of_dead_letters() -> None:

@@ -32,6 +32,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 TENTHS = 10  # lines of a counted activity in plain output
 PACE_STEPS = 20  # last steps that the remaining time is estimated from
 SHOWN_REWARDS = 32  # last steps whose rewards are drawn
+REWARDS = "reward of the last steps "
 GAP = 3  # blanks between two figures
 
 
@@ -243,7 +244,12 @@ class ProgressDisplay:
         counted = {"total": float(now.total), "completed": now.done} if now.total else {"total": None}
         bar.add_row(ProgressBar(**counted, pulse=not now.total, complete_style="cyan", finished_style="green"))
         figures = Flow([self._styled(name, value) for name, value in self._labelled_figures()])
-        return Group(Text(), head, bar, figures, Text(blocks(self._rewards), style="cyan"))
+        return Group(Text(), head, bar, figures, self._reward_blocks())
+
+    def _reward_blocks(self) -> Text:
+        """Returns the rewards of the last steps, with what they are; empty before the first."""
+        drawn = blocks(self._rewards)
+        return Text.assemble((REWARDS, "dim"), (drawn, "cyan")) if drawn else Text()
 
     def _styled(self, name: str, value: str) -> Text:
         """Returns one figure of the panel; red where the staleness bound was broken, which must never happen."""

@@ -196,7 +196,7 @@ def test_figures_fill_the_lines_of_the_terminal(columns: int, lines: list[str]) 
     progress.update(step=1, **FIGURES)
     _, _, *figures, rewards = screen(progress, columns)
     assert [line.partition(" prompts")[0] for line in figures] == lines
-    assert rewards == "▄"
+    assert rewards == "reward of the last steps ▄"
 
 
 def test_a_long_activity_is_shown_whole() -> None:
@@ -218,7 +218,7 @@ def test_a_resumed_run_shows_the_whole_run() -> None:
     assert shown[0].startswith("mine  step 7/15 ")
     assert shown[0].endswith("1:05")
     assert "accuracy 83.0 %" in shown[2]
-    assert shown[3] == "▁▅█"
+    assert shown[3] == "reward of the last steps ▁▅█"
     clock.now += 4.0
     progress.update(step=8, reward=0.5)
     assert progress.remaining_s() == pytest.approx(7 * 4.0), "the pace is that of this try"

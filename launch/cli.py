@@ -1,6 +1,8 @@
 """What every entry shares: errors become one sentence and an exit status."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 
 from buffer.files import LinkError
@@ -32,11 +34,28 @@ def exit_status(enter: Callable[[], int], *, remedy: str = "") -> int:
     try:
         return enter()
     except REFUSALS as error:
-        print(f"error: {clean_lines(str(error))}", file=sys.stderr)
+        say(f"error: {clean_lines(str(error))}")
         return REFUSED
     except (RunFailed, OSError) as error:  # a TimeoutError is one, and so is a disk that is full
-        print(f"failed: {clean_lines(str(error))}{remedy}", file=sys.stderr)
+        say(f"failed: {clean_lines(str(error))}{remedy}")
         return FAILED
     except KeyboardInterrupt:
         print(f"stopped{remedy}", file=sys.stderr)
         return STOPPED
+
+
+def say(text: str) -> None:
+    """Print an error, broken between words where the terminal ends; elsewhere a line stays whole."""
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
+    print("\n".join(broken(line, columns) for line in text.split("\n")), file=sys.stderr)
+
+
+def broken(line: str, columns: int) -> str:
+    """Returns a line broken between words, its blanks kept; whole where it fits, or there is no terminal (0 columns).
+
+    >>> broken("error: too long", 10)
+    'error: too\\nlong'
+    """
+    if not 0 < columns < len(line):
+        return line
+    return "\n".join(textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False))

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.help_text import HelpFormatter
 from launch.setup.places import choose_caches
 from launch.setup.preference_data import load_data
 from launch.setup.run_config import load_run_config
@@ -24,7 +25,7 @@ from launch.setup.run_config import load_run_config
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status, as launch/run.py does."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--config", required=True, help="a preset's name, or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="launch/run.py --explain lists the keys")
     arguments = parser.parse_intermixed_args(argv)

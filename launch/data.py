@@ -29,7 +29,8 @@ from grm.preferences import DataError, Preference, Skipped
 from grm.shapes.table import normalised, shape_of
 from grm.sources import NAMED, across_sources, load
 from launch.cli import exit_status
-from launch.monitoring.plain_text import clean_lines
+from launch.monitoring.help_text import HelpFormatter
+from launch.monitoring.plain_text import clean_lines, fitted
 from launch.setup.data_report import overlap_lines, report
 from launch.setup.run_config import load_run_config
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     commands = options.add_subparsers(required=True, metavar="check | convert")
     looks = commands.add_parser("check", help="say what is in it")
     looks.add_argument("--against", nargs="+", default=[], metavar="SOURCE", help="held-out data or benchmarks to compare with")
@@ -161,7 +162,7 @@ def _shared(preferences: Sequence[Preference], sources: Sequence[str]) -> set[st
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(clean_lines(line))
+        print(fitted(clean_lines(line)))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from launch.judging.evaluation_run import evaluate
 from launch.judging.evaluation_target import EvaluationTarget, short_name
 from launch.judging.scalar_evaluation import evaluate_scalar
 from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.help_text import HelpFormatter
 from launch.setup import judge_settings
 from launch.setup.judge_settings import JudgeSettings, differences, read_judge, require_judge
 from launch.setup.judge_source import model_named
@@ -102,7 +103,7 @@ def start(arguments: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     subject = options.add_mutually_exclusive_group(required=True)
     subject.add_argument(
         "--model", default="", help="a run, a checkpoint, a model folder or hub name; with --endpoint the served model's name"

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 from configs.load import ConfigError
 from configs.paths import NoHomeFolder, output_path
 from launch.cli import exit_status
+from launch.monitoring.help_text import HelpFormatter
 from launch.setup.model_card import BESIDE
 from launch.setup.model_files import resolve
 from launch.setup.model_integrity import check_model_folder
@@ -26,7 +27,7 @@ from launch.setup.model_integrity import check_model_folder
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 written, 1 it could not be written, 2 the input cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a policy's checkpoint, checkpoints/policy/version-*")
     parser.add_argument("out", metavar="OUT", help="a folder that does not exist yet")
     parser.add_argument("--base", default="", help="the model that the adapters belong to (default: the one that they name)")

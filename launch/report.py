@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that `pyth
 
 from configs.paths import run_places
 from launch.cli import exit_status
+from launch.monitoring.help_text import HelpFormatter
 from launch.page.run_page import holds_run, write_report
 from launch.page.wandb_report import save
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 written, 2 there is nothing to draw it from."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("run_folder", metavar="RUN_FOLDER", help="the run's folder, or its id under ./runs")
     parser.add_argument("--wandb", action="store_true", help="save its curves as a report in W&B, too: needs wandb-workspaces")
     arguments = parser.parse_args(argv)

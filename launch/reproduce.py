@@ -33,13 +33,14 @@ from launch.judging.reproduction import (
     print_compared,
     write,
 )
+from launch.monitoring.help_text import HelpFormatter
 
 TOKENS_PER_S = 2500.0  # of a 27B model on one GPU of 80 GB; an assumption, not measured here
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: that of launch/evaluate.py where it ran, else 0, or 2 for input that cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--row", default="", help="a row's name; without it the rows are listed")
     parser.add_argument("--run", action="store_true", help="evaluate now, and compare")
     parser.add_argument("--compare", default="", metavar="FOLDER", help="compare an evaluation that is done")

@@ -29,6 +29,7 @@ from configs.reference import explain
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.monitoring.console import ProgressDisplay
+from launch.monitoring.help_text import HelpFormatter
 from launch.monitoring.plain_text import clean_lines, fitted
 from launch.monitoring.redaction import redacted
 from launch.setup.model_files import resolve
@@ -40,7 +41,7 @@ from launch.setup.run_config import load_resumed_config, load_run_config
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 done, 1 a process failed, 2 the input cannot be used, 130 stopped by a signal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", help="a preset's name, or a YAML file")
     what.add_argument("--resume", metavar="RUN", help="the folder of a run that was cut off: it goes on")

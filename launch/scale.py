@@ -21,12 +21,13 @@ from configs.load import ConfigError, load
 from configs.schema import Config
 from launch.cli import exit_status
 from launch.monitoring.command import command
+from launch.monitoring.help_text import HelpFormatter
 from launch.monitoring.lookup import inspect_run, locate_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 the target is set, 2 there is no such run, or it is not running."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
     parser.add_argument("--rollouts", required=True, type=int, help="rollout workers to run, 1 or more")
     arguments = parser.parse_args(argv)

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from launch.cli import exit_status
+from launch.monitoring.help_text import HelpFormatter
 from launch.serving.served import JudgeChoice, Places, serve
 from launch.serving.settings import ServerSettings
 
@@ -32,7 +33,7 @@ NUMBERS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 stopped by a signal after all requests were answered, 1 it failed, 2 it cannot be served."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     source = options.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", default="", help="a run, or its id: its newest whole checkpoint is served")
     source.add_argument("--model", default="", help="a checkpoint, a model folder or a hub name")

@@ -23,6 +23,7 @@ from launch.cli import exit_status
 from launch.monitoring import stacks
 from launch.monitoring.diagnosis import COLD_START, describe
 from launch.monitoring.ended_run import describe_ended, ended_run, is_driven
+from launch.monitoring.help_text import HelpFormatter
 from launch.monitoring.lookup import ANSWER_S, locate_folder, locate_run
 from launch.monitoring.plain_text import clean, clean_lines, fitted
 from launch.monitoring.redaction import redacted
@@ -35,7 +36,7 @@ DEAD_HEAD = ("stream", "entry", "group", "bytes", "reason")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 printed, 2 there is no such run, or its server cannot be asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--run", required=True, help="the run's folder, or its id under ./runs")
     parser.add_argument("--stacks", action="store_true", help="the stack of every thread of every process on this machine")
     parser.add_argument("--json", action="store_true", help="for programs")

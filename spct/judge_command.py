@@ -10,13 +10,17 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from grm.preferences import Question
 from grm.scored import Scored
 from launch.cli import FAILED, REFUSED, exit_status
-from launch.monitoring.plain_text import clean_lines
+from launch.judging.answer_quality import failure_words
+from launch.monitoring.console import ProgressDisplay, ShowActivity, show_nothing
+from launch.monitoring.help_text import HelpFormatter
+from launch.monitoring.plain_text import clean_lines, fitted
 from spct.judge import VOTES, Judge, question, require_votes
 
 MORE = ("reference", "criteria", "id")  # of a row, beside prompt and responses
@@ -24,7 +28,7 @@ MORE = ("reference", "criteria", "id")  # of a row, beside prompt and responses
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 judged, 1 nothing could be judged, 2 the input cannot be used, 130 stopped by a signal."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     options.add_argument("judge", help="a run, a checkpoint, a model folder, a hub name, or the address of a server")
     options.add_argument("responses", nargs="*", help="the responses to --query")
     options.add_argument("--query", help="what the responses answer")
@@ -57,13 +61,25 @@ def judge(arguments: argparse.Namespace) -> int:
     if arguments.meta:
         require_meta_rm(arguments.meta_rm or find_judge(arguments.judge).meta_rm)
     how = {name: getattr(arguments, name) for name in ("model", "meta_rm", "engine", "device", "seed")}
-    with Judge(arguments.judge, **how, overrides=arguments.set) as opened:
+    with opening(arguments.judge) as show, Judge(arguments.judge, **how, overrides=arguments.set) as opened:
+        show("judging")
         (scored,) = opened.score_many([asked], votes=arguments.votes, meta=arguments.meta, early_stop=arguments.early_stop)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(scored), ensure_ascii=False))
     else:
-        print(clean_lines(shown(scored, asked.responses)))
+        print(fitted(clean_lines(shown(scored, asked.responses))))
     return FAILED if scored.scores is None else 0
+
+
+@contextmanager
+def opening(judge: str) -> Iterator[ShowActivity]:
+    """Where a person looks at the errors' stream, show what is done while a judge opens and judges; else print nothing."""
+    if not sys.stderr.isatty():
+        yield show_nothing
+        return
+    with ProgressDisplay(0, 0, sys.stderr, title=judge) as progress:
+        progress.activity("opening the judge")
+        yield progress.activity
 
 
 def question_of(arguments: argparse.Namespace) -> Question:
@@ -106,13 +122,15 @@ def shown(scored: Scored, responses: Sequence[str]) -> str:
         return f"not judged: {scored.error}"
     begun = [" ".join(response.split())[:60] for response in responses]
     lines = [
-        f"{scored.scores[i]:5.2f}  {scored.shares[i]:4.0%} of the votes  response {i + 1}: {begun[i]}" for i in scored.ranking
+        f"mean score {scored.scores[i]:5.2f}  {scored.shares[i]:4.0%} of the votes  response {i + 1}: {begun[i]}"
+        for i in scored.ranking
     ]
     if scored.spared:
         lines.append(f"{scored.spared} votes were not asked for: they could not change the best")
     for number, each in enumerate(scored.judgements, start=1):
         belief = "" if each.meta is None else f", {each.meta:.0%} right by the meta-RM{'' if each.voted else ', no vote'}"
-        lines += ["", f"judgement {number}{belief}: {each.scores or each.failure}"]
+        found = f"scores {', '.join(map(str, each.scores))}" if each.scores else f"not read: {failure_words(each.failure)}"
+        lines += ["", f"judgement {number}{belief}: {found}"]
         lines += [
             f"  shown order {', '.join(str(own + 1) for own in each.order)}",
             *(f"  {line}" for line in each.text.split("\n")),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from configs.load import ConfigError
 from launch.cli import exit_status
+from launch.monitoring.help_text import HelpFormatter
 from launch.monitoring.plain_text import clean, clean_lines
 from launch.setup.judge_settings import FILE
 from launch.setup.judge_source import JUDGE, SERVERS, find_judge
@@ -25,7 +26,7 @@ KEPT = (".safetensors", ".json", ".txt", ".md", ".jinja", ".model")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 uploaded, 1 the hub failed, 2 the input cannot be used, 130 stopped by a signal."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     options.add_argument("judge", help="a run, a checkpoint, or a model folder that holds judge.json")
     options.add_argument("repository", metavar="OWNER/NAME", help="of the hub; made if it is not there")
     options.add_argument("--public", action="store_true", help="for everybody to see; else private. Of a new repository only")

@@ -140,7 +140,12 @@ def reason(sample: Sample) -> str:
         return THOUGHT
     if sample["failure"] == "not_integers" and _DECIMALS.search(sample["text"]):
         return DECIMALS
-    return _REASONS.get(sample["failure"], str(sample["failure"]))
+    return failure_words(str(sample["failure"]))
+
+
+def failure_words(failure: str) -> str:
+    """Return in words why a text did not parse, by the name that its reader gives it."""
+    return _REASONS.get(failure, failure.replace("_", " "))
 
 
 def warnings(found: AnswerQuality) -> list[str]:

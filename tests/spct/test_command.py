@@ -3,13 +3,14 @@
 import importlib
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from spct.command import ENTRIES, main
+from spct.command import ENTRIES, main, usage
 from tests.launch.evaluation import reply
 from tests.launch.judging.fake_server import FakeServer, completion
 from tests.launch.whole_run import ROOT
@@ -57,8 +58,12 @@ def test_an_unknown_command_names_those_that_there_are(capsys: pytest.CaptureFix
 def test_one_question_in_the_shell(ask: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("--query", "q", BAD, GOOD, "--votes", "1") == 0
     shown = capsys.readouterr().out
-    assert " 9.00  100% of the votes  response 2: a good answer\n 2.00    0% of the votes  response 1: a bad one\n" in shown
-    assert "judgement 1: (2, 9)" in shown
+    lines = [
+        "mean score  9.00  100% of the votes  response 2: a good answer",
+        "mean score  2.00    0% of the votes  response 1: a bad one",
+    ]
+    assert shown.startswith("\n".join(lines))
+    assert "judgement 1: scores 2, 9" in shown
 
 
 def test_a_row_and_json(
@@ -149,3 +154,8 @@ def test_a_row_that_is_no_question_is_one_sentence_with_its_field(
     assert why in error
     assert error.count("\n") == 1
     assert judge_server.keys == []
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    done = subprocess.run([sys.executable, "-m", "spct", "--help"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"{usage()}\n"

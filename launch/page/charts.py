@@ -168,10 +168,12 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
     [0.0, 0.25, 0.5, 0.75, 1.0]
     >>> ticks(3, 4, 5, whole=True)
     [3.0, 4.0]
+    >>> ticks(0.0, 0.0, 5)
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     if high - low <= max(1e-12, 1e-9 * max(abs(low), abs(high))):  # a single value, up to rounding
         half = 1.0 if whole or abs(low) > 10 or abs(low) < 1e-9 else 0.1 * abs(low)
-        low, high = low - half, high + half
+        low, high = (low - half if low < 0 else max(0.0, low - half)), high + half  # no share below 0 %
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1.0, 2.0, 2.5, 5.0, 10.0) if s * power >= raw * 0.999)

@@ -16,7 +16,9 @@ def headline(summary: Summary, records: Sequence[Record]) -> Markup:
     """Draw the one thing to know: held-out accuracy before and after training, beside what needs no training."""
     before, after = _accuracies(summary, records)
     title = tag("h1", "Held-out accuracy")
-    left = tag("div", title, _big_figures(before, after), tag("p", _headline_text(summary, before, after)))
+    left = tag(
+        "div", title, _big_figures(before, after), tag("p", _headline_text(summary, before, after, _while_trained(records)))
+    )
     rows = [
         ("online RL", after, "after"),
         ("cold start", summary.figure("accuracy", "cold_start"), "before"),
@@ -56,7 +58,13 @@ def big_share(share: float) -> list[str]:
     return [f"{100 * share:.1f}", tag("small", "%")]
 
 
-def _headline_text(summary: Summary, before: float | None, after: float | None) -> str:
+def _while_trained(records: Sequence[Record]) -> float | None:
+    """Returns the accuracy that was measured last while the policy was trained; None where it was not."""
+    logged = [accuracy for version, accuracy in points(records, "eval/accuracy@1")[0] if version > 0]
+    return logged[-1] if logged else None
+
+
+def _headline_text(summary: Summary, before: float | None, after: float | None, meanwhile: float | None) -> str:
     """Returns one or two sentences under the headline."""
     rows = summary.figure("heldout", "rows")
     both = any(summary.figure("consistency", when) is not None for when in ("before", "after"))
@@ -65,6 +73,8 @@ def _headline_text(summary: Summary, before: float | None, after: float | None) 
     if before is None and after is None:
         return "Accuracy was not measured: evaluation was off, or the run ended before it."
     if after is None:
+        if meanwhile is not None:
+            return f"Measured before training{where}. The last measurement while it was trained was {percent(meanwhile)}."
         return f"Measured before training{where}. It was not measured again."
     if before is None:
         return f"Measured after training{where}. It was not measured before."

@@ -21,7 +21,7 @@ from launch.cluster.failures import RunFailed
 from launch.cluster.served_app import require_free
 from launch.judging.evaluation_target import short_name
 from launch.judging.prepared_judge import PreparedJudge, prepare, require_meta_rm
-from launch.monitoring.plain_text import clean
+from launch.monitoring.plain_text import log_line
 from launch.serving.calibration import measured
 from launch.serving.deployed import HttpWorker, JudgeWorker
 from launch.serving.door import Keys
@@ -80,6 +80,7 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
         RunFailed, TimeoutError: It did not start, or it ended.
     """
     began = time.monotonic()
+    _note(f"judge      {choice.source} is read and checked")
     prepared = _checked(choice, settings, places)
     name = short_name(choice.source)
     settings = replace(settings, model=name, meta=bool(prepared.found.meta_rm), version=prepared.found.version)
@@ -90,6 +91,7 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
     _collect_metrics_in(folder)
     judge = {"made": prepared, "meta_tokenizer": _meta_tokenizer(prepared)}
     end_on_signals()
+    _note("starting   Redis and Ray")
     from launch.cluster.ray_cluster import Cluster  # Ray takes seconds to import
     from launch.cluster.served_app import check_proxy_often, stop_app
 
@@ -108,6 +110,7 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
             variables = cluster.variables if cluster.owns_ray else cluster.variables | _metrics_elsewhere()
             common = {"settings": settings, "address": address, "log": log}
             try:
+                _note("loading    the judge, and what speaks HTTP")
                 _start(common, judge, settings, places, gpus=min(1, gpus), start_s=config.waits.start_s, variables=variables)
                 what = f"{name}{', with its meta-RM' if settings.meta else ''}, k = {settings.votes}"
                 _note(f"ready      http://{places.host}:{places.port} after {time.monotonic() - began:.0f} s: {what}")
@@ -238,4 +241,4 @@ def _metrics_elsewhere() -> dict[str, str]:
 
 
 def _note(text: str) -> None:
-    print(clean(text), flush=True)
+    print(log_line(text), flush=True)

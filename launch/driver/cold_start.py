@@ -98,7 +98,9 @@ class ColdStart:
             examples["too_long"] += sum(row.get("too_long", 0) for _, row in json_lines.rows(self.samples))
         counts = {"verdicts": verdicts, "examples": examples}
         files.write(self._folder / "verdicts.json", json.dumps(counts, indent=2) + "\n")
-        self._progress.note(f"cold start: {_counted(verdicts)}; to learn: {_counted(examples)}")
+        self._progress.note(
+            f"cold start: of {sum(verdicts.values())} judgements {_counted(verdicts)}; examples to learn: {_counted(examples)}"
+        )
         require_examples(examples, verdicts)
         return counts
 
@@ -143,6 +145,11 @@ class ColdStart:
             on_report=on_report,
             note=self._progress.note,
         )
+        if status.version < self._config.cold_start.steps:
+            self._progress.note(
+                f"cold start: no better than step {status.best} for a while, so it ends after {status.version} of"
+                f" {self._config.cold_start.steps} steps; the policy of step {status.best} goes on"
+            )
         outcome = {**counts, "steps": status.version, "best_step": status.best, "heldout_loss": status.best_loss}
         if status.best_accuracy is not None:
             outcome["heldout_accuracy"] = status.best_accuracy

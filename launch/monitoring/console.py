@@ -152,7 +152,6 @@ class ProgressDisplay:
         """
         self._rewards.extend(rewards)
         self._figures = replace(self._figures, step=step, accuracy=self._figures.accuracy if accuracy is None else accuracy)
-        self._pace.append((self._clock(), step))
 
     def activity(self, text: str, *, done: int = 0, total: int = 0) -> None:
         """Show what the run does now.

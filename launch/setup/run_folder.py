@@ -35,7 +35,9 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
     try:
         folder.mkdir(parents=True, mode=0o700)  # prompts, responses and labels are the user's own
     except FileExistsError:
-        raise ConfigError(f"run.id: {folder} exists; choose another run.id or remove the folder") from None
+        raise ConfigError(
+            f"run.id: {folder} exists; choose another run.id, remove the folder, or go on with it by --resume"
+        ) from None
     except OSError as error:
         raise ConfigError(f"run.dir = {config.run.dir!r}: cannot make {folder}: {error.strerror}") from error
     try:

@@ -219,9 +219,12 @@ def test_a_resumed_run_shows_the_whole_run() -> None:
     assert shown[0].endswith("1:05")
     assert "accuracy 83.0 %" in shown[2]
     assert shown[3] == "reward of the last steps ▁▅█"
-    clock.now += 4.0
+    clock.now += 90.0  # the actors start
     progress.update(step=8, reward=0.5)
-    assert progress.remaining_s() == pytest.approx(7 * 4.0), "the pace is that of this try"
+    assert progress.remaining_s() is None
+    clock.now += 4.0
+    progress.update(step=9, reward=0.5)
+    assert progress.remaining_s() == pytest.approx(6 * 4.0), "the pace is that of this try's steps, without its start"
 
 
 def test_what_is_refused_at_the_door_leaves_no_panel(monkeypatch: pytest.MonkeyPatch) -> None:

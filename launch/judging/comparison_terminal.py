@@ -4,9 +4,10 @@ from rich.text import Text
 
 from grm.statistics import Figure
 from launch.judging.comparison import Comparison
+from launch.judging.figure_meanings import meanings
 from launch.judging.figure_names import cell
 from launch.judging.results_terminal import console_of, table_of
-from launch.monitoring.plain_text import clean
+from launch.monitoring.plain_text import clean, log_line
 
 
 def print_comparison(found: Comparison) -> None:
@@ -17,12 +18,15 @@ def print_comparison(found: Comparison) -> None:
     console.print(Text(f"{'shared':<10} {found.shared:,} preferences, found by what they say; the figures are of these"))
     console.print()
     figures = table_of("figure", "value", "95 % interval", "minus the first", "95 % interval")
+    figures.columns[0].header = "evaluation"
     places = {folder: str(number) for number, folder in enumerate(found.folders, 1)}
     for each in found.figures:
         value = [cell(each.name, each.figure.value), _interval(each.name, each.figure)]
         gained = ["", ""] if each.difference is None else _signed(each.name, each.difference)
         figures.add_row(f"{places[each.folder]}", each.name, *value, *gained)
     console.print(figures)
+    for kind, words in meanings(each.name for each in found.figures).items():
+        console.print(Text(log_line(f"{kind:<10} {words}; in %"), style="dim"))
     for title, rows in (("greedy, by subset", found.subsets), ("benchmark, over all of its own", found.benchmarks)):
         if not rows:
             continue

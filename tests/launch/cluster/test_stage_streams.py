@@ -17,6 +17,7 @@ from launch.cluster.stage_actors import StageActors
 from launch.cluster.training_actors import SamplingActors, TrainingActors
 from launch.judging.evaluation_judging import cluster_for
 from launch.judging.evaluation_target import EvaluationTarget
+from launch.monitoring.console import show_nothing
 
 
 class Addressed:
@@ -91,7 +92,7 @@ def test_two_evaluations_never_share_a_namespace(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray_cluster, "Cluster", Recorded)
     target = EvaluationTarget(model="tiny", endpoint="", meta_rm="", out=tmp_path)
     for _ in range(2):
-        with cluster_for(load("tiny"), target, engines=True, scorers=False):
+        with cluster_for(load("tiny"), target, engines=True, scorers=False, show=show_nothing):
             pass
     assert len(set(ids)) == 2
     assert all(run_id.startswith("evaluate-") and len(run_id) > len("evaluate-1234567") for run_id in ids)

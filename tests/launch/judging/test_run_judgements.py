@@ -11,7 +11,8 @@ import pytest
 from configs.load import load
 from launch.judging import run_judgements
 from launch.judging.protocol import JudgeRequest
-from launch.judging.run_judgements import RunJudgements, Unread, _Shown
+from launch.judging.run_judgements import RunJudgements, Unread
+from launch.judging.shown import Shown
 from launch.judging.votes import judgements
 from tests.launch.judging.fake_judge import PREFERENCES, FakeJudge, collect
 
@@ -172,7 +173,7 @@ def test_without_any_answer_there_are_no_figures(tmp_path: Path) -> None:
 
 def test_what_is_shown_counts_preferences_over_waves_and_within_one() -> None:
     shown: list[tuple[int, int]] = []
-    progress = _Shown(lambda text, *, done=0, total=0: shown.append((done, total)), "judging the base", wave=256, total=400)
+    progress = Shown(lambda text, *, done=0, total=0: shown.append((done, total)), "judging the base", wave=256, total=400)
     progress.reached(0)
     progress.answered(256, 512)  # two orders of each preference
     progress.reached(256)

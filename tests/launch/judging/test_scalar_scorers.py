@@ -156,7 +156,7 @@ def test_an_evaluation_of_a_folder_needs_no_option_but_its_name(
     asked: list[tuple[bool, bool]] = []
 
     @contextmanager
-    def no_cluster(config: Any, target: Any, *, engines: bool, scorers: bool) -> Iterator[None]:
+    def no_cluster(config: Any, target: Any, *, engines: bool, scorers: bool, show: Any) -> Iterator[None]:
         asked.append((engines, scorers))
         yield None
 

@@ -47,8 +47,8 @@ def scale(run: str, rollouts: int) -> int:
         set_rollout_target(client, address.run_id, rollouts)
     training = diagnosis.snapshot.run_id == address.run_id
     when = "" if training else " when training begins: the cold start goes on as it is"
-    status = f"{command('status')} --run {shlex.quote(str(folder))}"
-    print(f"rollout workers: {before} -> {rollouts} asked for{when}; the run says when they are at work: {status}")
+    print(f"rollout workers: {before} -> {rollouts} asked for{when}; the run says when they are at work")
+    print(f"status     {command('status')} --run {shlex.quote(str(folder))}")
     return 0
 
 

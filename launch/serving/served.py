@@ -21,7 +21,7 @@ from launch.cluster.failures import RunFailed
 from launch.cluster.served_app import require_free
 from launch.judging.evaluation_target import short_name
 from launch.judging.prepared_judge import PreparedJudge, prepare, require_meta_rm
-from launch.monitoring.plain_text import log_line
+from launch.monitoring.plain_text import clean, log_line
 from launch.serving.calibration import measured
 from launch.serving.deployed import HttpWorker, JudgeWorker
 from launch.serving.door import Keys
@@ -114,7 +114,8 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
                 _start(common, judge, settings, places, gpus=min(1, gpus), start_s=config.waits.start_s, variables=variables)
                 what = f"{name}{', with its meta-RM' if settings.meta else ''}, k = {settings.votes}"
                 _note(f"ready      http://{places.host}:{places.port} after {time.monotonic() - began:.0f} s: {what}")
-                _note(f"try        {example(places)}")
+                _note("page       open that address in a browser, or ask from a shell, in one line:")
+                print(clean(example(places)), flush=True)  # whole, so that it can be copied
                 _wait(settings, cohorts)
             finally:
                 stop_app(own_ray=cluster.owns_ray)
@@ -142,7 +143,7 @@ def example(places: Places) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(places.host, f"[{places.host}]" if ":" in places.host else places.host)
     key = "" if places.keys is None else " -H 'Authorization: Bearer KEY'"
     body = """'{"query": "Is the sky blue?", "responses": ["Yes, by day.", "No."]}'"""
-    return f"curl {host}:{places.port}/v1/judge{key} --json {body} (or open it in a browser)"
+    return f"curl {host}:{places.port}/v1/judge{key} --json {body}"
 
 
 def _start(

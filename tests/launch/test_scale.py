@@ -17,10 +17,9 @@ SELF_SCALING = load("tiny", ["rollout.workers=2", "rollout.autoscale_min=2", "ro
 
 def test_a_target_is_kept_for_the_driver(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert scale.main(["--run", "mine", "--rollouts", "3"]) == 0
-    assert (
-        "rollout workers: 1 -> 3 asked for; the run says when they are at work: python launch/status.py --run "
-        in capsys.readouterr().out
-    )
+    told = capsys.readouterr().out
+    assert "rollout workers: 1 -> 3 asked for; the run says when they are at work\n" in told
+    assert "status     python launch/status.py --run " in told
     assert rollout_target(run.client, run.run_id) == 3
     assert scale.main(["--run", "mine", "--rollouts", "0"]) == 2
     assert "--rollouts 0: expected 1 or more" in capsys.readouterr().err

@@ -114,8 +114,8 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
                 _start(common, judge, settings, places, gpus=min(1, gpus), start_s=config.waits.start_s, variables=variables)
                 what = f"{name}{', with its meta-RM' if settings.meta else ''}, k = {settings.votes}"
                 _note(f"ready      http://{places.host}:{places.port} after {time.monotonic() - began:.0f} s: {what}")
-                _note("page       open that address in a browser, or ask from a shell, in one line:")
-                print(clean(example(places)), flush=True)  # whole, so that it can be copied
+                _note("page       that address in a browser; or ask from a shell, in one line:")
+                print(f"try        {clean(example(places))}", flush=True)  # unbroken, so that it can be copied
                 _wait(settings, cohorts)
             finally:
                 stop_app(own_ray=cluster.owns_ray)

@@ -37,6 +37,7 @@ from launch.setup.places import choose_caches
 from launch.setup.preference_data import describe_data, load_data
 from launch.setup.resource_plan import describe, planned
 from launch.setup.run_config import load_resumed_config, load_run_config
+from launch.setup.run_folder import require_free_id
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,6 +76,8 @@ def start(arguments: argparse.Namespace) -> int:
 
 def train(config: Config, *, preset: str, resume: bool = False) -> int:
     """Run all stages, from the preflight to the report. Returns the exit status."""
+    if not resume:
+        require_free_id(config)
     with ProgressDisplay(config.grpo.steps, config.grpo.max_staleness, title=config.run.id or preset) as progress:
         choose_caches(Path(config.run.dir) / ".cache")  # before libraries are imported
         progress.activity("reading the data")

@@ -4,12 +4,13 @@ import fcntl
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from buffer import files
 from configs.load import MASK, ConfigError, dump
 from configs.load import load as load_config
-from configs.paths import output_path
+from configs.paths import NoHomeFolder, output_path
 from configs.schema import Config
 from launch.setup.memory_plan import WIDTHS
 from launch.setup.model_shape import parameters, trained_parameters
@@ -35,9 +36,7 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
     try:
         folder.mkdir(parents=True, mode=0o700)  # prompts, responses and labels are the user's own
     except FileExistsError:
-        raise ConfigError(
-            f"run.id: {folder} exists; choose another run.id, remove the folder, or go on with it by --resume"
-        ) from None
+        raise _taken(folder) from None
     except OSError as error:
         raise ConfigError(f"run.dir = {config.run.dir!r}: cannot make {folder}: {error.strerror}") from error
     try:
@@ -48,6 +47,18 @@ def create_run_folder(config: Config, preset: str, model: str) -> Path:
         folder.rmdir()
         raise
     return folder
+
+
+def require_free_id(config: Config) -> None:
+    """ConfigError when the run's id is that of a run that is there: said before libraries are imported."""
+    with suppress(NoHomeFolder):  # which the preflight explains
+        folder = output_path(config.run.dir) / config.run.id
+        if config.run.id and folder.exists() and not can_resume_cold_start(folder):
+            raise _taken(folder)
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(f"run.id: {folder} exists; choose another run.id, remove the folder, or go on with it by --resume")
 
 
 def _require_space(config: Config, model: str, folder: Path) -> None:

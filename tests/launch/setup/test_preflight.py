@@ -216,6 +216,12 @@ def test_an_interrupted_cold_start_is_not_taken_up_with_another_config(
     )
 
 
+def test_a_taken_id_is_refused_before_the_data_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    said = refused(capsys, tmp_path, f"data.train=[{tmp_path / 'not-there.jsonl'}]")
+    assert "x exists; choose another run.id, remove the folder, or go on with it by --resume" in said
+
+
 def test_a_run_that_went_on_to_train_is_not_taken_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(tmp_path, "run.id=x")
     (tmp_path / "runs" / "x" / "checkpoints").mkdir()

@@ -13,6 +13,7 @@ The syntax stays that of Python 3.7, so that an older Python gets to read its se
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import platform
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,8 @@ class Build:
     """Room for what is installed."""
     wheels_gib: float
     """Room for the wheels, in the temporary folder while they are fetched and in pip's cache."""
+    libraries: Mapping[str, str]
+    """Shared libraries that its wheels do not bring: Debian's package of each."""
     own_torch: bool
     """The lock names torch, torchvision, torchaudio, torchcodec and triton of PyPI; else torch-cpu.txt and the stubs do."""
 
@@ -66,10 +69,17 @@ class Build:
 BUILDS = {
     # CPU: 3.0 GiB installed and 0.8 GiB of wheels, as measured; CUDA: 8.4 and 3.9 GiB, as the wheels' own directories say
     "cpu": Build(
-        "cpu", ROOT / "constraints.txt", ROOT / "packaging" / "lock.txt", ("x86_64", "aarch64"), 3.5, 1.0, own_torch=False
+        "cpu",
+        ROOT / "constraints.txt",
+        ROOT / "packaging" / "lock.txt",
+        ("x86_64", "aarch64"),
+        3.5,
+        1.0,
+        {"libnuma.so.1": "libnuma1"},
+        own_torch=False,
     ),
     "cuda": Build(
-        "gpu", ROOT / "constraints-gpu.txt", ROOT / "packaging" / "lock-gpu.txt", ("x86_64",), 9.0, 4.0, own_torch=True
+        "gpu", ROOT / "constraints-gpu.txt", ROOT / "packaging" / "lock-gpu.txt", ("x86_64",), 9.0, 4.0, {}, own_torch=True
     ),
 }
 
@@ -147,6 +157,21 @@ def check_disk(needs: dict[str, float], device: Callable[[str], int], free: Call
             )
 
 
+def check_libraries(libraries: Mapping[str, str], loads: Callable[[str], bool]) -> None:
+    """Refuses a machine without a shared library. vLLM would only warn, and end much later in an operator that there is not.
+
+    Args:
+        libraries: Debian's package of each.
+        loads: whether the loader finds one.
+    """
+    lacking = {name: package for name, package in libraries.items() if not loads(name)}
+    if lacking:
+        raise Refused(
+            f"library: there is no {', '.join(lacking)}, with which vLLM is linked: install it"
+            f" (Debian: apt install {' '.join(lacking.values())})"
+        )
+
+
 def torch_options(quiet_pip: Callable[[list[str]], int], wanted: str, index: str) -> list[str]:
     """The pip options that find the CPU build of torch: none where pip finds it by itself, else `index`.
 
@@ -172,6 +197,7 @@ def check_machine(venv: Path, build: Build) -> None:
     """Refuses this machine when it cannot hold the installation or the demo."""
     check_platform(platform.system(), platform.machine(), platform.libc_ver(), _text("/proc/cpuinfo"), build.machines)
     check_python(sys.version_info[:2], importlib.util.find_spec("ensurepip") is not None)
+    check_libraries(build.libraries, _loads)
     limits = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
     check_memory(memory_bytes(_text("/proc/meminfo"), [_text(limit) for limit in limits]))
     cache = os.environ.get("PIP_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
@@ -286,6 +312,14 @@ def main() -> int:
 
 def _text(file: str) -> str:
     return Path(file).read_text(encoding="utf-8") if os.path.exists(file) else ""
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _existing(folder: str) -> str:

@@ -120,6 +120,15 @@ def test_what_triton_compiles_with_is_asked_for(tmp_path: Path) -> None:
         install.check_compiler([], header)
 
 
+def test_a_library_that_no_wheel_brings_is_asked_for() -> None:
+    libraries = install.BUILDS["cpu"].libraries
+    install.check_libraries(libraries, lambda name: True)
+    with pytest.raises(install.Refused, match=r"library: there is no libnuma.so.1, .* apt install libnuma1"):
+        install.check_libraries(libraries, lambda name: False)
+    install.check_libraries(install.BUILDS["cuda"].libraries, lambda name: False)
+    assert set(libraries.values()) <= set((FOLDER.parent / "Dockerfile.cpu").read_text(encoding="utf-8").split())
+
+
 def test_too_little_memory_is_refused_and_a_container_counts() -> None:
     meminfo = "MemFree:  1 kB\nMemTotal:       16777216 kB\n"
     assert install.memory_bytes(meminfo, []) == 16 * GIB

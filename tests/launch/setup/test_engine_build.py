@@ -14,3 +14,11 @@ def test_a_run_on_gpus_is_refused_beside_the_build_for_cpu(monkeypatch: pytest.M
     check_engine_build(load("tiny"))
     monkeypatch.setattr(engine_build, "CPU_BUILD", "no-such-distribution")
     check_engine_build(on_gpus)
+
+
+def test_a_machine_without_the_library_of_the_build_for_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_build, "NUMA", "libnone.so.9")
+    with pytest.raises(ConfigError, match=r"this machine has no libnone\.so\.9, .* apt install libnuma1"):
+        check_engine_build(load("tiny"))
+    monkeypatch.setattr(engine_build, "CPU_BUILD", "no-such-distribution")
+    check_engine_build(load("tiny"))

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,21 @@ def test_ray_takes_the_recipe_of_ray_up(tmp_path: Path, monkeypatch: pytest.Monk
         validate_config(prepared | {"min_wokers": 1})
 
 
+def test_the_recipe_of_ray_up_starts_the_autoscaler_that_knows_local_machines() -> None:
+    """Ray's second autoscaler, which `ray up` asks for, never records the head that it runs on: it is dead to it at once."""
+    from ray.autoscaler._private import autoscaler
+    from ray.autoscaler._private.commands import with_envs
+
+    recorder = "record_local_head_state_if_needed"
+    assert hasattr(autoscaler, recorder)
+    users = Path(autoscaler.__file__).parents[1].joinpath("v2").rglob("*.py")
+    newer = [file.name for file in users if recorder in file.read_text(encoding="utf-8")]
+    assert newer == [], "Ray's newer autoscaler knows it now: RAY_enable_autoscaler_v2=0 may go"
+    (config,) = documents("ray-up.yaml")
+    (_, start) = with_envs(config["head_start_ray_commands"], {"RAY_enable_autoscaler_v2": "1"})
+    assert re.findall(r"RAY_enable_autoscaler_v2=(\d)", start)[-1] == "0", "what stands last counts"
+
+
 @pytest.mark.parametrize("image", IMAGES)
 def test_an_image_is_made_by_targets_that_there_are(image: str) -> None:
     lines = re.sub(r"\\\n\s*", " ", (ROOT / image).read_text(encoding="utf-8")).splitlines()
@@ -132,6 +148,17 @@ def test_an_image_is_made_by_targets_that_there_are(image: str) -> None:
     called = {target for _, _, rest in instructions for target in re.findall(r"\bmake (?!-)([a-z][\w-]*) ", rest)}
     assert called
     assert called <= targets
+
+
+def test_an_image_takes_nothing_that_git_ignores() -> None:
+    """What a clone has beside its files, gigabytes of it perhaps, is no part of an image."""
+
+    def names(file: str) -> list[str]:
+        return [line.removeprefix("**/").strip("/") for line in (ROOT / file).read_text(encoding="utf-8").split()]
+
+    left_out = names(".dockerignore")
+    assert ".git" in left_out
+    assert [name for name in names(".gitignore") if not any(fnmatch(name, pattern) for pattern in left_out)] == []
 
 
 SRUN = """#!/bin/bash
@@ -152,6 +179,23 @@ def test_the_slurm_script_is_sound(tmp_path: Path) -> None:
         ended = subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True, check=False)
         assert ended.returncode == 1
         assert why in ended.stderr
+
+
+def test_the_slurm_script_takes_the_first_of_many_nodes(tmp_path: Path) -> None:
+    """Whoever writes more names than somebody reads dies of SIGPIPE, and the job with it, without a word."""
+    for name, text in {"scontrol": "seq -f node%g 100000", "srun": 'echo "$@" >&2; exit 7'}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env = environment(
+        PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        VIRTUAL_ENV=sys.prefix,
+        SLURM_SUBMIT_DIR=str(ROOT),
+        SLURM_JOB_NUM_NODES="100000",
+        SLURM_JOB_NODELIST="node[1-100000]",
+    )
+    command = ["bash", str(RECIPES / "slurm.sbatch"), "tiny", f"run.dir={tmp_path}", "run.id=mine"]
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (7, "--nodes=1 --ntasks=1 --nodelist=node1 hostname --ip-address\n")
 
 
 def slurm_job(where: Path, *overrides: str) -> subprocess.Popen[str]:

@@ -1,4 +1,5 @@
-# An image for nodes with NVIDIA cards: docs/gpu.md. Nobody has built it yet.
+# An image for nodes with NVIDIA cards: docs/gpu.md. Not built on this base, and not run with a card yet: what was built, by
+# buildah on 2026-11-28, are its steps on Debian 12 with a Python 3.12, 9.7 GB (docs/log.md).
 #
 #     docker build -t spct .
 #     docker run --rm --gpus all --shm-size=64g -v "$PWD/runs:/spct/runs" -v "$HOME/.cache/huggingface:/root/.cache/huggingface" \
@@ -6,7 +7,8 @@
 #
 # Ray keeps the versions of the weights in /dev/shm, of which Docker gives 64 MB by default: --shm-size is the plan's line
 # `store` (launch/run.py --config NAME --dry-run) and 2 GB for NCCL. --ipc=host gives all that the host has.
-FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04
+# The base without CUDA's libraries: they come as wheels, and nothing that is installed is linked with any other.
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 
 # gcc and Python's headers: Triton builds the launchers of its kernels when they run for the first time.
 RUN apt-get update \

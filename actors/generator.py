@@ -71,3 +71,19 @@ class SamplingEngine(Protocol):
     def close(self) -> None:
         """End the engine. Requests that are still running fail."""
         ...
+
+
+class ServedEngine(Protocol):
+    """An engine whose requests can be ended. Its methods may be called from any thread."""
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        """Start the requests together. Returns a future of the completions of each; it fails when the request is ended."""
+        ...
+
+    def abort(self, futures: Sequence[Future[tuple[Completion, ...]]]) -> None:
+        """End requests that nobody waits for any more; one that is done stays as it is."""
+        ...
+
+    def close(self) -> None:
+        """End the engine. Requests that are still running fail."""
+        ...

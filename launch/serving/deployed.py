@@ -1,15 +1,16 @@
 """The two kinds of processes of the server, as plain classes; `launch/cluster/served_app.py` makes Ray Serve run them.
 
-HttpWorker ×H (the app, the core) ── handle ──▶ JudgeWorker ×R (an engine, a meta-RM)          both ── the store
+HttpWorker ×H (the app, the core) ── handle ──▶ JudgeWorker ×R (a meta-RM) ═ pipe ═▶ its engine        both ── the store
 """
 
 import asyncio
-import json
 import logging
 import os
 import threading
 import time
-from logging.handlers import WatchedFileHandler
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from launch.serving.core import Core
 from launch.serving.door import Keys
 from launch.serving.errors import ServingError, Unjudged
 from launch.serving.interfaces import INTERFACES
+from launch.serving.log_file import log_to
 from launch.serving.protocol import ChatAnswer, ChatRequest
 from launch.serving.settings import ServerSettings
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # HTTP workers need no more than the store
     from launch.setup.tokenizer import Tokenizer
 
 CONNECT_S = 10.0
+LAST_S = 1.0  # of a judge whose engine has ended: it gives back the cohorts that it has leased
 logger = logging.getLogger(__name__)
 
 
@@ -115,9 +118,9 @@ class JudgeWorker:
         """
         log_to(log)
         tell_metrics(connected_metrics(address, timeout_s=CONNECT_S))
-        from actors.vllm_engine import VllmEngine
+        from actors.engine_process import EngineProcess
         from launch.judging.local_meta import MetaScores
-        from launch.serving.newer_weights import Follower
+        from launch.serving.newer_weights import open_engine
         from launch.serving.replica import JudgeReplica
         from launch.setup.engine_settings import engine_settings
 
@@ -126,7 +129,8 @@ class JudgeWorker:
         if meta_tokenizer is not None:  # before the engine, which takes the memory that is left
             meta = MetaScores(made.config, made.found.meta_rm, tokenizer=meta_tokenizer)
         number = os.getpid()  # of its own stream, from which no seeded vote draws
-        engine = VllmEngine(engine_settings(made.config, model=made.found.model, number=number, tokenizer=made.tokenizer))
+        engine_made = engine_settings(made.config, model=made.found.model, number=number, tokenizer=made.tokenizer)
+        engine = EngineProcess(partial(open_engine, log, engine_made, made.found.run, made.found.version))
         self._engine = engine
         self._replica = JudgeReplica(
             engine=engine,
@@ -138,23 +142,38 @@ class JudgeWorker:
             owner=f"judge-{os.getpid()}",
             version=made.found.version,
         )
-        run = made.found.run  # one that is over has no newer weights, and costs a look now and then
-        self._follower = Follower(engine, run, made.found.version) if run is not None else None
 
     async def judge(self, cohort: str) -> bytes | None:
         """As of `Judges`."""
-        return await self._replica.judge(cohort)
+        with _ending_with_engine():
+            return await self._replica.judge(cohort)
 
     async def chat(self, request: ChatRequest, seconds: float) -> ChatAnswer | ServingError:
         """Returns the answers, or the refusal: raised here it would come as an error of Ray."""
         try:
-            return await self._replica.chat(request, seconds)
+            with _ending_with_engine():
+                return await self._replica.chat(request, seconds)
         except ServingError as error:
             return error
 
     async def check_health(self) -> None:
-        """Raises when the engine has ended, and waits when it hangs: Ray Serve then replaces this process."""
-        await asyncio.to_thread(self._engine.submit, [])
+        """Waits when the engine hangs: Ray Serve then replaces this process."""
+        with _ending_with_engine():
+            await asyncio.to_thread(self._engine.submit, [])
+
+
+@contextmanager
+def _ending_with_engine() -> Iterator[None]:
+    """End this process soon after it was seen that its engine has ended, so that Ray starts another at once. Three checks of
+    its health would take a quarter of a minute, for which the judge that fails fastest has the shortest queue."""
+    from actors.vllm_engine import EngineDead
+
+    try:
+        yield
+    except EngineDead as error:
+        logger.error("%s: this judge ends, and another is started", error)
+        asyncio.get_running_loop().call_later(LAST_S, os._exit, 1)
+        raise
 
 
 def tell_metrics(nodes: NodeMetrics) -> None:
@@ -169,23 +188,3 @@ def tell_metrics(nodes: NodeMetrics) -> None:
             time.sleep(metrics.TELL_S)
 
     threading.Thread(target=tell, name="node-metrics", daemon=True).start()
-
-
-def log_to(file: Path) -> None:
-    """Lets this process add its lines to the server's log: an object each. Whoever moves the file away gets a fresh one."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handler = WatchedFileHandler(file, encoding="utf-8")
-    handler.setFormatter(_Lines())
-    for name in ("spct.requests", "launch.serving"):
-        logging.getLogger(name).addHandler(handler)
-        logging.getLogger(name).setLevel(logging.INFO)
-
-
-class _Lines(logging.Formatter):
-    """A line of JSON for each record."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line."""
-        head = {"time": round(record.created, 3), "level": record.levelname.lower(), "process": record.process}
-        told = record.args if isinstance(record.args, dict) else {"message": record.getMessage()}
-        return json.dumps(head | dict(told), ensure_ascii=False)

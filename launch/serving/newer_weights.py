@@ -10,8 +10,10 @@ import logging
 import threading
 from pathlib import Path
 
-from actors.generator import SamplingEngine
+from actors.generator import SamplingEngine, ServedEngine
+from actors.vllm_build import VllmSettings
 from buffer.weights import CARRIER, Array, PublishedWeights, seal
+from launch.serving.log_file import log_to
 from learner import checkpoint
 
 LOOK_S = 5.0
@@ -78,3 +80,22 @@ class Follower:
                 seconds = self._engine.load(weights)  # an engine that does not take them has ended, and is replaced
                 self.version = weights.version
                 logger.warning("serves policy version %d; decoding stood still for %.2f s", self.version, seconds)
+
+
+def open_engine(log: Path, settings: VllmSettings, run: Path | None, version: int) -> ServedEngine:
+    """Returns the engine of a judge, which takes over newer weights while a run trains; called in the engine's process.
+
+    Args:
+        log: File of the server's log.
+        settings: Of the engine.
+        run: The run's folder; None: it is the judge of no run. One that is over has no newer weights, and costs a look now and
+            then.
+        version: Policy version of the weights that it is built with.
+    """
+    log_to(log)
+    from actors.vllm_engine import VllmEngine
+
+    engine = VllmEngine(settings)
+    if run is not None:
+        Follower(engine, run, version)
+    return engine

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
-from actors.generator import Request, SamplingEngine
+from actors.generator import Request, ServedEngine
 from buffer.cohorts import Cohorts, Lease
 from buffer.messages import Completion
 from grm.preferences import Question
@@ -34,14 +34,6 @@ Result = TypeVar("Result")
 LEASE_S = 10.0  # after which others take over what a judge has leased that wrote nothing: it renews three times as often
 THREADS = 16
 logger = logging.getLogger(__name__)
-
-
-class ServedEngine(SamplingEngine, Protocol):
-    """An engine whose requests can be ended."""
-
-    def abort(self, futures: Sequence["Future[tuple[Completion, ...]]"]) -> None:
-        """End requests that nobody waits for any more."""
-        ...
 
 
 class Meta(Protocol):

@@ -1,11 +1,11 @@
 """A whole reward server whose engine is a fake, which takes any `launch/serve.py` option: hundreds of cohorts in seconds.
 
 All else is real: Ray Serve's proxy and processes, the routes, the core, the cohorts, Redis with its file, and of a judge
-everything around its engine. The engine scores a response by its text (`small_server.py`), gives each vote a name, which stands
-in its critique, and writes that name down before it answers: a bill of what was paid for. What the store said that it keeps is
-written down as well.
+everything around its engine. The engine, in a process of its own like any other, scores a response by its text
+(`small_server.py`), gives each vote a name, which stands in its critique, and writes that name down before it answers: a bill
+of what was paid for. What the store said that it keeps is written down as well.
 
-    bill.txt   VOTE KEY   for each vote that an engine gave: its name, PID.NUMBER, and what it was asked
+    bill.txt   VOTE KEY   for each vote that an engine gave: its name, JUDGE.NUMBER by the judge's pid, and what it was asked
     kept.txt   VOTE       for each vote that the store has taken
 """
 
@@ -16,16 +16,19 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from unittest.mock import patch
 
+from actors.engine_process import EngineProcess
 from actors.generator import Request
 from buffer.cohorts import Cohorts, Lease
 from buffer.connection import Address, connect
 from launch import serve
 from launch.judging.prepared_judge import PreparedJudge
-from launch.serving.deployed import CONNECT_S, JudgeWorker, log_to
+from launch.serving.deployed import CONNECT_S, JudgeWorker
+from launch.serving.log_file import log_to
 from launch.serving.replica import JudgeReplica
 from launch.serving.settings import ServerSettings
 from launch.setup.tokenizer import Tokenizer
@@ -50,9 +53,10 @@ class Lines:
 class BilledEngine(CountingEngine):
     """Gives VOTES votes every TICK_S, the oldest request first, and bills each of them before anybody hears of it."""
 
-    def __init__(self, bill: Lines) -> None:
+    def __init__(self, bill: Path) -> None:
         super().__init__()
-        self._text, self._bill, self._numbers = self._billed, bill, itertools.count()
+        self._text, self._bill, self._numbers = self._billed, Lines(bill), itertools.count()
+        self._judge = os.getppid()
         self.automatic = False
         threading.Thread(target=self._decode, daemon=True).start()
 
@@ -62,7 +66,7 @@ class BilledEngine(CountingEngine):
             self.finish(VOTES)
 
     def _billed(self, request: Request, sample: int) -> str:
-        vote = f"{os.getpid()}.{next(self._numbers)}"
+        vote = f"{self._judge}.{next(self._numbers)}"
         asked = sha256(repr((request.token_ids, request.seed)).encode()).hexdigest()[:16]
         self._bill.add(f"{vote} {asked}")
         return judgement(request, sample).replace("as they are", f"vote {vote}")
@@ -90,7 +94,7 @@ class FastJudge(JudgeWorker):
         self, settings: ServerSettings, address: Address, log: Path, made: PreparedJudge, meta_tokenizer: Tokenizer | None
     ) -> None:
         log_to(log)
-        engine = BilledEngine(Lines(log.parent / BILL))
+        engine = EngineProcess(partial(BilledEngine, log.parent / BILL))
         self._engine = engine
         self._replica = JudgeReplica(
             engine=engine,

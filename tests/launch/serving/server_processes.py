@@ -16,6 +16,7 @@ from tests.launch.whole_run import ROOT, environment, mentioning
 ENTRY = ROOT / "launch" / "serve.py"
 READY_S = 240.0  # on a machine that does much else
 JUDGE, HTTP_WORKER, PROXY = "ServeReplica:spct-back:judge", "ServeReplica:spct:http", "ray::ProxyActor"  # titles of Ray
+ENGINE = "actors.engine_process"  # in the command line of a judge's engine
 STORE = "redis.sock"  # in the title of the Redis server
 
 

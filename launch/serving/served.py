@@ -93,9 +93,9 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
     end_on_signals()
     _note("starting   Redis and Ray")
     from launch.cluster.ray_cluster import Cluster  # Ray takes seconds to import
-    from launch.cluster.served_app import check_proxy_often, stop_app
+    from launch.cluster.served_app import set_serve_variables, stop_app
 
-    check_proxy_often()
+    set_serve_variables()
     config = prepared.config
     gpus = places.judges if config.cluster.device == "cuda" else 0
     try:

@@ -29,7 +29,17 @@ from buffer.streams import Address, ServerError
 from tests.launch import whole_run
 
 PERIOD_S, LIMIT_S = 1.0, 3 * 3600.0
-OPTIONS = ("cold_start.enabled=false", "eval.votes=[]", "eval.every=0", "data.heldout_limit=8", "learner.checkpoint_every=50")
+# A policy that learned would solve `tiny` within 200 steps; then twenty groups are sampled for one that teaches, and a step
+# takes seconds.
+UNSOLVED = "grpo.lr=1e-12"
+OPTIONS = (
+    UNSOLVED,
+    "cold_start.enabled=false",
+    "eval.votes=[]",
+    "eval.every=0",
+    "data.heldout_limit=8",
+    "learner.checkpoint_every=50",
+)
 ALLOWED = {"MiB": 20.0, "keys": 1.0}  # growth in 1,000 steps, by unit; the run folder's is stated: metrics.jsonl has to grow
 Series = dict[str, list[tuple[int, float]]]  # {what, unit: (version, value)}
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import linear_regression
 
 import psutil
+import redis
 
 from buffer import streams
 from buffer.heartbeat import last_heartbeats
@@ -45,8 +46,9 @@ Series = dict[str, list[tuple[int, float]]]  # {what, unit: (version, value)}
 
 
 def note(series: Series, folder: Path, driver: int) -> None:
-    """Add the values of this moment; none while there is no server yet or no longer."""
-    with suppress(ServerError, psutil.Error), streams.connect(Address(driver_url(folder / "redis"), folder.name)) as client:
+    """Add the values of this moment; none, or some of them, while there is no server yet or no longer."""
+    address = Address(driver_url(folder / "redis"), folder.name)
+    with suppress(ServerError, redis.RedisError, psutil.Error), streams.connect(address) as client:
         if not streams.in_use(client, folder.name):
             return
         version = Ledger(client, folder.name).version()

@@ -48,7 +48,8 @@ from tests.launch.serving.server_processes import Server, set_options
 from tests.launch.whole_run import LENGTHS
 
 CALLERS, K, FLOOD = 64, 8, 8
-VERDICTS, ROUND_S = 512, 10.0  # of a round, at most; how long it is to take
+# Of a round, at most; how long it is to take: the second in which callers have nothing more to ask is little of it.
+VERDICTS, ROUND_S = 1024, 20.0
 WARM_UP = 2 * CALLERS  # verdicts, and the fewest of a round
 SECONDS = 40.0  # of load
 LIMIT_S = 120.0  # of a round

@@ -1,8 +1,8 @@
 """An engine in a process of its own, so that who asks it and the engine share no interpreter lock.
 
-    caller ─▶ EngineProcess ═ pipe ═▶ one thread a call ─▶ engine ─▶ futures
-                    ▲                                                    │ all that finished meanwhile, in one message
-                    └────────────────────── pipe ◀───────────────────────┘
+    caller ─▶ EngineProcess ═ pipe ═▶ calls, one after another ─▶ engine ─▶ futures
+                    ▲                                                          │ by the thread that finished them
+                    └───────────────────────── pipe ◀──────────────────────────┘
 
 On two cores a judge that shared its process with its engine gave 0.62 of the votes of the engine alone (docs/performance.md).
 The process ends with its parent, however that ends: the pipe is then closed, which it waits for from its first moment.
@@ -11,13 +11,12 @@ The process ends with its parent, however that ends: the pipe is then closed, wh
 import logging
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,6 @@ from actors.vllm_engine import EngineDead
 from buffer.messages import Completion
 
 COMMAND = "from actors.engine_process import run_engine; run_engine({})"
-THREADS = 8  # calls that wait for the engine's next step at a time
 CLOSE_S = 30.0
 logger = logging.getLogger(__name__)
 
@@ -161,8 +159,7 @@ class EngineProcess:
         """Resolve futures until the process ends."""
         try:
             while True:
-                for result in self._pipe.recv():
-                    self._resolve(result)
+                self._resolve(self._pipe.recv())
         except (EOFError, OSError):
             self._end()
 
@@ -204,20 +201,24 @@ def run_engine(number: int) -> None:
 
 
 class _Served:
-    """The engine's side of the pipe."""
+    """The engine's side of the pipe.
+
+    There is one thread beside those of the engine, and it has little to do: each that took the interpreter's lock from the one
+    that steps the engine could be kept waiting for a core with it.
+    """
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        self._pipe, self._writing = pipe, threading.Lock()
         self._running: dict[int, Future[Completions]] = {}
         self._engine: ServedEngine | None = None
 
     def run(self) -> None:
-        threading.Thread(target=self._send, name="results", daemon=True).start()
-        calls = ThreadPoolExecutor(THREADS, thread_name_prefix="calls")
         try:
+            first, build = self._pipe.recv()
+            building = threading.Thread(target=self._answer, args=(first, build), name="build", daemon=True)
+            building.start()  # beside this thread, which sees a parent's end meanwhile
             while (message := self._pipe.recv()) is not None:
-                calls.submit(self._answer, *message)
+                self._answer(*message)
         except (EOFError, OSError):  # the parent is gone
             pass
         if self._engine is not None:
@@ -232,9 +233,9 @@ class _Served:
             else:
                 self._engine = call()
         except Exception as error:  # handed to the caller, which waits for it
-            self._results.put(_Result(number, None, _portable(error)))
+            self._send(_Result(number, None, _portable(error)))
         else:
-            self._results.put(_Result(number, None))
+            self._send(_Result(number, None))
 
     @property
     def _built(self) -> ServedEngine:
@@ -251,20 +252,14 @@ class _Served:
         self._running.pop(number, None)
         error = future.exception()
         if error is None:
-            self._results.put(_Result(number, future.result()))
+            self._send(_Result(number, future.result()))
         else:
-            self._results.put(_Result(number, None, _portable(error)))
+            self._send(_Result(number, None, _portable(error)))
 
-    def _send(self) -> None:
-        """Send all results that are there in one message, again and again."""
-        while True:
-            batch = [self._results.get()]
-            while not self._results.empty():
-                batch.append(self._results.get())
-            try:
-                self._pipe.send(batch)
-            except OSError:
-                return  # the parent is gone
+    def _send(self, result: _Result) -> None:
+        data = pickle.dumps(result)
+        with self._writing, suppress(OSError):  # the parent is gone, which the other thread sees
+            self._pipe.send_bytes(data)
 
 
 def _portable(error: BaseException) -> Exception:

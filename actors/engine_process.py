@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from actors.generator import Request, ServedEngine
 from actors.vllm_engine import EngineDead
 from buffer.messages import Completion
 
-COMMAND = "from actors.engine_process import run_engine; run_engine({})"
+COMMAND = "from actors.engine_process import run_engine; run_engine({}, {})"
 CLOSE_S = 30.0
 logger = logging.getLogger(__name__)
 
@@ -61,11 +61,12 @@ class _Result:
 class EngineProcess:
     """A `ServedEngine` in a process of its own. Thread-safe."""
 
-    def __init__(self, build: Callable[[], ServedEngine]) -> None:
+    def __init__(self, build: Callable[[], ServedEngine], *, cores: Collection[int] = ()) -> None:
         """Starts the process and waits until its engine is there.
 
         Args:
             build: Returns the engine; called in the process, into which it is pickled.
+            cores: To which the process is bound; none: to no other than this one is.
 
         Raises:
             EngineDead: The process ended meanwhile. What `build` raises is raised as it is.
@@ -78,7 +79,7 @@ class EngineProcess:
         path = os.pathsep.join(filter(None, sys.path))  # what this process imports from
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", COMMAND.format(there.fileno())],
+                [sys.executable, "-c", COMMAND.format(there.fileno(), list(cores))],
                 pass_fds=(there.fileno(),),
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # it ends with this process, not with a signal to a group: requests are drained first
@@ -189,12 +190,15 @@ class EngineProcess:
 # ---- in the process ----------------------------------------------------------------------------------------------
 
 
-def run_engine(number: int) -> None:
+def run_engine(number: int, cores: Collection[int]) -> None:
     """Build the engine and let it answer, until the pipe is closed.
 
     Args:
         number: File descriptor of the pipe's end.
+        cores: To which this process is bound; none: to no others than its parent is.
     """
+    if cores:
+        os.sched_setaffinity(0, cores)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, and that ends this process
     _Served(Connection(number)).run()
     os._exit(0)  # whatever threads the engine has left

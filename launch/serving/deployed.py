@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -105,6 +105,7 @@ class JudgeWorker:
         log: Path,
         made: "PreparedJudge",
         meta_tokenizer: "Tokenizer | None",
+        cores: Sequence[int],
     ) -> None:
         """Opens the judge, which takes a while.
 
@@ -115,6 +116,7 @@ class JudgeWorker:
             made: The judge, which was checked where the server was started: to make a tokenizer is to fork, and no process of
                 Ray should.
             meta_tokenizer: Of its meta-RM; None: it has none.
+            cores: To which its engine is bound; none: to no others than this process is.
         """
         log_to(log)
         tell_metrics(connected_metrics(address, timeout_s=CONNECT_S))
@@ -130,7 +132,7 @@ class JudgeWorker:
             meta = MetaScores(made.config, made.found.meta_rm, tokenizer=meta_tokenizer)
         number = os.getpid()  # of its own stream, from which no seeded vote draws
         engine_made = engine_settings(made.config, model=made.found.model, number=number, tokenizer=made.tokenizer)
-        engine = EngineProcess(partial(open_engine, log, engine_made, made.found.run, made.found.version))
+        engine = EngineProcess(partial(open_engine, log, engine_made, made.found.run, made.found.version), cores=cores)
         self._engine = engine
         self._replica = JudgeReplica(
             engine=engine,

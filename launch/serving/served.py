@@ -23,6 +23,7 @@ from launch.judging.evaluation_target import short_name
 from launch.judging.prepared_judge import PreparedJudge, prepare, require_meta_rm
 from launch.monitoring.plain_text import clean, log_line
 from launch.serving.calibration import measured
+from launch.serving.cores import engine_cores, leave
 from launch.serving.deployed import HttpWorker, JudgeWorker
 from launch.serving.door import Keys
 from launch.serving.settings import ServerSettings
@@ -89,7 +90,7 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
     folder = Path(expanded(places.state or f"serving/{name}")).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _collect_metrics_in(folder)
-    judge = {"made": prepared, "meta_tokenizer": _meta_tokenizer(prepared)}
+    judge: dict[str, object] = {"made": prepared, "meta_tokenizer": _meta_tokenizer(prepared)}
     end_on_signals()
     _note("starting   Redis and Ray")
     from launch.cluster.ray_cluster import Cluster  # Ray takes seconds to import
@@ -109,9 +110,13 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
                 _note(f"resumed    {left} groups of an earlier start wait for their verdicts")
             variables = cluster.variables if cluster.owns_ray else cluster.variables | _metrics_elsewhere()
             common = {"settings": settings, "address": address, "log": log}
+            cores = engine_cores(places.judges) if cluster.owns_ray and config.cluster.device == "cpu" else ()
+            judge["cores"] = cores
             try:
                 _note("loading    the judge, and what speaks HTTP")
                 _start(common, judge, settings, places, gpus=min(1, gpus), start_s=config.waits.start_s, variables=variables)
+                if cores:
+                    leave(cores)
                 what = f"{name}{', with its meta-RM' if settings.meta else ''}, k = {settings.votes}"
                 _note(f"ready      http://{places.host}:{places.port} after {time.monotonic() - began:.0f} s: {what}")
                 _note("page       that address in a browser; or ask from a shell, in one line:")

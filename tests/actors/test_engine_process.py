@@ -23,6 +23,7 @@ from tests.fakes import FakeEngine
 from tests.launch.whole_run import ROOT
 
 LIMIT_S = 60.0
+CORES = sorted(os.sched_getaffinity(0))
 ENDLESS = 10**6  # tokens of a request that the fake never completes
 
 
@@ -124,6 +125,15 @@ def test_a_refused_submission_is_an_error_of_the_caller_and_of_nobody_else(share
     assert shared.submit([request(3)])[0].result(LIMIT_S)[0].text.startswith("3/0")
     assert not held.done()
     shared.abort([held])
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="one core")
+def test_it_is_bound_to_its_cores_with_all_of_its_threads() -> None:
+    engine = EngineProcess(HeldEngine, cores=CORES[-1:])
+    threads = psutil.Process(engine.pid).threads()
+    assert {tuple(os.sched_getaffinity(thread.id)) for thread in threads} == {(CORES[-1],)}
+    assert sorted(os.sched_getaffinity(0)) == CORES
+    engine.close()
 
 
 def test_ctrl_c_is_for_the_parent(shared: EngineProcess) -> None:

@@ -40,7 +40,7 @@ from tests.fakes import LocalWeights, TimedEngine
 from tests.launch import whole_run
 
 WORKERS, PLACES, GROUPS = 8, 2, 16  # engines, groups in one at a time, groups of a step
-MEAN_S, TRAIN_S, STEPS = 1.0, 1.25, 15  # generation and training take as long: what asynchrony can hide is largest
+MEAN_S, TRAIN_S, STEPS = 0.5, 0.625, 15  # generation and training take as long: what asynchrony can hide is largest
 LIMIT_S = 60.0  # for a batch
 SKIPPED = 3  # first steps of a real run, during which caches are cold and the pipeline fills
 
@@ -153,7 +153,7 @@ def measure(quick: bool) -> list[Measured]:
         for sigma in SIGMAS[:1] if quick else SIGMAS:
 
             def run(eta: int, sigma: float = sigma) -> tuple[float, float, float]:
-                scale, steps = (0.025, 10) if quick else (1.0, STEPS)
+                scale, steps = (0.05, 10) if quick else (1.0, STEPS)
                 return injected(server, f"run-{next(number)}", eta=eta, sigma=sigma, scale=scale, steps=steps)
 
             values = turns(1, {"sync": partial(run, 0), "async": partial(run, 1)}, warm_up=0)  # repeated, they agree to 1 %

@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -91,10 +91,16 @@ class FastJudge(JudgeWorker):
     """In place of `JudgeWorker`: its engine and its tokenizer are fakes."""
 
     def __init__(
-        self, settings: ServerSettings, address: Address, log: Path, made: PreparedJudge, meta_tokenizer: Tokenizer | None
+        self,
+        settings: ServerSettings,
+        address: Address,
+        log: Path,
+        made: PreparedJudge,
+        meta_tokenizer: Tokenizer | None,
+        cores: Sequence[int],
     ) -> None:
         log_to(log)
-        engine = EngineProcess(partial(BilledEngine, log.parent / BILL))
+        engine = EngineProcess(partial(BilledEngine, log.parent / BILL), cores=cores)
         self._engine = engine
         self._replica = JudgeReplica(
             engine=engine,

@@ -16,8 +16,8 @@ LEAVING = """
 import os, subprocess, sys, psutil
 from launch.serving.cores import leave
 core = int(sys.argv[1])
-child = "import os, threading, time; {}; threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); print(1, flush=True)"
-child += "; time.sleep(60)"
+child = "import os, threading, time; {}; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"
+child += "; print(1, flush=True); time.sleep(60)"
 bound = f"os.sched_setaffinity(0, [{core}])"
 children = [subprocess.Popen([sys.executable, "-c", child.format(first)], stdout=subprocess.PIPE) for first in ("pass", bound)]
 for each in children:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -205,11 +205,8 @@ def run_engine(number: int, cores: Collection[int]) -> None:
 
 
 class _Served:
-    """The engine's side of the pipe.
-
-    There is one thread beside those of the engine, and it has little to do: each that took the interpreter's lock from the one
-    that steps the engine could be kept waiting for a core with it.
-    """
+    """The engine's side of the pipe. Its threads have little to do: one that takes the interpreter's lock from the engine's own
+    thread may have to wait for a core with it."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe, self._writing = pipe, threading.Lock()
@@ -217,12 +214,11 @@ class _Served:
         self._engine: ServedEngine | None = None
 
     def run(self) -> None:
+        # Beside this thread, which waits for the parent's end even while the engine is built, or hangs.
+        calls = ThreadPoolExecutor(1, thread_name_prefix="calls")
         try:
-            first, build = self._pipe.recv()
-            building = threading.Thread(target=self._answer, args=(first, build), name="build", daemon=True)
-            building.start()  # beside this thread, which sees a parent's end meanwhile
             while (message := self._pipe.recv()) is not None:
-                self._answer(*message)
+                calls.submit(self._answer, *message)
         except (EOFError, OSError):  # the parent is gone
             pass
         if self._engine is not None:
@@ -236,7 +232,7 @@ class _Served:
                 self._built.abort([future for each in call.numbers if (future := self._running.get(each)) is not None])
             else:
                 self._engine = call()
-        except Exception as error:  # handed to the caller, which waits for it
+        except BaseException as error:  # handed to the caller, which waits for it
             self._send(_Result(number, None, _portable(error)))
         else:
             self._send(_Result(number, None))

@@ -76,6 +76,20 @@ def slow(file: str) -> HeldEngine:
     return HeldEngine()
 
 
+class HangingEngine(HeldEngine):
+    """Writes the number of its process into a file when it is asked, and then never answers a request."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self._file = Path(file)
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[tuple[Completion, ...]]]:
+        self._file.write_text(f"{os.getpid()}\n")
+        if requests:
+            time.sleep(2 * LIMIT_S)
+        return []
+
+
 def request(number: int, *, tokens: int = 8, samples: int = 1) -> Request:
     return Request(token_ids=(number,), samples=samples, temperature=1.0, max_new_tokens=tokens)
 
@@ -147,6 +161,7 @@ def test_ctrl_c_is_for_the_parent(shared: EngineProcess) -> None:
         (partial(failing, "no such model"), ValueError, "^no such model$"),
         (partial(failing, "odd"), EngineDead, "OddError: 1 and 2"),
         (dying, EngineDead, "ended with status 3"),
+        (sys.exit, EngineDead, "SystemExit"),
     ],
 )
 def test_why_there_is_no_engine_is_told(build: Callable[[], HeldEngine], kind: type[Exception], told: str) -> None:
@@ -177,38 +192,26 @@ def test_closing_fails_what_still_runs_and_ends_the_process() -> None:
 
 
 ORPHANING = """
-import sys, time
+import sys, threading, time
 from functools import partial
 from actors.engine_process import EngineProcess
 from tests.actors import test_engine_process as these
-build = partial(these.slow, sys.argv[1]) if len(sys.argv) > 1 else these.HeldEngine
-engine = EngineProcess(build)
-print(engine.pid, flush=True)
+kind, file = sys.argv[1:]
+engine = EngineProcess(partial(these.slow, file) if kind == "while it is built" else partial(these.HangingEngine, file))
+asked = [these.request(1)] if kind == "while it hangs" else []
+threading.Thread(target=engine.submit, args=(asked,), daemon=True).start()
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("built", [True, False])
-def test_it_ends_with_a_parent_that_is_killed_even_before_its_engine_is_built(built: bool, tmp_path: Path) -> None:
-    file = tmp_path / "pid"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", ORPHANING, *([] if built else [str(file)])],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert parent.stdout is not None
-    deadline = time.monotonic() + LIMIT_S
-    if built:
-        pid = int(parent.stdout.readline())
-    else:
+@pytest.mark.parametrize("kind", ["while it is built", "while it hangs", "while it waits"])
+def test_it_ends_with_a_parent_that_is_killed(kind: str, tmp_path: Path) -> None:
+    file, deadline = tmp_path / "pid", time.monotonic() + LIMIT_S
+    command, environ = [sys.executable, "-c", ORPHANING, kind, str(file)], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environ) as parent:
         while not (file.exists() and (text := file.read_text()).endswith("\n")):
             assert time.monotonic() < deadline
             assert parent.poll() is None
             time.sleep(0.02)
-        pid = int(text)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    gone(pid)
+        parent.kill()
+    gone(int(text))

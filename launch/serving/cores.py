@@ -11,12 +11,14 @@ from contextlib import suppress
 import psutil
 
 
-def engine_cores(engines: int) -> tuple[int, ...]:
-    """Returns the cores for engines; none where there are no more cores than engines, or processes cannot be bound to any."""
+def engine_cores(engines: int, *, port: int) -> tuple[int, ...]:
+    """Returns the cores for engines; none where there are no more cores than engines, or processes cannot be bound to any. They
+    are counted from a server's port, so that two servers of a machine rarely choose the same."""
     if not hasattr(os, "sched_getaffinity"):  # no Linux
         return ()
     cores = sorted(os.sched_getaffinity(0))
-    return tuple(cores[-engines:]) if len(cores) > engines else ()
+    first = port % len(cores)
+    return tuple((cores[first:] + cores[:first])[:engines]) if len(cores) > engines else ()
 
 
 def leave(cores: Collection[int]) -> None:

@@ -110,8 +110,8 @@ def serve(choice: JudgeChoice, settings: ServerSettings, places: Places) -> int:
                 _note(f"resumed    {left} groups of an earlier start wait for their verdicts")
             variables = cluster.variables if cluster.owns_ray else cluster.variables | _metrics_elsewhere()
             common = {"settings": settings, "address": address, "log": log}
-            cores = engine_cores(places.judges) if cluster.owns_ray and config.cluster.device == "cpu" else ()
-            judge["cores"] = cores
+            on_own_cores = cluster.owns_ray and config.cluster.device == "cpu"
+            judge["cores"] = cores = engine_cores(places.judges, port=places.port) if on_own_cores else ()
             try:
                 _note("loading    the judge, and what speaks HTTP")
                 _start(common, judge, settings, places, gpus=min(1, gpus), start_s=config.waits.start_s, variables=variables)

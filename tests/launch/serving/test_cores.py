@@ -33,13 +33,21 @@ for each in children:
 
 
 @pytest.mark.parametrize(
-    ("mine", "engines", "found"), [({0, 1}, 1, (1,)), ({2, 3, 5, 9}, 2, (5, 9)), ({0, 1}, 2, ()), ({4}, 1, ()), ({0, 1}, 3, ())]
+    ("mine", "engines", "port", "found"),
+    [
+        ({0, 1}, 1, 8000, (0,)),
+        ({0, 1}, 1, 8001, (1,)),
+        ({2, 3, 5, 9}, 2, 8003, (9, 2)),
+        ({0, 1}, 2, 8000, ()),
+        ({4}, 1, 8000, ()),
+        ({0, 1}, 3, 8000, ()),
+    ],
 )
 def test_each_engine_has_a_core_where_one_is_left_for_all_else(
-    monkeypatch: pytest.MonkeyPatch, mine: set[int], engines: int, found: tuple[int, ...]
+    monkeypatch: pytest.MonkeyPatch, mine: set[int], engines: int, port: int, found: tuple[int, ...]
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: mine)
-    assert cores.engine_cores(engines) == found
+    assert cores.engine_cores(engines, port=port) == found
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import linear_regression
 
@@ -47,8 +47,9 @@ Series = dict[str, list[tuple[int, float]]]  # {what, unit: (version, value)}
 
 def note(series: Series, folder: Path, driver: int) -> None:
     """Add the values of this moment; none, or some of them, while there is no server yet or no longer."""
-    address = Address(driver_url(folder / "redis"), folder.name)
-    with suppress(ServerError, redis.RedisError, psutil.Error), streams.connect(address) as client:
+    with suppress(ServerError, redis.RedisError, psutil.Error), ExitStack() as stack:
+        address = Address(driver_url(folder / "redis"), folder.name)
+        client = stack.enter_context(streams.connect(address))
         if not streams.in_use(client, folder.name):
             return
         version = Ledger(client, folder.name).version()

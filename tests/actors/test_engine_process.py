@@ -69,6 +69,10 @@ def dying() -> HeldEngine:
     os._exit(3)
 
 
+def leaving() -> HeldEngine:
+    sys.exit()
+
+
 def slow(file: str) -> HeldEngine:
     """Writes the number of its process into a file, and is built for ever."""
     Path(file).write_text(f"{os.getpid()}\n")
@@ -161,7 +165,7 @@ def test_ctrl_c_is_for_the_parent(shared: EngineProcess) -> None:
         (partial(failing, "no such model"), ValueError, "^no such model$"),
         (partial(failing, "odd"), EngineDead, "OddError: 1 and 2"),
         (dying, EngineDead, "ended with status 3"),
-        (sys.exit, EngineDead, "SystemExit"),
+        (leaving, EngineDead, "SystemExit"),
     ],
 )
 def test_why_there_is_no_engine_is_told(build: Callable[[], HeldEngine], kind: type[Exception], told: str) -> None:

@@ -170,6 +170,16 @@ if [ "$1" = show ]; then echo localhost; else echo "$@" >> "$SLURM_SUBMIT_DIR/re
 """
 
 
+def in_slurm(where: Path, *, srun: str, scontrol: str, **variables: str) -> dict[str, str]:
+    """The environment of a job, with these variables of its own and its tools replaced by these scripts."""
+    tools = where / "tools"
+    tools.mkdir(exist_ok=True)
+    for name, text in {"srun": srun, "scontrol": scontrol}.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    return environment(PATH=f"{tools}{os.pathsep}{os.environ['PATH']}", VIRTUAL_ENV=sys.prefix, **variables)
+
+
 def test_the_slurm_script_is_sound(tmp_path: Path) -> None:
     script = RECIPES / "slurm.sbatch"
     subprocess.run(["bash", "-n", str(script)], check=True)
@@ -183,12 +193,10 @@ def test_the_slurm_script_is_sound(tmp_path: Path) -> None:
 
 def test_the_slurm_script_takes_the_first_of_many_nodes(tmp_path: Path) -> None:
     """Whoever writes more names than somebody reads dies of SIGPIPE, and the job with it, without a word."""
-    for name, text in {"scontrol": "seq -f node%g 100000", "srun": 'echo "$@" >&2; exit 7'}.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    env = environment(
-        PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
-        VIRTUAL_ENV=sys.prefix,
+    env = in_slurm(
+        tmp_path,
+        srun='#!/bin/bash\necho "$@" >&2; exit 7\n',
+        scontrol="#!/bin/bash\nseq -f node%g 100000\n",
         SLURM_SUBMIT_DIR=str(ROOT),
         SLURM_JOB_NUM_NODES="100000",
         SLURM_JOB_NODELIST="node[1-100000]",
@@ -200,11 +208,6 @@ def test_the_slurm_script_takes_the_first_of_many_nodes(tmp_path: Path) -> None:
 
 def slurm_job(where: Path, *overrides: str) -> subprocess.Popen[str]:
     """Starts the script as Slurm's batch shell does, on a machine whose only node is this one."""
-    tools = where / "tools"
-    tools.mkdir(exist_ok=True)
-    for name, text in {"srun": SRUN, "scontrol": SCONTROL}.items():
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
     tree = where / "clone"
     if not tree.exists():
         tree.mkdir()
@@ -212,9 +215,10 @@ def slurm_job(where: Path, *overrides: str) -> subprocess.Popen[str]:
             if room.name not in (".git", "runs", "build"):
                 (tree / room.name).symlink_to(room)
     ray_port, redis_port = free_ports(2)
-    env = environment(
-        PATH=f"{tools}{os.pathsep}{os.environ['PATH']}",
-        VIRTUAL_ENV=sys.prefix,
+    env = in_slurm(
+        where,
+        srun=SRUN,
+        scontrol=SCONTROL,
         SLURM_SUBMIT_DIR=str(tree),
         SLURM_JOB_NUM_NODES="1",
         SLURM_JOB_NODELIST="localhost",

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 
 from buffer.files import LinkError
@@ -13,7 +12,7 @@ from grm.preferences import DataError
 from grm.prompts import TemplateError
 from launch.cluster.failures import RunFailed
 from launch.judging.protocol import NotJudged
-from launch.monitoring.plain_text import clean_lines
+from launch.monitoring.plain_text import broken, clean_lines
 from launch.page.run_page import ReportError
 
 FAILED, REFUSED, STOPPED = 1, 2, 130
@@ -48,14 +47,3 @@ def say(text: str) -> None:
     """Print an error, broken between words where the terminal ends; elsewhere a line stays whole."""
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else 0
     print("\n".join(broken(line, columns) for line in text.split("\n")), file=sys.stderr)
-
-
-def broken(line: str, columns: int) -> str:
-    """Returns a line broken between words, its blanks kept; whole where it fits, or there is no terminal (0 columns).
-
-    >>> broken("error: too long", 10)
-    'error: too\\nlong'
-    """
-    if not 0 < columns < len(line):
-        return line
-    return "\n".join(textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False))

@@ -7,9 +7,10 @@ an example and what it does             ─▶    below each other, where one li
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from launch.monitoring.command import command
+from launch.monitoring.plain_text import broken
 
 ENTRIES = {"run": "train"}  # script: command, where these differ
 COMMANDS = ("python ", "spct ", "curl ")  # how an example begins that is not indented
@@ -44,10 +45,10 @@ def fitted_help(text: str, width: int) -> Iterator[str]:
         if line and not line.startswith((" ", *COMMANDS)) and "  " not in line and "─" not in line:
             paragraph.append(line)
             continue
-        yield from _broken(" ".join(paragraph), width, "") if paragraph else ()
+        yield from _broken(paragraph, width)
         paragraph = []
         yield from _example(line, width)
-    yield from _broken(" ".join(paragraph), width, "") if paragraph else ()
+    yield from _broken(paragraph, width)
 
 
 def _example(line: str, width: int) -> Iterator[str]:
@@ -58,14 +59,9 @@ def _example(line: str, width: int) -> Iterator[str]:
         return
     indent, told, meaning = found.groups()
     yield indent + told
-    yield from _broken(meaning, width, indent + " " * INDENT)
+    yield from _broken([meaning], width, indent + " " * INDENT)
 
 
-def _broken(words: str, width: int, indent: str) -> Iterator[str]:
-    line = indent
-    for word in words.split():
-        if line.strip() and len(line) + 1 + len(word) > width:
-            yield line
-            line = indent
-        line += f"{' ' * bool(line.strip())}{word}"
-    yield line
+def _broken(lines: Sequence[str], width: int, indent: str = "") -> list[str]:
+    words = " ".join(" ".join(lines).split())
+    return broken(indent + words, width, indent=indent).split("\n") if words else []

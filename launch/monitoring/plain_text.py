@@ -5,7 +5,6 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from typing import Any
 
 from launch.monitoring.redaction import redacted
 
@@ -53,5 +52,20 @@ def fitted(text: str, columns: int | None = None) -> str:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     if columns < 2 * LABEL:
         return text
-    how: Any = {"width": columns, "subsequent_indent": " " * LABEL, "break_long_words": False, "break_on_hyphens": False}
-    return "\n".join("\n".join(textwrap.wrap(line, **how)) if len(line) > columns else line for line in text.split("\n"))
+    return "\n".join(broken(line, columns, indent=" " * LABEL) for line in text.split("\n"))
+
+
+def broken(line: str, columns: int, *, indent: str = "") -> str:
+    """Returns a line broken between words; whole where it fits, or there is no terminal (0 columns).
+
+    Args:
+        line: One line.
+        columns: Of the terminal.
+        indent: Of what follows its first line.
+
+    >>> broken("error: too long", 10)
+    'error: too\\nlong'
+    """
+    if not 0 < columns < len(line):
+        return line
+    return textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

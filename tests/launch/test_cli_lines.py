@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from configs.load import ConfigError
-from launch.cli import REFUSED, broken, exit_status
+from launch.cli import REFUSED, exit_status
+from launch.monitoring.plain_text import broken
 
 
 class Terminal(io.StringIO):

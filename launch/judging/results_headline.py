@@ -20,8 +20,8 @@ class Headline:
     """Name of the main figure: `greedy`, or `auc_greedy` where all preferences have one response."""
     value: Figure
     """It, with its interval."""
-    votes: tuple[str, Figure] | None
-    """Name and value of the same with the most votes."""
+    votes: tuple[int, Figure] | None
+    """The same with the most votes: how many, and the value."""
     baselines: dict[str, Figure]
     """{name as of `BASELINES`: accuracy}."""
     sentence: str
@@ -47,23 +47,15 @@ def headline(found: Evaluated) -> Headline | None:
         what = f"{judge} finds the best response in {_percent(value.value)} of {rows} preferences of {data} ({interval})"
         beside = ", ".join(f"{BASELINES[each]} {_percent(figure.value)}" for each, figure in baselines.items())
     if votes:
-        what += f", {_counted(votes[0])} in {_percent(votes[1].value)} ({_range(votes[1])})"
+        what += f", with {votes[0]} votes in {_percent(votes[1].value)} ({_range(votes[1])})"
     sentence = f"{what}{f'; without a model: {beside}' if beside else ''}.{_doubt(value, baselines)}"
     return Headline(figure=name, value=value, votes=votes, baselines=baselines, sentence=sentence)
 
 
-def _most_votes(overall: TableRow, kind: str) -> tuple[str, Figure] | None:
+def _most_votes(overall: TableRow, kind: str) -> tuple[int, Figure] | None:
     by_k = by_votes(overall)[1].get(kind, {})
-    return (by_k[max(by_k)], overall.figures[by_k[max(by_k)]]) if by_k and max(by_k) > 1 else None
-
-
-def _counted(name: str) -> str:
-    """Returns how many votes a figure is of, in words.
-
-    >>> _counted("vote@8")
-    'with 8 votes'
-    """
-    return f"with {name.partition('@')[2]} votes"
+    most = max(by_k, default=0)
+    return (most, overall.figures[by_k[most]]) if most > 1 else None
 
 
 def _doubt(value: Figure, baselines: dict[str, Figure]) -> str:

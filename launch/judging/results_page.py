@@ -62,8 +62,8 @@ def _headline(found: Evaluated) -> Markup | None:
     big = tag("div", *big_share(result.value.value), class_="big")
     bars = [bar("one judgement", result.value.value, "after", (result.value.low, result.value.high))]
     if result.votes:
-        name, votes = result.votes
-        bars.insert(0, bar(f"{name.partition('@')[2]} votes", votes.value, "before", (votes.low, votes.high)))
+        count, votes = result.votes
+        bars.insert(0, bar(f"{count} votes", votes.value, "before", (votes.low, votes.high)))
     bars += [bar(BASELINES[name], figure.value, "") for name, figure in result.baselines.items()]
     left = tag("div", tag("h1", title), big, tag("p", result.sentence))
     return tag("div", left, tag("div", *bars, class_="bars"), class_="headline")

@@ -49,6 +49,9 @@ class _Abort:
     numbers: tuple[int, ...]
 
 
+Call = Callable[[], ServedEngine] | _Submit | _Abort
+
+
 @dataclass(frozen=True, slots=True)
 class _Result:
     """The result of a call or of a request: which one it is, by its number, and its value or error."""
@@ -87,7 +90,7 @@ class EngineProcess:
         self._reader = threading.Thread(target=self._receive, name="engine-process", daemon=True)
         self._reader.start()
         try:
-            self._call(lambda number: (number, build)).result()
+            self._call(build).result()
         except BaseException:
             self.close()
             raise
@@ -104,7 +107,7 @@ class EngineProcess:
             future.set_running_or_notify_cancel()  # who asked may end it by `abort` alone
         numbers = tuple(self._register(futures))
         try:
-            self._call(lambda number: (number, _Submit(numbers, tuple(requests)))).result()
+            self._call(_Submit(numbers, tuple(requests))).result()
         except BaseException:
             with self._lock:
                 for number in numbers:
@@ -117,7 +120,7 @@ class EngineProcess:
         wanted = set(futures)
         with self._lock:
             numbers = tuple(number for number, future in self._futures.items() if future in wanted)
-        self._call(lambda number: (number, _Abort(numbers))).result()
+        self._call(_Abort(numbers)).result()
 
     def close(self) -> None:
         """End the engine and its process; harmless when repeated. Requests that are still running fail with EngineDead."""
@@ -141,12 +144,12 @@ class EngineProcess:
             self._futures.update(zip(numbers, futures, strict=True))
         return numbers
 
-    def _call(self, message: Callable[[int], object]) -> Future[None]:
-        """Returns the future of a call: `message` makes what is sent from its number."""
+    def _call(self, call: Call) -> Future[None]:
+        """Returns the future of a call, which is sent with its number."""
         done: Future[None] = Future()
         (number,) = self._register([done])
         with suppress(OSError):  # the pipe is closed: the reader tells all that wait
-            self._send(message(number))
+            self._send((number, call))
         return done
 
     def _send(self, message: object) -> None:
@@ -224,7 +227,7 @@ class _Served:
         if self._engine is not None:
             self._engine.close()
 
-    def _answer(self, number: int, call: "_Submit | _Abort | Callable[[], ServedEngine]") -> None:
+    def _answer(self, number: int, call: Call) -> None:
         try:
             if isinstance(call, _Submit):
                 self._submit(call)

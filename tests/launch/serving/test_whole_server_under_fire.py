@@ -23,6 +23,7 @@ import psutil
 import pytest
 
 from launch.serving import metrics
+from spct.reward_client import NO_APP
 from tests.launch.serving.fast_server import BILL, KEPT
 from tests.launch.serving.server_processes import ENGINE, HTTP_WORKER, JUDGE, PROXY, STORE, Server, kill, set_options
 from tests.launch.serving.small_server import BAD, FAIR, GOOD, WORTH
@@ -103,7 +104,7 @@ class Fire:
             self.statuses[answer.status_code] += 1
             if answer.status_code == 200:
                 break
-            beginning = answer.status_code == 404 and "for available routes" in answer.text  # of a proxy that has just begun
+            beginning = answer.status_code == 404 and answer.content.endswith(NO_APP)  # a proxy that has just begun
             # 500: Ray Serve's own, where the process of a request died
             assert beginning or answer.status_code in (500, 503), answer.text
             await asyncio.sleep(0.2)
